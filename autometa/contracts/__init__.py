@@ -1,0 +1,1 @@
+"""What samplers, learners, meta-optimizers and backbones are; the floor everything else stands on."""

@@ -1,0 +1,22 @@
+"""From one example to features."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from sklearn.base import BaseEstimator
+from torch import nn
+
+
+class Backbone(BaseEstimator, ABC):
+    """A network factory: hyperparameters in the constructor, the network from :meth:`build`."""
+
+    @abstractmethod
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Return a module mapping [batch, *input_shape] to [batch, n_features], with ``n_features`` as attribute.
+
+        Raises
+        ------
+        InvalidParameter
+            The backbone cannot take inputs of this shape.
+        """

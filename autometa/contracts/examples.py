@@ -1,0 +1,145 @@
+"""Labelled examples of many tasks at once, and batches of tasks made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from autometa.errors import InvalidData
+
+Inputs = Tensor | tuple[Tensor, ...]
+
+
+def map_inputs(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
+    """Apply a function to every tensor of the inputs (control tasks have a tuple of them)."""
+    return tuple(map(function, x)) if isinstance(x, tuple) else function(x)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Inputs and targets of ``tasks`` tasks, padded to the longest.
+
+    Parameters
+    ----------
+    x : Tensor of shape [tasks, n, *features], or a tuple of such tensors
+        Inputs.
+    y : Tensor of shape [tasks, n] or [tasks, n, n_outputs]
+        Class indices within the task (int64), or real targets.
+    mask : Tensor of shape [tasks, n], bool, optional
+        True where an example exists; all True when left out. Padded places hold zeros.
+    n_classes : int, default=0
+        Classification: number of classes of the widest task. 0 counts them from ``y``.
+    """
+
+    x: Inputs
+    y: Tensor
+    mask: Tensor = field(default=None)  # type: ignore[assignment]
+    n_classes: int = 0
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(part.shape[:2]) for part in (self.x if isinstance(self.x, tuple) else (self.x,))]
+        if any(shape != tuple(self.y.shape[:2]) for shape in shapes):
+            raise InvalidData(f"x {shapes} and y {tuple(self.y.shape)} must agree in their first two axes [tasks, n].")
+        if self.mask is None:
+            object.__setattr__(self, "mask", torch.ones(self.y.shape[:2], dtype=torch.bool, device=self.y.device))
+        elif self.mask.shape != self.y.shape[:2]:
+            raise InvalidData(f"mask {tuple(self.mask.shape)} must have the shape [tasks, n] of y {tuple(self.y.shape)}.")
+        if self.n_classes == 0 and not self.y.is_floating_point():
+            object.__setattr__(self, "n_classes", int(self.y.max()) + 1 if self.y.numel() else 0)
+
+    def __len__(self) -> int:
+        return self.y.shape[0]
+
+    def __getitem__(self, tasks: slice | Tensor) -> Examples:
+        return Examples(map_inputs(lambda t: t[tasks], self.x), self.y[tasks], self.mask[tasks], self.n_classes)
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the targets are class indices."""
+        return not self.y.is_floating_point()
+
+    def one_hot(self) -> Tensor:
+        """Class membership as numbers of the inputs' type, [tasks, n, n_classes]; zero rows where padded."""
+        x = self.x[0] if isinstance(self.x, tuple) else self.x
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        return torch.nn.functional.one_hot(self.y, self.n_classes).to(dtype) * self.mask.unsqueeze(-1)
+
+    def targets(self) -> Tensor:
+        """Real targets [tasks, n, n_outputs]; zero where padded. One-hot classes for classification."""
+        if self.is_classification:
+            return self.one_hot()
+        y = self.y if self.y.dim() == 3 else self.y.unsqueeze(-1)
+        return y * self.mask.unsqueeze(-1)
+
+    def select(self, rows: Tensor | slice) -> Examples:
+        """The same examples ``rows`` (indices along n) of every task."""
+        return Examples(map_inputs(lambda t: t[:, rows], self.x), self.y[:, rows], self.mask[:, rows], self.n_classes)
+
+    def join(self, other: Examples) -> Examples:
+        """Both sets of examples of every task, one after the other."""
+        if isinstance(self.x, tuple) and isinstance(other.x, tuple):
+            x: Inputs = tuple(torch.cat(pair, dim=1) for pair in zip(self.x, other.x, strict=True))
+        else:
+            x = torch.cat([self.x, other.x], dim=1)  # type: ignore[list-item]
+        return Examples(
+            x,
+            torch.cat([self.y, other.y], dim=1),
+            torch.cat([self.mask, other.mask], dim=1),
+            max(self.n_classes, other.n_classes),
+        )
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Examples:
+        """Move to a device and cast floating-point inputs and targets."""
+
+        def move(t: Tensor) -> Tensor:
+            return t.to(device=device, dtype=dtype if t.is_floating_point() else None)
+
+        return replace(self, x=map_inputs(move, self.x), y=move(self.y), mask=self.mask.to(device=device))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskBatch:
+    """Several tasks drawn together.
+
+    Parameters
+    ----------
+    support, query : Examples
+        To adapt on, and to be judged on.
+    classes : Tensor of shape [tasks, n_way], int64, optional
+        Global ids of the classes behind the task's labels 0 .. n_way-1, for pooled training; -1 where a task
+        has fewer classes. None where labels mean the same in every task, and for regression.
+    ids : Tensor of shape [tasks], int64, optional
+        Which entity (school, patient, machine) each task is about. None when every drawn task is a new one.
+    """
+
+    support: Examples
+    query: Examples
+    classes: Tensor | None = None
+    ids: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.support) != len(self.query):
+            raise InvalidData(f"support has {len(self.support)} tasks and query has {len(self.query)}; they must agree.")
+
+    def __len__(self) -> int:
+        return len(self.support)
+
+    def __getitem__(self, tasks: slice | Tensor) -> TaskBatch:
+        return TaskBatch(
+            support=self.support[tasks],
+            query=self.query[tasks],
+            classes=None if self.classes is None else self.classes[tasks],
+            ids=None if self.ids is None else self.ids[tasks],
+        )
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TaskBatch:
+        """Move to a device and cast floating-point inputs and targets."""
+        return TaskBatch(
+            support=self.support.to(device, dtype),
+            query=self.query.to(device, dtype),
+            classes=None if self.classes is None else self.classes.to(device),
+            ids=None if self.ids is None else self.ids.to(device),
+        )

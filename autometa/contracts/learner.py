@@ -1,0 +1,107 @@
+"""f_θ_T: what adapts to one task from its support set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autometa.contracts.examples import Examples, TaskBatch
+from autometa.contracts.tasks import TaskInfo
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+IGNORED_CLASS = -100
+"""Marks a padded place in the class targets given to :meth:`Learner.loss`; NaN does in real targets."""
+
+
+class Learner(BaseEstimator, ABC):
+    """How one task is learned: hyperparameters in the constructor, θ in the module that :meth:`build` returns.
+
+    Subclasses implement :meth:`build`, :meth:`adapt` and :meth:`predict`, all batched over tasks.
+    Training, evaluation and the estimators use nothing else.
+    """
+
+    default_meta_optimizer: ClassVar[str | None] = "gradient"
+    """Name of the meta-optimizer used unless another is asked for; None: there is nothing to meta-train."""
+
+    provides: ClassVar[frozenset[str]] = frozenset({"gradient"})
+    """What a meta-optimizer may count on: ``"gradient"`` (query loss differentiable in θ), ``"inner_gradient"``
+    (``adapt`` returns parameters by name), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`)."""
+
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset()
+    """Hyperparameters that may change after meta-training and count at the next adaptation."""
+
+    needs_meta_training: ClassVar[frozenset[str]] = frozenset()
+    """Problems for which adapting from an untrained θ means nothing."""
+
+    predicts_unseen_classes: ClassVar[bool] = False
+    """Whether it may predict a class that the support set lacks (it knows classes from elsewhere)."""
+
+    cadence: ClassVar[Literal["step", "episode", "support"]] = "support"
+    """When a control task hands experience over: after every step, every episode or the whole support set."""
+
+    @abstractmethod
+    def build(self, info: TaskInfo) -> nn.Module:
+        """Return θ, freshly initialised from torch's current random state."""
+
+    @abstractmethod
+    def adapt(self, module: nn.Module, support: Examples) -> Any:
+        """Learn every task from its support set.
+
+        Returns
+        -------
+        adapted : pytree of Tensor, each leading with [tasks]
+            Built without changing ``module``; differentiable in θ exactly when gradients are enabled.
+        """
+
+    @abstractmethod
+    def predict(self, module: nn.Module, adapted: Any, x: Tensor) -> Tensor:
+        """Outputs for inputs ``x`` [tasks, n, *features]: logits or means, [tasks, n, n_outputs]."""
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean loss of each task, [tasks]: cross-entropy or squared error.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape [tasks, n, n_outputs]
+        y : Tensor of shape [tasks, n] or [tasks, n, n_outputs]
+            Places that do not count hold ``IGNORED_CLASS`` or NaN.
+        """
+        return cross_entropy(outputs, y) if not y.is_floating_point() else squared_error(outputs, y)
+
+    def pooled_loss(self, module: nn.Module, batch: TaskBatch) -> Tensor:
+        """Supervised loss on a batch of meta-train tasks, scalar (learners that provide ``"pooled"``)."""
+        raise NotImplementedError
+
+    def n_pooled_tasks(self, info: TaskInfo) -> int | None:
+        """How many fixed training tasks :meth:`pooled_loss` tells apart; None when it does not."""
+        return None
+
+    def remember(self, module: nn.Module, batch: TaskBatch) -> None:
+        """Keep examples of meta-train tasks in ``module`` (learners that provide ``"memory"``)."""
+        raise NotImplementedError
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: TaskInfo) -> Self:
+        """Draw hyperparameters from the search space; parameter names are constructor names."""
+        return cls()
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy per task, [tasks], over the places of ``y`` that are not ``IGNORED_CLASS``."""
+    each = F.cross_entropy(logits.movedim(-1, 1), y, reduction="none", ignore_index=IGNORED_CLASS)
+    return each.sum(-1) / (y != IGNORED_CLASS).sum(-1).clamp(min=1)
+
+
+def squared_error(outputs: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error per task, [tasks], over the places of ``y`` that are not NaN."""
+    y = y if y.dim() == outputs.dim() else y.unsqueeze(-1)
+    counts = ~torch.isnan(y)
+    each = (outputs - torch.where(counts, y, outputs.detach())).square() * counts
+    return each.flatten(1).sum(-1) / counts.flatten(1).sum(-1).clamp(min=1)

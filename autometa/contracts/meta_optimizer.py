@@ -1,0 +1,53 @@
+"""argmin: what improves θ from one batch of tasks to the next."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from autometa.contracts.examples import TaskBatch
+from autometa.contracts.learner import Learner
+from autometa.contracts.tasks import TaskInfo, TaskSampler
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+class MetaOptimizer(BaseEstimator, ABC):
+    """The outer update: hyperparameters in the constructor, running state after :meth:`start`.
+
+    ``progress`` (0 to 1, the share of meta-training done) is set by the outer loop before every step; schedules
+    read it.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    """What the learner must provide; see ``Learner.provides``."""
+
+    progress: float = 0.0
+
+    @abstractmethod
+    def start(self, learner: Learner, module: nn.Module, info: TaskInfo) -> None:
+        """Take over ``module`` (θ, changed in place by :meth:`step`) and forget any earlier run."""
+
+    @abstractmethod
+    def step(self, batch: TaskBatch) -> dict[str, Tensor]:
+        """Improve θ on a batch of tasks; return scalars to record, at least ``"loss"``, left on the device."""
+
+    def draw(self, sampler: TaskSampler, n_tasks: int, seed: int) -> TaskBatch:
+        """Draw the batch for one step."""
+        return sampler.sample(n_tasks, split="train", seed=seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold beside θ: tensors, numbers, lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`, after :meth:`start`."""
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: TaskInfo) -> Self:
+        """Draw hyperparameters from the search space; parameter names are constructor names."""
+        return cls()

@@ -1,0 +1,116 @@
+"""What a plugin's hooks return: a light description that names its class by a dotted path.
+
+Nothing here imports torch, so a plugin's ``__init__`` can list what it offers in a blink.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from autometa.errors import InvalidParameter, PluginError
+
+PROBLEMS = frozenset({"classification", "regression", "control"})
+_NAME = re.compile(r"[a-z][a-z0-9_+-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One component a plugin offers.
+
+    Parameters
+    ----------
+    name : str
+        How users ask for it: lower case, digits and ``_``, such as ``"prototypical"``.
+    factory : str or callable
+        The class, or ``"package.module:Class"``, which is imported on first use.
+    summary : str
+        One line for listings.
+    problems : frozenset of {"classification", "regression", "control"}
+        What it can be used for.
+    reference : str
+        Paper and section.
+    """
+
+    kind: ClassVar[str] = "component"
+
+    name: str
+    factory: str | Callable[..., Any]
+    summary: str = ""
+    problems: frozenset[str] = PROBLEMS
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise InvalidParameter(
+                f"name={self.name!r} of a {self.kind} is not usable; use lower case, digits and '_', like 'my_{self.kind}'."
+            )
+        problems = frozenset([self.problems] if isinstance(self.problems, str) else self.problems)
+        if not problems or not problems <= PROBLEMS:
+            raise InvalidParameter(
+                f"problems={set(self.problems)!r} of {self.kind} {self.name!r} must be a non-empty subset of {sorted(PROBLEMS)}."
+            )
+        object.__setattr__(self, "problems", problems)
+        if not callable(self.factory) and not (isinstance(self.factory, str) and ":" in self.factory):
+            raise InvalidParameter(
+                f"factory={self.factory!r} of {self.kind} {self.name!r} must be a class or a path like 'package.module:Class'."
+            )
+
+    def resolve(self) -> Callable[..., Any]:
+        """Import and return the class.
+
+        Raises
+        ------
+        PluginError
+            The dotted path does not lead to a callable.
+        """
+        if callable(self.factory):
+            return self.factory
+        try:
+            found = pkgutil.resolve_name(self.factory)
+        except Exception as error:
+            raise PluginError(
+                f"{self.kind} {self.name!r} cannot be imported from {self.factory!r}: {type(error).__name__}: {error}"
+            ) from error
+        if not callable(found):
+            raise PluginError(
+                f"factory {self.factory!r} of {self.kind} {self.name!r} is a {type(found).__name__}, not a class."
+            )
+        return found  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSamplerSpec(Spec):
+    """A task distribution, returned by ``autometa_task_samplers``.
+
+    ``needs`` names the parameters a user must give (such as ``("root",)``): a sampler with none can be
+    drawn from at once, without files or a network.
+    """
+
+    kind: ClassVar[str] = "task sampler"
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerSpec(Spec):
+    """A learner, returned by ``autometa_learners``."""
+
+    kind: ClassVar[str] = "learner"
+    family: str = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaOptimizerSpec(Spec):
+    """A meta-optimizer, returned by ``autometa_meta_optimizers``."""
+
+    kind: ClassVar[str] = "meta-optimizer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneSpec(Spec):
+    """A backbone, returned by ``autometa_backbones``."""
+
+    kind: ClassVar[str] = "backbone"

@@ -1,0 +1,115 @@
+"""p(T): a task distribution to draw from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sklearn.base import BaseEstimator
+
+from autometa.contracts.encoder import TableEncoder
+from autometa.contracts.examples import TaskBatch
+from autometa.errors import InvalidParameter
+
+Problem = Literal["classification", "regression", "control"]
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskInfo:
+    """What a learner may know of a task distribution before it sees a task.
+
+    Parameters
+    ----------
+    problem : {"classification", "regression", "control"}
+    input_shape : tuple of int
+        Shape of one example, channels first for images.
+    n_outputs : int
+        Classes of the widest task as drawn, or number of real targets.
+    n_shot : int
+        Support examples per class (classification) or per task (regression).
+    n_query : int
+        Query examples per class or per task.
+    n_base_classes : int, optional
+        Number of meta-train classes behind ``TaskBatch.classes``.
+    n_base_tasks : int, optional
+        Number of meta-train tasks where they are finite (entities of a table); ``TaskBatch.ids`` counts them.
+    shared_classes : bool, default=False
+        Whether a class label means the same in every task (a table's target) or is drawn anew for each.
+    feature_kinds : tuple of {"numeric", "categorical"}, optional
+        Kind of every input column of a table.
+    """
+
+    problem: Problem
+    input_shape: tuple[int, ...]
+    n_outputs: int
+    n_shot: int
+    n_query: int
+    n_base_classes: int | None = None
+    n_base_tasks: int | None = None
+    shared_classes: bool = False
+    feature_kinds: tuple[str, ...] | None = None
+
+    @property
+    def metric(self) -> str:
+        """Name of the score of one task: ``"accuracy"``, ``"mse"`` or ``"return"``."""
+        return {"classification": "accuracy", "regression": "mse", "control": "return"}[self.problem]
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger score is a better one."""
+        return self.metric != "mse"
+
+
+class TaskSampler(BaseEstimator, ABC):
+    """A task distribution: hyperparameters in the constructor, tasks from :meth:`sample`.
+
+    ``encoder`` turns a user's raw rows into the sampler's inputs where the two differ (tables); None where
+    examples are tensors already.
+    """
+
+    encoder: TableEncoder | None = None
+
+    @property
+    @abstractmethod
+    def info(self) -> TaskInfo:
+        """Shapes and sizes of the tasks drawn."""
+
+    @abstractmethod
+    def sample(self, n_tasks: int, *, split: Split = "train", seed: int) -> TaskBatch:
+        """Draw tasks.
+
+        Pure: the same arguments give the same tasks on any machine, device and worker and in any order, and
+        task ``i`` does not depend on ``n_tasks``.
+
+        Parameters
+        ----------
+        n_tasks : int
+            At least 1.
+        split : {"train", "valid", "test"}
+            Part of the distribution; parts share no class, entity or function.
+        seed : int
+            Non-negative.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for reports, such as the names of the held-out classes. May be empty."""
+        return {}
+
+
+def check_draw(n_tasks: int, split: str, seed: int) -> None:
+    """Refuse arguments of :meth:`TaskSampler.sample` that no sampler can serve.
+
+    Raises
+    ------
+    InvalidParameter
+        Names the argument, the value and what would work.
+    """
+    if not isinstance(n_tasks, int) or n_tasks < 1:
+        raise InvalidParameter(f"n_tasks={n_tasks!r} must be a positive integer.")
+    if split not in SPLITS:
+        raise InvalidParameter(f"split={split!r} must be one of {SPLITS}.")
+    if not isinstance(seed, int) or seed < 0:
+        raise InvalidParameter(f"seed={seed!r} must be a non-negative integer.")
