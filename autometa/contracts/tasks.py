@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sklearn.base import BaseEstimator
 
-from autometa.contracts.encoder import TableEncoder
 from autometa.contracts.examples import TaskBatch
 from autometa.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from autometa.contracts.encoder import TableEncoder
 
 Problem = Literal["classification", "regression", "control"]
 Split = Literal["train", "valid", "test"]
@@ -40,6 +42,8 @@ class TaskInfo:
         Whether a class label means the same in every task (a table's target) or is drawn anew for each.
     feature_kinds : tuple of {"numeric", "categorical"}, optional
         Kind of every input column of a table.
+    target_scale : float, default=1.0
+        Standard deviation by which the targets drawn were divided; scores are told in undivided units.
     """
 
     problem: Problem
@@ -51,6 +55,7 @@ class TaskInfo:
     n_base_tasks: int | None = None
     shared_classes: bool = False
     feature_kinds: tuple[str, ...] | None = None
+    target_scale: float = 1.0
 
     @property
     def metric(self) -> str:

@@ -1,0 +1,1 @@
+"""Adapting many tasks at once, on whatever device there is."""

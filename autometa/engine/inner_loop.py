@@ -1,0 +1,175 @@
+"""The inner loop of gradient-based learners: gradient descent on many tasks at once.
+
+Tasks do not share adapted weights, so the gradient of the *sum* of their losses holds every task's own gradient:
+one forward pass over all tasks and one call of ``torch.autograd.grad`` are a step of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from autometa.contracts.examples import Examples, Inputs
+from autometa.contracts.learner import IGNORED_CLASS, cross_entropy, squared_error
+from autometa.engine.strategies import Strategy, fastest, resolve
+from autometa.errors import InvalidParameter
+
+Loss = Callable[[Tensor, Examples], Tensor]
+Rates = float | Tensor | Sequence[float] | Mapping[str, "float | Tensor | Sequence[float]"]
+
+
+def support_loss(outputs: Tensor, examples: Examples) -> Tensor:
+    """Mean loss of each task, [tasks]: cross-entropy over the classes the task has, or squared error.
+
+    Padded examples do not count, nor do classes that a task narrower than the widest lacks: so a task's loss is
+    the same alone and among others.
+
+    Parameters
+    ----------
+    outputs : Tensor of shape [tasks, n, n_outputs]
+    examples : Examples
+    """
+    if examples.is_classification:
+        present = examples.one_hot().any(dim=1, keepdim=True)
+        logits = outputs[..., : examples.n_classes].masked_fill(~present, torch.finfo(outputs.dtype).min)
+        return cross_entropy(logits, examples.y.masked_fill(~examples.mask, IGNORED_CLASS))
+    y = examples.y if examples.y.dim() == outputs.dim() else examples.y.unsqueeze(-1)
+    return squared_error(outputs, y.masked_fill(~examples.mask.unsqueeze(-1), torch.nan))
+
+
+def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """The module's parameters (or those named) as views [n_tasks, *shape], the start of a :func:`descend`."""
+    parameters = dict(module.named_parameters())
+    return {name: parameters[name].expand(n_tasks, *parameters[name].shape) for name in names or parameters}
+
+
+def call_per_task(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs, *, strategy: str = "auto") -> Tensor:
+    """Run a module on every task with that task's own parameters.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Maps [n, *features] to [n, n_outputs]; parameters not given are its own, shared by all tasks.
+    parameters : dict of Tensor, each [tasks, *shape]
+    x : Tensor of shape [tasks, n, *features]
+    strategy : {"auto", "vmap", "loop"}
+
+    Returns
+    -------
+    Tensor of shape [tasks, n, n_outputs]
+    """
+    run = resolve(strategy, module)
+    if run is None:
+        key = ("call", *_shapes(module, parameters, x), torch.is_grad_enabled())
+        run = fastest(key, _device(parameters), lambda run: run(module, parameters, x))
+    return run(module, parameters, x)
+
+
+def descend(
+    module: nn.Module,
+    parameters: Mapping[str, Tensor],
+    support: Examples,
+    *,
+    steps: int,
+    rates: Rates,
+    loss: Loss = support_loss,
+    weight_decay: float = 0.0,
+    first_order: bool = False,
+    strategy: str = "auto",
+) -> dict[str, Tensor]:
+    """Take gradient steps on every task's support loss, from given parameters.
+
+    The steps can be differentiated exactly when gradients are enabled on entry; otherwise nothing of them is kept.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Maps [n, *features] to [n, n_outputs]. Its other parameters stay as they are, shared by all tasks.
+    parameters : dict of Tensor, each [tasks, *shape]
+        Where each task starts, by name in ``module``; :func:`per_task` gives the module's own. Shapes after the
+        first axis may differ from the module's (a head with another number of rows).
+    support : Examples
+    steps : int
+        At least 0.
+    rates : float, sequence or Tensor of shape [n], or dict of those by parameter name
+        Step size, or one for each step; steps beyond the last reuse it.
+    loss : callable (outputs [tasks, n, n_outputs], Examples) -> [tasks]
+    weight_decay : float, default=0.0
+        Added to the gradient, times the parameter.
+    first_order : bool, default=False
+        Leave out second derivatives: inner gradients count as constants in the outer derivative.
+    strategy : {"auto", "vmap", "loop"}
+        How tasks are run side by side; the numbers are the same. ``"auto"`` measures once and keeps the fastest.
+
+    Returns
+    -------
+    dict of Tensor, each [tasks, *shape]
+
+    Raises
+    ------
+    InvalidParameter
+        ``steps`` or ``strategy`` is not usable.
+    Incompatible
+        The strategy cannot run this module; the text says why.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise InvalidParameter(f"steps={steps!r} must be a non-negative integer.")
+    differentiable = torch.is_grad_enabled()
+    names = tuple(parameters)
+    with torch.enable_grad():
+        values = [_start(value, differentiable) for value in parameters.values()]
+        create_graph = differentiable and not first_order
+        run = resolve(strategy, module) or _measure(module, dict(zip(names, values, strict=True)), support, loss, create_graph)
+        for step in range(steps):
+            outputs = run(module, dict(zip(names, values, strict=True)), support.x)
+            gradients = torch.autograd.grad(loss(outputs, support).sum(), values, create_graph=create_graph)
+            values = [
+                value - _rate(rates, name, step) * (gradient + weight_decay * value if weight_decay else gradient)
+                for name, value, gradient in zip(names, values, gradients, strict=True)
+            ]
+            if not differentiable:
+                values = [value.detach().requires_grad_() for value in values]
+    return {name: value if differentiable else value.detach() for name, value in zip(names, values, strict=True)}
+
+
+def _start(value: Tensor, differentiable: bool) -> Tensor:
+    if not differentiable or not value.requires_grad:
+        return value.detach().requires_grad_()
+    return value
+
+
+def _rate(rates: Rates, name: str, step: int) -> float | Tensor:
+    of_parameter = rates[name] if isinstance(rates, Mapping) else rates
+    if isinstance(of_parameter, Tensor) and of_parameter.dim() == 0 or isinstance(of_parameter, (int, float)):
+        return of_parameter
+    return of_parameter[min(step, len(of_parameter) - 1)]
+
+
+def _measure(
+    module: nn.Module, parameters: dict[str, Tensor], support: Examples, loss: Loss, create_graph: bool
+) -> Strategy:
+    """Time one inner step, with its derivative where that will be asked for."""
+
+    def step(run: Strategy) -> None:
+        values = [value.detach().requires_grad_() for value in parameters.values()]
+        outputs = run(module, dict(zip(parameters, values, strict=True)), support.x)
+        gradients = torch.autograd.grad(loss(outputs, support).sum(), values, create_graph=create_graph)
+        if create_graph:
+            torch.autograd.grad(torch.stack([g.square().sum() for g in gradients]).sum(), values)
+
+    key = ("descend", *_shapes(module, parameters, support.x), create_graph)
+    return fastest(key, _device(parameters), step)
+
+
+def _device(parameters: Mapping[str, Tensor]) -> torch.device:
+    return next(iter(parameters.values())).device
+
+
+def _shapes(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs) -> tuple[object, ...]:
+    first = next(iter(parameters.values()))
+    inputs = tuple(tuple(part.shape) for part in (x if isinstance(x, tuple) else (x,)))
+    layers = tuple(type(part).__qualname__ for part in module.modules())
+    shapes = tuple((name, tuple(value.shape)) for name, value in parameters.items())
+    return layers, module.training, shapes, inputs, first.dtype, first.device

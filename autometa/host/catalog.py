@@ -1,0 +1,197 @@
+"""Components by name: listing, looking up, making."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from autometa.contracts.specs import Spec
+from autometa.errors import InvalidParameter, NameClash, PluginError, UnknownName
+from autometa.host.discovery import DISABLED_VARIABLE, PluginRecord, get_host
+from autometa.host.kinds import KINDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from autometa.contracts.backbone import Backbone
+    from autometa.contracts.learner import Learner
+    from autometa.contracts.meta_optimizer import MetaOptimizer
+    from autometa.contracts.tasks import TaskSampler
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One spec and the plugin that offers it."""
+
+    kind: str
+    spec: Spec
+    plugin: PluginRecord
+
+    @property
+    def name(self) -> str:
+        """Name of the component."""
+        return self.spec.name
+
+    @property
+    def full_name(self) -> str:
+        """``plugin/name``, which is never ambiguous."""
+        return f"{self.plugin.name}/{self.spec.name}"
+
+
+def components(kind: str | None = None, *, status: str | None = "active") -> Iterator[Component]:
+    """Go through all components, in the order of their plugins' names."""
+    for record in get_host().records:
+        for spec in record.specs:
+            if (kind is None or spec.kind == kind) and (status is None or record.status == status):
+                yield Component(spec.kind, spec, record)
+
+
+def find(kind: str, name: str) -> Component:
+    """Look up a component by ``name`` or ``plugin/name``.
+
+    Raises
+    ------
+    UnknownName
+        Nothing of this kind has the name; the nearest is suggested, and plugins that are broken are named.
+    NameClash
+        Two plugins offer it.
+    PluginError
+        The plugin that offers it is broken or disabled.
+    """
+    plugin_name, _, short = name.rpartition("/")
+    everything = list(components(kind, status=None))
+    wanted = [c for c in everything if c.name == short and plugin_name in ("", c.plugin.name)]
+    usable = [c for c in wanted if c.plugin.status == "active"]
+    if len(usable) == 1:
+        return usable[0]
+    if usable:
+        claims = " and ".join(f"{c.plugin.distribution} (plugin {c.plugin.name!r})" for c in usable)
+        raise NameClash(
+            f"{kind} {short!r} is offered by {claims}; say {usable[0].full_name!r} or {usable[1].full_name!r}, "
+            f"or disable one with '-p no:{usable[1].plugin.name}' or {DISABLED_VARIABLE}."
+        )
+    ill = {c.plugin.name for c in wanted} | {plugin_name}
+    for record in get_host().records:
+        if record.name in ill and record.status != "active":
+            raise PluginError(f"{kind} {name!r} is not available: plugin {record.name!r} is {record.status}: {record.error}")
+    error = UnknownName.among(kind, name, sorted({c.name for c in everything}))
+    broken = [record for record in get_host().records if record.status == "broken"]
+    if broken:
+        error.add_note("Broken plugins: " + "; ".join(f"{r.name} ({r.distribution}): {r.error}" for r in broken))
+    raise error
+
+
+def make(kind: str, component: Any, /, **params: Any) -> Any:
+    """Make a component from its name, or pass an object of that kind through.
+
+    Raises
+    ------
+    InvalidParameter
+        A parameter the component does not have, or an object of another kind.
+    """
+    base = KINDS[kind].base()
+    if isinstance(component, str):
+        spec = find(kind, component).spec
+        factory = spec.resolve()
+        _check_params(kind, spec.name, factory, params)
+        made = factory(**params)
+        if not isinstance(made, base):
+            raise PluginError(f"{kind} {component!r} is a {type(made).__name__}, which is no autometa.{base.__name__}.")
+        return made
+    if not isinstance(component, base):
+        raise InvalidParameter(
+            f"{component!r} is no {kind}; give a name (see 'autometa plugins') or an autometa.{base.__name__} object."
+        )
+    if not params:
+        return component
+    from sklearn.base import clone
+
+    return clone(component).set_params(**params)
+
+
+def _check_params(kind: str, name: str, factory: Callable[..., Any], params: dict[str, Any]) -> None:
+    parameters = inspect.signature(factory).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for given in params:
+        if given not in parameters:
+            close = difflib.get_close_matches(given, list(parameters), n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InvalidParameter(f"{kind} {name!r} has no parameter {given!r}; {hint}It takes {', '.join(parameters) or 'none'}.")
+    missing = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in params
+    ]
+    if missing:
+        raise InvalidParameter(f"{kind} {name!r} needs {', '.join(f'{m}=...' for m in missing)}.")
+
+
+def name_of(component: Any) -> str | None:
+    """Name under which an object's class is installed, ``plugin/name`` where the short one is ambiguous; else None."""
+    for kind, entry in KINDS.items():
+        if isinstance(component, entry.base()):
+            found = [c for c in components(kind) if c.spec.resolve() is type(component)]
+            if not found:
+                return None
+            clashes = sum(c.name == found[0].name for c in components(kind))
+            return found[0].full_name if clashes > 1 else found[0].name
+    return None
+
+
+def make_tasks(tasks: str | TaskSampler, /, **params: Any) -> TaskSampler:
+    """Make a task sampler by name, such as ``make_tasks("sinusoid", n_shot=5)``; see ``autometa plugins``."""
+    return cast("TaskSampler", make("task sampler", tasks, **params))
+
+
+def make_learner(learner: str | Learner, /, **params: Any) -> Learner:
+    """Make a learner by name, such as ``make_learner("maml", inner_lr=0.01)``; see ``autometa plugins``."""
+    return cast("Learner", make("learner", learner, **params))
+
+
+def make_meta_optimizer(meta_optimizer: str | MetaOptimizer, /, **params: Any) -> MetaOptimizer:
+    """Make a meta-optimizer by name, such as ``make_meta_optimizer("gradient", lr=1e-3)``."""
+    return cast("MetaOptimizer", make("meta-optimizer", meta_optimizer, **params))
+
+
+def make_backbone(backbone: str | Backbone, /, **params: Any) -> Backbone:
+    """Make a backbone by name, such as ``make_backbone("conv4", n_filters=64)``."""
+    return cast("Backbone", make("backbone", backbone, **params))
+
+
+def listing() -> list[dict[str, str]]:
+    """One row per component, and one for every plugin that offers none because it is disabled or broken."""
+    rows = []
+    for record in get_host().records:
+        common = {
+            "plugin": record.name,
+            "distribution": record.distribution,
+            "version": record.version,
+            "status": record.status,
+            "error": record.error,
+        }
+        for spec in record.specs:
+            rows.append({"kind": spec.kind, "name": spec.name, "problems": ", ".join(sorted(spec.problems)), "summary": spec.summary} | common)
+        if not record.specs:
+            rows.append({"kind": "plugin", "name": record.name, "problems": "", "summary": ""} | common)
+    return rows
+
+
+COLUMNS = ["kind", "name", "plugin", "distribution", "version", "problems", "status", "error", "summary"]
+
+
+def plugins() -> pd.DataFrame:
+    """List every component of every plugin.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns kind, name, plugin, distribution, version, problems, status ("active", "disabled" or "broken"),
+        error, summary. A broken or disabled plugin has a row too.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(listing(), columns=COLUMNS)

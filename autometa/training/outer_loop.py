@@ -1,0 +1,158 @@
+"""The outer loop: draw tasks, let the meta-optimizer improve θ, keep a record."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.seeding import derive_seed
+from autometa.contracts.tasks import TaskInfo, TaskSampler
+from autometa.engine.seeding import fresh_module, seeded
+from autometa.errors import Incompatible, TrainingDiverged
+
+MEMORY_KEPT = 50
+"""Steps between two looks at the loss: looking waits for the device."""
+
+
+def check_compatible(learner: Learner, meta_optimizer: MetaOptimizer | None, info: TaskInfo) -> None:
+    """Refuse a learner and a meta-optimizer that cannot work together.
+
+    Raises
+    ------
+    Incompatible
+        Names both, what is missing and what would work.
+    """
+    missing = (meta_optimizer.requires if meta_optimizer is not None else frozenset()) - learner.provides
+    if missing:
+        default = learner.default_meta_optimizer
+        works = f"use meta_optimizer={default!r}" if default else "it has nothing to meta-train; use meta_optimizer='auto'"
+        raise Incompatible(
+            f"meta_optimizer {type(meta_optimizer).__name__} needs a learner that provides {sorted(missing)}, and "
+            f"{type(learner).__name__} provides {sorted(learner.provides) or 'nothing'}; {works}."
+        )
+
+
+class MetaTraining:
+    """One meta-training run, which can be stopped after any step, stored and continued.
+
+    Parameters
+    ----------
+    learner : Learner
+    meta_optimizer : MetaOptimizer or None
+        None: the learner has nothing to meta-train, and every step is over at once.
+    sampler : TaskSampler
+    n_steps : int
+        Outer steps that make the whole run; schedules are stretched over them.
+    tasks_per_step : int
+    seed : int
+        Decides the initial θ and every batch drawn.
+    device, dtype : torch.device, torch.dtype
+
+    Attributes
+    ----------
+    module : nn.Module
+        θ.
+    step_count : int
+        Steps done.
+    history : pandas.DataFrame
+        One row per step: ``step``, ``seconds`` since the start, ``loss`` and whatever else was reported.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        meta_optimizer: MetaOptimizer | None,
+        sampler: TaskSampler,
+        *,
+        n_steps: int,
+        tasks_per_step: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        info = sampler.info
+        check_compatible(learner, meta_optimizer, info)
+        self.learner = learner
+        self.meta_optimizer = meta_optimizer
+        self.sampler = sampler
+        self.n_steps = n_steps if meta_optimizer is not None else 0
+        self.tasks_per_step = tasks_per_step
+        self.seed = seed
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.module = fresh_module(learner, info, seed).to(device=self.device, dtype=dtype)
+        self.step_count = 0
+        self.seconds = 0.0
+        self._rows: list[dict[str, float]] = []
+        self._pending: list[dict[str, float | Tensor]] = []
+        if meta_optimizer is not None:
+            meta_optimizer.start(learner, self.module, info)
+
+    def run_to(self, step: int) -> None:
+        """Go on until ``step`` steps are done (at most ``n_steps``).
+
+        Raises
+        ------
+        TrainingDiverged
+            The loss is no longer finite.
+        """
+        assert self.meta_optimizer is not None or self.n_steps == 0
+        self.module.train()
+        while self.step_count < min(step, self.n_steps):
+            self._step(self.meta_optimizer)  # type: ignore[arg-type]
+            if len(self._pending) >= MEMORY_KEPT:
+                self._settle()
+        self._settle()
+
+    def _step(self, meta_optimizer: MetaOptimizer) -> None:
+        started = time.perf_counter()
+        seed = derive_seed(self.seed, "step", self.step_count)
+        meta_optimizer.progress = self.step_count / self.n_steps
+        batch = meta_optimizer.draw(self.sampler, self.tasks_per_step, seed).to(self.device, self.dtype)
+        with seeded(seed, self.device):
+            metrics = meta_optimizer.step(batch)
+        self.step_count += 1
+        self.seconds += time.perf_counter() - started
+        self._pending.append({"step": self.step_count, "seconds": self.seconds, **metrics})
+
+    def _settle(self) -> None:
+        """Turn recorded tensors into numbers and stop a run that has diverged."""
+        rows = [{key: float(value) for key, value in row.items()} for row in self._pending]
+        self._pending.clear()
+        self._rows.extend(rows)
+        for row in rows:
+            if not torch.tensor(row["loss"]).isfinite():
+                raise TrainingDiverged(
+                    f"the loss of {type(self.learner).__name__} is {row['loss']} at outer step {int(row['step'])}; "
+                    "lower the learning rates or clip the gradient."
+                )
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Return one row per step done."""
+        return pd.DataFrame(self._rows, columns=None if self._rows else ["step", "seconds", "loss"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a continued run needs beside the constructor's arguments."""
+        return {
+            "module": self.module.state_dict(),
+            "meta_optimizer": self.meta_optimizer.state_dict() if self.meta_optimizer is not None else {},
+            "step_count": self.step_count,
+            "seconds": self.seconds,
+            "rows": self._rows,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.module.load_state_dict(state["module"])
+        if self.meta_optimizer is not None:
+            self.meta_optimizer.load_state_dict(state["meta_optimizer"])
+        self.step_count = state["step_count"]
+        self.seconds = state["seconds"]
+        self._rows = list(state["rows"])
