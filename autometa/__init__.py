@@ -31,6 +31,8 @@ _EXPORTS = {
     "TaskSamplerSpec": "autometa.contracts.specs",
     # contracts
     "Backbone": "autometa.contracts.backbone",
+    "ClassEpisodes": "autometa.contracts.class_episodes",
+    "ClassImages": "autometa.contracts.class_episodes",
     "Examples": "autometa.contracts.examples",
     "IGNORED_CLASS": "autometa.contracts.learner",
     "Learner": "autometa.contracts.learner",
