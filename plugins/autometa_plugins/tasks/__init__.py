@@ -1,1 +1,31 @@
-"""Bundled plugin: tasks."""
+"""Bundled plugin: task distributions, from synthetic ones that need no data to the user's own tables and images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import autometa as am
+
+
+@am.hookimpl
+def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
+    """Sinusoids, drawn letters, small digits, Omniglot, folders of images and tables."""
+    yield am.TaskSamplerSpec(
+        name="sinusoid",
+        factory="autometa_plugins.tasks.sinusoid:Sinusoid",
+        summary="sine waves of random amplitude and phase",
+        problems=frozenset({"regression"}),
+        reference="Finn et al. 2017, section 5.1",
+    )
+    yield am.TaskSamplerSpec(
+        name="glyphs",
+        factory="autometa_plugins.tasks.glyphs:Glyphs",
+        summary="deformed letters of scripts never seen in meta-training",
+        problems=frozenset({"classification"}),
+    )
+    yield am.TaskSamplerSpec(
+        name="digits",
+        factory="autometa_plugins.tasks.digits:Digits",
+        summary="scikit-learn's handwritten digits, 8 x 8, digits held out",
+        problems=frozenset({"classification"}),
+    )

@@ -1,0 +1,46 @@
+"""Scikit-learn's handwritten digits as few-shot tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sklearn.datasets import load_digits
+
+import autometa as am
+
+
+class Digits(am.ClassEpisodes):
+    """1,797 handwritten digits of 8 x 8 pixels (Alpaydin & Kaynak 1998; shipped with scikit-learn).
+
+    Meta-train on the digits 0, 1, 2, 3, meta-valid on 4, 5, 6, meta-test on 7, 8, 9. With ten classes no part
+    can be large: four base classes make this a quick check, not a benchmark.
+
+    Parameters
+    ----------
+    n_way : int, default=3
+        Classes of a task; 2 or 3.
+    n_shot : int, default=1
+        Support images per class.
+    n_query : int, default=15
+        Query images per class.
+    """
+
+    def __init__(self, *, n_way: int = 3, n_shot: int = 1, n_query: int = 15) -> None:
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
+
+    def load(self) -> am.ClassImages:
+        """Images [1797, 1, 8, 8], ink 1 on paper 0."""
+        bunch = load_digits()
+        return am.ClassImages(
+            images=torch.from_numpy(bunch.images / 16.0).to(torch.float32).unsqueeze(1),
+            labels=torch.from_numpy(bunch.target).to(torch.int64),
+            splits={"train": range(4), "valid": range(4, 7), "test": range(7, 10)},
+            names=[str(digit) for digit in range(10)],
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Which digits each split holds."""
+        return {**super().describe(), "digits": {"train": "0 1 2 3", "valid": "4 5 6", "test": "7 8 9"}}
