@@ -53,6 +53,10 @@ _EXPORTS = {
     # engine
     "apply_per_task": "autometa.engine.folding",
     "build_backbone": "autometa.engine.folding",
+    "call_per_task": "autometa.engine.inner_loop",
+    "descend": "autometa.engine.inner_loop",
+    "loss_on": "autometa.engine.inner_loop",
+    "per_task": "autometa.engine.inner_loop",
     "query_losses": "autometa.engine.forward",
     "task_losses": "autometa.engine.forward",
     # estimators

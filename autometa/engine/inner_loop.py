@@ -10,33 +10,37 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from autometa.contracts.examples import Examples, Inputs
-from autometa.contracts.learner import IGNORED_CLASS, cross_entropy, squared_error
+from autometa.contracts.learner import IGNORED_CLASS
 from autometa.engine.strategies import Strategy, fastest, resolve
 from autometa.errors import InvalidParameter
 
-Loss = Callable[[Tensor, Examples], Tensor]
+Loss = Callable[[Tensor], Tensor]
 Rates = float | Tensor | Sequence[float] | Mapping[str, "float | Tensor | Sequence[float]"]
 
 
-def support_loss(outputs: Tensor, examples: Examples) -> Tensor:
-    """Mean loss of each task, [tasks]: cross-entropy over the classes the task has, or squared error.
+def loss_on(examples: Examples) -> Loss:
+    """The function from outputs [tasks, n, n_outputs] to each task's mean loss [tasks] on these examples.
 
-    Padded examples do not count, nor do classes that a task narrower than the widest lacks: so a task's loss is
-    the same alone and among others.
-
-    Parameters
-    ----------
-    outputs : Tensor of shape [tasks, n, n_outputs]
-    examples : Examples
+    Cross-entropy over the classes a task has, or squared error. Neither padded examples count nor classes that a
+    task narrower than the widest lacks: a task's loss is the same alone and among others.
     """
+    share = examples.mask / examples.mask.sum(dim=1, keepdim=True).clamp(min=1)
     if examples.is_classification:
-        present = examples.one_hot().any(dim=1, keepdim=True)
-        logits = outputs[..., : examples.n_classes].masked_fill(~present, torch.finfo(outputs.dtype).min)
-        return cross_entropy(logits, examples.y.masked_fill(~examples.mask, IGNORED_CLASS))
-    y = examples.y if examples.y.dim() == outputs.dim() else examples.y.unsqueeze(-1)
-    return squared_error(outputs, y.masked_fill(~examples.mask.unsqueeze(-1), torch.nan))
+        absent = ~examples.one_hot().any(dim=1, keepdim=True)
+        y = examples.y.masked_fill(~examples.mask, IGNORED_CLASS)
+
+        def cross_entropy(outputs: Tensor) -> Tensor:
+            logits = outputs[..., : examples.n_classes].masked_fill(absent, torch.finfo(outputs.dtype).min)
+            each = functional.cross_entropy(logits.movedim(-1, 1), y, reduction="none", ignore_index=IGNORED_CLASS)
+            return (each * share).sum(dim=1)
+
+        return cross_entropy
+    targets = examples.targets()
+    weights = (share / targets.shape[-1]).unsqueeze(-1).to(targets.dtype)
+    return lambda outputs: ((outputs - targets).square() * weights).flatten(1).sum(dim=1)
 
 
 def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -74,7 +78,7 @@ def descend(
     *,
     steps: int,
     rates: Rates,
-    loss: Loss = support_loss,
+    loss: Loss | None = None,
     weight_decay: float = 0.0,
     first_order: bool = False,
     strategy: str = "auto",
@@ -95,7 +99,8 @@ def descend(
         At least 0.
     rates : float, sequence or Tensor of shape [n], or dict of those by parameter name
         Step size, or one for each step; steps beyond the last reuse it.
-    loss : callable (outputs [tasks, n, n_outputs], Examples) -> [tasks]
+    loss : callable from outputs [tasks, n, n_outputs] to [tasks], optional
+        :func:`loss_on` the support set when left out.
     weight_decay : float, default=0.0
         Added to the gradient, times the parameter.
     first_order : bool, default=False
@@ -118,13 +123,18 @@ def descend(
         raise InvalidParameter(f"steps={steps!r} must be a non-negative integer.")
     differentiable = torch.is_grad_enabled()
     names = tuple(parameters)
+    loss = loss or loss_on(support)
     with torch.enable_grad():
         values = [_start(value, differentiable) for value in parameters.values()]
         create_graph = differentiable and not first_order
-        run = resolve(strategy, module) or _measure(module, dict(zip(names, values, strict=True)), support, loss, create_graph)
+        run = resolve(strategy, module) or _measure(
+            module, dict(zip(names, values, strict=True)), support, loss, create_graph
+        )
         for step in range(steps):
             outputs = run(module, dict(zip(names, values, strict=True)), support.x)
-            gradients = torch.autograd.grad(loss(outputs, support).sum(), values, create_graph=create_graph)
+            gradients = torch.autograd.grad(
+                loss(outputs).sum(), values, create_graph=create_graph, materialize_grads=True
+            )
             values = [
                 value - _rate(rates, name, step) * (gradient + weight_decay * value if weight_decay else gradient)
                 for name, value, gradient in zip(names, values, gradients, strict=True)
@@ -142,7 +152,7 @@ def _start(value: Tensor, differentiable: bool) -> Tensor:
 
 def _rate(rates: Rates, name: str, step: int) -> float | Tensor:
     of_parameter = rates[name] if isinstance(rates, Mapping) else rates
-    if isinstance(of_parameter, Tensor) and of_parameter.dim() == 0 or isinstance(of_parameter, (int, float)):
+    if (isinstance(of_parameter, Tensor) and of_parameter.dim() == 0) or isinstance(of_parameter, (int, float)):
         return of_parameter
     return of_parameter[min(step, len(of_parameter) - 1)]
 
@@ -155,9 +165,11 @@ def _measure(
     def step(run: Strategy) -> None:
         values = [value.detach().requires_grad_() for value in parameters.values()]
         outputs = run(module, dict(zip(parameters, values, strict=True)), support.x)
-        gradients = torch.autograd.grad(loss(outputs, support).sum(), values, create_graph=create_graph)
+        gradients = torch.autograd.grad(loss(outputs).sum(), values, create_graph=create_graph, materialize_grads=True)
         if create_graph:
-            torch.autograd.grad(torch.stack([g.square().sum() for g in gradients]).sum(), values)
+            torch.autograd.grad(
+                torch.stack([g.square().sum() for g in gradients]).sum(), values, materialize_grads=True
+            )
 
     key = ("descend", *_shapes(module, parameters, support.x), create_graph)
     return fastest(key, _device(parameters), step)

@@ -85,8 +85,8 @@ def fastest(key: Any, device: torch.device, run: Callable[[Strategy], object]) -
     """
     if key not in _fastest:
         seconds = {}
-        devices = [device] if device.type != "cpu" else []
-        with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
+        accelerator = {} if device.type == "cpu" else {"device_type": device.type}
+        with torch.random.fork_rng(devices=[device] if accelerator else [], **accelerator):
             for name, strategy in STRATEGIES.items():
                 run(strategy)
                 seconds[name] = min(_seconds(run, strategy, device) for _ in range(2))

@@ -1,1 +1,38 @@
-"""Bundled plugin: optimization."""
+"""Learners that adapt by gradient steps, and the meta-optimizers that improve where the steps start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import autometa as am
+
+
+@am.hookimpl
+def autometa_learners() -> Iterator[am.LearnerSpec]:
+    """Offer the gradient-based learners."""
+    yield am.LearnerSpec(
+        name="maml",
+        factory="autometa_plugins.optimization.maml:MAML",
+        summary="a few gradient steps from a meta-learned start, with learned step sizes",
+        problems=frozenset({"classification", "regression"}),
+        reference="Finn et al. 2017, algorithms 1 and 2; shared head row: Ye & Chao 2022, sec. 5",
+        family="optimization",
+    )
+
+
+@am.hookimpl
+def autometa_meta_optimizers() -> Iterator[am.MetaOptimizerSpec]:
+    """Offer the outer updates for differentiable and for gradient-adapting learners."""
+    yield am.MetaOptimizerSpec(
+        name="gradient",
+        factory="autometa_plugins.optimization.gradient:Gradient",
+        summary="descend the query loss by any torch optimizer",
+        reference="Finn et al. 2017, eq. 1",
+    )
+    yield am.MetaOptimizerSpec(
+        name="reptile",
+        factory="autometa_plugins.optimization.reptile:Reptile",
+        summary="move towards the mean of the adapted weights",
+        problems=frozenset({"classification", "regression"}),
+        reference="Nichol et al. 2018, algorithm 2",
+    )
