@@ -56,7 +56,6 @@ class TaskInfo:
     shared_classes: bool = False
     feature_kinds: tuple[str, ...] | None = None
     target_scale: float = 1.0
-    target_scale: float = 1.0
 
     @property
     def metric(self) -> str:
