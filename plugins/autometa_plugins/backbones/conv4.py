@@ -1,0 +1,93 @@
+"""The four-block convolutional network of few-shot image classification."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+import autometa as am
+
+_N_BLOCKS = 4
+_NORMS = ("batch", "group", "none")
+_BATCH_NORMS = ("inductive", "transductive")
+
+
+class Conv4(am.Backbone):
+    """Four blocks of 3x3 convolution, normalization, ReLU and 2x2 max-pooling.
+
+    Vinyals et al. 2016, section 4.1.1, and nearly every few-shot paper since: 28x28 images give ``n_filters``
+    features, 84x84 images 25 times as many. An axis is halved only while it is longer than 1, so small images
+    (8x8 digits) pass too.
+
+    Parameters
+    ----------
+    n_filters : int, default=64
+        Channels of every block.
+    norm : {"batch", "group", "none"}, default="batch"
+        Normalization of every block. Groups hold at most 8 channels each.
+    batch_norm : {"inductive", "transductive"}, default="inductive"
+        Which statistics ``norm="batch"`` uses once meta-training is over. ``"inductive"``: running averages of
+        meta-training, so that an example's features depend on that example alone. ``"transductive"``: those of the
+        very examples given together, as in MAML's code; scores are then higher and not comparable with inductive ones.
+    """
+
+    def __init__(self, n_filters: int = 64, norm: str = "batch", batch_norm: str = "inductive") -> None:
+        self.n_filters = n_filters
+        self.norm = norm
+        self.batch_norm = batch_norm
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Return a module mapping images [batch, channels, height, width] to [batch, n_features].
+
+        Raises
+        ------
+        InvalidParameter
+            Inputs are not images, or a parameter has an impossible value.
+        """
+        self._check(input_shape)
+        channels, *size = input_shape
+        blocks: list[nn.Module] = []
+        for _ in range(_N_BLOCKS):
+            pool = [2 if length > 1 else 1 for length in size]
+            # Batch normalization subtracts the mean of every channel, and any bias with it.
+            blocks.append(nn.Conv2d(channels, self.n_filters, 3, padding=1, bias=self.norm != "batch"))
+            blocks += [*self._norm(), nn.ReLU()]
+            if pool != [1, 1]:
+                blocks.append(nn.MaxPool2d((pool[0], pool[1])))
+            size = [length // step for length, step in zip(size, pool, strict=True)]
+            channels = self.n_filters
+        return _Blocks(nn.Sequential(*blocks), n_features=channels * math.prod(size))
+
+    def _norm(self) -> list[nn.Module]:
+        if self.norm == "batch":
+            return [nn.BatchNorm2d(self.n_filters, track_running_stats=self.batch_norm == "inductive")]
+        if self.norm == "group":
+            return [nn.GroupNorm(self.n_filters // math.gcd(self.n_filters, 8), self.n_filters)]
+        return []
+
+    def _check(self, input_shape: tuple[int, ...]) -> None:
+        if len(input_shape) != 3 or min(input_shape) < 1:
+            raise am.InvalidParameter(
+                f"backbone 'conv4' needs images of shape (channels, height, width), got input_shape={input_shape!r}; "
+                "backbone 'mlp' takes any shape."
+            )
+        if not isinstance(self.n_filters, int) or self.n_filters < 1:
+            raise am.InvalidParameter(f"n_filters={self.n_filters!r} of backbone 'conv4' must be a positive integer.")
+        if self.norm not in _NORMS:
+            raise am.InvalidParameter(f"norm={self.norm!r} of backbone 'conv4' must be one of {_NORMS}.")
+        if self.batch_norm not in _BATCH_NORMS:
+            raise am.InvalidParameter(
+                f"batch_norm={self.batch_norm!r} of backbone 'conv4' must be one of {_BATCH_NORMS}."
+            )
+
+
+class _Blocks(nn.Module):
+    def __init__(self, blocks: nn.Sequential, n_features: int) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.n_features = n_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.blocks(x)
+        return features.flatten(1)

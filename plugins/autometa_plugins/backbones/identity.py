@@ -1,0 +1,29 @@
+"""Features that are the inputs."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+import autometa as am
+
+
+class Identity(am.Backbone):
+    """The inputs themselves, flattened: nothing is learned.
+
+    For learners that shall work on features computed elsewhere, and as the control every learned backbone must beat.
+    """
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Return a module mapping [batch, *input_shape] to [batch, prod(input_shape)]."""
+        return _Flatten(math.prod(input_shape))
+
+
+class _Flatten(nn.Module):
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.n_features = n_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
