@@ -16,7 +16,7 @@ from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.seeding import fresh_module, seeded
 from autometa.errors import Incompatible, TrainingDiverged
 
-MEMORY_KEPT = 50
+LOOK_EVERY = 50
 """Steps between two looks at the loss: looking waits for the device."""
 
 
@@ -49,6 +49,9 @@ class MetaTraining:
     sampler : TaskSampler
     n_steps : int
         Outer steps that make the whole run; schedules are stretched over them.
+    max_seconds : float, optional
+        End the run after this much meta-training even if steps are left; None: never. Such a run depends on the
+        speed of the machine.
     tasks_per_step : int
     seed : int
         Decides the initial θ and every batch drawn.
@@ -73,6 +76,7 @@ class MetaTraining:
         n_steps: int,
         tasks_per_step: int,
         seed: int,
+        max_seconds: float | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -84,6 +88,7 @@ class MetaTraining:
         self.n_steps = n_steps if meta_optimizer is not None else 0
         self.tasks_per_step = tasks_per_step
         self.seed = seed
+        self.max_seconds = max_seconds
         self.device = torch.device(device)
         self.dtype = dtype
         self.module = fresh_module(learner, info, seed).to(device=self.device, dtype=dtype)
@@ -94,26 +99,33 @@ class MetaTraining:
         if meta_optimizer is not None:
             meta_optimizer.start(learner, self.module, info)
 
-    def run_to(self, step: int) -> None:
-        """Go on until ``step`` steps are done (at most ``n_steps``).
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        if self.n_steps == 0:
+            return 1.0
+        by_time = self.seconds / self.max_seconds if self.max_seconds else 0.0
+        return min(1.0, max(self.step_count / self.n_steps, by_time))
+
+    def run_to(self, progress: float = 1.0) -> None:
+        """Go on until this share of the run is done.
 
         Raises
         ------
         TrainingDiverged
             The loss is no longer finite.
         """
-        assert self.meta_optimizer is not None or self.n_steps == 0
         self.module.train()
-        while self.step_count < min(step, self.n_steps):
-            self._step(self.meta_optimizer)  # type: ignore[arg-type]
-            if len(self._pending) >= MEMORY_KEPT:
+        while self.meta_optimizer is not None and self.progress < progress:
+            self._step(self.meta_optimizer)
+            if len(self._pending) >= LOOK_EVERY:
                 self._settle()
         self._settle()
 
     def _step(self, meta_optimizer: MetaOptimizer) -> None:
         started = time.perf_counter()
         seed = derive_seed(self.seed, "step", self.step_count)
-        meta_optimizer.progress = self.step_count / self.n_steps
+        meta_optimizer.progress = self.progress
         batch = meta_optimizer.draw(self.sampler, self.tasks_per_step, seed).to(self.device, self.dtype)
         with seeded(seed, self.device):
             metrics = meta_optimizer.step(batch)
