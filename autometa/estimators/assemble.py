@@ -1,0 +1,87 @@
+"""From names and "auto" to the learner and the meta-optimizer that are used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import clone
+
+from autometa.contracts.backbone import Backbone
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.errors import Incompatible
+from autometa.host import make_backbone, make_learner, make_meta_optimizer
+from autometa.host.catalog import components, find, name_of
+
+DEFAULT_LEARNER = {"classification": "prototypical", "regression": "ridge"}
+"""What ``learner="auto"`` means for each problem."""
+
+
+def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbone = "auto") -> Learner:
+    """Return a fresh learner for a problem.
+
+    Parameters
+    ----------
+    learner : str or Learner
+        A name, ``"auto"``, or an object, which is cloned.
+    problem : {"classification", "regression"}
+    backbone : str or Backbone, default="auto"
+        For a learner that has a backbone and leaves it "auto". One with a choice of its own keeps it, and one
+        without a backbone has no use for it.
+
+    Raises
+    ------
+    UnknownName
+        No installed learner has the name.
+    InvalidParameter
+        The object is no learner.
+    Incompatible
+        The learner is not for this problem; the text names those that are.
+    """
+    made = make_learner(DEFAULT_LEARNER[problem] if _is_auto(learner) else learner)
+    check_problem(learner if isinstance(learner, str) and not _is_auto(learner) else made, problem)
+    made = clone(made)
+    parameters = made.get_params(deep=False)
+    if "backbone" in parameters and _is_auto(parameters["backbone"]) and not _is_auto(backbone):
+        made.set_params(backbone=clone(make_backbone(backbone)))
+    return made
+
+
+def resolve_meta_optimizer(meta_optimizer: str | MetaOptimizer, learner: Learner) -> MetaOptimizer | None:
+    """Return a fresh meta-optimizer; None where ``"auto"`` meets a learner that has nothing to meta-train.
+
+    Raises
+    ------
+    UnknownName
+        No installed meta-optimizer has the name.
+    InvalidParameter
+        The object is no meta-optimizer.
+    """
+    if _is_auto(meta_optimizer):
+        if learner.default_meta_optimizer is None:
+            return None
+        meta_optimizer = learner.default_meta_optimizer
+    return clone(make_meta_optimizer(meta_optimizer))  # type: ignore[no-any-return]
+
+
+def check_problem(learner: str | Learner, problem: str) -> None:
+    """Refuse an installed learner for a problem its plugin does not claim.
+
+    Raises
+    ------
+    Incompatible
+        Names the learners that do claim it.
+    """
+    name = learner if isinstance(learner, str) else name_of(learner)
+    if name is None:  # an object of a class that no plugin offers claims nothing and may try everything
+        return
+    spec = find("learner", name).spec
+    if problem not in spec.problems:
+        others = sorted(c.name for c in components("learner") if problem in c.spec.problems)
+        raise Incompatible(
+            f"learner {name!r} is for {' and '.join(sorted(spec.problems))}, not for {problem}; use one of {others}."
+        )
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
