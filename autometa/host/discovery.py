@@ -190,3 +190,15 @@ def _check_hook_names(plugin: str, module: Any) -> None:
 def get_host() -> Host:
     """Load the installed plugins once for this process."""
     return Host(disabled=[name.strip() for name in os.environ.get(DISABLED_VARIABLE, "").split(",")])
+
+
+def disable(names: Iterable[str]) -> None:
+    """Load no plugin of these names, nor any plugin of distributions of these names, in this process and its children.
+
+    The names join those of the environment variable, by which child processes learn of them.
+    """
+    before = os.environ.get(DISABLED_VARIABLE, "")
+    joined = ",".join(filter(None, [before, *names]))
+    if joined != before:
+        os.environ[DISABLED_VARIABLE] = joined
+        get_host.cache_clear()

@@ -1,0 +1,95 @@
+"""The command line. Modules here import torch, pandas and rich inside commands only, so that help comes at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+import autometa
+from autometa.cli import plugins, tasks
+from autometa.errors import AutometaError, Incompatible, InvalidParameter, UnknownName
+
+BAD_USAGE = (UnknownName, InvalidParameter, Incompatible)
+"""Errors in what was typed: exit code 2. Every other problem ends in 1."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"autometa {autometa.__version__}")
+        raise typer.Exit
+
+
+def _root(
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p",
+            metavar="no:NAME",
+            help="Do not load the plugin (or all plugins of the distribution) NAME. Repeatable.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """AutoML for task distributions: meta-train every family of learner, compare them fairly, keep the winner.
+
+    Example: autometa compare --tasks sinusoid --output runs/first
+
+    Exit codes: 0 fine, 1 a problem was found, 2 bad usage.
+    """
+    from autometa.host import disable
+
+    names = []
+    for choice in plugin or []:
+        if not choice.startswith("no:") or choice == "no:":
+            raise typer.BadParameter(f"{choice!r} must look like no:NAME; plugins are loaded unless disabled.", param_hint="-p")
+        names.append(choice.removeprefix("no:"))
+    disable(names)
+
+
+def build_app() -> typer.Typer:
+    """Put all commands together."""
+    app = typer.Typer(
+        name="autometa",
+        callback=_root,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    plugins.register(app)
+    tasks.register(app)
+    if find_spec("autometa.cli.compare"):
+        import_module("autometa.cli.compare").register(app)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What was typed after ``autometa``; ``sys.argv[1:]`` when left out.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            build_app()(args=None if arguments is None else list(arguments), prog_name="autometa")
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else int(bool(end.code))
+        except AutometaError as error:
+            typer.echo("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), err=True)
+            return 2 if isinstance(error, BAD_USAGE) else 1
+    return 0
+
+
+def _show_warning(message: Warning | str, *_where: object, **_rest: object) -> None:
+    """Show what a warning says without the line of source that raised it."""
+    typer.echo(f"warning: {message}", err=True)
