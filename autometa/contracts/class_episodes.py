@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -62,13 +63,15 @@ class _Rows:
     by_class: NDArray[np.int64]
     start: NDArray[np.int64]
     count: NDArray[np.int64]
+    splits: dict[Split, NDArray[np.int64]]
 
     @classmethod
     def of(cls, data: ClassImages) -> _Rows:
         labels = data.labels.cpu().numpy()
         n_classes = 1 + max(int(labels.max(initial=-1)), *(max(data.splits[split], default=-1) for split in SPLITS))
         count = np.bincount(labels, minlength=n_classes)
-        return cls(np.argsort(labels, kind="stable"), np.cumsum(count) - count, count)
+        splits = {split: np.asarray(data.splits[split], dtype=np.int64) for split in SPLITS}
+        return cls(np.argsort(labels, kind="stable"), np.cumsum(count) - count, count, splits)
 
 
 class ClassEpisodes(TaskSampler):
@@ -142,7 +145,7 @@ class ClassEpisodes(TaskSampler):
         """Draw tasks, see :meth:`TaskSampler.sample`."""
         check_draw(n_tasks, split, seed)
         data, rows = self._ready()
-        classes = np.asarray(data.splits[split], dtype=np.int64)
+        classes = rows.splits[split]
         per_class = self.n_shot + self.n_query
 
         def uniform(purpose: str, *shape: int) -> NDArray[np.float64]:
@@ -186,7 +189,8 @@ class ClassEpisodes(TaskSampler):
     def _examples(self, data: ClassImages, rows: NDArray[np.int64], y: NDArray[np.int64]) -> Examples:
         device = data.images.device
         index = torch.from_numpy(rows.ravel()).to(device)
-        x = data.images.index_select(0, index).unflatten(0, rows.shape)
+        x = data.images.index_select(0, index)
+        x = x.reshape(*rows.shape, *x.shape[1:])
         if not x.is_floating_point():
             x = x.to(torch.float32).div_(255)
         return Examples(x, torch.from_numpy(y.copy()).to(device), n_classes=self.n_way)
@@ -213,7 +217,7 @@ class ClassEpisodes(TaskSampler):
     def _ready(self) -> tuple[ClassImages, _Rows]:
         for name, least in (("n_way", 2), ("n_shot", 1), ("n_query", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, Integral) or value < least:
                 raise InvalidParameter(f"{name}={value!r} must be an integer of at least {least}.")
         data, rows = self._loaded()
         for split in SPLITS:
@@ -221,16 +225,16 @@ class ClassEpisodes(TaskSampler):
         return data, rows
 
     def _check_split(self, split: Split, data: ClassImages, rows: _Rows) -> None:
-        classes = data.splits[split]
+        classes = rows.splits[split]
         if len(classes) < self.n_way:
             raise InvalidParameter(
                 f"n_way={self.n_way} needs as many classes, but split {split!r} has {len(classes)}; "
                 + (f"use n_way <= {len(classes)}." if len(classes) > 1 else "add classes to it.")
             )
-        counts = rows.count[np.asarray(classes)]
+        counts = rows.count[classes]
         fewest = int(counts.min())
         if fewest < self.n_shot + self.n_query:
-            worst = classes[int(counts.argmin())]
+            worst = int(classes[counts.argmin()])
             name = repr(data.names[worst]) if data.names else str(worst)
             advice = f"use n_shot + n_query <= {fewest}, or drop it" if fewest > 1 else "drop it or add images"
             raise InvalidParameter(

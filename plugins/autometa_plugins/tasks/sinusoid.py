@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Sinusoid(am.TaskSampler):
         """
         for name in ("n_shot", "n_query"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, Integral) or value < 1:
                 raise am.InvalidParameter(f"{name}={value!r} must be a positive integer.")
         return am.TaskInfo(
             problem="regression", input_shape=(1,), n_outputs=1, n_shot=self.n_shot, n_query=self.n_query
