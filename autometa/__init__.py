@@ -53,8 +53,11 @@ _EXPORTS = {
     # engine
     "apply_per_task": "autometa.engine.folding",
     "build_backbone": "autometa.engine.folding",
+    "ParameterUpdate": "autometa.engine.update",
+    "apply_head": "autometa.engine.heads",
     "call_per_task": "autometa.engine.inner_loop",
     "descend": "autometa.engine.inner_loop",
+    "fit_head": "autometa.engine.heads",
     "loss_on": "autometa.engine.inner_loop",
     "per_task": "autometa.engine.inner_loop",
     "query_losses": "autometa.engine.forward",

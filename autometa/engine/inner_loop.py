@@ -79,7 +79,7 @@ def descend(
     steps: int,
     rates: Rates,
     loss: Loss | None = None,
-    weight_decay: float = 0.0,
+    weight_decay: float | Mapping[str, float] = 0.0,
     first_order: bool = False,
     strategy: str = "auto",
 ) -> dict[str, Tensor]:
@@ -101,7 +101,7 @@ def descend(
         Step size, or one for each step; steps beyond the last reuse it.
     loss : callable from outputs [tasks, n, n_outputs] to [tasks], optional
         :func:`loss_on` the support set when left out.
-    weight_decay : float, default=0.0
+    weight_decay : float or dict of those by parameter name, default=0.0
         Added to the gradient, times the parameter.
     first_order : bool, default=False
         Leave out second derivatives: inner gradients count as constants in the outer derivative.
@@ -124,6 +124,7 @@ def descend(
     differentiable = torch.is_grad_enabled()
     names = tuple(parameters)
     loss = loss or loss_on(support)
+    decays = [weight_decay.get(name, 0.0) if isinstance(weight_decay, Mapping) else weight_decay for name in names]
     with torch.enable_grad():
         values = [_start(value, differentiable) for value in parameters.values()]
         create_graph = differentiable and not first_order
@@ -136,8 +137,8 @@ def descend(
                 loss(outputs).sum(), values, create_graph=create_graph, materialize_grads=True
             )
             values = [
-                value - _rate(rates, name, step) * (gradient + weight_decay * value if weight_decay else gradient)
-                for name, value, gradient in zip(names, values, gradients, strict=True)
+                value - _rate(rates, name, step) * (gradient + decay * value if decay else gradient)
+                for name, value, gradient, decay in zip(names, values, gradients, decays, strict=True)
             ]
             if not differentiable:
                 values = [value.detach().requires_grad_() for value in values]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import torch
 from torch import Tensor, nn
 
 import autometa as am
@@ -20,7 +18,7 @@ class Gradient(am.MetaOptimizer):
     Parameters
     ----------
     optimizer : str, default="adam"
-        Any class of ``torch.optim`` that needs nothing but a learning rate, in any case: "adam", "sgd", "adamw", ...
+        Any class of ``torch.optim`` that needs nothing but a learning rate: "adam", "sgd", "adamw", ...
     lr : float, default=1e-3
     weight_decay : float, default=0.0
     schedule : {"constant", "cosine", "step"}, default="cosine"
@@ -58,79 +56,36 @@ class Gradient(am.MetaOptimizer):
 
     def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
         """Take over ``module``."""
-        self._check()
+        if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk < 1):
+            raise am.InvalidParameter(f"chunk={self.chunk!r} must be a positive integer, or None for all at once.")
         self.learner_, self.module_ = learner, module
-        kind = _optimizers()[self.optimizer.lower()]
-        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.optimizer_ = kind(parameters, lr=self.lr, weight_decay=self.weight_decay) if parameters else None
+        self.update_ = am.ParameterUpdate(
+            module,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            clip=self.clip,
+        )
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean query loss before it."""
         size = self.chunk or len(batch)
-        loss = torch.zeros((), device=batch.query.y.device)
-        if self.optimizer_ is not None:
-            self.optimizer_.zero_grad(set_to_none=True)
-        for first in range(0, len(batch), size):
-            part = am.query_losses(self.learner_, self.module_, batch[first : first + size]).sum() / len(batch)
-            if part.requires_grad:
-                part.backward()  # type: ignore[no-untyped-call]
-            loss = loss + part.detach()
-        if self.optimizer_ is not None:
-            if self.clip is not None:
-                nn.utils.clip_grad_norm_(self.module_.parameters(), self.clip)
-            for group in self.optimizer_.param_groups:
-                group["lr"] = self.lr * schedule_factor(self.schedule, self.progress)
-            self.optimizer_.step()
-        return {"loss": loss}
+        parts = (
+            am.query_losses(self.learner_, self.module_, batch[first : first + size]).sum() / len(batch)
+            for first in range(0, len(batch), size)
+        )
+        return {"loss": self.update_.step(parts, self.progress)}
 
     def state_dict(self) -> dict[str, Any]:
         """State of the torch optimizer."""
-        return {} if self.optimizer_ is None else {"optimizer": self.optimizer_.state_dict()}
+        return self.update_.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`."""
-        if self.optimizer_ is not None:
-            self.optimizer_.load_state_dict(state["optimizer"])
-
-    def _check(self) -> None:
-        if not isinstance(self.optimizer, str) or self.optimizer.lower() not in _optimizers():
-            raise am.InvalidParameter(f"optimizer={self.optimizer!r} must be one of {sorted(_optimizers())}.")
-        for name, value in (("lr", self.lr), ("clip", 1.0 if self.clip is None else self.clip)):
-            if not value > 0:
-                raise am.InvalidParameter(f"{name}={value!r} must be positive.")
-        if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk < 1):
-            raise am.InvalidParameter(
-                f"chunk={self.chunk!r} must be a positive integer, or None for all tasks at once."
-            )
-        schedule_factor(self.schedule, 0.0)
+        self.update_.load_state_dict(state)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the learning rate."""
         return cls(lr=trial.suggest_float("lr", 1e-4, 1e-2, log=True))
-
-
-def schedule_factor(schedule: str, progress: float) -> float:
-    """Share of the learning rate left when ``progress`` (0 to 1) of meta-training is done.
-
-    Raises
-    ------
-    InvalidParameter
-        No such schedule.
-    """
-    if schedule == "constant":
-        return 1.0
-    if schedule == "cosine":
-        return 0.01 + 0.99 * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-    if schedule == "step":
-        return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
-    raise am.InvalidParameter(f"schedule={schedule!r} must be 'constant', 'cosine' or 'step'.")
-
-
-def _optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    unusable = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
-    return {
-        name.lower(): kind
-        for name, kind in vars(torch.optim).items()
-        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in unusable
-    }

@@ -1,0 +1,130 @@
+"""The torch optimizer behind meta-optimizers that descend a loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autometa.errors import InvalidParameter
+
+SCHEDULES = ("constant", "cosine", "step")
+
+
+class ParameterUpdate:
+    """A torch optimizer on a module's parameters, with a schedule and clipping.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Changed in place by :meth:`step`. A module without parameters is left alone.
+    optimizer : str
+        Any class of ``torch.optim`` that needs nothing but a learning rate, in any case: "adam", "sgd", "adamw", ...
+    lr : float
+        Positive.
+    weight_decay : float
+        At least 0.
+    schedule : {"constant", "cosine", "step"}
+        Learning rate over meta-training; see :func:`schedule_factor`.
+    clip : float, optional
+        Largest norm of the whole gradient; a larger one is scaled down to it.
+
+    Raises
+    ------
+    InvalidParameter
+        Names the argument, its value and what would work.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        optimizer: str = "adam",
+        lr: float,
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        clip: float | None = None,
+    ) -> None:
+        kinds = _optimizers()
+        if not isinstance(optimizer, str) or optimizer.lower() not in kinds:
+            raise InvalidParameter(f"optimizer={optimizer!r} must be one of {sorted(kinds)}.")
+        if not lr > 0:
+            raise InvalidParameter(f"lr={lr!r} must be positive, such as 1e-3.")
+        if not weight_decay >= 0:
+            raise InvalidParameter(f"weight_decay={weight_decay!r} must not be negative.")
+        if clip is not None and not clip > 0:
+            raise InvalidParameter(f"clip={clip!r} must be positive, or None not to clip.")
+        schedule_factor(schedule, 0.0)
+        self._lr, self._schedule, self._clip = lr, schedule, clip
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._optimizer = (
+            kinds[optimizer.lower()](self._parameters, lr=lr, weight_decay=weight_decay)  # type: ignore[call-arg]
+            if self._parameters
+            else None
+        )
+
+    def step(self, parts: Iterable[Tensor], progress: float) -> Tensor:
+        """Descend the sum of ``parts``, differentiated one by one; return that sum as it was before, detached.
+
+        Parameters
+        ----------
+        parts : iterable of scalar Tensor
+            Consumed lazily: one part's graph is freed before the next part is computed.
+        progress : float in [0, 1]
+            Share of meta-training that is done.
+        """
+        for parameter in self._parameters:
+            parameter.grad = None
+        values = []
+        for part in parts:
+            if part.requires_grad:
+                part.backward()  # type: ignore[no-untyped-call]
+            values.append(part.detach())
+        if self._optimizer is not None:
+            if self._clip is not None:
+                nn.utils.clip_grad_norm_(self._parameters, self._clip)
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._lr * schedule_factor(self._schedule, progress)
+            self._optimizer.step()
+        return torch.stack(values).sum()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the torch optimizer."""
+        return {} if self._optimizer is None else self._optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        if self._optimizer is not None:
+            self._optimizer.load_state_dict(state)
+
+
+def schedule_factor(schedule: str, progress: float) -> float:
+    """Share of the learning rate left when ``progress`` (0 to 1) of meta-training is done.
+
+    "constant" keeps it, "cosine" brings it down to 1% by half a cosine, "step" to a tenth at one half and to a
+    hundredth at three quarters.
+
+    Raises
+    ------
+    InvalidParameter
+        No such schedule.
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return 0.01 + 0.99 * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    if schedule == "step":
+        return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
+    raise InvalidParameter(f"schedule={schedule!r} must be one of {SCHEDULES}.")
+
+
+def _optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    other_arguments = {"Optimizer", "LBFGS", "SparseAdam", "Rprop", "Muon"}
+    return {
+        name.lower(): kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in other_arguments
+    }

@@ -1,0 +1,136 @@
+"""Multi-task learning: what one trunk must know to serve many tasks serves a new one."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+class MultiTask(am.Learner):
+    """A trunk shared by all training tasks, each with a head of its own; a new task gets a new head.
+
+    Caruana 1997, section 2. The new head is fitted on the trunk's features of the support set by gradient steps. It
+    starts as the mean of the training heads where labels mean the same in every task and in regression, else at
+    zero.
+
+    Parameters
+    ----------
+    n_tasks : int, default=64
+        Training tasks, where the distribution does not have a finite number of them.
+    steps : int, default=100
+        Gradient steps that fit a new head.
+    lr : float, default=1.0
+        Their size; at most 1 is stable on any features. See :func:`autometa.fit_head`.
+    weight_decay : float, default=0.0
+        Pulls the head back to where it started.
+    backbone : str or Backbone, default="auto"
+        The trunk.
+
+    References
+    ----------
+    R. Caruana: Multitask Learning. Machine Learning 28, 1997.
+    """
+
+    default_meta_optimizer: ClassVar[str | None] = "pooled"
+    provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "lr", "weight_decay"})
+
+    def __init__(
+        self,
+        *,
+        n_tasks: int = 64,
+        steps: int = 100,
+        lr: float = 1.0,
+        weight_decay: float = 0.0,
+        backbone: str | am.Backbone = "auto",
+    ) -> None:
+        self.n_tasks = n_tasks
+        self.steps = steps
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.backbone = backbone
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return the trunk and the heads of the training tasks."""
+        if not isinstance(self.n_tasks, int) or self.n_tasks < 1:
+            raise am.InvalidParameter(f"n_tasks={self.n_tasks!r} of learner 'multitask' must be a positive integer.")
+        self._check()
+        return Trunk(
+            am.build_backbone(self.backbone, info.input_shape),
+            n_tasks=info.n_base_tasks or self.n_tasks,
+            n_outputs=info.n_outputs,
+            common_outputs=info.problem == "regression" or info.shared_classes,
+        )
+
+    def n_pooled_tasks(self, info: am.TaskInfo) -> int | None:
+        """One for each head."""
+        return info.n_base_tasks or self.n_tasks
+
+    def pooled_loss(self, module: nn.Module, batch: am.TaskBatch) -> Tensor:
+        """Mean loss of every training task's own head on its support and query."""
+        assert isinstance(module, Trunk)
+        if batch.ids is None:
+            raise am.Incompatible("learner 'multitask' needs tasks with ids; its meta-optimizer is 'pooled'.")
+        examples = batch.support.join(batch.query)
+        head = {"weight": module.weight[batch.ids], "bias": module.bias[batch.ids]}
+        return am.loss_on(examples)(am.apply_head(head, am.apply_per_task(module.backbone, examples.x))).mean()
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
+        """Return every task's new head: ``weight`` [tasks, n_outputs, n_features], ``bias`` [tasks, n_outputs]."""
+        self._check()
+        assert isinstance(module, Trunk)
+        return am.fit_head(
+            am.apply_per_task(module.backbone, support.x),
+            support,
+            steps=self.steps,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            start={"weight": module.weight.mean(0), "bias": module.bias.mean(0)} if module.common_outputs else None,
+        )
+
+    def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Outputs of the new head on the trunk's features."""
+        assert isinstance(module, Trunk)
+        return am.apply_head(adapted, am.apply_per_task(module.backbone, x))
+
+    def _check(self) -> None:
+        if not self.lr > 0:
+            raise am.InvalidParameter(f"lr={self.lr!r} of learner 'multitask' must be positive, such as 1.0.")
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search how closely the support set is fitted."""
+        return cls(
+            steps=trial.suggest_int("steps", 3, 300, log=True),
+            weight_decay=trial.suggest_float("weight_decay", 0.0, 0.1),
+        )
+
+
+class Trunk(nn.Module):
+    """A backbone with a linear head for every training task.
+
+    Parameters
+    ----------
+    backbone : nn.Module with ``n_features``
+    n_tasks : int
+    n_outputs : int
+        Width of every head.
+    common_outputs : bool
+        Whether an output means the same in every task, so that a new head can start from the old ones.
+    """
+
+    def __init__(self, backbone: nn.Module, *, n_tasks: int, n_outputs: int, common_outputs: bool) -> None:
+        super().__init__()
+        n_features = int(backbone.n_features)  # type: ignore[arg-type]
+        self.backbone = backbone
+        self.common_outputs = common_outputs
+        self.weight = nn.Parameter(torch.randn(n_tasks, n_outputs, n_features) / math.sqrt(n_features))
+        self.bias = nn.Parameter(torch.zeros(n_tasks, n_outputs))

@@ -1,0 +1,112 @@
+"""Supervised training on everything the meta-train tasks hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+class Pooled(am.MetaOptimizer):
+    """Descend the learner's supervised loss on pooled tasks.
+
+    A learner that tells training tasks apart (one head for each) sees the tasks of the distribution where they are
+    finite, else as many as it asks for, drawn once.
+
+    Parameters
+    ----------
+    optimizer : str, default="adam"
+        Any class of ``torch.optim`` that needs nothing but a learning rate.
+    lr : float, default=1e-3
+    weight_decay : float, default=0.0
+    schedule : {"constant", "cosine", "step"}, default="cosine"
+        Of the learning rate over meta-training.
+    clip : float, optional
+        Largest norm of the gradient.
+    task_seed : int, default=0
+        Draws the fixed training tasks.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"pooled"})
+
+    def __init__(
+        self,
+        *,
+        optimizer: str = "adam",
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: Literal["constant", "cosine", "step"] = "cosine",
+        clip: float | None = None,
+        task_seed: int = 0,
+    ) -> None:
+        self.optimizer = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.clip = clip
+        self.task_seed = task_seed
+
+    def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
+        """Take over ``module``.
+
+        Raises
+        ------
+        Incompatible
+            Labels are drawn anew for each task and nothing says which classes they stand for.
+        """
+        n_fixed = learner.n_pooled_tasks(info)
+        own_classes = info.problem == "classification" and not info.shared_classes
+        if own_classes and n_fixed is None and info.n_base_classes is None:
+            raise am.Incompatible(
+                "meta-optimizer 'pooled' needs to know which classes a task's labels stand for: a sampler with "
+                "n_base_classes and TaskBatch.classes, or with shared_classes=True."
+            )
+        self.learner_, self.module_ = learner, module
+        self.n_fixed_ = n_fixed if info.n_base_tasks is None else None
+        self.fixed_: tuple[am.TaskSampler, am.TaskBatch] | None = None
+        self.update_ = am.ParameterUpdate(
+            module,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            clip=self.clip,
+        )
+
+    def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch:
+        """Draw new tasks, or some of the fixed ones where the learner tells them apart."""
+        if self.n_fixed_ is None:
+            return super().draw(sampler, n_tasks, seed)
+        if self.fixed_ is None or self.fixed_[0] is not sampler:
+            fixed = sampler.sample(self.n_fixed_, split="train", seed=am.derive_seed(self.task_seed, "fixed tasks"))
+            self.fixed_ = sampler, fixed
+        generator = np.random.default_rng(am.derive_seed(seed, "which fixed tasks"))
+        chosen = torch.from_numpy(generator.integers(self.n_fixed_, size=n_tasks))
+        batch = self.fixed_[1]
+        chosen = chosen.to(batch.query.y.device)
+        return dataclasses.replace(batch[chosen], ids=chosen)
+
+    def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
+        """Take one step; record the supervised loss before it."""
+        return {"loss": self.update_.step([self.learner_.pooled_loss(self.module_, batch)], self.progress)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the torch optimizer."""
+        return self.update_.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.update_.load_state_dict(state)
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the learning rate."""
+        return cls(lr=trial.suggest_float("lr", 1e-4, 1e-2, log=True))
