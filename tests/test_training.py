@@ -1,0 +1,150 @@
+"""The outer loop and the evaluation: seeded, resumable, without leaks."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+
+import autometa as am
+from autometa.training import MetaTraining, check_compatible, evaluate
+
+
+def training(**changes):
+    options = {"n_steps": 12, "tasks_per_step": 4, "seed": 3} | changes
+    return MetaTraining(
+        am.make_learner("ridge"), am.make_meta_optimizer("gradient", lr=1e-2), am.make_tasks("sinusoid"), **options
+    )
+
+
+def parameters(run):
+    return torch.cat([p.detach().flatten() for p in run.module.parameters()])
+
+
+def test_the_same_seed_gives_the_same_parameters_and_another_seed_others():
+    first, again, other = training(), training(), training(seed=4)
+    for run in (first, again, other):
+        run.run_to(1.0)
+    assert torch.equal(parameters(first), parameters(again))
+    assert not torch.equal(parameters(first), parameters(other))
+
+
+def test_the_global_random_state_neither_matters_nor_changes():
+    reference = training()
+    reference.run_to(1.0)
+    torch.manual_seed(99)
+    before = torch.random.get_rng_state()
+    run = training()
+    run.run_to(1.0)
+    evaluate(run.learner, run.module, run.sampler, split="test", n_tasks=5, seed=0)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(parameters(reference), parameters(run))
+
+
+def test_a_run_continued_from_a_checkpoint_equals_one_that_was_never_stopped():
+    whole, first, second = training(), training(), training()
+    whole.run_to(1.0)
+    first.run_to(0.5)
+    second.load_state_dict(first.state_dict())
+    second.run_to(1.0)
+    assert second.step_count == whole.step_count == 12
+    assert torch.equal(parameters(whole), parameters(second))
+    assert list(second.history["step"]) == list(range(1, 13))
+    np.testing.assert_array_equal(second.history["loss"], whole.history["loss"])
+
+
+def test_meta_training_lowers_the_error_on_held_out_tasks():
+    run = training(n_steps=150, tasks_per_step=16)
+    before = evaluate(run.learner, run.module, run.sampler, split="test", n_tasks=50, seed=0).scores.mean()
+    run.run_to(1.0)
+    after = evaluate(run.learner, run.module, run.sampler, split="test", n_tasks=50, seed=0).scores.mean()
+    assert after < 0.5 * before
+
+
+def test_a_run_bounded_by_seconds_ends_before_its_steps():
+    run = training(n_steps=10_000_000, max_seconds=0.2)
+    run.run_to(1.0)
+    assert 0 < run.step_count < 10_000_000
+    assert run.progress == 1.0
+
+
+def test_a_diverging_loss_is_an_error_that_names_learner_and_step():
+    run = MetaTraining(
+        am.make_learner("ridge"),
+        am.make_meta_optimizer("gradient", optimizer="SGD", lr=1e30),
+        am.make_tasks("sinusoid"),
+        n_steps=20,
+        tasks_per_step=2,
+        seed=0,
+    )
+    with pytest.raises((am.TrainingDiverged), match=r"Ridge.*outer step"):
+        run.run_to(1.0)
+
+
+def test_evaluation_gives_the_same_tasks_to_everybody_and_changes_nothing():
+    run = training()
+    state = {key: value.clone() for key, value in run.module.state_dict().items()}
+    run.module.train()
+    first = evaluate(run.learner, run.module, run.sampler, split="valid", n_tasks=30, seed=7)
+    again = evaluate(run.learner, run.module, run.sampler, split="valid", n_tasks=30, seed=7)
+    np.testing.assert_array_equal(first.scores, again.scores)
+    assert run.module.training
+    assert all(torch.equal(value, state[key]) for key, value in run.module.state_dict().items())
+
+
+def test_the_first_tasks_of_a_longer_evaluation_are_those_of_a_shorter_one():
+    run = training()
+    short = evaluate(run.learner, run.module, run.sampler, split="test", n_tasks=30, seed=1)
+    long = evaluate(run.learner, run.module, run.sampler, split="test", n_tasks=60, seed=1)
+    np.testing.assert_allclose(short.scores, long.scores[:30], rtol=1e-5)
+
+
+def test_a_thousand_evaluation_episodes_leave_no_tensor_behind():
+    learner, sampler = am.make_learner("maml", steps=3, strategy="vmap"), am.make_tasks("sinusoid")
+    run = MetaTraining(
+        learner, am.make_meta_optimizer("gradient"), sampler, n_steps=2, tasks_per_step=4, seed=0
+    )
+    run.run_to(1.0)
+
+    def alive():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    evaluate(learner, run.module, sampler, split="test", n_tasks=25, seed=0)
+    before = alive()
+    for seed in range(40):
+        evaluate(learner, run.module, sampler, split="test", n_tasks=25, seed=seed)
+    assert alive() == before
+
+
+def test_labels_permuted_within_tasks_score_chance():
+    class Permuted(am.TaskSampler):
+        def __init__(self, inner):
+            self.inner = inner
+
+        @property
+        def info(self):
+            return self.inner.info
+
+        def sample(self, n_tasks, *, split="train", seed):
+            batch = self.inner.sample(n_tasks, split=split, seed=seed)
+            generator = torch.Generator().manual_seed(seed % 2**32)
+            order = torch.rand(batch.query.y.shape, generator=generator).argsort(dim=1)
+            query = am.Examples(batch.query.x, batch.query.y.gather(1, order), batch.query.mask, batch.query.n_classes)
+            return am.TaskBatch(support=batch.support, query=query, classes=batch.classes)
+
+    learner = am.make_learner("prototypical", backbone="identity")
+    sampler = am.make_tasks("digits", n_shot=5)
+    module = learner.build(sampler.info)
+    honest = evaluate(learner, module, sampler, split="test", n_tasks=100, seed=0).scores.mean()
+    permuted = evaluate(learner, module, Permuted(sampler), split="test", n_tasks=100, seed=0).scores.mean()
+    chance = 1 / sampler.info.n_outputs
+    assert honest > chance + 0.3
+    assert abs(permuted - chance) < 0.05
+
+
+def test_an_incompatible_meta_optimizer_is_refused_before_any_work():
+    with pytest.raises(am.Incompatible, match=r"Reptile needs a learner that provides \['inner_gradient'\].*use meta_"):
+        check_compatible(am.make_learner("ridge"), am.make_meta_optimizer("reptile"), am.make_tasks("sinusoid").info)
