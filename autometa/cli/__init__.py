@@ -48,7 +48,9 @@ def _root(
     names = []
     for choice in plugin or []:
         if not choice.startswith("no:") or choice == "no:":
-            raise typer.BadParameter(f"{choice!r} must look like no:NAME; plugins are loaded unless disabled.", param_hint="-p")
+            raise typer.BadParameter(
+                f"{choice!r} must look like no:NAME; plugins are loaded unless disabled.", param_hint="-p"
+            )
         names.append(choice.removeprefix("no:"))
     disable(names)
 

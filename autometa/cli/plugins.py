@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,7 +39,11 @@ def show(
     rows = listing()
     traces = {(r.name, r.distribution): r.trace for r in get_host().records if r.trace}
     if as_json:
-        typer.echo(json.dumps([row | {"traceback": traces.get((row["plugin"], row["distribution"]), "")} for row in rows], indent=2))
+        typer.echo(
+            json.dumps(
+                [row | {"traceback": traces.get((row["plugin"], row["distribution"]), "")} for row in rows], indent=2
+            )
+        )
         return
     from rich.console import Console
 
@@ -70,6 +74,9 @@ def _table(rows: list[dict[str, str]], width: int) -> Table:
         if row["kind"] != kind:
             kind = row["kind"]
             table.add_row(Text(f"{kind}s", "bold cyan"))
-        cells = row | {"distribution": f"{row['distribution']} {row['version']}", "summary": row["summary"] or row["error"]}
+        cells = row | {
+            "distribution": f"{row['distribution']} {row['version']}",
+            "summary": row["summary"] or row["error"],
+        }
         table.add_row(*(Text(cells[column], STYLES.get(cells[column], "")) for column in columns))
     return table

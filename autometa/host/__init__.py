@@ -1,6 +1,16 @@
 """The pluggy host: finds plugins by entry point, keeps what they offer, and makes components by name."""
 
-from autometa.host.catalog import Component, components, find, listing, make_backbone, make_learner, make_meta_optimizer, make_tasks, plugins
+from autometa.host.catalog import (
+    Component,
+    components,
+    find,
+    listing,
+    make_backbone,
+    make_learner,
+    make_meta_optimizer,
+    make_tasks,
+    plugins,
+)
 from autometa.host.discovery import GROUP, Host, PluginRecord, disable, get_host
 
 __all__ = [

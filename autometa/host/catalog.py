@@ -62,26 +62,41 @@ def find(kind: str, name: str) -> Component:
         The plugin that offers it is broken or disabled.
     """
     plugin_name, _, short = name.rpartition("/")
-    everything = list(components(kind, status=None))
-    wanted = [c for c in everything if c.name == short and plugin_name in ("", c.plugin.name)]
+    everything = list(components(status=None))
+    wanted = [c for c in everything if c.kind == kind and c.name == short and plugin_name in ("", c.plugin.name)]
     usable = [c for c in wanted if c.plugin.status == "active"]
-    if len(usable) == 1:
-        return usable[0]
+    if len(usable) > 1:
+        raise _clash(kind, short, usable)
     if usable:
-        claims = " and ".join(f"{c.plugin.distribution} (plugin {c.plugin.name!r})" for c in usable)
-        raise NameClash(
-            f"{kind} {short!r} is offered by {claims}; say {usable[0].full_name!r} or {usable[1].full_name!r}, "
-            f"or disable one with '-p no:{usable[1].plugin.name}' or {DISABLED_VARIABLE}."
-        )
+        return usable[0]
     ill = {c.plugin.name for c in wanted} | {plugin_name}
     for record in get_host().records:
         if record.name in ill and record.status != "active":
-            raise PluginError(f"{kind} {name!r} is not available: plugin {record.name!r} is {record.status}: {record.error}")
-    error = UnknownName.among(kind, name, sorted({c.name for c in everything}))
+            raise PluginError(
+                f"{kind} {name!r} is not available: plugin {record.name!r} is {record.status}: {record.error}"
+            )
+    raise _unknown(kind, name, everything)
+
+
+def _clash(kind: str, name: str, claimants: list[Component]) -> NameClash:
+    claims = " and ".join(f"{c.plugin.distribution} (plugin {c.plugin.name!r})" for c in claimants)
+    names = " or ".join(repr(c.full_name) for c in claimants)
+    return NameClash(
+        f"{kind} {name!r} is offered by {claims}; say {names}, "
+        f"or disable one with '-p no:{claimants[-1].plugin.name}' or {DISABLED_VARIABLE}={claimants[-1].plugin.name}."
+    )
+
+
+def _unknown(kind: str, name: str, everything: list[Component]) -> UnknownName:
+    usable = [c for c in everything if c.kind == kind and c.plugin.status == "active"]
+    error = UnknownName.among(kind, name, [c.full_name if "/" in name else c.name for c in usable])
+    others = sorted({c.kind for c in everything if name in (c.name, c.full_name)})
+    if others:
+        error.add_note(f"{name!r} is the name of a {' and of a '.join(others)}.")
     broken = [record for record in get_host().records if record.status == "broken"]
     if broken:
         error.add_note("Broken plugins: " + "; ".join(f"{r.name} ({r.distribution}): {r.error}" for r in broken))
-    raise error
+    return error
 
 
 def make(kind: str, component: Any, /, **params: Any) -> Any:
@@ -109,7 +124,17 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
         return component
     from sklearn.base import clone
 
+    for given in params:
+        _check_known(kind, type(component).__name__, given.partition("__")[0], list(component.get_params(deep=False)))
     return clone(component).set_params(**params)
+
+
+def _check_known(kind: str, name: str, given: str, known: list[str]) -> None:
+    if given in known:
+        return
+    close = difflib.get_close_matches(given, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise InvalidParameter(f"{kind} {name!r} has no parameter {given!r}; {hint}It takes {', '.join(known) or 'none'}.")
 
 
 def _check_params(kind: str, name: str, factory: Callable[..., Any], params: dict[str, Any]) -> None:
@@ -117,10 +142,7 @@ def _check_params(kind: str, name: str, factory: Callable[..., Any], params: dic
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     for given in params:
-        if given not in parameters:
-            close = difflib.get_close_matches(given, list(parameters), n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InvalidParameter(f"{kind} {name!r} has no parameter {given!r}; {hint}It takes {', '.join(parameters) or 'none'}.")
+        _check_known(kind, name, given, list(parameters))
     missing = [
         p.name
         for p in parameters.values()
@@ -134,12 +156,24 @@ def name_of(component: Any) -> str | None:
     """Name under which an object's class is installed, ``plugin/name`` where the short one is ambiguous; else None."""
     for kind, entry in KINDS.items():
         if isinstance(component, entry.base()):
-            found = [c for c in components(kind) if c.spec.resolve() is type(component)]
-            if not found:
+            offered = list(components(kind))
+            found = next((c for c in offered if _makes(c.spec, type(component))), None)
+            if found is None:
                 return None
-            clashes = sum(c.name == found[0].name for c in components(kind))
-            return found[0].full_name if clashes > 1 else found[0].name
+            clashes = sum(c.name == found.name for c in offered)
+            return found.full_name if clashes > 1 else found.name
     return None
+
+
+def _makes(spec: Spec, made: type) -> bool:
+    """Whether a spec's factory is this class."""
+    if spec.factory == f"{made.__module__}:{made.__qualname__}":
+        return True
+    try:
+        return spec.resolve() is made
+    except PluginError:
+        # What cannot be imported has made no object; whoever asks for it by name is told.
+        return False
 
 
 def make_tasks(tasks: str | TaskSampler, /, **params: Any) -> TaskSampler:
@@ -174,7 +208,15 @@ def listing() -> list[dict[str, str]]:
             "error": record.error,
         }
         for spec in record.specs:
-            rows.append({"kind": spec.kind, "name": spec.name, "problems": ", ".join(sorted(spec.problems)), "summary": spec.summary} | common)
+            rows.append(
+                {
+                    "kind": spec.kind,
+                    "name": spec.name,
+                    "problems": ", ".join(sorted(spec.problems)),
+                    "summary": spec.summary,
+                }
+                | common
+            )
         if not record.specs:
             rows.append({"kind": "plugin", "name": record.name, "problems": "", "summary": ""} | common)
     return rows

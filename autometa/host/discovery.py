@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import difflib
 import functools
-import inspect
 import os
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -22,7 +20,8 @@ import autometa
 from autometa.contracts import hookspecs
 from autometa.contracts.specs import Spec
 from autometa.errors import NameClash, PluginError
-from autometa.host.kinds import HOOKS, KINDS, Kind
+from autometa.host.hooks import check_hook_names, check_specs, wanted
+from autometa.host.kinds import KINDS, Kind
 
 GROUP = "autometa"
 DISABLED_VARIABLE = "AUTOMETA_DISABLED_PLUGINS"
@@ -68,12 +67,13 @@ class Host:
     def __init__(self, disabled: Iterable[str] = (), found: Iterable[EntryPoint] | None = None) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self.disabled = frozenset(name for name in disabled if name)
+        self.disabled = frozenset(name.strip() for name in disabled if name.strip())
         self.records: list[PluginRecord] = []
         claims: dict[str, dict[tuple[str, str], EntryPoint]] = {}
         for point in entry_points(group=GROUP) if found is None else found:
             # One distribution may be listed twice (an egg-info folder, a symlinked lib64): that is no clash.
-            claims.setdefault(point.name, {})[(canonicalize_name(_origin(point)[0]), point.value)] = point
+            # The first on the path is the one that Python imports.
+            claims.setdefault(point.name, {}).setdefault((canonicalize_name(_origin(point)[0]), point.value), point)
         for name, claim in sorted(claims.items()):
             self.records.extend(self._settle(name, [claim[key] for key in sorted(claim)]))
         self._warn_of_unknown_names(claims)
@@ -83,7 +83,7 @@ class Host:
         enabled = []
         for point in points:
             distribution, version = _origin(point)
-            if {name, distribution, canonicalize_name(distribution)} & self.disabled:
+            if any(_means(choice, point) for choice in self.disabled):
                 yield PluginRecord(
                     name=name,
                     distribution=distribution,
@@ -93,16 +93,10 @@ class Host:
                 )
             else:
                 enabled.append(point)
-        if len(enabled) > 1:
-            providers = " and ".join(f"{_origin(p)[0]} ({p.value})" for p in enabled)
-            clash = NameClash(
-                f"plugin {name!r} is claimed by {providers}; "
-                f"disable one with '-p no:{_origin(enabled[0])[0]}' or {DISABLED_VARIABLE}."
-            )
         for point in enabled:
             distribution, version = _origin(point)
             record = PluginRecord(name=name, distribution=distribution, version=version)
-            yield record.failed(clash) if len(enabled) > 1 else self._load(record, point)
+            yield record.failed(_clash(name, enabled)) if len(enabled) > 1 else self._load(record, point)
 
     def _load(self, record: PluginRecord, point: EntryPoint) -> PluginRecord:
         """Import one plugin and ask every hook; whatever goes wrong ends in its record."""
@@ -110,7 +104,7 @@ class Host:
         try:
             _check_requirement(point)
             module = point.load()
-            _check_hook_names(record.name, module)
+            check_hook_names(record.name, module)
             self._manager.register(module, record.name)
             for kind in KINDS.values():
                 specs.extend(self._ask(record, module, kind))
@@ -124,72 +118,68 @@ class Host:
         """Collect one plugin's specs of one kind, refusing anything else."""
         others = self._manager.get_plugins() - {module}
         caller = self._manager.subset_hook_caller(kind.hook, others)
-        results = caller()
-        if caller.get_hookimpls() and not results:
-            raise PluginError(f"{kind.hook}() of plugin {record.name!r} returned None; it must return a list of specs.")
-        specs: list[Spec] = []
-        for result in results:
-            if not isinstance(result, Iterable) or isinstance(result, str):
-                raise PluginError(
-                    f"{kind.hook}() of plugin {record.name!r} returned a {type(result).__name__}; "
-                    f"it must return a list of {kind.spec.__name__}."
-                )
-            for spec in result:
-                if not isinstance(spec, kind.spec):
-                    raise PluginError(
-                        f"{kind.hook}() of plugin {record.name!r} returned a {type(spec).__name__} "
-                        f"among its specs; every item must be a {kind.spec.__name__}."
-                    )
-                if spec.name in {known.name for known in specs}:
-                    raise PluginError(f"plugin {record.name!r} offers {kind.name} {spec.name!r} twice.")
-                specs.append(spec)
-        return specs
+        if not caller.get_hookimpls():
+            return []
+        try:
+            results = caller()
+            if not results:
+                raise PluginError(f"{kind.hook}() of plugin {record.name!r} returned None; {wanted(kind)}")
+            return [spec for result in results for spec in check_specs(record.name, kind, result)]
+        except PluginError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"{kind.hook}() of plugin {record.name!r} raised {type(error).__name__}: {error}"
+            ) from error
 
     def _warn_of_unknown_names(self, claims: dict[str, dict[tuple[str, str], EntryPoint]]) -> None:
-        known = set(claims) | {name for claim in claims.values() for point in claim.values() for name in _aliases(point)}
-        for name in sorted(self.disabled - known):
-            close = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            warnings.warn(f"plugin {name!r} was to be disabled but is not installed.{hint}", stacklevel=3)
+        points = [point for claim in claims.values() for point in claim.values()]
+        known = sorted({point.name for point in points} | {_origin(point)[0] for point in points})
+        for name in sorted(self.disabled):
+            if not any(_means(name, point) for point in points):
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else " 'autometa plugins' lists all."
+                warnings.warn(f"plugin {name!r} was to be disabled but is not installed.{hint}", stacklevel=3)
 
 
 def _origin(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+    """Name and version of the distribution; damaged metadata may lack both."""
+    if point.dist is None:
+        return "unknown", "unknown"
+    return point.dist.name or "unknown", point.dist.version or "unknown"
 
 
-def _aliases(point: EntryPoint) -> set[str]:
-    distribution = _origin(point)[0]
-    return {distribution, canonicalize_name(distribution)}
+def _means(choice: str, point: EntryPoint) -> bool:
+    """Whether a user who says ``choice`` means this plugin, or its whole distribution."""
+    return choice == point.name or canonicalize_name(choice) == canonicalize_name(_origin(point)[0])
+
+
+def _clash(name: str, points: list[EntryPoint]) -> NameClash:
+    names = [_origin(point)[0] for point in points]
+    # To disable the distribution autometa would disable every bundled plugin.
+    guest = next((n for n in names if canonicalize_name(n) != "autometa"), names[0])
+    return NameClash(
+        f"plugin {name!r} is claimed by {' and '.join(f'{_origin(p)[0]} ({p.value})' for p in points)}; "
+        f"disable one with '-p no:{guest}' or {DISABLED_VARIABLE}={guest}."
+    )
 
 
 def _check_requirement(point: EntryPoint) -> None:
     """Refuse a plugin whose own metadata says that it needs another autometa than this one."""
     for text in (point.dist.requires or []) if point.dist else []:
         requirement = Requirement(text)
-        if canonicalize_name(requirement.name) != "autometa" or (requirement.marker and not requirement.marker.evaluate()):
+        if canonicalize_name(requirement.name) != "autometa" or (
+            requirement.marker and not requirement.marker.evaluate()
+        ):
             continue
         if not requirement.specifier.contains(autometa.__version__, prereleases=True):
             raise PluginError(f"needs autometa{requirement.specifier}, and this is autometa {autometa.__version__}.")
 
 
-def _check_hook_names(plugin: str, module: Any) -> None:
-    """Find hooks that would silently never be called: misspelt, or without the marker."""
-    if not isinstance(module, ModuleType) and not inspect.isclass(module) and not hasattr(module, "__dict__"):
-        raise PluginError(f"entry point of plugin {plugin!r} is a {type(module).__name__}; it must be a module.")
-    for name, member in inspect.getmembers(module, inspect.isroutine):
-        marked = getattr(member, f"{hookspecs.PROJECT}_impl", None) is not None
-        if marked and name not in HOOKS:
-            close = difflib.get_close_matches(name, sorted(HOOKS), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the hooks are {sorted(HOOKS)}."
-            raise PluginError(f"plugin {plugin!r} implements {name!r}, which is no hook; {hint}")
-        if not marked and name.startswith("autometa_"):
-            raise PluginError(f"{name}() of plugin {plugin!r} lacks its marker; put @autometa.hookimpl above it.")
-
-
 @functools.cache
 def get_host() -> Host:
     """Load the installed plugins once for this process."""
-    return Host(disabled=[name.strip() for name in os.environ.get(DISABLED_VARIABLE, "").split(",")])
+    return Host(disabled=os.environ.get(DISABLED_VARIABLE, "").split(","))
 
 
 def disable(names: Iterable[str]) -> None:
