@@ -44,6 +44,8 @@ _EXPORTS = {
     "TaskSampler": "autometa.contracts.tasks",
     "check_draw": "autometa.contracts.tasks",
     "derive_seed": "autometa.contracts.seeding",
+    "draw_distinct": "autometa.contracts.drawing",
+    "draw_uniform": "autometa.contracts.drawing",
     # components by name
     "make_backbone": "autometa.host",
     "make_learner": "autometa.host",

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autometa.contracts.drawing import draw_distinct, draw_uniform
 from autometa.contracts.examples import Examples, TaskBatch
-from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import SPLITS, Split, TaskInfo, TaskSampler, check_draw
 from autometa.errors import InvalidData, InvalidParameter
 
@@ -58,7 +58,7 @@ class ClassImages:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Where the images of every class lie: those of class ``c`` are rows ``by_class[start[c] : start[c] + count[c]]``."""
+    """Where images lie: those of class ``c`` are rows ``by_class[start[c] : start[c] + count[c]]``."""
 
     by_class: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -147,20 +147,12 @@ class ClassEpisodes(TaskSampler):
         data, rows = self._ready()
         classes = rows.splits[split]
         per_class = self.n_shot + self.n_query
-
-        def uniform(purpose: str, *shape: int) -> NDArray[np.float64]:
-            return np.random.default_rng(derive_seed(seed, split, purpose)).random((n_tasks, *shape))
-
-        sizes = np.full(n_tasks, len(classes))
-        drawn = distinct(sizes, uniform("classes", self.n_way), uniform("class order", self.n_way))
+        drawn = draw_distinct(np.full(n_tasks, len(classes)), self.n_way, seed, split, "classes")
         chosen = classes[drawn]
-        images = distinct(
-            rows.count[chosen],
-            uniform("images", self.n_way, per_class),
-            uniform("image order", self.n_way, per_class),
-        )
-        images = rows.by_class[rows.start[chosen][..., None] + images]
-        query_order = np.argsort(uniform("query order", self.n_way * self.n_query), axis=-1)
+        within = draw_distinct(rows.count[chosen], per_class, seed, split, "images")
+        images = rows.by_class[rows.start[chosen][..., None] + within]
+        shuffle = draw_uniform((n_tasks, self.n_way * self.n_query), seed, split, "query order")
+        query_order = np.argsort(shuffle, axis=-1)
         support = images[..., : self.n_shot].reshape(n_tasks, -1)
         query = np.take_along_axis(images[..., self.n_shot :].reshape(n_tasks, -1), query_order, axis=-1)
         support_y = np.broadcast_to(np.repeat(np.arange(self.n_way), self.n_shot), support.shape)
@@ -246,30 +238,3 @@ class ClassEpisodes(TaskSampler):
         state = dict(super().__getstate__())
         state.pop("_data", None)
         return state
-
-
-def distinct(sizes: NDArray[np.int64], draws: NDArray[np.float64], order: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Draw k distinct numbers below each size, in random order.
-
-    Floyd's sampling without replacement (Bentley & Floyd 1987, "A sample of brilliance"), vectorised over
-    all sizes: the cost grows with k, not with the sizes.
-
-    Parameters
-    ----------
-    sizes : array of shape [...]
-        Each at least k.
-    draws, order : arrays of shape [..., k]
-        Uniform in [0, 1): what is drawn, and how it is shuffled.
-
-    Returns
-    -------
-    array of shape [..., k]
-    """
-    k = draws.shape[-1]
-    picked = np.empty(draws.shape, dtype=np.int64)
-    for i in range(k):
-        last = sizes - k + i
-        candidate = (draws[..., i] * (last + 1)).astype(np.int64)
-        taken = (picked[..., :i] == candidate[..., None]).any(-1)
-        picked[..., i] = np.where(taken, last, candidate)
-    return np.take_along_axis(picked, np.argsort(order, axis=-1), axis=-1)

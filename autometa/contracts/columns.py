@@ -158,14 +158,14 @@ def numbers_of(values: pd.Series[Any]) -> NDArray[np.float64]:
         Not numbers, or infinite.
     """
     kind = kind_of(values)
+    untyped: Any = values  # the stubs know neither a column of durations nor a float na_value
     if kind == "datetime":
-        values = pd.to_datetime(values, utc=True) - pd.Timestamp(0, tz="UTC")
+        untyped = pd.to_datetime(values, utc=True) - pd.Timestamp(0, tz="UTC")
     if kind in ("datetime", "timedelta"):
-        values = values / pd.Timedelta(days=1)
+        untyped = untyped / pd.Timedelta(days=1)
     if kind == "categorical" and not types.is_bool_dtype(values.dtype):
         sample = values.dropna()
         raise InvalidColumn(f"holds {sample.iloc[0]!r}, which is not a number" if len(sample) else "holds no number")
-    untyped: Any = values  # the stubs know no float na_value
     numbers = np.asarray(untyped.to_numpy(dtype=np.float64, na_value=np.nan))
     if np.isinf(numbers).any():
         raise InvalidColumn("holds infinite values; replace them by missing ones or finite numbers")

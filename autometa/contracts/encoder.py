@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from autometa.contracts.columns import Column, InvalidColumn, levels_of, numbers_of, read_column
+from autometa.contracts.columns import Column, InvalidColumn, numbers_of, read_column
 from autometa.errors import InvalidData, InvalidFile, InvalidParameter
 
 _FORMAT = 1

@@ -69,13 +69,12 @@ class TaskInfo:
 
 
 class TaskSampler(BaseEstimator, ABC):
-    """A task distribution: hyperparameters in the constructor, tasks from :meth:`sample`.
+    """A task distribution: hyperparameters in the constructor, tasks from :meth:`sample`."""
 
-    ``encoder`` turns a user's raw rows into the sampler's inputs where the two differ (tables); None where
-    examples are tensors already.
-    """
-
-    encoder: TableEncoder | None = None
+    @property
+    def encoder(self) -> TableEncoder | None:
+        """Turns a user's raw rows into the sampler's inputs (tables); None where examples are tensors already."""
+        return None
 
     @property
     @abstractmethod

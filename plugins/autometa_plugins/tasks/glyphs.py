@@ -12,7 +12,7 @@ import torch
 from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 import autometa as am
 
@@ -113,7 +113,7 @@ def draw(shapes: Tensor, n_drawers: int, generator: np.random.Generator) -> Tens
     for start in range(0, len(source), _CHUNK):
         part = slice(start, start + _CHUNK)
         grid = (coefficients[part] @ basis).transpose(1, 2).reshape(-1, _SIZE, _SIZE, 2)
-        drawn = F.grid_sample(shapes[source[part]], grid, mode="bilinear", align_corners=False)
+        drawn = functional.grid_sample(shapes[source[part]], grid, mode="bilinear", align_corners=False)
         images[part] = drawn.mul_(255).round_().to(torch.uint8)
     return images
 
@@ -144,7 +144,9 @@ def _deformation_basis() -> Tensor:
     """What each of the 19 coefficients adds to the place every output pixel looks at, [19, 28 * 28]."""
     centre = (torch.arange(_SIZE) * 2 + 1) / _SIZE - 1
     y, x = torch.meshgrid(centre, centre, indexing="ij")
-    bumps = F.interpolate(torch.eye(16).view(16, 1, 4, 4), size=(_SIZE, _SIZE), mode="bicubic", align_corners=True)
+    bumps = functional.interpolate(
+        torch.eye(16).view(16, 1, 4, 4), size=(_SIZE, _SIZE), mode="bicubic", align_corners=True
+    )
     return torch.cat([torch.stack([x, y, torch.ones_like(x)]).flatten(1), bumps.flatten(1)])
 
 
