@@ -29,3 +29,10 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
         summary="scikit-learn's handwritten digits, 8 x 8, digits held out",
         problems=frozenset({"classification"}),
     )
+    yield am.TaskSamplerSpec(
+        name="table",
+        factory="autometa_plugins.tasks.table:Table",
+        summary="your own table; a column names the task of each row",
+        problems=frozenset({"classification", "regression"}),
+        needs=("data", "task", "target"),
+    )

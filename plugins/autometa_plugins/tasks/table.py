@@ -1,0 +1,215 @@
+"""One table, a column of which names the task of each row: schools, patients, machines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import autometa as am
+from autometa_plugins.tasks.table_rows import TableRows, prepare, read_table
+
+
+class Table(am.TaskSampler):
+    """Tasks from the rows of one table; each entity of the ``task`` column is a task.
+
+    Entities are split into meta-train, meta-valid and meta-test; what turns columns into numbers
+    (:class:`autometa.TableEncoder`) is learned from meta-train rows only. Drawing ``n`` tasks walks through
+    the entities of a split in random order, and again in another order when all have been met; support and
+    query rows are drawn anew each time and share no row. Entities may be of any size: where one has fewer rows
+    than asked for, the rest is padding that ``mask`` marks.
+
+    - Regression: ``n_shot`` support rows of each task. Targets are standardised by mean and standard
+      deviation of the meta-train rows; ``TaskInfo.target_scale`` tells the latter.
+    - Classification: labels mean the same in every task. ``n_shot`` support rows of each class the entity
+      has; a class with fewer gives all but one, and a class of one row stands in the support set only.
+
+    Entities with no more than ``n_shot`` rows, or one class only, are left out; :meth:`describe` counts them.
+
+    Parameters
+    ----------
+    data : DataFrame or path of a CSV file
+    task : column name
+        Which entity a row belongs to.
+    target : column name
+        What to predict. All other columns are features.
+    n_shot : int, default=10
+        Support rows per task (regression) or per class (classification).
+    n_query : int, default=20
+        Most query rows per task.
+    problem : {"auto", "regression", "classification"}, default="auto"
+        "auto": numbers with more than two distinct values are a regression, all else classes.
+    valid_fraction, test_fraction : float, default=0.2
+        Parts of the entities held out, one at least.
+    split_seed : int, default=0
+        Decides which.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd, autometa as am
+    >>> frame = pd.DataFrame({"school": np.repeat(list("abcdef"), 30), "hours": np.arange(180) % 7})
+    >>> frame["score"] = frame["hours"] * 2.0
+    >>> tasks = am.make_tasks("table", data=frame, task="school", target="score", n_shot=5)
+    >>> tasks.sample(4, seed=0).support.x.shape
+    torch.Size([4, 5, 1])
+    """
+
+    _prepared: tuple[dict[str, Any], TableRows]
+
+    def __init__(
+        self,
+        *,
+        data: Any = None,
+        task: Any = None,
+        target: Any = None,
+        n_shot: int = 10,
+        n_query: int = 20,
+        problem: str = "auto",
+        valid_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        split_seed: int = 0,
+    ) -> None:
+        self.data = data
+        self.task = task
+        self.target = target
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.problem = problem
+        self.valid_fraction = valid_fraction
+        self.test_fraction = test_fraction
+        self.split_seed = split_seed
+
+    @property
+    def info(self) -> am.TaskInfo:
+        """Shapes and sizes; ``n_shot`` as asked for, whether or not every task has as many rows.
+
+        Raises
+        ------
+        InvalidParameter, InvalidData, MissingData
+            The table cannot be used; the message names the argument or column.
+        """
+        rows = self._rows()
+        classification = rows.problem == "classification"
+        return am.TaskInfo(
+            problem=rows.problem,
+            input_shape=(rows.x.shape[1],),
+            n_outputs=rows.count.shape[1],
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            n_base_tasks=len(rows.entities["train"]),
+            shared_classes=classification,
+            feature_kinds=rows.encoder.kinds_,
+            target_scale=1.0 if classification else rows.encoder.target_scale_,
+        )
+
+    @property
+    def encoder(self) -> am.TableEncoder:
+        """Fitted on the meta-train rows."""
+        return self._rows().encoder
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        """Draw tasks; ``ids`` are numbers of entities, meta-train first."""
+        am.check_draw(n_tasks, split, seed)
+        rows = self._rows()
+        entity = _walk(rows.entities[split], n_tasks, seed, split)
+        start, count = rows.start[entity], rows.count[entity]
+        given = _support_sizes(rows.count, self.n_shot)
+        width = int(given.sum(1).max())
+
+        # an entity's rows lie together and its classes one after the other, so that a place counts from its first row
+        within = am.draw_distinct(np.maximum(count, self.n_shot), self.n_shot, seed, split, "support")
+        within = _existing_first(within, within < count[..., None])
+        first = start - start[:, :1]
+        places = (first[..., None] + within).reshape(n_tasks, -1)
+        chosen = (np.arange(self.n_shot) < given[entity][..., None]).reshape(n_tasks, -1)
+        places = np.where(chosen, places, -1)
+        support = _existing_first(places, chosen)[:, :width]
+
+        sizes = count.sum(1)
+        n_drawn = width + self.n_query
+        drawn = am.draw_distinct(np.maximum(sizes, n_drawn), n_drawn, seed, split, "query")
+        free = (drawn < sizes[:, None]) & ~(drawn[..., None] == support[:, None]).any(-1)
+        n_query = int(min(self.n_query, (rows.count.sum(1) - given.sum(1)).max()))
+        query = _existing_first(np.where(free, drawn, -1), free)[:, :n_query]
+        return am.TaskBatch(
+            support=_gather(rows, start[:, :1], support),
+            query=_gather(rows, start[:, :1], query),
+            ids=torch.from_numpy(entity).to(rows.x.device),
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """Keep the rows on ``device``, so that tasks are gathered there; returns itself."""
+        rows = self._rows()
+        self._prepared = (self._prepared[0], replace(rows, x=rows.x.to(device), y=rows.y.to(device)))
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """Numbers of tasks and rows, tasks left out, and the names of the held-out tasks."""
+        rows = self._rows()
+        sizes = rows.count.sum(1)
+        facts: dict[str, Any] = {
+            "tasks": {split: len(entities) for split, entities in rows.entities.items()},
+            "tasks left out": rows.n_dropped,
+            "rows per task": {"fewest": int(sizes.min()), "median": float(np.median(sizes)), "most": int(sizes.max())},
+            "held out": {split: [rows.names[i] for i in rows.entities[split]] for split in ("valid", "test")},
+        }
+        if rows.problem == "classification":
+            facts["classes"] = [str(label) for label in rows.encoder.classes_]
+        return facts
+
+    def _rows(self) -> TableRows:
+        parameters = {name: value for name, value in vars(self).items() if name[0] != "_"}
+        prepared = vars(self).get("_prepared")
+        if prepared is not None and all(prepared[0][name] is value for name, value in parameters.items()):
+            return self._prepared[1]
+        for name in ("n_shot", "n_query"):
+            value = parameters[name]
+            if not isinstance(value, Integral) or value < 1:
+                raise am.InvalidParameter(f"{name}={value!r} must be a positive integer.")
+        rows = prepare(
+            read_table(self.data),
+            task=self.task,
+            target=self.target,
+            problem=self.problem,
+            n_shot=self.n_shot,
+            fractions=(self.valid_fraction, self.test_fraction),
+            seed=self.split_seed,
+        )
+        self._prepared = (parameters, rows)
+        return rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_prepared", None)
+        return state
+
+
+def _walk(entities: range, n_tasks: int, seed: int, split: str) -> NDArray[np.int64]:
+    """Entities in random order, in another one each time all have been met, [n_tasks]."""
+    n_rounds = -(-n_tasks // len(entities))
+    order = np.argsort(am.draw_uniform((n_rounds, len(entities)), seed, split, "entities"), axis=-1)
+    return entities.start + order.ravel()[:n_tasks]
+
+
+def _support_sizes(count: NDArray[np.int64], n_shot: int) -> NDArray[np.int64]:
+    """Support rows of every group: ``n_shot``, or all but one, or the only one."""
+    return np.minimum(np.minimum(count, n_shot), np.maximum(count - 1, 1))
+
+
+def _existing_first(values: NDArray[np.int64], exists: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The values along the last axis, those that exist first, otherwise in the order they had."""
+    return np.take_along_axis(values, np.argsort(~exists, axis=-1, kind="stable"), axis=-1)
+
+
+def _gather(rows: TableRows, first: NDArray[np.int64], places: NDArray[np.int64]) -> am.Examples:
+    """Examples at ``places`` [tasks, n], counted from each entity's ``first`` row; -1 is padding."""
+    device = rows.x.device
+    mask = torch.from_numpy(places >= 0).to(device)
+    index = torch.from_numpy(np.where(places >= 0, first + places, 0)).to(device)
+    x, y = rows.x[index] * mask[..., None], rows.y[index]
+    y = y * (mask if y.dim() == 2 else mask[..., None])
+    return am.Examples(x, y, mask, n_classes=rows.count.shape[1] if rows.problem == "classification" else 0)
