@@ -1,1 +1,6 @@
 """scikit-learn estimators around everything below."""
+
+from autometa.estimators.classifier import FewShotClassifier
+from autometa.estimators.regressor import FewShotRegressor
+
+__all__ = ["FewShotClassifier", "FewShotRegressor"]

@@ -1,0 +1,374 @@
+"""What both estimators share: ``meta_fit`` once, ``fit`` for every task, outputs for its queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+from torch import Tensor
+
+from autometa.contracts.backbone import Backbone
+from autometa.contracts.examples import Examples
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.seeding import derive_seed
+from autometa.contracts.tasks import TaskInfo, TaskSampler
+from autometa.engine.device import pick_device, pick_dtype
+from autometa.engine.folding import is_transductive
+from autometa.engine.forward import predict_outputs, present_classes
+from autometa.engine.seeding import fresh_module, seeded
+from autometa.errors import AutometaError, Incompatible, InvalidData, InvalidParameter, TrainingDiverged
+from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
+from autometa.estimators.inputs import flat_rows, n_features, shaped
+from autometa.estimators.parameters import changed_since, check_count, set_nested
+from autometa.estimators.progress import run_with_progress
+from autometa.estimators.state import Affine, Fitted, MetaTrained, module_on
+from autometa.estimators.tables import table_sampler
+from autometa.host import make_tasks
+from autometa.training import MetaTraining
+
+VALUES_AT_ONCE = 2**18
+"""Input values per forward pass of a prediction: what bounds its memory."""
+
+
+class FewShotEstimator(BaseEstimator):
+    """Base of :class:`FewShotClassifier` and :class:`FewShotRegressor`."""
+
+    problem: ClassVar[str]
+
+    def __init__(
+        self,
+        learner: str | Learner = "auto",
+        meta_optimizer: str | MetaOptimizer = "auto",
+        backbone: str | Backbone = "auto",
+        max_steps: int = 1000,
+        tasks_per_step: int = 16,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.learner = learner
+        self.meta_optimizer = meta_optimizer
+        self.backbone = backbone
+        self.max_steps = max_steps
+        self.tasks_per_step = tasks_per_step
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ---------------------------------------------------------------- meta-training
+
+    def meta_fit(
+        self,
+        tasks: Any,
+        y: Any = None,
+        *,
+        task: Any = None,
+        n_shot: int | None = None,
+        n_query: int | None = None,
+    ) -> Self:
+        """Learn from many tasks how to learn one.
+
+        Whatever :meth:`fit` learned before is forgotten. An interrupted call leaves the estimator as it was.
+
+        Parameters
+        ----------
+        tasks : TaskSampler, str, DataFrame or array of shape [n, n_columns]
+            A task distribution or its name; or, with ``y`` and ``task``, the rows of a table.
+        y : array-like of shape [n], optional
+            Targets of the table's rows.
+        task : array-like of shape [n], optional
+            Which task each row of the table belongs to (school, patient, machine, ...).
+        n_shot, n_query : int, optional
+            Rows of a table's tasks to adapt on and to be judged on; see the task sampler ``table``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidParameter, UnknownName
+            A parameter cannot work.
+        Incompatible
+            The tasks are of another problem, or learner and meta-optimizer do not fit.
+        TrainingDiverged
+            The loss is no longer finite.
+        """
+        sampler = self._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
+        check_count("max_steps", self.max_steps, least=0)
+        check_count("tasks_per_step", self.tasks_per_step, least=1)
+        if sampler.info.problem != self.problem:
+            right = {"classification": "FewShotClassifier", "regression": "FewShotRegressor"}.get(sampler.info.problem)
+            hint = f"use {right}" if right else "neither estimator can"
+            raise Incompatible(
+                f"tasks={type(sampler).__name__} are {sampler.info.problem} and {type(self).__name__} is for "
+                f"{self.problem}; {hint}."
+            )
+        learner = resolve_learner(self.learner, self.problem, self.backbone)
+        training = MetaTraining(
+            learner,
+            resolve_meta_optimizer(self.meta_optimizer, learner),
+            sampler,
+            n_steps=self.max_steps,
+            tasks_per_step=self.tasks_per_step,
+            seed=self._seed(),
+            device=pick_device(self.device),
+            dtype=pick_dtype(self.precision),
+        )
+        run_with_progress(training, verbose=self.verbose)
+        self._become(meta_trained(training, max_steps=self.max_steps))
+        return self
+
+    @classmethod
+    def from_training(cls, training: MetaTraining, **params: Any) -> Self:
+        """Make an estimator of a meta-training that is done.
+
+        Parameters
+        ----------
+        training : MetaTraining
+        **params
+            Parameters of the estimator that the training does not decide, such as ``device``.
+        """
+        meta_optimizer = training.meta_optimizer
+        known = {
+            "learner": clone(training.learner),
+            "meta_optimizer": "auto" if meta_optimizer is None else clone(meta_optimizer),
+            "tasks_per_step": training.tasks_per_step,
+            "random_state": training.seed % 2**32,
+        }
+        if meta_optimizer is not None:
+            known["max_steps"] = training.n_steps
+        estimator = cls(**(known | params))
+        if training.sampler.info.problem != cls.problem:
+            raise Incompatible(f"the training is for {training.sampler.info.problem}; {cls.__name__} is for {cls.problem}.")
+        estimator._become(meta_trained(training, max_steps=estimator.max_steps))
+        return estimator
+
+    def _sampler(self, tasks: Any, y: Any, task: Any, **sizes: int | None) -> TaskSampler:
+        if y is not None or task is not None:
+            return table_sampler(tasks, y, task, problem=self.problem, **sizes)
+        if any(size is not None for size in sizes.values()):
+            raise InvalidParameter("n_shot and n_query are for tables: give y and task too, or set them on the sampler.")
+        if not isinstance(tasks, (str, TaskSampler)):
+            raise InvalidParameter(
+                f"tasks={type(tasks).__name__} is no task sampler; give one, its name, or a table as "
+                "meta_fit(X, y, task=ids)."
+            )
+        return make_tasks(tasks)
+
+    def _become(self, meta: MetaTrained) -> None:
+        """Hold what was meta-trained, and nothing that was fitted."""
+        for name in [n for n in vars(self) if n.endswith("_") and not n.startswith("_")]:
+            delattr(self, name)
+        vars(self).pop("_fitted", None)
+        self._meta = meta
+        self.learner_, self.meta_optimizer_ = meta.learner, meta.meta_optimizer
+        self.module_, self.task_info_, self.history_ = meta.module, meta.info, meta.history
+        self.n_features_in_ = meta.n_features
+        if meta.feature_names is not None:
+            self.feature_names_in_ = meta.feature_names
+
+    # ---------------------------------------------------------------- one task
+
+    def _adapt(self, rows: NDArray[Any], y: NDArray[Any], n_outputs: int, **affine: Affine | None) -> Fitted:
+        """Adapt to one task: rows [n, n_features], class indices [n] or real targets [n, n_outputs]."""
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        learner = self._learner_now()
+        seed, device = self._seed(), pick_device(self.device)
+        if meta is not None:
+            info, dtype = meta.info, pick_dtype(self.precision)
+            module = module_on(meta.module, device, dtype)
+        else:
+            # float64 on the CPU: what is predicted for a row then does not depend on the rows beside it.
+            device = torch.device("cpu") if self._is_auto("device") else device
+            dtype = pick_dtype(self.precision, torch.float64)
+            info = self._plain_info(rows, n_outputs)
+            module = fresh_module(learner, info, seed).to(device=device, dtype=dtype).eval()
+        x = torch.tensor(shaped(rows, info.input_shape), device=device, dtype=dtype)[None]
+        target = torch.tensor(y, device=device, dtype=dtype if y.dtype.kind == "f" else torch.int64)[None]
+        support = Examples(x, target, n_classes=n_outputs if self.problem == "classification" else 0)
+        with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
+            adapted = learner.adapt(module, support)
+        return Fitted(
+            learner=learner,
+            module=module,
+            info=info,
+            adapted=adapted,
+            present=present_classes(support),
+            columns=None,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            **affine,
+        )
+
+    def _hold(self, fitted: Fitted) -> None:
+        self._fitted = fitted
+        self.learner_, self.module_, self.task_info_ = fitted.learner, fitted.module, fitted.info
+
+    def _outputs(self, X: Any) -> NDArray[np.float64]:
+        """Outputs [n, n_outputs] for the rows of ``X``."""
+        check_is_fitted(self)
+        fitted: Fitted = self._fitted
+        rows = self._rows(X, reset=False)
+        if fitted.inputs is not None:
+            rows = fitted.inputs.encode(rows)
+        x = shaped(rows, fitted.info.input_shape)
+        # Transductive batch norm judges an example by those beside it, so there all must be seen together.
+        at_once = len(x) if is_transductive(fitted.module) else max(1, VALUES_AT_ONCE // max(1, rows.shape[1]))
+        parts = [self._predict_chunk(fitted, x[start : start + at_once]) for start in range(0, len(x), at_once)]
+        outputs = torch.cat(parts).double().cpu().numpy()
+        if not np.isfinite(outputs).all():
+            raise TrainingDiverged(
+                f"{type(fitted.learner).__name__} adapted to values that are not finite; lower its rates, or scale X."
+            )
+        return outputs if fitted.columns is None else outputs[:, fitted.columns]
+
+    @staticmethod
+    def _predict_chunk(fitted: Fitted, x: NDArray[Any]) -> Tensor:
+        inputs = torch.tensor(x, device=fitted.device, dtype=fitted.dtype)[None]
+        with torch.no_grad(), seeded(derive_seed(fitted.seed, "predict"), fitted.device):
+            return predict_outputs(fitted.learner, fitted.module, fitted.adapted, fitted.present, inputs)[0]
+
+    def _rows(self, X: Any, *, reset: bool) -> NDArray[Any]:
+        """Rows [n, n_features] of finite numbers, checked against what was seen before unless ``reset``."""
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        if meta is None:
+            return validate_data(self, X, reset=reset, dtype=np.float64)  # type: ignore[no-any-return]
+        if meta.encoder is not None:
+            return self._encoded_rows(X, meta.encoder.transform)
+        X = flat_rows(X, meta.info.input_shape)
+        if reset:
+            _check_feature_names(self, X, reset=True)
+            self.n_features_in_ = meta.n_features
+        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])  # type: ignore[no-any-return]
+
+    def _encoded_rows(self, X: Any, transform: Callable[[Any], NDArray[np.float32]]) -> NDArray[Any]:
+        if not hasattr(X, "columns"):
+            X = check_array(X, dtype=None, ensure_all_finite=False, estimator=self)
+        _check_feature_names(self, X, reset=False)
+        _check_n_features(self, X, reset=False)
+        if len(X) == 0:
+            raise InvalidData("X has 0 rows; at least one is needed.")
+        return transform(X)
+
+    def _checked_y(self, X: Any, y: Any, *, multi_output: bool, numeric: bool) -> NDArray[Any]:
+        from sklearn.utils.validation import _check_y
+
+        if y is None:
+            raise InvalidData(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        y = _check_y(y, multi_output=multi_output, y_numeric=numeric, estimator=self)
+        check_consistent_length(X, y)
+        return y  # type: ignore[no-any-return]
+
+    def _plain_info(self, rows: NDArray[Any], n_outputs: int) -> TaskInfo:
+        n_shot = max(1, len(rows) // n_outputs) if self.problem == "classification" else len(rows)
+        return TaskInfo(
+            problem=self.problem,  # type: ignore[arg-type]
+            input_shape=(rows.shape[1],),
+            n_outputs=n_outputs,
+            n_shot=n_shot,
+            n_query=1,
+        )
+
+    def _learner_now(self) -> Learner:
+        """The learner by the present parameters; after ``meta_fit`` it must still be the one meta-trained."""
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        if meta is None:
+            backbone = "identity" if self._is_auto("backbone") else self.backbone
+            return resolve_learner(self.learner, self.problem, backbone)
+        learner = resolve_learner(self.learner, self.problem, self.backbone)
+        changed = changed_since(meta, learner, self)
+        if changed:
+            free = ", ".join(f"learner__{name}" for name in sorted(learner.adaptation_parameters)) or "none"
+            raise InvalidParameter(
+                f"{changed} changed after meta_fit, which was done with another value: call meta_fit again. "
+                f"Parameters of the learner that may change without: {free}."
+            )
+        return learner
+
+    # ---------------------------------------------------------------- scikit-learn's conventions
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _is_auto(self, name: str) -> bool:
+        value = getattr(self, name)
+        return isinstance(value, str) and value == "auto"
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``learner__steps=3`` works for a learner given by name too, which becomes an object.
+
+        Returns
+        -------
+        self
+        """
+        return set_nested(self, params, super().set_params)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_fitted")
+
+    def __sklearn_clone__(self) -> Self:
+        copied: Self = super().__sklearn_clone__()
+        if hasattr(self, "_meta"):
+            copied._become(self._meta)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        for name in ("_meta", "_fitted"):
+            if name in state:
+                state[name] = state[name].moved("cpu")
+        if "_fitted" in state:
+            state["module_"] = state["_fitted"].module
+        elif "_meta" in state:
+            state["module_"] = state["_meta"].module
+        return state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        if meta is not None:
+            tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = meta.encoder is not None
+        try:
+            untrained = meta is None and self.problem in self._learner_now().needs_meta_training
+        except (AutometaError, ValueError):  # tags are read in reprs too, where a wrong parameter is not yet an error
+            untrained = False
+        for part in (tags.classifier_tags, tags.regressor_tags):
+            if part is not None:
+                part.poor_score = untrained
+        return tags
+
+
+def meta_trained(training: MetaTraining, *, max_steps: int) -> MetaTrained:
+    """Record of a finished meta-training."""
+    sampler = training.sampler
+    info, encoder = sampler.info, sampler.encoder
+    return MetaTrained(
+        learner=training.learner,
+        meta_optimizer=None if training.meta_optimizer is None else clone(training.meta_optimizer),
+        module=training.module.eval(),
+        info=info,
+        encoder=encoder,
+        history=training.history,
+        max_steps=max_steps,
+        tasks_per_step=training.tasks_per_step,
+        n_features=n_features(info.input_shape) if encoder is None else encoder.n_features_in_,
+        feature_names=None if encoder is None else getattr(encoder, "feature_names_in_", None),
+    )

@@ -1,0 +1,82 @@
+"""Checking and setting the estimators' parameters."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sklearn.base import clone
+
+from autometa.contracts.learner import Learner
+from autometa.errors import InvalidParameter
+from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
+from autometa.estimators.state import MetaTrained, same_value
+from autometa.host import make_backbone
+
+if TYPE_CHECKING:
+    from autometa.estimators.base import FewShotEstimator
+
+COMPONENTS = ("learner", "meta_optimizer", "backbone")
+
+
+def check_count(name: str, value: Any, *, least: int) -> None:
+    """Refuse what is not an integer of at least ``least``.
+
+    Raises
+    ------
+    InvalidParameter
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise InvalidParameter(f"{name}={value!r} must be an integer of at least {least}.")
+
+
+def set_nested(estimator: FewShotEstimator, params: dict[str, Any], set_params: Callable[..., Any]) -> Any:
+    """Set parameters as scikit-learn does, after turning names whose parameters are set into objects.
+
+    The object is a copy of its own, so that clones which share it are not changed.
+    """
+    plain = {name: value for name, value in params.items() if "__" not in name}
+    nested = {name: value for name, value in params.items() if "__" in name}
+    set_params(**plain)
+    for component in COMPONENTS:
+        if any(name.partition("__")[0] == component for name in nested):
+            setattr(estimator, component, _as_object(estimator, component))
+    set_params(**nested)
+    return estimator
+
+
+def _as_object(estimator: FewShotEstimator, component: str) -> Any:
+    value = getattr(estimator, component)
+    if not isinstance(value, str):
+        return value
+    if component == "learner":
+        return resolve_learner(value, estimator.problem)
+    if component == "meta_optimizer":
+        learner = resolve_learner(estimator.learner, estimator.problem)
+        made = resolve_meta_optimizer(value, learner)
+        if made is None:
+            raise InvalidParameter(
+                f"meta_optimizer='auto' has no parameters to set: {type(learner).__name__} has nothing to meta-train."
+            )
+        return made
+    if value == "auto":
+        raise InvalidParameter("backbone='auto' has no parameters to set; name the backbone first, such as 'mlp'.")
+    return clone(make_backbone(value))
+
+
+def changed_since(meta: MetaTrained, learner: Learner, estimator: FewShotEstimator) -> str | None:
+    """Name a parameter that is no longer what was meta-trained and that adapting alone cannot take up; else None."""
+    if type(learner) is not type(meta.learner):
+        return f"learner={type(learner).__name__}"
+    now, then = learner.get_params(deep=False), meta.learner.get_params(deep=False)
+    for name in now:
+        if name not in learner.adaptation_parameters and not same_value(now[name], then[name]):
+            return f"learner__{name}={now[name]!r}"
+    meta_optimizer = resolve_meta_optimizer(estimator.meta_optimizer, learner)
+    if not same_value(meta_optimizer, meta.meta_optimizer):
+        return f"meta_optimizer={meta_optimizer!r}"
+    for name in ("max_steps", "tasks_per_step"):
+        if getattr(estimator, name) != getattr(meta, name):
+            return f"{name}={getattr(estimator, name)!r}"
+    return None

@@ -1,0 +1,156 @@
+"""Few-shot regression as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import column_or_1d
+
+from autometa.errors import InvalidData
+from autometa.estimators.base import FewShotEstimator
+from autometa.estimators.state import Affine, MetaTrained
+
+
+class FewShotRegressor(RegressorMixin, FewShotEstimator):
+    """Learn to predict numbers from a few rows, the better for having learned from many tasks.
+
+    :meth:`meta_fit` meta-trains on a task distribution; after it, :meth:`fit` adapts to the support set of one new
+    task and :meth:`predict` answers for its queries, with the same code that trained. Without :meth:`meta_fit`
+    the estimator is a plain regressor, on standardised features and targets.
+
+    Parameters
+    ----------
+    learner : str or Learner, default="auto"
+        How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "ridge".
+    meta_optimizer : str or MetaOptimizer, default="auto"
+        How meta-training improves the learner's start; "auto" is the learner's own default.
+    backbone : str or Backbone, default="auto"
+        Network from inputs to features, for learners that have one and do not choose their own. "auto" is "conv4"
+        for images and "mlp" otherwise, and "identity" without meta-training.
+    max_steps : int, default=1000
+        Outer steps of meta-training, at least 0.
+    tasks_per_step : int, default=16
+        Tasks drawn for each outer step.
+    device : str or torch.device, default="auto"
+        "auto" takes the accelerator torch finds, else the CPU; the CPU without meta-training.
+    precision : {"auto", "32", "64"}, default="auto"
+        Bits of a number; "auto" is 32 after meta-training and 64 without.
+    random_state : int, RandomState or None, default=None
+        Decides the initial network, the tasks drawn and whatever is random in a learner.
+    verbose : int, default=0
+        Above 0, :meth:`meta_fit` shows a progress bar.
+
+    Attributes
+    ----------
+    learner_, meta_optimizer_, module_, task_info_
+        What was used: learner, meta-optimizer, network and the description of the tasks.
+    history_ : pandas.DataFrame
+        One row per outer step: ``step``, ``seconds``, ``loss``. After :meth:`meta_fit`.
+    n_features_in_ : int
+        Number of features, of images the number of their pixels.
+    feature_names_in_ : ndarray of str
+        Names of the features, where all of them are strings.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import autometa as am
+    >>> regressor = am.FewShotRegressor("ridge", max_steps=100, random_state=0, device="cpu")
+    >>> regressor = regressor.meta_fit(am.make_tasks("sinusoid", n_shot=10))
+    >>> x = np.linspace(-5, 5, 10)[:, None]
+    """
+
+    problem: ClassVar[str] = "regression"
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Adapt to the support set of one task.
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features]
+            After :meth:`meta_fit` in the form of the tasks: arrays of shape [n, \\*input_shape], [n, height, width]
+            for images of one channel, or flattened; for a table, its raw columns, strings and missing values
+            included.
+        y : array-like of shape [n] or [n, n_targets]
+            Targets in their own units.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            The data cannot be learned from, has another number of features than in meta-training, or a parameter
+            changed that was meta-trained otherwise.
+        """
+        rows = self._rows(X, reset=True)
+        y = self._real_y(X, y)
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        inputs = Affine.standardising(rows) if meta is None else None
+        targets = _target_scale(y, meta)
+        fitted = self._adapt(
+            rows if inputs is None else inputs.encode(rows),
+            targets.encode(y),
+            y.shape[1],
+            inputs=inputs,
+            targets=targets,
+        )
+        self._hold(fitted)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Predict the targets of queries.
+
+        Rows are taken in chunks that bound the memory. With transductive batch norm they influence one another and
+        are all seen together.
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features]
+
+        Returns
+        -------
+        ndarray of shape [n], or [n, n_targets] if several were fitted
+            In the units of ``y``.
+        """
+        outputs = self._outputs(X)
+        targets = self._fitted.targets
+        assert targets is not None
+        outputs = targets.decode(outputs)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def _real_y(self, X: Any, y: Any) -> NDArray[np.float64]:
+        """Targets [n, n_targets]."""
+        y = self._checked_y(X, y, multi_output=True, numeric=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        try:
+            real = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        except (TypeError, ValueError) as error:
+            raise InvalidData(f"y must hold numbers; it is of type {y.dtype} and holds {y.ravel()[0]!r}.") from error
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        if meta is not None and real.shape[1] != meta.info.n_outputs:
+            raise InvalidData(
+                f"y has {real.shape[1]} targets per row; this estimator was meta-trained on {meta.info.n_outputs}."
+            )
+        return real
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
+
+def _target_scale(y: NDArray[np.float64], meta: MetaTrained | None) -> Affine:
+    """What makes the user's targets those the learner was trained on."""
+    if meta is None:
+        return Affine.standardising(y)
+    if meta.encoder is not None:
+        return Affine(np.array([meta.encoder.target_mean_]), np.array([meta.encoder.target_scale_]))
+    return Affine(np.zeros(1), np.array([meta.info.target_scale]))

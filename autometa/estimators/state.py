@@ -1,0 +1,140 @@
+"""What an estimator has learned, in records that are replaced whole: by ``meta_fit``, and by ``fit``."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autometa.contracts.encoder import TableEncoder
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.tasks import TaskInfo
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Standardisation: ``(x - offset) / scale``."""
+
+    offset: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def standardising(cls, x: NDArray[np.float64]) -> Affine:
+        """Take mean and standard deviation of the columns of ``x`` [n, ...]; what is constant keeps its scale."""
+        offset = x.mean(axis=0)
+        scale = x.std(axis=0)
+        # Rounding leaves a constant column a deviation of about eps times its size, which is no information.
+        constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(x).max(axis=0)
+        return cls(offset, np.where(constant, 1.0, scale))
+
+    def encode(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standardise."""
+        return (x - self.offset) / self.scale
+
+    def decode(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Undo :meth:`encode`."""
+        return x * self.scale + self.offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaTrained:
+    """What ``meta_fit`` learned; clones share it, and nothing changes it."""
+
+    learner: Learner
+    meta_optimizer: MetaOptimizer | None
+    module: nn.Module
+    info: TaskInfo
+    encoder: TableEncoder | None
+    history: pd.DataFrame
+    max_steps: int
+    tasks_per_step: int
+    n_features: int
+    feature_names: NDArray[np.object_] | None
+
+    def moved(self, device: torch.device | str) -> Self:
+        """Return the same on another device."""
+        return replace(self, module=module_on(self.module, device))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What ``fit`` learned of one task."""
+
+    learner: Learner
+    module: nn.Module
+    info: TaskInfo
+    adapted: Any
+    present: Tensor | None
+    """Classes of the support set, [1, n_classes]; None for regression."""
+    columns: NDArray[np.int64] | None
+    """Outputs that stand for ``classes_``; None: all of them."""
+    inputs: Affine | None
+    """Standardisation of plain features; None after meta-training."""
+    targets: Affine | None
+    """Standardisation of targets that no encoder decodes."""
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def moved(self, device: torch.device | str) -> Self:
+        """Return the same on another device."""
+        return replace(
+            self,
+            module=module_on(self.module, device),
+            adapted=map_tensors(lambda t: t.to(device), self.adapted),
+            present=None if self.present is None else self.present.to(device),
+            device=torch.device(device),
+        )
+
+
+def module_on(module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
+    """Return the module on a device and of a type: itself where it is there already, else a copy."""
+    device = torch.device(device)
+    tensors = [*module.parameters(), *module.buffers()]
+    fits = all(
+        t.device.type == device.type and (dtype is None or not t.is_floating_point() or t.dtype == dtype)
+        for t in tensors
+    )
+    return module if fits else copy.deepcopy(module).to(device=device, dtype=dtype)
+
+
+def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
+    """Apply a function to every tensor of nested dicts, lists and tuples; other leaves stay as they are."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, dict):
+        return {key: map_tensors(function, value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [map_tensors(function, value) for value in tree]
+    if isinstance(tree, tuple):
+        parts = [map_tensors(function, value) for value in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    return tree
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Whether two parameter values mean the same; objects with parameters are compared by type and parameters."""
+    if a is b:
+        return True
+    if hasattr(a, "get_params") and not isinstance(a, type):
+        if type(a) is not type(b):
+            return False
+        mine, other = a.get_params(deep=False), b.get_params(deep=False)
+        return mine.keys() == other.keys() and all(same_value(mine[name], other[name]) for name in mine)
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(same_value, a, b))
+    if isinstance(a, float) and isinstance(b, float) and np.isnan(a) and np.isnan(b):
+        return True
+    return bool(type(a) is type(b) or {type(a), type(b)} <= {int, float}) and bool(a == b)
