@@ -1,0 +1,162 @@
+"""A scikit-learn estimator for all tasks together."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import has_fit_parameter
+from torch import Tensor, nn
+
+import autometa as am
+from autometa_plugins.baselines.estimators import Array, Maker, array, estimator_maker, fit_and_ask
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+class Pooled(am.Learner):
+    """Any scikit-learn estimator fitted on remembered meta-train rows and the support set together.
+
+    What is to be had by ignoring that there are tasks, or, with ``support_weight``, by weighting a task's own rows
+    more. Meaningful only where labels mean the same in every task. Meta-training (meta-optimizer "collect") fills
+    a memory of distinct rows; :meth:`predict` fits a fresh clone per task on memory and support.
+
+    Parameters
+    ----------
+    estimator : str or scikit-learn estimator, default="auto"
+        "auto": logistic or ridge regression, quick on thousands of rows per task. Any name that learner "sklearn"
+        knows works, at the price of a fit on the whole memory for every task.
+    support_weight : float, default=1.0
+        Weight of a support row beside 1 for a remembered row; other values need an estimator that takes
+        ``sample_weight``.
+    max_rows : int, default=5000
+        Size of the memory.
+    """
+
+    default_meta_optimizer: ClassVar[str | None] = "collect"
+    provides: ClassVar[frozenset[str]] = frozenset({"memory"})
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"estimator", "support_weight"})
+    predicts_unseen_classes: ClassVar[bool] = True
+
+    def __init__(
+        self, estimator: str | BaseEstimator = "auto", support_weight: float = 1.0, max_rows: int = 5000
+    ) -> None:
+        self.estimator = estimator
+        self.support_weight = support_weight
+        self.max_rows = max_rows
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return an empty memory.
+
+        Raises
+        ------
+        Incompatible
+            Class labels are drawn anew for each task, so rows of other tasks would only mislead.
+        InvalidParameter
+            The estimator is unknown, solves another problem or takes no weights; a number is not positive.
+        """
+        if info.problem == "classification" and not info.shared_classes:
+            raise am.Incompatible(
+                "learner 'sklearn_pooled' needs labels that mean the same in every task, and these tasks draw their "
+                "classes anew (shared_classes=False); use learner 'sklearn'."
+            )
+        if not isinstance(self.max_rows, int) or self.max_rows < 1:
+            raise am.InvalidParameter(
+                f"max_rows={self.max_rows!r} of learner 'sklearn_pooled' must be a positive integer."
+            )
+        self._maker(info.problem)
+        return _Memory(info.problem, self.max_rows, math.prod(info.input_shape), info.n_outputs)
+
+    def remember(self, module: nn.Module, batch: am.TaskBatch) -> None:
+        """Keep the examples of meta-train tasks while there is room, each distinct row once."""
+        assert isinstance(module, _Memory)
+        for examples in (batch.support, batch.query):
+            assert isinstance(examples.x, Tensor)
+            module.keep(examples.x[examples.mask].flatten(1), examples.targets()[examples.mask])
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
+        """Return the support set itself: ``x``, ``targets`` [tasks, n, n_outputs] (classes one-hot) and ``mask``."""
+        assert isinstance(support.x, Tensor)
+        return {"x": support.x, "targets": support.targets(), "mask": support.mask}
+
+    def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Fit and ask one estimator per task; log-probabilities or means, [tasks, n, n_outputs]."""
+        assert isinstance(module, _Memory)
+        make = self._maker(module.problem)
+        memory_rows, memory_targets = module.content(adapted["targets"].shape[-1])
+        outputs = []
+        for rows, targets, mask, asked in zip(adapted["x"], adapted["targets"], adapted["mask"], x, strict=True):
+            own_rows, own_targets = array(rows[mask]), array(targets[mask])
+            weights = np.repeat([1.0, self.support_weight], [len(memory_rows), len(own_rows)])
+            together = np.concatenate([memory_rows, own_rows]), np.concatenate([memory_targets, own_targets])
+            weighted = weights if self.support_weight != 1 else None
+            outputs.append(fit_and_ask(make, module.problem, *together, array(asked), weighted))
+        return torch.as_tensor(np.stack(outputs), dtype=x.dtype, device=x.device)
+
+    def _maker(self, problem: str) -> Maker:
+        make = estimator_maker(self.estimator, problem, "sklearn_pooled")
+        if not self.support_weight > 0:
+            raise am.InvalidParameter(
+                f"support_weight={self.support_weight!r} of learner 'sklearn_pooled' must be positive."
+            )
+        example = make(self.max_rows, 1)
+        if self.support_weight != 1 and not has_fit_parameter(example, "sample_weight"):
+            raise am.InvalidParameter(
+                f"support_weight={self.support_weight!r} of learner 'sklearn_pooled' needs an estimator that is "
+                f"fitted with sample_weight, and {example!r} is not; use support_weight=1 or estimator='auto'."
+            )
+        return make
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Pooled:
+        """Search the weight of the task's own rows."""
+        return cls(support_weight=trial.suggest_float("support_weight", 1.0, 100.0, log=True))
+
+
+class _Memory(nn.Module):
+    """Rows of meta-train tasks in the order they came, in buffers so that checkpoints hold them."""
+
+    rows: Tensor
+    targets: Tensor
+    count: Tensor
+
+    def __init__(self, problem: str, max_rows: int, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.problem = problem
+        self.register_buffer("rows", torch.zeros(max_rows, n_features))
+        self.register_buffer("targets", torch.zeros(max_rows, n_outputs))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def keep(self, rows: Tensor, targets: Tensor) -> None:
+        """Append the rows that are not there yet, until the memory is full."""
+        count = int(self.count)
+        room = len(self.rows) - count
+        if room == 0:
+            return
+        rows = rows.to(self.rows.dtype)
+        targets = nn.functional.pad(targets.to(self.rows.dtype), (0, self.targets.shape[1] - targets.shape[1]))
+        seen = torch.cat([_fingerprints(self.rows[:count], self.targets[:count]), _fingerprints(rows, targets)])
+        _, first = np.unique(seen.cpu().numpy(), return_index=True)
+        new = torch.as_tensor(np.sort(first[first >= count])[:room] - count, device=rows.device)
+        self.rows[count : count + len(new)] = rows[new]
+        self.targets[count : count + len(new)] = targets[new]
+        self.count += len(new)
+
+    def content(self, n_outputs: int) -> tuple[Array, Array]:
+        """Rows and targets remembered; of classes, those among the first ``n_outputs``."""
+        rows, targets = array(self.rows[: int(self.count)]), array(self.targets[: int(self.count)])
+        known = targets[:, :n_outputs].any(axis=1) if self.problem == "classification" else slice(None)
+        return rows[known], targets[known, :n_outputs]
+
+
+def _fingerprints(rows: Tensor, targets: Tensor) -> Tensor:
+    """One integer per row, equal where rows are equal bit by bit."""
+    together = torch.cat([rows, targets], dim=1)
+    bits = together.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[together.element_size()]).long()
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randint(-(2**62), 2**62, bits.shape[1:], generator=generator).to(bits.device)
+    return (bits * (2 * factors + 1)).sum(-1)
