@@ -8,6 +8,65 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from autometa.comparison import AutoFewShotClassifier as AutoFewShotClassifier
+    from autometa.comparison import AutoFewShotRegressor as AutoFewShotRegressor
+    from autometa.comparison import Comparison as Comparison
+    from autometa.comparison import compare as compare
+    from autometa.contracts.backbone import Backbone as Backbone
+    from autometa.contracts.class_episodes import ClassEpisodes as ClassEpisodes
+    from autometa.contracts.class_episodes import ClassImages as ClassImages
+    from autometa.contracts.drawing import draw_distinct as draw_distinct
+    from autometa.contracts.drawing import draw_uniform as draw_uniform
+    from autometa.contracts.encoder import TableEncoder as TableEncoder
+    from autometa.contracts.examples import Examples as Examples
+    from autometa.contracts.examples import TaskBatch as TaskBatch
+    from autometa.contracts.hookspecs import hookimpl as hookimpl
+    from autometa.contracts.learner import IGNORED_CLASS as IGNORED_CLASS
+    from autometa.contracts.learner import Learner as Learner
+    from autometa.contracts.meta_optimizer import MetaOptimizer as MetaOptimizer
+    from autometa.contracts.seeding import derive_seed as derive_seed
+    from autometa.contracts.specs import BackboneSpec as BackboneSpec
+    from autometa.contracts.specs import LearnerSpec as LearnerSpec
+    from autometa.contracts.specs import MetaOptimizerSpec as MetaOptimizerSpec
+    from autometa.contracts.specs import TaskSamplerSpec as TaskSamplerSpec
+    from autometa.contracts.tasks import SPLITS as SPLITS
+    from autometa.contracts.tasks import TaskInfo as TaskInfo
+    from autometa.contracts.tasks import TaskSampler as TaskSampler
+    from autometa.contracts.tasks import check_draw as check_draw
+    from autometa.engine.folding import apply_per_task as apply_per_task
+    from autometa.engine.folding import build_backbone as build_backbone
+    from autometa.engine.forward import query_losses as query_losses
+    from autometa.engine.forward import task_losses as task_losses
+    from autometa.engine.heads import apply_head as apply_head
+    from autometa.engine.heads import fit_head as fit_head
+    from autometa.engine.inner_loop import call_per_task as call_per_task
+    from autometa.engine.inner_loop import descend as descend
+    from autometa.engine.inner_loop import loss_on as loss_on
+    from autometa.engine.inner_loop import per_task as per_task
+    from autometa.engine.update import ParameterUpdate as ParameterUpdate
+    from autometa.errors import AutometaError as AutometaError
+    from autometa.errors import Incompatible as Incompatible
+    from autometa.errors import InvalidData as InvalidData
+    from autometa.errors import InvalidFile as InvalidFile
+    from autometa.errors import InvalidParameter as InvalidParameter
+    from autometa.errors import MissingData as MissingData
+    from autometa.errors import NameClash as NameClash
+    from autometa.errors import PluginError as PluginError
+    from autometa.errors import StorageError as StorageError
+    from autometa.errors import TrainingDiverged as TrainingDiverged
+    from autometa.errors import UnknownName as UnknownName
+    from autometa.estimators import FewShotClassifier as FewShotClassifier
+    from autometa.estimators import FewShotRegressor as FewShotRegressor
+    from autometa.estimators import load as load
+    from autometa.host import make_backbone as make_backbone
+    from autometa.host import make_learner as make_learner
+    from autometa.host import make_meta_optimizer as make_meta_optimizer
+    from autometa.host import make_tasks as make_tasks
+    from autometa.host import plugins as plugins
+    from autometa.testing import check_plugin as check_plugin
+    from autometa.testing import parametrize_with_plugin_checks as parametrize_with_plugin_checks
+
 __version__ = "1.0.0"
 
 _EXPORTS = {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from autometa.errors import InvalidData
 
-Inputs = Tensor | tuple[Tensor, ...]
+Inputs: TypeAlias = Any
+"""A Tensor; for control tasks a tuple of Tensors. Type checkers cannot know which a learner was made for."""
 
 
 def map_inputs(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
@@ -80,10 +82,10 @@ class Examples:
 
     def join(self, other: Examples) -> Examples:
         """Both sets of examples of every task, one after the other."""
-        if isinstance(self.x, tuple) and isinstance(other.x, tuple):
+        if isinstance(self.x, tuple):
             x: Inputs = tuple(torch.cat(pair, dim=1) for pair in zip(self.x, other.x, strict=True))
         else:
-            x = torch.cat([self.x, other.x], dim=1)  # type: ignore[list-item]
+            x = torch.cat([self.x, other.x], dim=1)
         return Examples(
             x,
             torch.cat([self.y, other.y], dim=1),
