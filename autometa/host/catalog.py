@@ -111,6 +111,8 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
     if isinstance(component, str):
         spec = find(kind, component).spec
         factory = spec.resolve()
+        if isinstance(factory, type) and not issubclass(factory, base):
+            raise PluginError(f"{kind} {component!r} is made by {factory!r}, which is no autometa.{base.__name__}.")
         _check_params(kind, spec.name, factory, params)
         made = factory(**params)
         if not isinstance(made, base):

@@ -1,0 +1,69 @@
+"""What all tests share: checked shapes, one thread, a fresh host and fake installed distributions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+# Shapes and types in the engine's signatures are checked while tests run; users pay nothing for them.
+install_import_hook("autometa.engine", "beartype.beartype")
+
+torch.set_num_threads(1)
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def fresh_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Load plugins anew in this test, and forget them after it."""
+    from autometa.host import get_host
+
+    monkeypatch.setenv("AUTOMETA_DISABLED_PLUGINS", "")
+    get_host.cache_clear()
+    yield
+    get_host.cache_clear()
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_host: None) -> Iterator[Install]:
+    """Put distributions on the path, as installed ones are: ``install("acme", "acme_plugin", code, requires=[...])``.
+
+    The plugin's module is ``acme_plugin``, its distribution ``acme`` 1.0, and its entry point has the module's
+    name unless ``plugin`` says another.
+    """
+    modules = []
+
+    def install(distribution: str, module: str, code: str, *, plugin: str = "", requires: tuple[str, ...] = ()) -> None:
+        folder = tmp_path / "site" / distribution
+        metadata = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (folder / f"{module}.py").write_text(dedent(code))
+        needs = "".join(f"Requires-Dist: {text}\n" for text in requires)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n{needs}")
+        (metadata / "entry_points.txt").write_text(f"[autometa]\n{plugin or module} = {module}\n")
+        modules.append(module)
+        monkeypatch.syspath_prepend(folder)
+
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Folder of real data sets that are no part of the repository."""
+    places = [os.environ.get("AUTOMETA_DATA"), str(REPOSITORY.parent / "shared" / "data")]
+    for place in places:
+        if place and Path(place).is_dir():
+            return Path(place)
+    pytest.skip("real data are not here: set AUTOMETA_DATA to their folder")
