@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples
-from autometa.engine.inner_loop import descend, loss_on
 
 Head = dict[str, Tensor]
 
@@ -24,7 +23,8 @@ def fit_head(
 
     The descent sees centred features whose mean squared length over the support is 1, so the loss (cross-entropy,
     or half the squared error) has curvature at most 1 in every direction: ``lr=1`` is stable whatever the features'
-    scale and number, and ``steps`` alone says how closely the support is fitted.
+    scale and number, and ``steps`` alone says how closely the support is fitted. Both losses have gradient
+    (prediction - target), so no automatic differentiation is needed within.
 
     Parameters
     ----------
@@ -45,27 +45,26 @@ def fit_head(
     """
     share = (support.mask / support.mask.sum(dim=1, keepdim=True).clamp(min=1)).unsqueeze(-1).to(features.dtype)
     centre = (features * share).sum(dim=1, keepdim=True)
-    centred = (features - centre) * support.mask.unsqueeze(-1)
+    centred = features - centre
     length = (centred.square() * share).sum(dim=(1, 2), keepdim=True).sqrt()
     length = length.where(length > torch.finfo(features.dtype).eps, 1.0)
+    inputs = centred / length
 
-    offset = apply_head(start, features) if start is not None else 0.0
-    loss = loss_on(support)
-    scale = 1.0 if support.is_classification else 0.5
-    n_outputs = support.n_classes if support.is_classification else support.targets().shape[-1]
-    n_tasks, n_features = len(features), features.shape[-1]
-    change = descend(
-        nn.Linear(n_features, n_outputs, device="meta"),
-        {"weight": features.new_zeros(n_tasks, n_outputs, n_features), "bias": features.new_zeros(n_tasks, n_outputs)},
-        Examples(centred / length, support.y, support.mask, support.n_classes),
-        steps=steps,
-        rates=lr,
-        loss=lambda outputs: scale * loss(outputs + offset),
-        weight_decay={"weight": weight_decay},
-        strategy="vmap",
-    )
-    weight = change["weight"] / length
-    bias = change["bias"] - (weight @ centre.mT).squeeze(-1)
+    offset = apply_head(start, features) if start is not None else features.new_zeros(())
+    targets = support.targets().to(features.dtype)
+    absent = ~targets.any(dim=1, keepdim=True) if support.is_classification else None
+    weight = features.new_zeros(len(features), targets.shape[-1], features.shape[-1])
+    bias = features.new_zeros(len(features), 1, targets.shape[-1])
+    for _ in range(steps):
+        outputs = torch.baddbmm(bias, inputs, weight.mT) + offset
+        if absent is not None:
+            outputs = outputs.masked_fill(absent, -torch.inf).softmax(dim=-1)
+        gradient = (outputs - targets) * share
+        weight = weight - lr * (gradient.mT @ inputs + weight_decay * weight)
+        bias = bias - lr * gradient.sum(dim=1, keepdim=True)
+
+    weight = weight / length
+    bias = (bias - centre @ weight.mT).squeeze(1)
     if start is None:
         return {"weight": weight, "bias": bias}
     first = start if isinstance(start, dict) else {"weight": start.weight, "bias": start.bias}

@@ -24,8 +24,8 @@ class Gradient(am.MetaOptimizer):
     schedule : {"constant", "cosine", "step"}, default="cosine"
         Of the learning rate over meta-training: none, down to 1% by half a cosine, or to a tenth at one half and a
         hundredth at three quarters.
-    clip : float, optional
-        Largest norm of the whole gradient; larger ones are scaled down to it.
+    clip : float or None, default=10.0
+        Largest norm of the whole gradient, to which larger ones are scaled down; None lets all pass.
     chunk : int, optional
         Differentiate this many tasks at a time: less memory, the same gradient wherever tasks do not share batch
         statistics. All at once when left out.
@@ -44,7 +44,7 @@ class Gradient(am.MetaOptimizer):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         schedule: Literal["constant", "cosine", "step"] = "cosine",
-        clip: float | None = None,
+        clip: float | None = 10.0,
         chunk: int | None = None,
     ) -> None:
         self.optimizer = optimizer

@@ -25,10 +25,10 @@ class MAML(am.Learner):
     ----------
     steps : int, default=5
         Gradient steps. Steps beyond those meta-trained reuse the last learned size.
-    inner_lr : float, default=0.1
-        Step size; the first one where sizes are learned.
+    inner_lr : float, default=0.03
+        Step size; where sizes are learned, what they start from.
     learn_lr : bool, default=True
-        Learn the step sizes, as factors on ``inner_lr``.
+        Learn the step sizes.
     first_order : bool, default=False
         Leave out second derivatives (FOMAML, Finn et al. 2017, section 5.2).
     strategy : {"auto", "vmap", "loop"}, default="auto"
@@ -42,14 +42,13 @@ class MAML(am.Learner):
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"gradient", "inner_gradient"})
-    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "inner_lr", "first_order", "strategy"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"regression"})
 
     def __init__(
         self,
         *,
         steps: int = 5,
-        inner_lr: float = 0.1,
+        inner_lr: float = 0.03,
         learn_lr: bool = True,
         first_order: bool = False,
         strategy: Literal["auto", "vmap", "loop"] = "auto",
@@ -62,6 +61,12 @@ class MAML(am.Learner):
         self.strategy = strategy
         self.backbone = backbone
 
+    @property
+    def adaptation_parameters(self) -> frozenset[str]:  # type: ignore[override]
+        """Learned step sizes leave no ``inner_lr`` to change."""
+        fixed: frozenset[str] = frozenset() if self.learn_lr else frozenset({"inner_lr"})
+        return frozenset({"steps", "first_order", "strategy"}) | fixed
+
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return backbone, head and step sizes."""
         self._check()
@@ -70,6 +75,7 @@ class MAML(am.Learner):
             n_outputs=1 if info.problem == "classification" else info.n_outputs,
             zero_head=info.problem == "classification",
             n_rates=self.steps if self.learn_lr else 0,
+            rate=self.inner_lr,
         )
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
@@ -81,7 +87,7 @@ class MAML(am.Learner):
         if support.is_classification:
             for name in ("head.weight", "head.bias"):
                 start[name] = start[name].expand(-1, support.n_classes, *start[name].shape[2:])
-        rates = (self.inner_lr * module.rates).unbind(dim=1) if len(module.rates) else [self.inner_lr] * len(names)
+        rates = module.rates.unbind(dim=1) if len(module.rates) else [self.inner_lr] * len(names)
         return am.descend(
             module,
             start,
@@ -100,7 +106,7 @@ class MAML(am.Learner):
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
             raise am.InvalidParameter(f"steps={self.steps!r} of maml must be a non-negative integer.")
         if not self.inner_lr > 0:
-            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of maml must be positive, such as 0.1.")
+            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of maml must be positive, such as 0.03.")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
@@ -113,7 +119,7 @@ class MAML(am.Learner):
 
 
 class Network(nn.Module):
-    """A backbone with a linear head, and factors on the step size of every step and parameter tensor.
+    """A backbone with a linear head, and the step size of every step and parameter tensor.
 
     Parameters
     ----------
@@ -123,17 +129,19 @@ class Network(nn.Module):
     zero_head : bool
         Start the head at zero.
     n_rates : int
-        Steps with factors of their own; 0 for none.
+        Steps with sizes of their own; 0 for none.
+    rate : float
+        What the sizes start from.
     """
 
-    def __init__(self, backbone: nn.Module, *, n_outputs: int, zero_head: bool, n_rates: int) -> None:
+    def __init__(self, backbone: nn.Module, *, n_outputs: int, zero_head: bool, n_rates: int, rate: float) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(int(backbone.n_features), n_outputs)  # type: ignore[arg-type]
         if zero_head:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        self.rates = nn.Parameter(torch.ones(n_rates, len(list(self.parameters()))))
+        self.rates = nn.Parameter(torch.full((n_rates, len(list(self.parameters()))), rate))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [n, *features] to [n, rows of the head]."""
