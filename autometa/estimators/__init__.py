@@ -2,5 +2,6 @@
 
 from autometa.estimators.classifier import FewShotClassifier
 from autometa.estimators.regressor import FewShotRegressor
+from autometa.estimators.persistence import load
 
-__all__ = ["FewShotClassifier", "FewShotRegressor"]
+__all__ = ["FewShotClassifier", "FewShotRegressor", "load"]

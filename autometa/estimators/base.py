@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -285,6 +286,7 @@ class FewShotEstimator(BaseEstimator):
             n_outputs=n_outputs,
             n_shot=n_shot,
             n_query=1,
+            shared_classes=self.problem == "classification",  # as there is no other task
         )
 
     def _learner_now(self) -> Learner:
@@ -302,6 +304,29 @@ class FewShotEstimator(BaseEstimator):
                 f"Parameters of the learner that may change without: {free}."
             )
         return learner
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the estimator with all it has learned to a file, for :func:`autometa.load`.
+
+        The file is in the safetensors format and holds numbers and names only. It appears whole or not at all.
+
+        Parameters
+        ----------
+        path : path or str
+            Such as ``"model.autometa"``; an existing file is replaced.
+
+        Raises
+        ------
+        InvalidParameter
+            A component or value that could not be found again, such as a learner that no plugin offers.
+        StorageError
+            The path cannot be written to.
+        NotFittedError
+            Nothing has been learned.
+        """
+        from autometa.estimators.persistence import save
+
+        save(self, path)
 
     # ---------------------------------------------------------------- scikit-learn's conventions
 
@@ -341,18 +366,20 @@ class FewShotEstimator(BaseEstimator):
             state["module_"] = state["_meta"].module
         return state
 
+    def _means_nothing_yet(self) -> bool:
+        """Whether the learner needs meta-training that has not been done."""
+        if hasattr(self, "_meta"):
+            return False
+        try:
+            return self.problem in self._learner_now().needs_meta_training
+        except (AutometaError, TypeError):  # tags are read in reprs too, where a wrong parameter is no error yet
+            return False
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         meta: MetaTrained | None = getattr(self, "_meta", None)
         if meta is not None:
             tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = meta.encoder is not None
-        try:
-            untrained = meta is None and self.problem in self._learner_now().needs_meta_training
-        except (AutometaError, ValueError):  # tags are read in reprs too, where a wrong parameter is not yet an error
-            untrained = False
-        for part in (tags.classifier_tags, tags.regressor_tags):
-            if part is not None:
-                part.poor_score = untrained
         return tags
 
 

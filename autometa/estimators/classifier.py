@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 
 from autometa.contracts.encoder import TableEncoder
@@ -57,6 +58,11 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
     def predict(self, X: Any) -> NDArray[Any]:
         best = self._outputs(X).argmax(axis=1)
         return self.classes_[best]  # type: ignore[no-any-return]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = self._means_nothing_yet()
+        return tags
 
 
 _ONE_CLASS = "y holds one class only, {!r}; a classifier needs rows of at least 2 classes."

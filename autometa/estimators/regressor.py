@@ -143,7 +143,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
+        tags.regressor_tags.poor_score = self._means_nothing_yet()
         return tags
 
 

@@ -1,0 +1,166 @@
+"""Objects as JSON and tensors, and back: nothing that could run code when it is read."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from autometa.errors import InvalidFile, InvalidParameter
+from autometa.host.catalog import make, name_of
+from autometa.host.kinds import KINDS
+
+_PLAIN = (type(None), bool, int, float, str)
+
+
+class Tensors:
+    """Tensors set aside while the rest of an object becomes JSON, and found again by name."""
+
+    def __init__(self, found: dict[str, Tensor] | None = None) -> None:
+        self.by_name = found if found is not None else {}
+
+    def encode(self, tree: Any, where: str) -> Any:
+        """Turn nested dicts, lists and tuples of tensors and plain values into JSON.
+
+        Raises
+        ------
+        InvalidParameter
+            A leaf is something else; ``where`` names its place.
+        """
+        if isinstance(tree, Tensor):
+            name = f"tensor{len(self.by_name)}"
+            self.by_name[name] = tree.detach().cpu().clone().contiguous()
+            return {"tensor": name}
+        if isinstance(tree, dict):
+            pairs = [[self.encode(k, where), self.encode(v, f"{where}[{k!r}]")] for k, v in tree.items()]
+            return {"dict": pairs}
+        if type(tree) in (list, tuple):
+            return {type(tree).__name__: [self.encode(value, f"{where}[{i}]") for i, value in enumerate(tree)]}
+        if isinstance(tree, _PLAIN):
+            return {"value": tree}
+        raise InvalidParameter(
+            f"{where} is a {type(tree).__name__}, which cannot be saved; tensors, numbers, strings and dicts, lists and "
+            "tuples of them can."
+        )
+
+    def decode(self, code: Any) -> Any:
+        """Undo :meth:`encode`."""
+        ((kind, value),) = code.items()
+        if kind == "tensor":
+            return self.by_name[value]
+        if kind == "dict":
+            return {self.decode(k): self.decode(v) for k, v in value}
+        if kind == "list":
+            return [self.decode(v) for v in value]
+        if kind == "tuple":
+            return tuple(self.decode(v) for v in value)
+        if kind == "value":
+            return value
+        raise InvalidFile(f"unknown kind of value {kind!r}.")
+
+
+def encode_array(array: Any, where: str) -> Any:
+    """Turn an array of numbers, dates or labels into JSON; None stays None."""
+    if array is None:
+        return None
+    array = np.asarray(array)
+    if array.dtype.kind in "mM":
+        return {"dtype": array.dtype.str, "shape": array.shape, "values": array.astype(np.int64).ravel().tolist()}
+    values = array.ravel().tolist()
+    if array.dtype.kind not in "biufUO" or not all(isinstance(value, _PLAIN) for value in values):
+        raise InvalidParameter(f"{where} of type {array.dtype} cannot be saved; use numbers or strings.")
+    return {"dtype": "object" if array.dtype.kind == "O" else array.dtype.str, "shape": array.shape, "values": values}
+
+
+def decode_array(code: Any) -> Any:
+    """Undo :func:`encode_array`."""
+    if code is None:
+        return None
+    dtype = np.dtype(code["dtype"])
+    values = np.asarray(code["values"], dtype=np.int64 if dtype.kind in "mM" else dtype)
+    return values.astype(dtype).reshape(code["shape"])
+
+
+def encode_parameter(value: Any, where: str) -> Any:
+    """Turn a parameter of an estimator or component into JSON; objects become their installed name and parameters.
+
+    Raises
+    ------
+    InvalidParameter
+        The object's class has no installed name, or the value is of a type that cannot be saved.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, _PLAIN):
+        return {"value": value}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [encode_parameter(part, f"{where}[{i}]") for i, part in enumerate(value)]}
+    if isinstance(value, dict):
+        pairs = [[encode_parameter(k, where), encode_parameter(v, f"{where}[{k!r}]")] for k, v in value.items()]
+        return {"dict": pairs}
+    if isinstance(value, torch.device):
+        return {"value": str(value)}
+    for kind, entry in KINDS.items():
+        if isinstance(value, entry.base()):
+            return {"component": {"kind": kind, "name": _installed_name(kind, value, where), **_parameters(value, where)}}
+    if isinstance(value, BaseEstimator):
+        name = type(value).__name__
+        if _scikit_learn().get(name) is not type(value):
+            raise InvalidParameter(f"{where}={value!r} cannot be saved: {name} is no estimator of scikit-learn itself.")
+        return {"scikit-learn": {"name": name, **_parameters(value, where)}}
+    raise InvalidParameter(f"{where}={value!r} cannot be saved: it is a {type(value).__name__}, not a plain value.")
+
+
+def decode_parameter(code: Any) -> Any:
+    """Undo :func:`encode_parameter`.
+
+    Raises
+    ------
+    UnknownName
+        A component is not installed here.
+    InvalidFile
+        An estimator is not one of scikit-learn.
+    """
+    ((kind, value),) = code.items()
+    if kind == "value":
+        return value
+    if kind == "list":
+        return [decode_parameter(part) for part in value]
+    if kind == "tuple":
+        return tuple(decode_parameter(part) for part in value)
+    if kind == "dict":
+        return {decode_parameter(k): decode_parameter(v) for k, v in value}
+    params = {name: decode_parameter(part) for name, part in value["params"].items()}
+    if kind == "component":
+        return make(value["kind"], value["name"], **params)
+    if kind == "scikit-learn":
+        if value["name"] not in _scikit_learn():
+            raise InvalidFile(f"the file names {value['name']!r}, which the installed scikit-learn does not have.")
+        return _scikit_learn()[value["name"]](**params)
+    raise InvalidFile(f"unknown kind of parameter {kind!r}.")
+
+
+def _parameters(value: Any, where: str) -> dict[str, Any]:
+    parameters = value.get_params(deep=False)
+    return {"params": {name: encode_parameter(part, f"{where}__{name}") for name, part in parameters.items()}}
+
+
+def _installed_name(kind: str, value: Any, where: str) -> str:
+    name = name_of(value)
+    if name is None:
+        raise InvalidParameter(
+            f"{where}={value!r} cannot be saved: no installed plugin offers {type(value).__name__} as a {kind}, so it "
+            "could not be found again. Offer it from a plugin ('autometa plugins new' writes one)."
+        )
+    return name
+
+
+@functools.cache
+def _scikit_learn() -> dict[str, type]:
+    from sklearn.utils.discovery import all_estimators
+
+    return dict(all_estimators())
