@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
+from pathlib import PurePath
+from types import NoneType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,6 +22,7 @@ from autometa.contracts.tasks import SPLITS, Split, TaskInfo, TaskSampler, check
 from autometa.errors import InvalidData, InvalidParameter
 
 _EPISODE = ("n_way", "n_shot", "n_query")
+_PLAIN = (str, int, float, bool, PurePath, NoneType)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,8 @@ class ClassEpisodes(TaskSampler):
     ``TaskBatch.classes`` counts the classes of all splits without overlap, meta-train classes first.
 
     A subclass has ``n_way``, ``n_shot`` and ``n_query`` among its constructor parameters. Images are loaded on
-    first use and shared by all samplers of the process with the same other parameters.
+    first use and, where the other parameters are plain values, shared by all samplers of the process that
+    agree in them.
 
     Examples
     --------
@@ -178,6 +182,11 @@ class ClassEpisodes(TaskSampler):
             "classes": {split: len(data.splits[split]) for split in SPLITS},
         }
 
+    def class_names(self, split: Split) -> list[str]:
+        """Names of a split's classes."""
+        data, _ = self._loaded()
+        return [data.names[c] if data.names else str(c) for c in data.splits[split]]
+
     def _examples(self, data: ClassImages, rows: NDArray[np.int64], y: NDArray[np.int64]) -> Examples:
         device = data.images.device
         index = torch.from_numpy(rows.ravel()).to(device)
@@ -193,18 +202,22 @@ class ClassEpisodes(TaskSampler):
     def _loaded(self) -> tuple[ClassImages, _Rows]:
         parameters = self._parameters()
         mine = vars(self).get("_data")
-        if mine is not None and mine[0] == parameters:
+        if mine is not None and all(mine[0].get(name, mine) is value for name, value in parameters.items()):
             return mine[1], mine[2]
-        key = (type(self), repr(sorted(parameters.items())), self.fingerprint())
-        if key in self._recent:
-            self._recent.move_to_end(key)
-        else:
+        key = (type(self), tuple(sorted(parameters.items())), self.fingerprint())
+        plain = all(isinstance(value, _PLAIN) for value in parameters.values())
+        if not plain or key not in self._recent:
             data = self.load()
-            self._recent[key] = (data, _Rows.of(data))
+            loaded = data, _Rows.of(data)
+        else:
+            loaded = self._recent[key]
+        if plain:
+            self._recent[key] = loaded
+            self._recent.move_to_end(key)
             while len(self._recent) > self._n_recent:
                 self._recent.popitem(last=False)
-        self._data = (parameters, *self._recent[key])
-        return self._recent[key]
+        self._data = (parameters, *loaded)
+        return loaded
 
     def _ready(self) -> tuple[ClassImages, _Rows]:
         for name, least in (("n_way", 2), ("n_shot", 1), ("n_query", 1)):

@@ -36,3 +36,18 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
         problems=frozenset({"classification", "regression"}),
         needs=("data", "task", "target"),
     )
+    yield am.TaskSamplerSpec(
+        name="omniglot",
+        factory="autometa_plugins.tasks.omniglot:Omniglot",
+        summary="handwritten characters of fifty alphabets",
+        problems=frozenset({"classification"}),
+        reference="Lake et al. 2015; splits of Vinyals et al. 2016, section 4.1",
+        needs=("root",),
+    )
+    yield am.TaskSamplerSpec(
+        name="images",
+        factory="autometa_plugins.tasks.images:Images",
+        summary="your own images; one folder for each class",
+        problems=frozenset({"classification"}),
+        needs=("root",),
+    )
