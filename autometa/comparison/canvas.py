@@ -1,0 +1,119 @@
+"""Matplotlib figures as small inline SVG whose colours follow the page, in light, in dark and on paper."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+
+# Stand-ins drawn by matplotlib and replaced by CSS variables, so that one picture serves every colour scheme.
+INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"}
+N_COLORS, N_GREYS = 9, 3
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h")
+_SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "autometa",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How one learner looks in every figure of a report."""
+
+    color: str
+    """Stand-in colour for matplotlib."""
+    variable: str
+    """The CSS variable it becomes."""
+    marker: str
+    dashed: bool
+
+    def chip(self) -> str:
+        """Return a tiny SVG of the marker for legends and tables."""
+        marker = MarkerStyle(self.marker)
+        polygons = marker.get_path().transformed(marker.get_transform()).to_polygons()
+        reach = max(abs(float(v)) for polygon in polygons for point in polygon for v in point)
+        points = [
+            [(5 + 4.2 * float(x) / reach, 5 - 4.2 * float(y) / reach) for x, y in polygon] for polygon in polygons
+        ]
+        path = " ".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in polygon) + "Z" for polygon in points)
+        drawn = f'<path d="{path}" style="fill:var({self.variable})"/>'
+        return f'<svg class="chip" viewBox="0 0 10 10" aria-hidden="true">{drawn}</svg>'
+
+
+def styles(learners: Iterable[str], baselines: Iterable[str] = ()) -> dict[str, Style]:
+    """Give every learner a colour and a marker; baselines get greys and dashes.
+
+    The same names give the same styles, whatever their order.
+    """
+    plain = set(baselines)
+    names = sorted(set(learners))
+    given: dict[str, Style] = {}
+    for i, name in enumerate(sorted(names, key=lambda name: (name in plain, name))):
+        if name in plain:
+            k = sum(style.dashed for style in given.values()) % N_GREYS
+            color, variable = f"#0b00{k:02x}", f"--g{k}"
+        else:
+            color, variable = f"#0a00{i % N_COLORS:02x}", f"--s{i % N_COLORS}"
+        given[name] = Style(color, variable, _MARKERS[i % len(_MARKERS)], name in plain)
+    return given
+
+
+def axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """Open a figure (inches) with one plain pair of axes."""
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        ax = figure.add_subplot()
+    figure.patch.set_visible(False)
+    ax.patch.set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(MUTED)
+    ax.tick_params(which="both", colors=MUTED, labelcolor=INK, labelsize=8)
+    ax.grid(True, color=GRID, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.xaxis.label.set_color(INK)
+    ax.yaxis.label.set_color(INK)
+    return figure, ax
+
+
+def to_svg(figure: Figure, title: str) -> str:
+    """Render as an inline SVG element: deterministic, text as text, no size of its own but its proportions.
+
+    Parameters
+    ----------
+    figure : Figure
+    title : str
+        What a screen reader says.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(_SETTINGS):
+        FigureCanvasSVG(figure).print_svg(
+            buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    text = buffer.getvalue()
+    view = re.search(r'viewBox="([^"]+)"', text)
+    assert view is not None
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", body)  # names of parts, repeated in every figure; the hashed ones stay
+    body = re.sub(r"(\d\.\d{2})\d+", r"\1", body)
+    for color, variable in _VARIABLES.items():
+        body = body.replace(color, f"var({variable})")
+    body = re.sub(r"#0([ab])00([0-9a-f]{2})", lambda m: f"var(--{'s' if m[1] == 'a' else 'g'}{int(m[2], 16)})", body)
+    body = re.sub(r"\n\s*", "\n", body)
+    said = html.escape(title)
+    return f'<svg class="plot" viewBox="{view[1]}" role="img" aria-label="{said}"><title>{said}</title>{body}'

@@ -1,0 +1,115 @@
+"""Numbers, tables and small pieces of HTML for the report."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def escape(value: object) -> str:
+    """Text as HTML; None and NaN are a dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return html.escape(str(value))
+
+
+def score_text(score: float, metric: str) -> str:
+    """A score as readers write it: accuracies in percent, errors with four digits."""
+    if not math.isfinite(score):
+        return "–" if math.isnan(score) else str(score)
+    if metric == "accuracy":
+        return f"{100 * score:.1f}%"
+    return f"{score:,.0f}" if abs(score) >= 10_000 else f"{score:#.4g}"
+
+
+def interval_text(low: float, high: float, metric: str) -> str:
+    """Both ends of an interval; the unit stands once."""
+    ends = f"{score_text(low, metric)} – {score_text(high, metric)}"
+    return ends.replace("% –", " –") if metric == "accuracy" else ends
+
+
+def difference_text(difference: float, metric: str) -> str:
+    """A signed difference of scores; of accuracies in percentage points."""
+    if not math.isfinite(difference):
+        return "–"
+    text = f"{100 * difference:+.1f}" if metric == "accuracy" else f"{difference:+#.3g}"
+    return text.replace("-", "−")
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration with the unit that suits it."""
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds == 0:
+        return "0 s"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def milliseconds_text(milliseconds: float) -> str:
+    """Milliseconds with two or three digits that count."""
+    if not math.isfinite(milliseconds):
+        return "–"
+    return f"{milliseconds:#.2g}" if milliseconds < 10 else f"{milliseconds:,.0f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value; very small ones as a bound."""
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def value_text(value: object) -> str:
+    """A hyperparameter as a reader wants it."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={value_text(entry)}" for key, entry in value.items())
+    return str(value)
+
+
+def table(
+    columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, marks: Sequence[str] = (), caption: str = ""
+) -> str:
+    """An HTML table; the first cell of every row is its heading.
+
+    Parameters
+    ----------
+    columns : sequence of (heading, class)
+        Plain-text headings; class "n" for numbers, "c" for centred, "w" for text that wraps, "" for others.
+    rows : iterable of sequences of str
+        Cells, HTML already.
+    marks : sequence of str, optional
+        Class of each row.
+    caption : str, optional
+        HTML.
+    """
+    head = "".join(f'<th class="{css}" scope="col">{escape(name)}</th>' for name, css in columns)
+    body = []
+    for place, row in enumerate(rows):
+        cells = [f'<th scope="row" class="{columns[0][1]}">{row[0]}</th>']
+        cells += [f'<td class="{css}">{cell}</td>' for cell, (_, css) in zip(row[1:], columns[1:], strict=True)]
+        mark = f' class="{marks[place]}"' if place < len(marks) and marks[place] else ""
+        body.append(f"<tr{mark}>{''.join(cells)}</tr>")
+    title = f"<caption>{caption}</caption>" if caption else ""
+    return (
+        f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )
+
+
+def figure(svg: str, caption: str) -> str:
+    """A figure with its caption (HTML)."""
+    return f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
+
+
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, object]]:
+    """Go through nested mappings as (dotted name, value)."""
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
