@@ -1,0 +1,8 @@
+"""Learners times task distributions, tuned by Optuna and judged on the same held-out tasks."""
+
+from autometa.comparison.auto import AutoFewShotClassifier, AutoFewShotRegressor
+from autometa.comparison.compare import compare, work
+from autometa.comparison.progress import Progress
+from autometa.comparison.result import Comparison
+
+__all__ = ["AutoFewShotClassifier", "AutoFewShotRegressor", "Comparison", "Progress", "compare", "work"]

@@ -1,0 +1,216 @@
+"""AutoFewShotClassifier and AutoFewShotRegressor: the comparison's winner as one scikit-learn estimator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from autometa.comparison.compare import compare
+from autometa.comparison.plan import Learners
+from autometa.contracts.tasks import TaskSampler
+from autometa.errors import Incompatible
+from autometa.estimators import FewShotClassifier, FewShotRegressor
+from autometa.host import make_tasks
+
+
+class _AutoFewShot(BaseEstimator):
+    problem: ClassVar[str]
+    plain: ClassVar[type[FewShotClassifier] | type[FewShotRegressor]]
+
+    def __init__(
+        self,
+        learners: Learners | Sequence[Learners] | Mapping[str, Learners] = "all",
+        n_trials: int = 20,
+        budget: float | None = None,
+        n_test_tasks: int = 200,
+        n_valid_tasks: int = 100,
+        n_seeds: int = 1,
+        max_steps: int = 500,
+        tasks_per_step: int = 16,
+        search: Literal["separate", "joint"] = "separate",
+        storage: str | None = None,
+        name: str | None = None,
+        output: str | os.PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+        n_workers: int = 1,
+        random_state: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.learners = learners
+        self.n_trials = n_trials
+        self.budget = budget
+        self.n_test_tasks = n_test_tasks
+        self.n_valid_tasks = n_valid_tasks
+        self.n_seeds = n_seeds
+        self.max_steps = max_steps
+        self.tasks_per_step = tasks_per_step
+        self.search = search
+        self.storage = storage
+        self.name = name
+        self.output = output
+        self.device = device
+        self.n_workers = n_workers
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def meta_fit(
+        self, tasks: Any, y: Any = None, *, task: Any = None, n_shot: int | None = None, n_query: int | None = None
+    ) -> Self:
+        """Compare the learners on many tasks and keep the winner.
+
+        Parameters
+        ----------
+        tasks : TaskSampler, str, DataFrame or array of shape [n, n_columns]
+            A task distribution or its name; or, with ``y`` and ``task``, the rows of a table.
+        y, task : array-like of shape [n], optional
+            Targets of the table's rows, and which task each belongs to.
+        n_shot, n_query : int, optional
+            Rows of a table's tasks to adapt on and to be judged on.
+
+        Returns
+        -------
+        self
+            With ``comparison_``, ``leaderboard_`` and ``best_estimator_`` (not yet fitted to a task).
+
+        Raises
+        ------
+        Incompatible
+            The tasks are of another problem.
+        InvalidParameter, UnknownName, InvalidData, StorageError
+            As :func:`autometa.compare`.
+        """
+        plain = self.plain(random_state=self.random_state)
+        sampler: TaskSampler = plain._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
+        sampler = make_tasks(sampler)
+        if sampler.info.problem != self.problem:
+            raise Incompatible(
+                f"tasks={type(sampler).__name__} are {sampler.info.problem} and {type(self).__name__} is for {self.problem}."
+            )
+        comparison = compare(
+            sampler,
+            self.learners,
+            n_trials=self.n_trials,
+            budget=self.budget,
+            n_test_tasks=self.n_test_tasks,
+            n_valid_tasks=self.n_valid_tasks,
+            n_seeds=self.n_seeds,
+            max_steps=self.max_steps,
+            tasks_per_step=self.tasks_per_step,
+            search=self.search,
+            storage=self.storage,
+            name=self.name,
+            output=self.output,
+            device=self.device,
+            n_workers=self.n_workers,
+            random_state=0 if self.random_state is None else self.random_state,
+            verbose=self.verbose,
+        )
+        self.comparison_ = comparison
+        self.leaderboard_ = comparison.leaderboard
+        self.best_estimator_ = comparison.best_estimator()
+        for fitted in ("estimator_",):
+            if hasattr(self, fitted):
+                delattr(self, fitted)
+        return self
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Adapt the winner to one task; without :meth:`meta_fit`, fit a plain few-shot estimator.
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features], or of a meta-trained input's shape
+        y : array-like of shape [n]
+        """
+        self.estimator_ = self._start().fit(X, y)
+        for name in ("classes_", "n_features_in_", "feature_names_in_"):
+            if hasattr(self.estimator_, name):
+                setattr(self, name, getattr(self.estimator_, name))
+            elif hasattr(self, name):
+                delattr(self, name)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict classes or values, [n]."""
+        check_is_fitted(self, "estimator_")
+        return self.estimator_.predict(X)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the winner (and the task it is fitted to, if it is) for :func:`autometa.load`."""
+        self._current().save(path)
+
+    def _start(self) -> FewShotClassifier | FewShotRegressor:
+        if hasattr(self, "best_estimator_"):
+            return clone(self.best_estimator_)  # type: ignore[no-any-return]
+        return self.plain(device=self.device, random_state=self.random_state)
+
+    def _current(self) -> FewShotClassifier | FewShotRegressor:
+        return self.estimator_ if hasattr(self, "estimator_") else self._start()
+
+    def __sklearn_clone__(self) -> Self:
+        copied: Self = super().__sklearn_clone__()
+        for name in ("comparison_", "leaderboard_", "best_estimator_"):
+            if hasattr(self, name):
+                setattr(copied, name, getattr(self, name))
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Optuna's storages hold locks and open connections; the tables that a copy needs lie in leaderboard_
+        return {name: value for name, value in super().__getstate__().items() if name != "comparison_"}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "estimator_")
+
+    def __sklearn_tags__(self) -> Tags:
+        return self._current().__sklearn_tags__()
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    return estimator.problem == "classification"
+
+
+class AutoFewShotClassifier(ClassifierMixin, _AutoFewShot):
+    """A few-shot classifier that chooses and tunes its own learner.
+
+    ``meta_fit`` compares the learners on a task distribution and keeps the winner; ``fit`` adapts it to a task.
+
+    Parameters
+    ----------
+    learners, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, search, storage, \
+name, output, device, n_workers, verbose
+        As :func:`autometa.compare`; fewer test tasks and seeds by default, for the winner alone is wanted.
+    random_state : int, optional
+        None stands for 0 in ``meta_fit``.
+
+    Attributes
+    ----------
+    comparison_ : Comparison
+        Not kept by pickling.
+    leaderboard_ : pandas.DataFrame
+    best_estimator_ : FewShotClassifier
+        The winner, meta-trained.
+    """
+
+    problem = "classification"
+    plain = FewShotClassifier
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Predict class probabilities, [n, n_classes]."""
+        check_is_fitted(self, "estimator_")
+        assert isinstance(self.estimator_, FewShotClassifier)
+        return self.estimator_.predict_proba(X)
+
+
+class AutoFewShotRegressor(RegressorMixin, _AutoFewShot):
+    """A few-shot regressor that chooses and tunes its own learner; see :class:`AutoFewShotClassifier`."""
+
+    problem = "regression"
+    plain = FewShotRegressor

@@ -1,0 +1,269 @@
+"""am.compare: which learner is best on which tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from optuna.storages import BaseStorage
+
+from autometa.comparison.environment import describe_environment
+from autometa.comparison.plan import Learners, Plan, Settings, Tasks, check_count, make_plan
+from autometa.comparison.progress import Progress, make_progress
+from autometa.comparison.result import RUN_FILE, Comparison, register_plan, stored_plan, write_whole
+from autometa.comparison.storage import locate_storage, open_storage, prepare_output
+from autometa.comparison.studies import quiet_optuna
+from autometa.comparison.workers import Arm, open_arms, run_processes, work_through
+from autometa.engine.device import pick_device
+from autometa.errors import AutometaError, InvalidParameter
+
+
+def compare(
+    tasks: Tasks | Sequence[Tasks] | Mapping[str, Tasks],
+    learners: Learners | Sequence[Learners] | Mapping[str, Learners] = "all",
+    *,
+    n_trials: int = 20,
+    budget: float | None = None,
+    n_test_tasks: int = 600,
+    n_valid_tasks: int = 100,
+    n_seeds: int = 3,
+    max_steps: int = 500,
+    tasks_per_step: int = 16,
+    storage: str | os.PathLike[str] | BaseStorage | None = None,
+    name: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "auto",
+    n_workers: int = 1,
+    random_state: int = 0,
+    search: Literal["separate", "joint"] = "separate",
+    baselines: bool = True,
+    verbose: int = 1,
+) -> Comparison:
+    """Tune learners with Optuna on task distributions and judge the tuned ones on the same held-out tasks.
+
+    Every learner has one Optuna study per task distribution, with the same number of trials of the same length.
+    Its best trial is meta-trained again from ``n_seeds`` seeds and judged on meta-test tasks that no study has seen.
+    The same call goes on where an earlier one with the same ``output`` (or ``storage`` and ``name``) was cut;
+    learners and task distributions may join it. Ctrl-C ends the call with what is done so far, and a warning.
+
+    Parameters
+    ----------
+    tasks : str, TaskSampler, list of those, or dict of those by label
+        Task distributions.
+    learners : "all", str, Learner, list of those, or dict of those by label
+        ``"all"``: every installed learner; those that do not fit are listed in ``skipped`` with the reason.
+        ``"maml:reptile"``, or a tuple of two, names the meta-optimizer too. An object's parameters are its trial 0;
+        one outside the search space stays as it is.
+    n_trials : int, default=20
+        Trials per study; trial 0 has the defaults. A learner without a search space gets one.
+    budget : float, optional
+        Seconds of meta-training for each learner on each task distribution, shared equally by trials and final
+        runs. Such scores depend on the speed of the machine. None: ``max_steps`` alone counts.
+    n_test_tasks, n_valid_tasks : int
+        Tasks on which finals are judged, and on which trials are.
+    n_seeds : int, default=3
+        Final runs.
+    max_steps, tasks_per_step : int
+        Outer steps of a run, and tasks in each.
+    storage : str or optuna.storages.BaseStorage, optional
+        Database URL or journal file (``.log``). Left out: ``journal.log`` in ``output``; memory without one.
+    name : str, optional
+        Name of the comparison in the storage; the folder's name, or "comparison", when left out.
+    output : path, optional
+        Folder for the journal, tables, the report, models and the winner.
+    device : str or torch.device, default="auto"
+    n_workers : int, default=1
+        Processes. With one, and without ``budget``, equal calls have equal results; with several, what a study
+        draws depends on which trials have ended.
+    random_state : int, default=0
+    search : {"separate", "joint"}, default="separate"
+        ``"joint"``: one study per task distribution chooses among the learners as well, and only the winner is
+        judged: less work, and no comparison of equals.
+    baselines : bool, default=True
+        Add scikit-learn's estimator fitted on the support set alone to a list that lacks it.
+    verbose : int, default=1
+        0: no progress bar.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InvalidParameter, UnknownName, InvalidData, MissingData, Incompatible, StorageError
+        Something cannot work; found before any work is done.
+    AutometaError
+        Every trial failed.
+    """
+    settings = Settings(
+        n_trials=n_trials,
+        budget=budget,
+        n_test_tasks=n_test_tasks,
+        n_valid_tasks=n_valid_tasks,
+        n_seeds=n_seeds,
+        max_steps=max_steps,
+        tasks_per_step=tasks_per_step,
+        random_state=random_state,
+        search=search,
+    )
+    check_count("n_workers", n_workers)
+    pick_device(device)
+    folder = prepare_output(output)
+    plan = make_plan(
+        tasks, learners, settings, name=name or (folder.name if folder else "comparison"), baselines=baselines
+    )
+    where, keeper = _place(storage, folder, n_workers)
+    run = _Run(plan, where, folder, keeper, str(device), n_workers, make_progress(verbose))
+    with quiet_optuna():
+        return run.go()
+
+
+def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> Comparison:
+    """Take part in a comparison that another process began, until nothing of it is left.
+
+    Parameters
+    ----------
+    storage : str
+        Database URL or journal file that this machine can reach.
+    name : str
+        Name of the comparison.
+
+    Raises
+    ------
+    StorageError
+        The storage cannot be reached.
+    InvalidParameter
+        It holds no comparison of this name.
+    Incompatible
+        The comparison uses objects that only the process that began it has.
+    """
+    opened = open_storage(storage)
+    with quiet_optuna():
+        plan = stored_plan(opened, name)
+        journal = Path(storage).expanduser().resolve()
+        folder = journal.parent if (journal.parent / RUN_FILE).exists() and "://" not in storage else None
+        return _Run(plan, opened, folder, None, device, 1, make_progress(verbose)).work_here()
+
+
+def _place(
+    storage: str | os.PathLike[str] | BaseStorage | None, folder: Path | None, n_workers: int
+) -> tuple[str | BaseStorage | None, tempfile.TemporaryDirectory[str] | None]:
+    """Where studies are kept, and the temporary folder for it where several processes need one."""
+    where = locate_storage(storage, folder)
+    if n_workers == 1 or isinstance(where, str):
+        return where, None
+    if where is not None:
+        raise InvalidParameter(
+            f"storage={where!r} cannot be shared by n_workers={n_workers} processes; give its URL or file."
+        )
+    keeper = tempfile.TemporaryDirectory(prefix="autometa-")
+    return str(Path(keeper.name) / "journal.log"), keeper
+
+
+class _Run:
+    """One call of :func:`compare`: a plan, where it is kept, and what works on it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        where: str | BaseStorage | None,
+        folder: Path | None,
+        keeper: tempfile.TemporaryDirectory[str] | None,
+        device: str,
+        n_workers: int,
+        progress: Progress,
+    ) -> None:
+        self.plan, self.where, self.folder, self.keeper = plan, where, folder, keeper
+        self.device, self.n_workers, self.progress = device, n_workers, progress
+        kept = folder if folder is not None else Path(keeper.name) if keeper is not None else None
+        self.models = kept / "models" if kept is not None else None
+        self.environment: dict[str, Any] = describe_environment(pick_device(device))
+        self.storage = open_storage(where)
+        self.started = time.time()
+
+    def go(self) -> Comparison:
+        """Register the plan, do the work and write what came of it."""
+        register_plan(self.storage, self.plan, str(self.where or "memory"))
+        self._write_run()
+        comparison = self.work_here()
+        if self.folder is not None:
+            self._write_run()
+            comparison.write(self.folder)
+        return comparison
+
+    def work_here(self) -> Comparison:
+        """Do the work and read the result."""
+        arms = open_arms(self.plan, self.storage)
+        for arm in arms:
+            arm.tuning.reap()
+            arm.final.reap()
+        interrupted = self._work(arms)
+        self.environment |= {
+            "random_state": self.plan.settings.random_state,
+            "n_workers": self.n_workers,
+            "seconds": time.time() - self.started,
+        }
+        comparison = Comparison(
+            self.plan,
+            arms,
+            environment=self.environment,
+            folder=self.models.parent if self.models is not None else None,
+            device=self.device,
+            keeper=self.keeper,
+        )
+        self._tell(comparison, interrupted)
+        return comparison
+
+    def _work(self, arms: Sequence[Arm]) -> bool:
+        """Fill all slots; True where Ctrl-C ended it."""
+        self.progress.start(sum(arm.n_slots for arm in arms))
+        try:
+            if self.n_workers == 1:
+                work_through(arms, pick_device(self.device), self.models, self.progress)
+            else:
+                assert isinstance(self.where, str)
+                run_processes(self.plan, self.where, self.n_workers, self.device, self.models, arms, self.progress)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            self.progress.close()
+        return False
+
+    def _tell(self, comparison: Comparison, interrupted: bool) -> None:
+        if interrupted:
+            on = "The same call goes on from here." if self.where is not None else "Give output= to be able to go on."
+            warnings.warn(f"interrupted: the comparison holds what was done so far. {on}", UserWarning, stacklevel=5)
+        elif comparison.leaderboard.empty and len(comparison.failures):
+            first = comparison.failures.iloc[0]
+            raise AutometaError(
+                f"all {len(comparison.failures)} trials failed; the first, {first['learner']!r} on {first['tasks']!r}: "
+                f"{first['reason']}"
+            )
+        elif len(comparison.failures):
+            who = sorted({f"{row.learner} on {row.tasks}" for row in comparison.failures.itertuples()})
+            warnings.warn(
+                f"{len(comparison.failures)} trials or final runs failed ({', '.join(who)}); see .failures.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def _write_run(self) -> None:
+        """Write what is needed to find and repeat the comparison."""
+        if self.folder is None:
+            return
+        where = str(self.where)
+        local = "://" not in where and Path(where).expanduser().resolve().is_relative_to(self.folder)
+        run = {
+            "name": self.plan.name,
+            "storage": os.path.relpath(Path(where).resolve(), self.folder) if local else where,
+            "plan": self.plan.described,
+            "environment": self.environment,
+        }
+        write_whole(self.folder / RUN_FILE, json.dumps(run, indent=2))

@@ -1,0 +1,140 @@
+"""One final run: meta-train the best hyperparameters again from another seed, and judge them on the meta-test tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from optuna.trial import FixedTrial, Trial
+
+from autometa.comparison.curves import adaptation_curve, milliseconds_per_task
+from autometa.comparison.plan import Pair, Plan
+from autometa.comparison.trial import start_training, validation_score
+from autometa.errors import InvalidParameter, TrainingDiverged
+from autometa.estimators import FewShotClassifier, FewShotRegressor
+from autometa.training import Evaluation, MetaTraining, evaluate
+
+CURVE_POINTS = 8
+"""Points on the curve of the meta-valid score over outer steps, beside the one before any step."""
+HISTORY_POINTS = 500
+"""Most outer steps whose loss is kept."""
+
+ESTIMATORS = {"classification": FewShotClassifier, "regression": FewShotRegressor}
+
+
+def run_final(
+    plan: Plan,
+    pair: Pair,
+    trial: Trial,
+    params: Mapping[str, Any],
+    device: torch.device,
+    models: Path | None,
+    *,
+    prefix: str = "",
+) -> float:
+    """Run the final of one seed; its record lies in the trial's user attribute ``"result"``.
+
+    Parameters
+    ----------
+    params : mapping
+        Hyperparameters of the best trial.
+    models : Path, optional
+        Folder in which the meta-trained estimator is saved.
+
+    Returns
+    -------
+    float
+        Mean score on the meta-test tasks.
+    """
+    number = trial.user_attrs["slot"]
+    training, curve = train_final(plan, pair, params, number, device, prefix=prefix)
+    judged = evaluate(
+        training.learner,
+        training.module,
+        training.sampler,
+        split="test",
+        n_tasks=plan.settings.n_test_tasks,
+        seed=plan.seed(pair.tasks, "test"),
+    )
+    tasks, scores = judged.per_task()
+    if not torch.from_numpy(scores).isfinite().all():
+        raise TrainingDiverged(f"learner {pair.learner!r} has a meta-test score that is not finite on {pair.tasks!r}.")
+    result = {
+        "tasks": tasks.tolist(),
+        "scores": scores.tolist(),
+        "curve": curve,
+        **_record(training, judged),
+        **adaptation_curve(plan, pair, training),
+        **milliseconds_per_task(plan, pair, training),
+    }
+    if models is not None:
+        result |= _keep(training, models / model_file(pair, number))
+    trial.set_user_attr("params", dict(params))
+    trial.set_user_attr("result", result)
+    return float(scores.mean())
+
+
+def train_final(
+    plan: Plan, pair: Pair, params: Mapping[str, Any], number: int, device: torch.device, *, prefix: str = ""
+) -> tuple[MetaTraining, list[list[float]]]:
+    """Meta-train with given hyperparameters and the seed of final ``number``.
+
+    Returns
+    -------
+    training : MetaTraining
+    curve : list of [outer step, seconds, score on the meta-valid tasks]
+    """
+    learner, meta_optimizer = pair.candidate.draw(FixedTrial(dict(params)), prefix)
+    seed = plan.seed(pair.tasks, "final", number)
+    training = start_training(plan, pair, learner, meta_optimizer, device, seed=seed)
+    curve = [_point(plan, pair, training)]
+    for k in range(1, CURVE_POINTS + 1 if training.n_steps else 1):
+        training.run_to(k / CURVE_POINTS)
+        if training.step_count > curve[-1][0]:
+            curve.append(_point(plan, pair, training))
+    return training, curve
+
+
+def _point(plan: Plan, pair: Pair, training: MetaTraining) -> list[float]:
+    return [float(training.step_count), training.seconds, validation_score(plan, pair.tasks, training)]
+
+
+def _record(training: MetaTraining, judged: Evaluation) -> dict[str, Any]:
+    info = training.sampler.info
+    history = training.history[["step", "seconds", "loss"]]
+    thinned = history.iloc[:: max(1, -(-len(history) // HISTORY_POINTS))]
+    return {
+        "history": [[float(number) for number in row] for row in thinned.to_numpy()],
+        "steps": training.step_count,
+        "meta_train_seconds": training.seconds,
+        "normalization": judged.normalization,
+        "n_shot": info.n_shot,
+        "n_query": info.n_query,
+    }
+
+
+def model_file(pair: Pair, number: int) -> Path:
+    """Name of a saved estimator within the folder of models."""
+    return Path(file_name(pair.tasks)) / f"{file_name(pair.learner)}-{number}.autometa"
+
+
+def file_name(label: str) -> str:
+    """A label as the name of a file on any system."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+
+
+def to_estimator(training: MetaTraining) -> FewShotClassifier | FewShotRegressor:
+    """Wrap a finished meta-training as the estimator for its problem."""
+    return ESTIMATORS[training.sampler.info.problem].from_training(training)
+
+
+def _keep(training: MetaTraining, path: Path) -> dict[str, Any]:
+    """Save the estimator; one whose learner no plugin offers could not be loaded, and that is recorded."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        to_estimator(training).save(path)
+    except InvalidParameter as error:
+        return {"not_saved": str(error)}
+    return {"model": path.name}

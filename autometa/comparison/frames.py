@@ -1,0 +1,191 @@
+"""Tables of a comparison, read from its studies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from autometa.comparison.plan import Pair, Plan
+from autometa.comparison.statistics import Scores, bootstrap_means, interval, mean_ranks, significance
+from autometa.comparison.workers import Arm
+
+LEADERBOARD = [
+    "tasks", "rank", "learner", "family", "metric", "score", "ci_low", "ci_high", "n_test_tasks", "n_seeds", "n_shot",
+    "n_query", "normalization", "meta_train_seconds", "adapt_ms", "predict_ms", "n_trials", "params",
+]  # fmt: skip
+SCORES = ["tasks", "learner", "seed", "task", "metric", "score"]
+HISTORY = ["tasks", "learner", "seed", "step", "seconds", "loss"]
+CURVES = ["tasks", "learner", "seed", "axis", "value", "score"]
+TRIALS = ["tasks", "learner", "slot", "state", "value", "seconds", "params"]
+FAILURES = ["tasks", "learner", "stage", "slot", "reason"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frames:
+    """The tables; see :class:`autometa.Comparison`."""
+
+    leaderboard: pd.DataFrame
+    scores: pd.DataFrame
+    significance: pd.DataFrame
+    ranks: pd.DataFrame
+    history: pd.DataFrame
+    curves: pd.DataFrame
+    trials: pd.DataFrame
+    failures: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One pair with its final runs."""
+
+    pair: Pair
+    results: Mapping[int, dict[str, Any]]
+    """By seed."""
+    params: dict[str, Any]
+    n_trials: int
+
+    def matrix(self) -> Scores:
+        """Scores [n_tasks, n_seeds]."""
+        return np.array([self.results[seed]["scores"] for seed in sorted(self.results)], dtype=np.float64).T
+
+    def mean_of(self, key: str) -> float:
+        """Mean of a number over seeds."""
+        return float(np.mean([result[key] for result in self.results.values()]))
+
+
+def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
+    """Read all tables of a comparison, as far as it has come."""
+    judged = [one for arm in arms if (one := _judged(arm)) is not None]
+    by_tasks = {tasks: {j.pair.learner: j for j in judged if j.pair.tasks == tasks} for tasks in plan.samplers}
+    matrices = {tasks: {label: j.matrix() for label, j in of.items()} for tasks, of in by_tasks.items() if of}
+    leaderboard = _leaderboard(plan, by_tasks)
+    means = {tasks: {label: float(m.mean()) for label, m in of.items()} for tasks, of in matrices.items()}
+    better = {tasks: sampler.info.higher_is_better for tasks, sampler in plan.samplers.items()}
+    return Frames(
+        leaderboard=leaderboard,
+        scores=pd.DataFrame([row for j in judged for row in _score_rows(j)], columns=SCORES),
+        significance=significance(matrices, plan.settings.random_state),
+        ranks=mean_ranks(means, better),
+        history=pd.DataFrame([row for j in judged for row in _history_rows(j)], columns=HISTORY),
+        curves=pd.DataFrame([row for j in judged for row in _curve_rows(j)], columns=CURVES),
+        trials=pd.DataFrame([row for arm in arms for row in _trial_rows(arm)], columns=TRIALS),
+        failures=pd.DataFrame([row for arm in arms for row in _failure_rows(arm)], columns=FAILURES),
+    )
+
+
+def _judged(arm: Arm) -> Judged | None:
+    finals = {trial.user_attrs["slot"]: trial for trial in arm.final.trials(TrialState.COMPLETE)}
+    best = arm.tuning.best()
+    if not finals or best is None:
+        return None
+    pair = arm.pair_of(best)
+    params = next(iter(finals.values())).user_attrs["params"]
+    return Judged(
+        pair=pair,
+        results={slot: trial.user_attrs["result"] for slot, trial in sorted(finals.items())},
+        params=_without_prefix(params, arm.prefix(pair)),
+        n_trials=sum(_learner_of(arm, trial) == pair.learner for trial in _finished(arm)),
+    )
+
+
+def _finished(arm: Arm) -> list[FrozenTrial]:
+    return [
+        t
+        for t in arm.tuning.trials()
+        if t.state.is_finished() and (t.state != TrialState.FAIL or "error" in t.user_attrs)
+    ]
+
+
+def _learner_of(arm: Arm, trial: FrozenTrial) -> str:
+    return trial.params.get("learner", "") if arm.is_joint else arm.pairs[0].learner
+
+
+def _without_prefix(params: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
+
+
+def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[str, Judged]]) -> pd.DataFrame:
+    rows = []
+    for tasks, of_learner in by_tasks.items():
+        info = plan.samplers[tasks].info
+        table = [_row(plan, judged) for judged in of_learner.values()]
+        table.sort(key=lambda row: -row["score"] if info.higher_is_better else row["score"])
+        rows.extend({**row, "rank": rank} for rank, row in enumerate(table, start=1))
+    return pd.DataFrame(rows, columns=LEADERBOARD)
+
+
+def _row(plan: Plan, judged: Judged) -> dict[str, Any]:
+    pair, matrix = judged.pair, judged.matrix()
+    first = next(iter(judged.results.values()))
+    low, high = interval(bootstrap_means(matrix, plan.seed(pair.tasks, "bootstrap"), pair.learner))
+    return {
+        "tasks": pair.tasks,
+        "learner": pair.learner,
+        "family": pair.family,
+        "metric": pair.candidate.info.metric,
+        "score": float(matrix.mean()),
+        "ci_low": low,
+        "ci_high": high,
+        "n_test_tasks": matrix.shape[0],
+        "n_seeds": matrix.shape[1],
+        "n_shot": first["n_shot"],
+        "n_query": first["n_query"],
+        "normalization": first["normalization"],
+        "meta_train_seconds": judged.mean_of("meta_train_seconds"),
+        "adapt_ms": judged.mean_of("adapt_ms"),
+        "predict_ms": judged.mean_of("predict_ms"),
+        "n_trials": judged.n_trials,
+        "params": judged.params,
+    }
+
+
+def _score_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
+    pair = judged.pair
+    for seed, result in judged.results.items():
+        for task, score in zip(result["tasks"], result["scores"], strict=True):
+            yield pair.tasks, pair.learner, seed, task, pair.candidate.info.metric, score
+
+
+def _history_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
+    for seed, result in judged.results.items():
+        for step, seconds, loss in result["history"]:
+            yield judged.pair.tasks, judged.pair.learner, seed, int(step), seconds, loss
+
+
+def _curve_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
+    pair = judged.pair
+    for seed, result in judged.results.items():
+        for axis, column in (("outer steps", 0), ("seconds", 1)):
+            for point in result["curve"]:
+                yield pair.tasks, pair.learner, seed, axis, float(point[column]), point[2]
+        for value, score in result["adaptation"]:
+            yield pair.tasks, pair.learner, seed, result["axis"], float(value), score
+
+
+def _trial_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
+    for trial in _finished(arm):
+        learner = _learner_of(arm, trial)
+        prefix = f"{learner}." if arm.is_joint else ""
+        yield (
+            arm.pairs[0].tasks,
+            learner,
+            trial.user_attrs["slot"],
+            trial.state.name.lower(),
+            trial.value if trial.value is not None else np.nan,
+            trial.user_attrs.get("meta_train_seconds", np.nan),
+            _without_prefix(trial.params, prefix),
+        )
+
+
+def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
+    for stage, study in (("trial", arm.tuning), ("final", arm.final)):
+        for trial in study.trials(TrialState.FAIL):
+            if "error" in trial.user_attrs:
+                best = arm.tuning.best()
+                learner = _learner_of(arm, trial if stage == "trial" or best is None else best)
+                yield arm.pairs[0].tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]

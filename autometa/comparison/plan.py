@@ -1,0 +1,353 @@
+"""What a comparison is going to do, checked before any of it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from autometa import __version__
+from autometa.comparison.describe import describe, restore
+from autometa.comparison.search_space import Candidate, SearchSpace
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.seeding import derive_seed
+from autometa.contracts.tasks import SPLITS, TaskSampler
+from autometa.errors import Incompatible, InvalidParameter, PluginError
+from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
+from autometa.host import make_learner, make_meta_optimizer, make_tasks
+from autometa.host.catalog import components, find, name_of
+from autometa.training import MetaTraining
+
+BASELINE = "sklearn"
+FORMAT = 1
+
+Tasks = str | TaskSampler
+Learners = str | Learner | tuple[str | Learner, str | MetaOptimizer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The numbers of a comparison; see :func:`autometa.compare`."""
+
+    n_trials: int = 20
+    budget: float | None = None
+    n_test_tasks: int = 600
+    n_valid_tasks: int = 100
+    n_seeds: int = 3
+    max_steps: int = 500
+    tasks_per_step: int = 16
+    random_state: int = 0
+    search: Literal["separate", "joint"] = "separate"
+
+    def __post_init__(self) -> None:
+        for name in ("n_trials", "n_test_tasks", "n_valid_tasks", "n_seeds", "max_steps", "tasks_per_step"):
+            check_count(name, getattr(self, name))
+        check_count("random_state", self.random_state, least=0)
+        if self.budget is not None and not (isinstance(self.budget, int | float) and 0 < self.budget < float("inf")):
+            raise InvalidParameter(
+                f"budget={self.budget!r} must be a positive number of seconds, or None for no limit."
+            )
+        if self.search not in ("separate", "joint"):
+            raise InvalidParameter(f"search={self.search!r} must be 'separate' or 'joint'.")
+
+    @property
+    def seconds_per_run(self) -> float | None:
+        """Meta-training time of one trial or final run."""
+        return None if self.budget is None else self.budget / (self.n_trials + self.n_seeds)
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuse what is not a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidParameter(f"{name}={value!r} must be an integer of at least {least}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One learner on one task distribution."""
+
+    tasks: str
+    candidate: Candidate
+    space: SearchSpace
+    family: str
+
+    @property
+    def learner(self) -> str:
+        """Label of the learner."""
+        return self.candidate.label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A learner that cannot take part on one task distribution."""
+
+    tasks: str
+    learner: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Task distributions times learners, and how much of everything."""
+
+    name: str
+    settings: Settings
+    samplers: Mapping[str, TaskSampler]
+    entrants: Mapping[str, tuple[Learner, MetaOptimizer | Literal["auto"]]]
+    pairs: Sequence[Pair]
+    skipped: Sequence[Skipped]
+    described: Mapping[str, Any] = field(repr=False)
+    """The plan as JSON."""
+
+    def seed(self, tasks: str, *labels: int | str) -> int:
+        """Return a seed that only depends on ``random_state``, the name of the tasks and the labels."""
+        return derive_seed(self.settings.random_state, tasks, *labels)
+
+    def pairs_of(self, tasks: str) -> list[Pair]:
+        """All learners on one task distribution."""
+        return [pair for pair in self.pairs if pair.tasks == tasks]
+
+
+def make_plan(
+    tasks: Tasks | Sequence[Tasks] | Mapping[str, Tasks],
+    learners: Learners | Sequence[Learners] | Mapping[str, Learners],
+    settings: Settings,
+    *,
+    name: str,
+    baselines: bool = True,
+) -> Plan:
+    """Resolve all names, draw a task of every part of every distribution and set up every pair.
+
+    Raises
+    ------
+    UnknownName, InvalidParameter, InvalidData, MissingData, Incompatible
+        What was asked for cannot work; each says why.
+    """
+    check_name("name", name)
+    samplers = {label: _sampler(label, given) for label, given in _labelled("tasks", tasks).items()}
+    everyone = learners == "all"
+    given = _everybody(samplers) if everyone else _with_baseline(_labelled("learners", learners), samplers, baselines)
+    pairs: list[Pair] = []
+    skipped: list[Skipped] = []
+    entrants = {}
+    for label, entry in given.items():
+        try:
+            entrants[label] = _entrant(entry)
+        except (PluginError, InvalidParameter) as error:
+            if not everyone:  # asked for by name: fatal
+                raise
+            skipped.extend(Skipped(tasks=tasks_label, learner=label, reason=str(error)) for tasks_label in samplers)
+    for tasks_label, sampler in samplers.items():
+        for label, (learner, meta_optimizer) in entrants.items():
+            try:
+                pairs.append(_pair(tasks_label, sampler, label, learner, meta_optimizer))
+            except (Incompatible, PluginError) as error:
+                skipped.append(Skipped(tasks=tasks_label, learner=label, reason=str(error)))
+    _refuse_useless(samplers, entrants, pairs, skipped, everyone)
+    described = _describe(settings, samplers, entrants)
+    return Plan(
+        name=name,
+        settings=settings,
+        samplers=samplers,
+        entrants=entrants,
+        pairs=pairs,
+        skipped=skipped,
+        described=described,
+    )
+
+
+def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
+    """Make the plan that is stored with a study.
+
+    Raises
+    ------
+    Incompatible
+        It holds objects that only the process that made it has.
+    """
+    tasks = {label: restore(value, f"tasks {label!r}") for label, value in described["tasks"].items()}
+    learners = {
+        label: (
+            restore(value["learner"], f"learner {label!r}"),
+            restore(value["meta_optimizer"], f"the meta-optimizer of {label!r}"),
+        )
+        for label, value in described["learners"].items()
+    }
+    return make_plan(tasks, learners, Settings(**described["settings"]), name=name, baselines=False)
+
+
+def check_name(what: str, value: Any) -> None:
+    """Refuse a name that cannot be part of a study's name."""
+    if not isinstance(value, str) or not value.strip() or "/" in value:
+        raise InvalidParameter(f"{what}={value!r} must be a non-empty text without '/'.")
+
+
+def _labelled(what: str, given: Any) -> dict[str, Any]:
+    """Bring every accepted form to a dict from labels to components."""
+    if isinstance(given, Mapping):
+        for label in given:
+            check_name(f"a key of {what}", label)
+        labelled = dict(given)
+    else:
+        single = isinstance(given, str | TaskSampler | Learner) or (what == "learners" and isinstance(given, tuple))
+        if not single and not isinstance(given, Sequence):
+            raise InvalidParameter(
+                f"{what}={given!r} must be a name, an object, a list of those or a dict with labels."
+            )
+        labelled = {}
+        for item in [given] if single else given:
+            label = _label(item)
+            repeats = sum(known.partition("#")[0] == label for known in labelled)
+            labelled[f"{label}#{repeats + 1}" if repeats else label] = item
+    if not labelled:
+        raise InvalidParameter(f"{what} is empty; give at least one ('autometa plugins' lists all).")
+    return labelled
+
+
+def _label(item: Any) -> str:
+    if isinstance(item, str):
+        return item.rpartition("/")[2]
+    if isinstance(item, tuple) and len(item) == 2:
+        return f"{_label(item[0])}:{_label(item[1])}"
+    if isinstance(item, TaskSampler | Learner | MetaOptimizer):
+        return (name_of(item) or type(item).__name__).rpartition("/")[2]
+    raise InvalidParameter(f"{item!r} is neither a name nor a component; see 'autometa plugins'.")
+
+
+def _sampler(label: str, given: Tasks) -> TaskSampler:
+    """Make a sampler and draw a task of each part, so that bad data is met now and not in an hour."""
+    if isinstance(given, str):
+        needs = getattr(find("task sampler", given).spec, "needs", ())
+        if needs:
+            raise InvalidParameter(
+                f"tasks {label!r} needs {', '.join(needs)}; make it with am.make_tasks({given!r}, "
+                f"{', '.join(f'{need}=...' for need in needs)}) and give the object."
+            )
+    sampler = make_tasks(given)
+    for split in SPLITS:
+        sampler.sample(1, split=split, seed=0)
+    return sampler
+
+
+def _everybody(samplers: Mapping[str, TaskSampler]) -> dict[str, Learners]:
+    """Every active learner for at least one of the problems at hand; full names where short ones are ambiguous."""
+    problems = {sampler.info.problem for sampler in samplers.values()}
+    found = [c for c in components("learner") if c.spec.problems & problems]
+    names = [c.name for c in found]
+    return {c.full_name.replace("/", ".") if names.count(c.name) > 1 else c.name: c.full_name for c in found}
+
+
+def _with_baseline(labelled: dict[str, Any], samplers: Mapping[str, TaskSampler], wanted: bool) -> dict[str, Any]:
+    """Add the baseline that meta-learning must beat, where it is installed and not there already."""
+    installed = {c.name: c.spec.problems for c in components("learner")}
+    problems = {sampler.info.problem for sampler in samplers.values()}
+    if not wanted or BASELINE in labelled or not installed.get(BASELINE, frozenset()) & problems:
+        return labelled
+    return {**labelled, BASELINE: BASELINE}
+
+
+def _entrant(given: Learners) -> tuple[Learner, MetaOptimizer | Literal["auto"]]:
+    learner, meta_optimizer = given if isinstance(given, tuple) else (given, "auto")
+    if isinstance(learner, str) and ":" in learner:
+        learner, _, meta_optimizer = learner.partition(":")
+    if isinstance(meta_optimizer, str) and meta_optimizer == "auto":
+        return make_learner(learner), "auto"
+    return make_learner(learner), make_meta_optimizer(meta_optimizer)
+
+
+def _pair(
+    tasks: str, sampler: TaskSampler, label: str, learner: Learner, meta_optimizer: MetaOptimizer | Literal["auto"]
+) -> Pair:
+    """Set up a learner on a task distribution as a trial will, which meets everything that cannot work."""
+    info = sampler.info
+    made = resolve_learner(learner, info.problem)
+    optimizer = resolve_meta_optimizer(meta_optimizer, made)
+    candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info)
+    space = SearchSpace.of(candidate)
+    MetaTraining(made, optimizer, sampler, n_steps=1, tasks_per_step=1, seed=0)
+    name = name_of(made)
+    family = getattr(find("learner", name).spec, "family", "other") if name else "other"
+    return Pair(tasks=tasks, candidate=candidate, space=space, family=family)
+
+
+def _refuse_useless(
+    samplers: Mapping[str, TaskSampler],
+    entrants: Mapping[str, Any],
+    pairs: Sequence[Pair],
+    skipped: Sequence[Skipped],
+    everyone: bool,
+) -> None:
+    """Refuse a learner asked for by name that fits no tasks, and tasks that no learner fits."""
+    for label in entrants:
+        reasons = [skip.reason for skip in skipped if skip.learner == label]
+        if not everyone and len(reasons) == len(samplers):
+            raise Incompatible(f"learner {label!r} fits none of the tasks {list(samplers)}: {reasons[0]}")
+    for label in samplers:
+        if not any(pair.tasks == label for pair in pairs):
+            reasons = [f"{skip.learner}: {skip.reason}" for skip in skipped if skip.tasks == label]
+            raise Incompatible(f"no learner fits the tasks {label!r}. " + " ".join(reasons))
+
+
+def _describe(
+    settings: Settings,
+    samplers: Mapping[str, TaskSampler],
+    entrants: Mapping[str, tuple[Learner, MetaOptimizer | Literal["auto"]]],
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "settings": asdict(settings),
+        "tasks": {label: describe(sampler) for label, sampler in samplers.items()},
+        "learners": {
+            label: {"learner": describe(learner), "meta_optimizer": describe(meta_optimizer)}
+            for label, (learner, meta_optimizer) in entrants.items()
+        },
+    }
+
+
+def check_version(stored: Mapping[str, Any], where: str) -> None:
+    """Refuse a plan that another version of autometa stored.
+
+    Raises
+    ------
+    InvalidParameter
+        Names both versions.
+    """
+    if (stored.get("format"), stored.get("version")) != (FORMAT, __version__):
+        raise InvalidParameter(
+            f"{where} was made by autometa {stored.get('version')} (format {stored.get('format')}) and this is "
+            f"{__version__} (format {FORMAT}): scores of different versions cannot stand in one table; install that "
+            "version, or give another output or name."
+        )
+
+
+def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
+    """Refuse to go on with a stored plan that is another one; learners and tasks may join.
+
+    Raises
+    ------
+    InvalidParameter
+        Names every argument that differs, with both values.
+    """
+    new = plan.described
+    check_version(stored, where)
+    differences = [
+        f"{name}={stored['settings'].get(name)!r} there and {value!r} here"
+        for name, value in new["settings"].items()
+        if stored["settings"].get(name) != value
+    ]
+    for kind in ("tasks", "learners"):
+        for label, described in stored[kind].items():
+            if label not in new[kind]:
+                differences.append(f"{kind} {label!r} is there and not here")
+            elif new[kind][label] != described:
+                differences.append(f"{kind} {label!r} has other parameters there")
+    if new["settings"]["search"] == "joint" and stored["learners"].keys() != new["learners"].keys():
+        differences.append(
+            f"learners {list(stored['learners'])} there and {list(new['learners'])} here (search='joint')"
+        )
+    if differences:
+        raise InvalidParameter(
+            f"{where} holds another comparison: {'; '.join(differences)}; "
+            "give another output or name, or the arguments it was begun with."
+        )

@@ -1,0 +1,240 @@
+"""What a comparison found."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import torch
+from optuna.storages import BaseStorage
+
+from autometa.comparison.finals import file_name, model_file, to_estimator, train_final
+from autometa.comparison.frames import Frames, collect_frames
+from autometa.comparison.plan import Pair, Plan, check_same, check_version, restore_plan
+from autometa.comparison.storage import open_storage
+from autometa.comparison.studies import quiet_optuna
+from autometa.comparison.workers import Arm, open_arms
+from autometa.engine.device import pick_device
+from autometa.errors import InvalidParameter, MissingData, StorageError
+from autometa.estimators import FewShotClassifier, FewShotRegressor
+from autometa.estimators.persistence import load as load_estimator
+
+PLAN = "plan"
+RUN_FILE = "run.json"
+
+
+class Comparison:
+    """Tuned and judged learners; made by :func:`autometa.compare` or :meth:`load`.
+
+    Attributes
+    ----------
+    leaderboard : pandas.DataFrame
+        One row per task distribution and learner, best first: ``tasks``, ``rank``, ``learner``, ``family``,
+        ``metric``, ``score`` (mean over meta-test tasks and seeds), ``ci_low``, ``ci_high`` (95% bootstrap interval
+        over tasks and seeds), ``n_test_tasks``, ``n_seeds``, ``n_shot``, ``n_query``, ``normalization``,
+        ``meta_train_seconds`` (of one run), ``adapt_ms``, ``predict_ms`` (one task), ``n_trials``, ``params``.
+    scores : pandas.DataFrame
+        ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``.
+    significance : pandas.DataFrame
+        ``tasks``, ``learner_a``, ``learner_b``, ``difference``, ``ci_low``, ``ci_high``, ``p_value``, ``p_holm``.
+    ranks : pandas.DataFrame
+        Average rank over task distributions, of the learners judged on all of them: ``learner``, ``mean_rank``,
+        ``n_distributions``.
+    history : pandas.DataFrame
+        Loss of the final runs: ``tasks``, ``learner``, ``seed``, ``step``, ``seconds``, ``loss``.
+    curves : pandas.DataFrame
+        ``tasks``, ``learner``, ``seed``, ``axis`` ("outer steps", "seconds", "adaptation steps" or "shots"),
+        ``value``, ``score``: on meta-valid tasks over outer steps and seconds, else on meta-test tasks.
+    trials : pandas.DataFrame
+        ``tasks``, ``learner``, ``slot``, ``state``, ``value``, ``seconds``, ``params``.
+    failures : pandas.DataFrame
+        Trials and final runs that raised: ``tasks``, ``learner``, ``stage``, ``slot``, ``reason``.
+    skipped : pandas.DataFrame
+        Pairs that cannot work: ``tasks``, ``learner``, ``reason``.
+    studies : dict of str to optuna.Study
+        By name.
+    environment : dict
+        Versions, machine, device, seeds and times.
+    complete : bool
+        Whether every trial and final run is over.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        arms: Sequence[Arm],
+        *,
+        environment: Mapping[str, Any],
+        folder: Path | None,
+        device: str | torch.device = "auto",
+        keeper: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self._plan, self._arms, self._folder, self._device, self._keeper = plan, arms, folder, device, keeper
+        frames: Frames = collect_frames(plan, arms)
+        self.leaderboard = frames.leaderboard
+        self.scores = frames.scores
+        self.significance = frames.significance
+        self.ranks = frames.ranks
+        self.history = frames.history
+        self.curves = frames.curves
+        self.trials = frames.trials
+        self.failures = frames.failures
+        self.skipped = pd.DataFrame(
+            [(skip.tasks, skip.learner, skip.reason) for skip in plan.skipped], columns=["tasks", "learner", "reason"]
+        )
+        self.studies: dict[str, optuna.Study] = {arm.tuning.name: arm.tuning.study for arm in arms}
+        self.environment = dict(environment)
+        self.complete = all(arm.n_done == arm.n_slots for arm in arms)
+
+    @property
+    def name(self) -> str:
+        """Name of the comparison, the first part of its studies' names."""
+        return self._plan.name
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "incomplete"
+        return f"<Comparison {self.name!r}: {len(self._plan.samplers)} tasks, {len(self.leaderboard)} rows, {state}>"
+
+    @classmethod
+    def load(cls, output: str | os.PathLike[str]) -> Comparison:
+        """Read the comparison kept in an output folder.
+
+        Raises
+        ------
+        MissingData
+            There is none.
+        StorageError
+            Its storage cannot be reached.
+        Incompatible
+            It holds objects that only the process that made it has.
+        InvalidParameter
+            It was made by another version.
+        """
+        folder = Path(output).expanduser().resolve()
+        file = folder / RUN_FILE
+        if not file.exists():
+            raise MissingData(f"output={str(output)!r} holds no comparison: there is no {RUN_FILE} in it.")
+        run = json.loads(file.read_text())
+        where = run["storage"] if "://" in run["storage"] else str(folder / run["storage"])
+        if "://" not in where and not Path(where).exists():
+            raise StorageError(f"the journal {where!r} of this comparison is gone.")
+        with quiet_optuna():
+            storage = open_storage(where)
+            plan = stored_plan(storage, run["name"])
+            arms = open_arms(plan, storage)
+            return cls(plan, arms, environment=run["environment"], folder=folder)
+
+    def best_estimator(self, tasks: str | None = None) -> FewShotClassifier | FewShotRegressor:
+        """Return the winner on some tasks, meta-trained, ready for ``fit`` and ``predict``.
+
+        The winner is the first row of the leaderboard for those tasks; of its seeds, the one with the best score on
+        the meta-valid tasks. A model that was not saved (no shared folder, or a learner of a class no plugin offers)
+        is meta-trained again from the same seed.
+
+        Parameters
+        ----------
+        tasks : str, optional
+            Name of the task distribution; may be left out where there is one.
+
+        Raises
+        ------
+        InvalidParameter
+            There are several task distributions and none, or none of this name, was given.
+        """
+        judged = list(dict.fromkeys(self.leaderboard["tasks"]))
+        if tasks is None and len(self._plan.samplers) > 1:
+            raise InvalidParameter(f"tasks=None is ambiguous here; give one of {list(self._plan.samplers)}.")
+        tasks = tasks if tasks is not None else next(iter(self._plan.samplers))
+        if tasks not in judged:
+            raise InvalidParameter(f"tasks={tasks!r} has no judged learner; those with one are {judged}.")
+        row = self.leaderboard[self.leaderboard["tasks"] == tasks].iloc[0]
+        pair = next(pair for pair in self._plan.pairs_of(tasks) if pair.learner == row["learner"])
+        number = self._best_seed(pair)
+        saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
+        if saved is not None and saved.exists():
+            return load_estimator(saved)
+        prefix = f"{pair.learner}." if self._plan.settings.search == "joint" else ""
+        params = {prefix + name: value for name, value in row["params"].items()}
+        training, _ = train_final(self._plan, pair, params, number, pick_device(self._device), prefix=prefix)
+        return to_estimator(training)
+
+    def _best_seed(self, pair: Pair) -> int:
+        curve = self.curves[(self.curves["tasks"] == pair.tasks) & (self.curves["learner"] == pair.learner)]
+        last = curve[curve["axis"] == "outer steps"].groupby("seed")["score"].last()
+        return int(last.idxmax() if pair.candidate.info.higher_is_better else last.idxmin())
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the comparison as one self-contained HTML file and return its path."""
+        from autometa.comparison.report import write_report
+
+        write_report(self, path)
+        return Path(path)
+
+    def write(self, output: Path) -> None:
+        """Write ``leaderboard.csv``, ``scores.csv``, ``significance.csv``, ``skipped.csv``, ``report.html`` and the winners.
+
+        ``best.autometa`` is the winner where there is one task distribution; each of several has its own
+        ``best-TASKS.autometa``.
+        """
+        for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks"):
+            write_whole(output / f"{name}.csv", getattr(self, name).to_csv(index=False))
+        self.report(output / "report.html")
+        several = len(self._plan.samplers) > 1
+        for tasks in dict.fromkeys(self.leaderboard["tasks"]):
+            self._save_winner(tasks, output / (f"best-{file_name(tasks)}.autometa" if several else "best.autometa"))
+
+    def _save_winner(self, tasks: str, path: Path) -> None:
+        try:
+            self.best_estimator(tasks).save(path)
+        except InvalidParameter as error:
+            warnings.warn(f"the winner on {tasks!r} is not saved: {error}", UserWarning, stacklevel=4)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that no reader ever sees half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
+    """Keep the plan in the study named like the comparison, or see that it is the one kept there.
+
+    Raises
+    ------
+    InvalidParameter
+        Another plan, or one of another version, has the name.
+    """
+    study = optuna.create_study(storage=storage, study_name=plan.name, load_if_exists=True)
+    stored = study.user_attrs.get(PLAN)
+    if stored is not None:
+        check_same(stored, plan, f"{where}, comparison {plan.name!r},")
+    elif study.trials:
+        raise InvalidParameter(f"{where} holds an Optuna study {plan.name!r} that is no comparison; give another name.")
+    study.set_user_attr(PLAN, dict(plan.described))
+
+
+def stored_plan(storage: BaseStorage, name: str) -> Plan:
+    """Make the plan of a comparison from its storage.
+
+    Raises
+    ------
+    InvalidParameter
+        There is no comparison of this name, or it is of another version.
+    """
+    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=storage)]
+    found = [n for n in names if "/" not in n]
+    if name not in names:
+        raise InvalidParameter(f"name={name!r} is no comparison in this storage; it holds {found or 'none'}.")
+    stored = optuna.load_study(storage=storage, study_name=name).user_attrs.get(PLAN)
+    if stored is None:
+        raise InvalidParameter(f"name={name!r} is an Optuna study that autometa did not make.")
+    check_version(stored, f"comparison {name!r}")
+    return restore_plan(name, stored)

@@ -1,0 +1,111 @@
+"""Where studies are kept: a journal file in the output folder, or any Optuna storage."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, get_storage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
+
+from autometa.errors import StorageError
+
+JOURNAL = "journal.log"
+
+
+def prepare_output(output: str | os.PathLike[str] | None) -> Path | None:
+    """Make the output folder and see that it can be written to.
+
+    Raises
+    ------
+    StorageError
+        It cannot.
+    """
+    if output is None:
+        return None
+    folder = Path(output).expanduser().resolve()
+    probe = folder / f".autometa-write-test-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StorageError(f"output={str(output)!r} cannot be written to ({error}); choose another folder.") from error
+    return folder
+
+
+def locate_storage(
+    storage: str | os.PathLike[str] | BaseStorage | None, output: Path | None
+) -> str | BaseStorage | None:
+    """Return the storage to use: what was given, else the journal in ``output``, else None (memory)."""
+    if storage is None:
+        return str(output / JOURNAL) if output is not None else None
+    return storage if isinstance(storage, BaseStorage) else os.fspath(storage)
+
+
+def open_storage(where: str | BaseStorage | None) -> BaseStorage:
+    """Open an Optuna storage.
+
+    Parameters
+    ----------
+    where : str, BaseStorage or None
+        An SQLAlchemy URL; the path of a journal file, ending in ``.log`` or ``.journal``; an open storage; None:
+        memory.
+
+    Raises
+    ------
+    StorageError
+        It cannot be reached.
+    """
+    if where is None:
+        return InMemoryStorage()
+    if isinstance(where, BaseStorage):
+        return where
+    try:
+        opened = _open(where)
+        opened.get_all_studies()
+    except Exception as error:  # drivers and databases raise errors of their own kinds
+        raise StorageError(
+            f"storage={where!r} cannot be used ({type(error).__name__}: {error}); give a journal file such as "
+            "'runs/journal.log' or a database URL such as 'postgresql://user@host/db' that this machine can reach."
+        ) from error
+    return opened
+
+
+def _open(where: str) -> BaseStorage:
+    if "://" not in where:
+        if not where.endswith((".log", ".journal")):
+            raise ValueError("a file must end in .log or .journal, and anything else be a URL")
+        path = Path(where).expanduser().resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drop_torn_line(path)
+        return JournalStorage(JournalFileBackend(str(path), _lock(path)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return get_storage(where)
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut a last line without its end, which a machine that lost power leaves; what follows would be unreadable."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+    lock = _lock(path)
+    lock.acquire()  # nobody is in the middle of writing now
+    try:
+        with path.open("rb+") as file:
+            content = file.read()
+            if not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _lock(path: Path) -> JournalFileSymlinkLock | JournalFileOpenLock:
+    """Lock that the system can make: Windows lets few users make symbolic links."""
+    return JournalFileOpenLock(str(path)) if os.name == "nt" else JournalFileSymlinkLock(str(path))
