@@ -1,7 +1,7 @@
 """scikit-learn estimators around everything below."""
 
 from autometa.estimators.classifier import FewShotClassifier
-from autometa.estimators.regressor import FewShotRegressor
 from autometa.estimators.persistence import load
+from autometa.estimators.regressor import FewShotRegressor
 
 __all__ = ["FewShotClassifier", "FewShotRegressor", "load"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sklearn.base import clone
 
@@ -40,7 +40,7 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbo
     """
     made = make_learner(DEFAULT_LEARNER[problem] if _is_auto(learner) else learner)
     check_problem(learner if isinstance(learner, str) and not _is_auto(learner) else made, problem)
-    made = clone(made)
+    made = cast(Learner, clone(made))
     parameters = made.get_params(deep=False)
     if "backbone" in parameters and _is_auto(parameters["backbone"]) and not _is_auto(backbone):
         made.set_params(backbone=clone(make_backbone(backbone)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,14 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_n_features,
-    check_array,
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from autometa.contracts.backbone import Backbone
@@ -31,12 +24,12 @@ from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.folding import is_transductive
 from autometa.engine.forward import predict_outputs, present_classes
 from autometa.engine.seeding import fresh_module, seeded
-from autometa.errors import AutometaError, Incompatible, InvalidData, InvalidParameter, TrainingDiverged
+from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
-from autometa.estimators.inputs import flat_rows, n_features, shaped
+from autometa.estimators.inputs import n_features, rows_of, shaped
 from autometa.estimators.parameters import changed_since, check_count, set_nested
 from autometa.estimators.progress import run_with_progress
-from autometa.estimators.state import Affine, Fitted, MetaTrained, module_on
+from autometa.estimators.state import Affine, Fitted, MetaTrained
 from autometa.estimators.tables import table_sampler
 from autometa.host import make_tasks
 from autometa.training import MetaTraining
@@ -156,8 +149,9 @@ class FewShotEstimator(BaseEstimator):
         if meta_optimizer is not None:
             known["max_steps"] = training.n_steps
         estimator = cls(**(known | params))
-        if training.sampler.info.problem != cls.problem:
-            raise Incompatible(f"the training is for {training.sampler.info.problem}; {cls.__name__} is for {cls.problem}.")
+        problem = training.sampler.info.problem
+        if problem != cls.problem:
+            raise Incompatible(f"the training is for {problem} and {cls.__name__} is for {cls.problem}.")
         estimator._become(meta_trained(training, max_steps=estimator.max_steps))
         return estimator
 
@@ -165,7 +159,7 @@ class FewShotEstimator(BaseEstimator):
         if y is not None or task is not None:
             return table_sampler(tasks, y, task, problem=self.problem, **sizes)
         if any(size is not None for size in sizes.values()):
-            raise InvalidParameter("n_shot and n_query are for tables: give y and task too, or set them on the sampler.")
+            raise InvalidParameter("n_shot and n_query are for tables: give y and task too, or set them on the sampler")
         if not isinstance(tasks, (str, TaskSampler)):
             raise InvalidParameter(
                 f"tasks={type(tasks).__name__} is no task sampler; give one, its name, or a table as "
@@ -177,7 +171,7 @@ class FewShotEstimator(BaseEstimator):
         """Hold what was meta-trained, and nothing that was fitted."""
         for name in [n for n in vars(self) if n.endswith("_") and not n.startswith("_")]:
             delattr(self, name)
-        vars(self).pop("_fitted", None)
+        self.__dict__.pop("_fitted", None)
         self._meta = meta
         self.learner_, self.meta_optimizer_ = meta.learner, meta.meta_optimizer
         self.module_, self.task_info_, self.history_ = meta.module, meta.info, meta.history
@@ -194,11 +188,12 @@ class FewShotEstimator(BaseEstimator):
         seed, device = self._seed(), pick_device(self.device)
         if meta is not None:
             info, dtype = meta.info, pick_dtype(self.precision)
-            module = module_on(meta.module, device, dtype)
+            # A copy, for running a network on parameters of a task swaps them into it: threads must not share one.
+            module = copy.deepcopy(meta.module).to(device=device, dtype=dtype)
         else:
             # float64 on the CPU: what is predicted for a row then does not depend on the rows beside it.
             device = torch.device("cpu") if self._is_auto("device") else device
-            dtype = pick_dtype(self.precision, torch.float64)
+            dtype = pick_dtype(self.precision, torch.float32 if device.type == "mps" else torch.float64)
             info = self._plain_info(rows, n_outputs)
             module = fresh_module(learner, info, seed).to(device=device, dtype=dtype).eval()
         x = torch.tensor(shaped(rows, info.input_shape), device=device, dtype=dtype)[None]
@@ -227,7 +222,7 @@ class FewShotEstimator(BaseEstimator):
         """Outputs [n, n_outputs] for the rows of ``X``."""
         check_is_fitted(self)
         fitted: Fitted = self._fitted
-        rows = self._rows(X, reset=False)
+        rows = rows_of(self, X, getattr(self, "_meta", None), reset=False)
         if fitted.inputs is not None:
             rows = fitted.inputs.encode(rows)
         x = shaped(rows, fitted.info.input_shape)
@@ -246,37 +241,6 @@ class FewShotEstimator(BaseEstimator):
         inputs = torch.tensor(x, device=fitted.device, dtype=fitted.dtype)[None]
         with torch.no_grad(), seeded(derive_seed(fitted.seed, "predict"), fitted.device):
             return predict_outputs(fitted.learner, fitted.module, fitted.adapted, fitted.present, inputs)[0]
-
-    def _rows(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        """Rows [n, n_features] of finite numbers, checked against what was seen before unless ``reset``."""
-        meta: MetaTrained | None = getattr(self, "_meta", None)
-        if meta is None:
-            return validate_data(self, X, reset=reset, dtype=np.float64)  # type: ignore[no-any-return]
-        if meta.encoder is not None:
-            return self._encoded_rows(X, meta.encoder.transform)
-        X = flat_rows(X, meta.info.input_shape)
-        if reset:
-            _check_feature_names(self, X, reset=True)
-            self.n_features_in_ = meta.n_features
-        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])  # type: ignore[no-any-return]
-
-    def _encoded_rows(self, X: Any, transform: Callable[[Any], NDArray[np.float32]]) -> NDArray[Any]:
-        if not hasattr(X, "columns"):
-            X = check_array(X, dtype=None, ensure_all_finite=False, estimator=self)
-        _check_feature_names(self, X, reset=False)
-        _check_n_features(self, X, reset=False)
-        if len(X) == 0:
-            raise InvalidData("X has 0 rows; at least one is needed.")
-        return transform(X)
-
-    def _checked_y(self, X: Any, y: Any, *, multi_output: bool, numeric: bool) -> NDArray[Any]:
-        from sklearn.utils.validation import _check_y
-
-        if y is None:
-            raise InvalidData(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        y = _check_y(y, multi_output=multi_output, y_numeric=numeric, estimator=self)
-        check_consistent_length(X, y)
-        return y  # type: ignore[no-any-return]
 
     def _plain_info(self, rows: NDArray[Any], n_outputs: int) -> TaskInfo:
         n_shot = max(1, len(rows) // n_outputs) if self.problem == "classification" else len(rows)
@@ -344,7 +308,8 @@ class FewShotEstimator(BaseEstimator):
         -------
         self
         """
-        return set_nested(self, params, super().set_params)
+        set_nested(self, params, super().set_params)
+        return self
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_fitted")
@@ -360,10 +325,7 @@ class FewShotEstimator(BaseEstimator):
         for name in ("_meta", "_fitted"):
             if name in state:
                 state[name] = state[name].moved("cpu")
-        if "_fitted" in state:
-            state["module_"] = state["_fitted"].module
-        elif "_meta" in state:
-            state["module_"] = state["_meta"].module
+                state["module_"] = state[name].module
         return state
 
     def _means_nothing_yet(self) -> bool:

@@ -15,17 +15,97 @@ from sklearn.utils.multiclass import check_classification_targets
 from autometa.contracts.encoder import TableEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.base import FewShotEstimator
+from autometa.estimators.inputs import checked_y, rows_of
 from autometa.estimators.state import Affine, MetaTrained
 
 
 class FewShotClassifier(ClassifierMixin, FewShotEstimator):
+    """Learn to tell classes apart from a few rows of each, the better for having learned from many tasks.
+
+    :meth:`meta_fit` meta-trains on a task distribution; after it, :meth:`fit` adapts to the support set of one new
+    task and :meth:`predict` answers for its queries, with the same code that trained. A task may have any number
+    of classes and rows. Without :meth:`meta_fit` the estimator is a plain classifier, on standardised features.
+
+    What :meth:`meta_fit` learned survives :func:`sklearn.base.clone`, what :meth:`fit` learned does not: a
+    meta-trained estimator can be cross-validated, searched over and put into pipelines like any other. Parameters
+    that the learner lists as ``adaptation_parameters`` may change after :meth:`meta_fit` and count at the next
+    :meth:`fit`.
+
+    Parameters
+    ----------
+    learner : str or Learner, default="auto"
+        How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "prototypical".
+    meta_optimizer : str or MetaOptimizer, default="auto"
+        How meta-training improves the learner's start; "auto" is the learner's own default.
+    backbone : str or Backbone, default="auto"
+        Network from inputs to features, for learners that have one and do not choose their own. "auto" is "conv4"
+        for images and "mlp" otherwise, and "identity" without meta-training.
+    max_steps : int, default=1000
+        Outer steps of meta-training, at least 0.
+    tasks_per_step : int, default=16
+        Tasks drawn for each outer step.
+    device : str or torch.device, default="auto"
+        "auto" takes the accelerator torch finds, else the CPU; the CPU without meta-training.
+    precision : {"auto", "32", "64"}, default="auto"
+        Bits of a number; "auto" is 32 after meta-training and 64 without.
+    random_state : int, RandomState or None, default=None
+        Decides the initial network, the tasks drawn and whatever is random in a learner.
+    verbose : int, default=0
+        Above 0, :meth:`meta_fit` shows a progress bar.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape [n_classes]
+        Labels in the order of the columns of :meth:`predict_proba`. Where labels mean the same in every task (a
+        table) and the learner predicts classes that a support set lacks, all labels of meta-training.
+    learner_, meta_optimizer_, module_, task_info_
+        What was used: learner, meta-optimizer, network and the description of the tasks.
+    history_ : pandas.DataFrame
+        One row per outer step: ``step``, ``seconds``, ``loss``. After :meth:`meta_fit`.
+    n_features_in_ : int
+        Number of features, of images the number of their pixels.
+    feature_names_in_ : ndarray of str
+        Names of the features, where all of them are strings.
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> tasks = am.make_tasks("digits", n_way=3, n_shot=5)
+    >>> classifier = am.FewShotClassifier("prototypical", max_steps=5, device="cpu", random_state=0).meta_fit(tasks)
+    >>> new = tasks.sample(1, split="test", seed=0)  # digits never seen
+    >>> classifier = classifier.fit(new.support.x[0].numpy(), new.support.y[0].numpy())
+    >>> classifier.predict_proba(new.query.x[0].numpy()).shape
+    (45, 3)
+    """
+
     problem: ClassVar[str] = "classification"
 
     def fit(self, X: Any, y: Any) -> Self:
-        rows = self._rows(X, reset=True)
-        y = self._checked_y(X, y, multi_output=False, numeric=False)
-        check_classification_targets(y)
+        """Adapt to the support set of one task.
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features]
+            After :meth:`meta_fit` in the form of the tasks: arrays of shape [n, *input_shape], [n, height, width]
+            for images of one channel, or flattened, in the range of the tasks drawn (uint8 images are divided by
+            255); for a table, its raw columns, strings and missing values included.
+        y : array-like of shape [n]
+            Labels of at least two classes, numbers or strings.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            The data cannot be learned from, has another number of features than in meta-training, or a parameter
+            changed that was meta-trained otherwise.
+        """
         meta: MetaTrained | None = getattr(self, "_meta", None)
+        rows = rows_of(self, X, meta, reset=True)
+        y = checked_y(self, X, y)
+        check_classification_targets(y)
         inputs = Affine.standardising(rows) if meta is None else None
         rows = rows if inputs is None else inputs.encode(rows)
         encoder = None if meta is None or not meta.info.shared_classes else meta.encoder
@@ -53,9 +133,33 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities of the classes, the softmax of the learner's logits.
+
+        Rows are taken in chunks that bound the memory. With transductive batch norm they influence one another and
+        are all seen together.
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features]
+
+        Returns
+        -------
+        ndarray of shape [n, n_classes]
+            In the order of ``classes_``.
+        """
         return softmax(self._outputs(X), axis=1)  # type: ignore[no-any-return]
 
     def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features]
+
+        Returns
+        -------
+        ndarray of shape [n]
+        """
         best = self._outputs(X).argmax(axis=1)
         return self.classes_[best]  # type: ignore[no-any-return]
 

@@ -43,8 +43,8 @@ class Tensors:
         if isinstance(tree, _PLAIN):
             return {"value": tree}
         raise InvalidParameter(
-            f"{where} is a {type(tree).__name__}, which cannot be saved; tensors, numbers, strings and dicts, lists and "
-            "tuples of them can."
+            f"{where} is a {type(tree).__name__}, which cannot be saved; tensors, numbers and strings can, and dicts, "
+            "lists and tuples of them."
         )
 
     def decode(self, code: Any) -> Any:
@@ -106,7 +106,9 @@ def encode_parameter(value: Any, where: str) -> Any:
         return {"value": str(value)}
     for kind, entry in KINDS.items():
         if isinstance(value, entry.base()):
-            return {"component": {"kind": kind, "name": _installed_name(kind, value, where), **_parameters(value, where)}}
+            return {
+                "component": {"kind": kind, "name": _installed_name(kind, value, where), **_parameters(value, where)}
+            }
     if isinstance(value, BaseEstimator):
         name = type(value).__name__
         if _scikit_learn().get(name) is not type(value):

@@ -7,8 +7,72 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import (
+    assert_all_finite,
+    check_array,
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
 
+from autometa.contracts.encoder import TableEncoder
 from autometa.errors import InvalidData
+from autometa.estimators.state import MetaTrained
+
+
+def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset: bool) -> NDArray[Any]:
+    """Rows [n, n_features] of finite numbers, checked against those seen before.
+
+    Parameters
+    ----------
+    estimator : FewShotEstimator
+        Remembers number and names of the features.
+    X : array-like or DataFrame
+    meta : MetaTrained or None
+        Decides what ``X`` must look like.
+    reset : bool
+        Whether these rows are those to remember. What was meta-trained stays binding.
+
+    Raises
+    ------
+    ValueError
+        The rows cannot be used; the text says why.
+    """
+    if meta is None:
+        return validate_data(estimator, X, reset=reset, dtype=np.float64)  # type: ignore[no-any-return]
+    if meta.encoder is not None:
+        return _encoded_rows(estimator, X, meta.encoder)
+    X = flat_rows(X, meta.info.input_shape)
+    width = np.shape(X)[1:]
+    if reset and width not in ((), (meta.n_features,)):
+        raise InvalidData(
+            f"X has {width[0]} features, but {type(estimator).__name__} was meta-trained on {meta.n_features} features."
+        )
+    return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])  # type: ignore[no-any-return]
+
+
+def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: TableEncoder) -> NDArray[Any]:
+    if not hasattr(X, "columns"):
+        X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
+    X = validate_data(estimator, X, reset=False, skip_check_array=True)
+    if len(X) == 0:
+        raise InvalidData("X has 0 rows; at least one is needed.")
+    return encoder.transform(X)
+
+
+def checked_y(estimator: BaseEstimator, X: Any, y: Any, *, multi_output: bool = False) -> NDArray[Any]:
+    """Targets [n], or [n, n_targets] where several are allowed; present and finite."""
+    name = type(estimator).__name__
+    if y is None:
+        raise InvalidData(f"{name} requires y to be passed, but the target y is None.")
+    if multi_output:
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
+    if not multi_output or (y.ndim == 2 and y.shape[1] == 1):
+        y = column_or_1d(y, warn=True)
+    assert_all_finite(y, estimator_name=name, input_name="y")
+    check_consistent_length(X, y)
+    return y  # type: ignore[no-any-return]
 
 
 def flat_rows(X: Any, input_shape: tuple[int, ...]) -> Any:

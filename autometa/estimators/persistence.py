@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -48,9 +49,7 @@ def save(estimator: FewShotEstimator, path: str | os.PathLike[str]) -> None:
         "format": FORMAT,
         "version": autometa.__version__,
         "estimator": type(estimator).__name__,
-        "params": {
-            name: encode_parameter(value, name) for name, value in estimator.get_params(deep=False).items()
-        },
+        "params": {name: encode_parameter(value, name) for name, value in estimator.get_params(deep=False).items()},
         "meta": None if meta is None else _encode_meta(meta, tensors),
         "fitted": None if fitted is None else _encode_fitted(fitted, meta, tensors),
         "n_features": estimator.n_features_in_,
@@ -141,7 +140,9 @@ def _write(path: Path, data: bytes) -> None:
                 part.unlink()
             raise
     except OSError as error:
-        raise StorageError(f"path={str(path)!r} cannot be written: {error}. Give a file in a folder you can write to.") from error
+        raise StorageError(
+            f"path={str(path)!r} cannot be written: {error}; name a file in a folder you may change."
+        ) from error
 
 
 def _read(data: bytes, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -211,7 +212,8 @@ def _decode_meta(code: dict[str, Any], tensors: Tensors) -> MetaTrained:
 
 
 def _encode_fitted(fitted: Fitted, meta: MetaTrained | None, tensors: Tensors) -> dict[str, Any]:
-    shared = meta is not None and fitted.module is meta.module
+    # After meta-training it is a copy of that network, perhaps in another precision.
+    shared = meta is not None and _precision(fitted.module) == _precision(meta.module)
     return {
         "learner": encode_parameter(fitted.learner, "learner"),
         "module": None if shared else tensors.encode(dict(fitted.module.state_dict()), "module_"),
@@ -232,7 +234,7 @@ def _decode_fitted(code: dict[str, Any], meta: MetaTrained | None, tensors: Tens
         # What the network is made of was decided in meta-training; adaptation parameters may have changed since.
         module = _module(learner if meta is None else meta.learner, info, tensors.decode(code["module"]))
     elif meta is not None:
-        module = meta.module
+        module = copy.deepcopy(meta.module)
     else:
         raise InvalidFile("the file holds no network.")
     return Fitted(
@@ -278,7 +280,12 @@ def _decode_affine(code: Any) -> Affine | None:
 
 
 def _info(code: dict[str, Any]) -> TaskInfo:
-    return TaskInfo(**{name: tuple(value) if isinstance(value, list) else value for name, value in code.items()})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in code.items()}
+    return TaskInfo(**fields)
+
+
+def _precision(module: nn.Module) -> set[torch.dtype]:
+    return {value.dtype for value in (*module.parameters(), *module.buffers())}
 
 
 def _module(learner: Learner, info: TaskInfo, state: dict[str, Any]) -> nn.Module:

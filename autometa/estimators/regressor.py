@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import column_or_1d
 
 from autometa.errors import InvalidData
 from autometa.estimators.base import FewShotEstimator
+from autometa.estimators.inputs import checked_y, rows_of
 from autometa.estimators.state import Affine, MetaTrained
 
 
@@ -57,11 +57,13 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
 
     Examples
     --------
-    >>> import numpy as np
     >>> import autometa as am
-    >>> regressor = am.FewShotRegressor("ridge", max_steps=100, random_state=0, device="cpu")
-    >>> regressor = regressor.meta_fit(am.make_tasks("sinusoid", n_shot=10))
-    >>> x = np.linspace(-5, 5, 10)[:, None]
+    >>> tasks = am.make_tasks("sinusoid")
+    >>> regressor = am.FewShotRegressor("ridge", max_steps=50, device="cpu", random_state=0).meta_fit(tasks)
+    >>> new = tasks.sample(1, split="test", seed=0)  # a sine wave never seen
+    >>> regressor = regressor.fit(new.support.x[0].numpy(), new.support.y[0, :, 0].numpy())
+    >>> regressor.predict(new.query.x[0].numpy()).shape
+    (10,)
     """
 
     problem: ClassVar[str] = "regression"
@@ -72,9 +74,9 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         Parameters
         ----------
         X : array-like of shape [n, n_features]
-            After :meth:`meta_fit` in the form of the tasks: arrays of shape [n, \\*input_shape], [n, height, width]
-            for images of one channel, or flattened; for a table, its raw columns, strings and missing values
-            included.
+            After :meth:`meta_fit` in the form of the tasks: arrays of shape [n, *input_shape], [n, height, width]
+            for images of one channel, or flattened, in the range of the tasks drawn (uint8 images are divided by
+            255); for a table, its raw columns, strings and missing values included.
         y : array-like of shape [n] or [n, n_targets]
             Targets in their own units.
 
@@ -88,9 +90,9 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
             The data cannot be learned from, has another number of features than in meta-training, or a parameter
             changed that was meta-trained otherwise.
         """
-        rows = self._rows(X, reset=True)
-        y = self._real_y(X, y)
         meta: MetaTrained | None = getattr(self, "_meta", None)
+        rows = rows_of(self, X, meta, reset=True)
+        y = self._real_y(X, y, meta)
         inputs = Affine.standardising(rows) if meta is None else None
         targets = _target_scale(y, meta)
         fitted = self._adapt(
@@ -124,16 +126,13 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         outputs = targets.decode(outputs)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
-    def _real_y(self, X: Any, y: Any) -> NDArray[np.float64]:
+    def _real_y(self, X: Any, y: Any, meta: MetaTrained | None) -> NDArray[np.float64]:
         """Targets [n, n_targets]."""
-        y = self._checked_y(X, y, multi_output=True, numeric=True)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        y = checked_y(self, X, y, multi_output=True)
         try:
             real = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         except (TypeError, ValueError) as error:
             raise InvalidData(f"y must hold numbers; it is of type {y.dtype} and holds {y.ravel()[0]!r}.") from error
-        meta: MetaTrained | None = getattr(self, "_meta", None)
         if meta is not None and real.shape[1] != meta.info.n_outputs:
             raise InvalidData(
                 f"y has {real.shape[1]} targets per row; this estimator was meta-trained on {meta.info.n_outputs}."
