@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples
@@ -11,7 +12,7 @@ Head = dict[str, Tensor]
 
 
 def fit_head(
-    features: Tensor,
+    features: Float[Tensor, "task n feature"],
     support: Examples,
     *,
     steps: int,
@@ -71,7 +72,7 @@ def fit_head(
     return {"weight": weight + first["weight"], "bias": bias + first["bias"]}
 
 
-def apply_head(head: nn.Linear | Head, features: Tensor) -> Tensor:
+def apply_head(head: nn.Linear | Head, features: Float[Tensor, "task n feature"]) -> Float[Tensor, "task n out"]:
     """Outputs [tasks, n, n_outputs] of a head (one for all tasks, or one each) for features [tasks, n, n_features]."""
     if isinstance(head, nn.Linear):
         return head(features)  # type: ignore[no-any-return]

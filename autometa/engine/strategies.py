@@ -81,18 +81,24 @@ _fastest: dict[Any, Strategy] = {}
 def fastest(key: Any, device: torch.device, run: Callable[[Strategy], object]) -> Strategy:
     """Return the strategy for which ``run`` takes the least time, measured once for each ``key``.
 
-    Measuring leaves torch's random state as it was.
+    A strategy that cannot run this network (vmap has no rule for some layers) is out; what ``loop`` raises is the
+    network's own error. Measuring leaves torch's random state as it was.
     """
     if key not in _fastest:
-        seconds = {}
+        seconds: dict[str, float] = {}
         accelerator = {} if device.type == "cpu" else {"device_type": device.type}
         with torch.random.fork_rng(devices=[device] if accelerator else [], **accelerator):
             for name, strategy in STRATEGIES.items():
-                run(strategy)
-                seconds[name] = min(_seconds(run, strategy, device) for _ in range(2))
-        best = next(iter(STRATEGIES))
-        for name in STRATEGIES:
-            if seconds[name] * MARGIN < seconds[best]:
+                try:
+                    run(strategy)
+                except RuntimeError:
+                    if strategy is loop:
+                        raise
+                else:
+                    seconds[name] = min(_seconds(run, strategy, device) for _ in range(2))
+        best = next(iter(seconds))
+        for name, taken in seconds.items():
+            if taken * MARGIN < seconds[best]:
                 best = name
         _fastest[key] = STRATEGIES[best]
     return _fastest[key]

@@ -1,0 +1,225 @@
+"""Gradient descent on many tasks at once: the same numbers however the tasks are run side by side."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import autometa as am
+from autometa.engine import strategies
+
+STRATEGIES = ["vmap", "loop"]
+DOUBLE = torch.float64
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)).to(DOUBLE)
+
+
+@pytest.fixture(params=["regression", "classification"])
+def ragged(request: pytest.FixtureRequest) -> am.Examples:
+    """Four tasks of 5, 3, 1 and 4 examples."""
+    torch.manual_seed(1)
+    mask = torch.arange(5) < torch.tensor([5, 3, 1, 4]).unsqueeze(1)
+    x = torch.randn(4, 5, 3, dtype=DOUBLE) * mask.unsqueeze(-1)
+    if request.param == "regression":
+        return am.Examples(x, torch.randn(4, 5, 2, dtype=DOUBLE) * mask.unsqueeze(-1), mask)
+    return am.Examples(x, torch.randint(2, (4, 5)) * mask, mask, n_classes=2)
+
+
+def adapted_and_meta_gradient(
+    network: nn.Module, examples: am.Examples, strategy: str, *, first_order: bool = False
+) -> tuple[list[Tensor], list[Tensor]]:
+    start = am.per_task(network, len(examples))
+    adapted = am.descend(
+        network, start, examples, steps=3, rates=[0.5, 0.2], strategy=strategy, first_order=first_order
+    )
+    outputs = am.call_per_task(network, adapted, examples.x, strategy=strategy)
+    gradient = torch.autograd.grad(am.loss_on(examples)(outputs).sum(), list(network.parameters()))
+    return list(adapted.values()), list(gradient)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_every_strategy_gives_the_same_adapted_parameters_and_meta_gradients(
+    network: nn.Module, ragged: am.Examples, first_order: bool
+) -> None:
+    results = [
+        adapted_and_meta_gradient(network, ragged, name, first_order=first_order) for name in (*STRATEGIES, "auto")
+    ]
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=1e-10, atol=1e-12)
+
+
+def test_vmap_and_loop_agree_on_a_convolutional_network() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 3)
+    ).to(DOUBLE)
+    examples = am.Examples(torch.randn(2, 6, 1, 8, 8, dtype=DOUBLE), torch.arange(6).remainder(3).repeat(2, 1))
+    results = [adapted_and_meta_gradient(network, examples, name) for name in STRATEGIES]
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_task_is_adapted_as_if_it_were_alone_and_without_its_padding(
+    network: nn.Module, ragged: am.Examples, strategy: str
+) -> None:
+    together = am.descend(network, am.per_task(network, 4), ragged, steps=2, rates=0.3, strategy=strategy)
+    for task, n in enumerate([5, 3, 1, 4]):
+        alone = am.Examples(ragged.x[[task], :n], ragged.y[[task], :n], n_classes=ragged.n_classes)
+        adapted = am.descend(network, am.per_task(network, 1), alone, steps=2, rates=0.3, strategy=strategy)
+        for name, value in adapted.items():
+            torch.testing.assert_close(value[0], together[name][task], rtol=1e-10, atol=1e-12)
+
+
+def test_classes_that_a_narrow_task_lacks_do_not_count() -> None:
+    outputs = torch.randn(1, 4, 5, dtype=DOUBLE)
+    y = torch.tensor([[0, 1, 1, 0]])
+    wide, narrow = am.loss_on(am.Examples(outputs, y, n_classes=5)), am.loss_on(am.Examples(outputs, y))
+    torch.testing.assert_close(wide(outputs), narrow(outputs[..., :2]))
+
+
+def test_one_step_is_the_step_written_by_hand(network: nn.Module, ragged: am.Examples) -> None:
+    adapted = am.descend(network, am.per_task(network, 4), ragged, steps=1, rates=0.3, weight_decay=0.1)
+    parameters = dict(network.named_parameters())
+    for task, n in enumerate([5, 3, 1, 4]):
+        outputs, y = functional_call(network, parameters, (ragged.x[task, :n],)), ragged.y[task, :n]
+        if ragged.is_classification:
+            present = y.unique()
+            loss = nn.functional.cross_entropy(outputs[:, present], torch.searchsorted(present, y))
+        else:
+            loss = nn.functional.mse_loss(outputs, y)
+        for (name, value), slope in zip(
+            parameters.items(), torch.autograd.grad(loss, parameters.values()), strict=True
+        ):
+            torch.testing.assert_close(adapted[name][task], value - 0.3 * (slope + 0.1 * value))
+
+
+def test_rates_may_differ_by_step_and_parameter_and_the_last_is_reused(network: nn.Module, ragged: am.Examples) -> None:
+    start = am.per_task(network, 4)
+    long = am.descend(network, start, ragged, steps=3, rates=torch.tensor([0.3, 0.1, 0.1], dtype=DOUBLE))
+    short = am.descend(network, start, ragged, steps=3, rates=[0.3, 0.1])
+    torch.testing.assert_close(long, short)
+    still = dict.fromkeys(start, 0.0) | {"2.bias": 0.3}
+    moved = am.descend(network, start, ragged, steps=2, rates=still)
+    torch.testing.assert_close({**moved, "2.bias": start["2.bias"]}, dict(start))
+    assert not torch.equal(moved["2.bias"], start["2.bias"])
+
+
+def test_only_the_parameters_given_are_adapted(network: nn.Module, ragged: am.Examples) -> None:
+    head = am.per_task(network, 4, ["2.weight", "2.bias"])
+    for strategy in STRATEGIES:
+        adapted = am.descend(network, head, ragged, steps=2, rates=0.3, strategy=strategy)
+        assert set(adapted) == {"2.weight", "2.bias"}
+        assert am.call_per_task(network, adapted, ragged.x, strategy=strategy).shape == (4, 5, 2)
+
+
+def test_parameters_the_loss_does_not_reach_stay_as_they_are(ragged: am.Examples) -> None:
+    network = nn.Linear(3, 2).to(DOUBLE)
+    network.register_parameter("spare", nn.Parameter(torch.ones(2, dtype=DOUBLE)))
+    adapted = am.descend(network, am.per_task(network, 4), ragged, steps=2, rates=0.3)
+    torch.testing.assert_close(adapted["spare"], torch.ones(4, 2, dtype=DOUBLE))
+
+
+def test_descending_changes_neither_the_module_nor_the_random_state(ragged: am.Examples) -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).to(DOUBLE)
+    before = [parameter.clone() for parameter in network.parameters()]
+    strategies._fastest.clear()
+    torch.manual_seed(3)
+    first = am.descend(network, am.per_task(network, 4), ragged, steps=2, rates=0.3)
+    torch.manual_seed(3)
+    measured_already = am.descend(network, am.per_task(network, 4), ragged, steps=2, rates=0.3)
+    torch.testing.assert_close(first, measured_already, rtol=0, atol=0)
+    torch.testing.assert_close(list(network.parameters()), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_without_gradients_nothing_of_the_steps_is_kept(network: nn.Module, ragged: am.Examples, strategy: str) -> None:
+    def adapt() -> dict[str, Tensor]:
+        with torch.no_grad():
+            return am.descend(network, am.per_task(network, 4), ragged, steps=3, rates=0.3, strategy=strategy)
+
+    def live_tensors() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+
+    assert not any(value.requires_grad or value.grad_fn is not None for value in adapt().values())
+    before = live_tensors()
+    for _ in range(30):
+        adapt()
+    assert live_tensors() == before
+
+
+def test_auto_measures_once_and_keeps_the_fastest(
+    network: nn.Module, ragged: am.Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+    pretended = {"vmap": 3.0, "loop": 1.0}
+
+    def seconds(run: object, strategy: object, device: torch.device) -> float:
+        name = next(name for name, known in strategies.STRATEGIES.items() if known is strategy)
+        runs.append(name)
+        return pretended[name]
+
+    monkeypatch.setattr(strategies, "_fastest", {})
+    monkeypatch.setattr(strategies, "_seconds", seconds)
+    for _ in range(3):
+        am.descend(network, am.per_task(network, 4), ragged, steps=1, rates=0.3)
+    assert sorted(runs) == ["loop", "loop", "vmap", "vmap"]
+    assert list(strategies._fastest.values()) == [strategies.loop]
+
+
+def test_batch_norm_with_running_averages_runs_one_task_after_the_other_while_training() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    examples = am.Examples(torch.randn(2, 6, 3), torch.arange(6).remainder(2).repeat(2, 1))
+    start = am.per_task(network, 2)
+    am.descend(network, start, examples, steps=1, rates=0.1, strategy="auto")
+    with pytest.raises(am.Incompatible, match=r"strategy='vmap' cannot run batch norm that updates running averages"):
+        am.descend(network, start, examples, steps=1, rates=0.1, strategy="vmap")
+    network.eval()
+    results = [am.descend(network, start, examples, steps=1, rates=0.1, strategy=name) for name in STRATEGIES]
+    torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"strategy": "threads"}, "strategy='threads' must be one of"),
+        ({"steps": -1}, "steps=-1 must be a non-negative"),
+    ],
+)
+def test_impossible_arguments_are_named(
+    network: nn.Module, ragged: am.Examples, wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(am.InvalidParameter, match=message):
+        am.descend(network, am.per_task(network, 4), ragged, **{"steps": 1, "rates": 0.1, **wrong})  # type: ignore[arg-type]
+
+
+def test_a_fitted_head_reaches_the_optimum_whatever_the_scale_of_the_features() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(3, 20, 4, dtype=DOUBLE) * 1e3 + 5e3
+    weight, bias = torch.randn(3, 2, 4, dtype=DOUBLE), torch.randn(3, 2, dtype=DOUBLE)
+    y = features @ weight.mT + bias.unsqueeze(1)
+    head = am.fit_head(features, am.Examples(features, y), steps=2000)
+    torch.testing.assert_close(am.apply_head(head, features), y, rtol=1e-4, atol=1.0)
+
+
+def test_a_head_is_fitted_by_descending_the_loss() -> None:
+    torch.manual_seed(0)
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    features = torch.randn(2, 6, 3, dtype=DOUBLE)
+    y = torch.arange(6).remainder(2).repeat(2, 1) * mask
+    support = am.Examples(features, y, mask, n_classes=3)
+    losses = [
+        am.loss_on(support)(am.apply_head(am.fit_head(features, support, steps=s), features)) for s in (0, 1, 9, 99)
+    ]
+    assert all(bool((after < before).all()) for before, after in itertools.pairwise(losses))
+    alone = am.fit_head(features[1:, :4], am.Examples(features[1:, :4], y[1:, :4]), steps=9)
+    torch.testing.assert_close(am.fit_head(features, support, steps=9)["weight"][1, :2], alone["weight"][0])

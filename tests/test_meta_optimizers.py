@@ -1,0 +1,204 @@
+"""The outer updates do what they claim, chunked or not, and go on from a checkpoint as if never stopped."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+
+DOUBLE = torch.float64
+SINES = am.TaskInfo(problem="regression", input_shape=(2,), n_outputs=1, n_shot=6, n_query=5)
+BLOBS = am.TaskInfo(problem="classification", input_shape=(2,), n_outputs=3, n_shot=2, n_query=4)
+
+
+def maml(**parameters: object) -> am.Learner:
+    backbone = am.make_backbone("mlp", hidden=(5,), activation="tanh")
+    return am.make_learner(
+        "maml", **{"backbone": backbone, "inner_lr": 0.1, "steps": 2, "strategy": "vmap", **parameters}
+    )
+
+
+def build(learner: am.Learner, info: am.TaskInfo = SINES) -> nn.Module:
+    torch.manual_seed(0)
+    return learner.build(info).to(DOUBLE)
+
+
+def sines(seed: int, n_tasks: int = 5) -> am.TaskBatch:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n_tasks, 11, 2, dtype=DOUBLE, generator=generator)
+    y = torch.sin(x.sum(-1)) * torch.rand(n_tasks, 1, dtype=DOUBLE, generator=generator)
+    return am.TaskBatch(support=am.Examples(x[:, :6], y[:, :6]), query=am.Examples(x[:, 6:], y[:, 6:]))
+
+
+def blobs(seed: int) -> am.TaskBatch:
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(3).repeat(4, 6)
+    x = torch.randn(4, 18, 2, dtype=DOUBLE, generator=generator) + y.unsqueeze(-1)
+    support, query = am.Examples(x[:, :6], y[:, :6]), am.Examples(x[:, 6:], y[:, 6:])
+    return am.TaskBatch(support=support, query=query)
+
+
+def parameters(module: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def train(optimizer: am.MetaOptimizer, first: int, last: int, of: int = 10) -> None:
+    for step in range(first, last):
+        optimizer.progress = step / of
+        optimizer.step(sines(step))
+
+
+def test_gradient_steps_lower_the_query_loss_of_new_tasks() -> None:
+    learner, optimizer = maml(), am.make_meta_optimizer("gradient", lr=0.01)
+    module = build(learner)
+    optimizer.start(learner, module, SINES)
+    before = am.query_losses(learner, module, sines(99, n_tasks=50)).mean().item()
+    train(optimizer, 0, 50, of=50)
+    assert am.query_losses(learner, module, sines(99, n_tasks=50)).mean().item() < 0.8 * before
+
+
+def test_one_plain_gradient_step_is_the_step_written_by_hand() -> None:
+    learner = maml()
+    module = build(learner)
+    expected_loss = am.query_losses(learner, module, sines(0)).mean()
+    slopes = torch.autograd.grad(expected_loss, list(module.parameters()))
+    expected = [value - 0.1 * slope for value, slope in zip(parameters(module), slopes, strict=True)]
+    optimizer = am.make_meta_optimizer("gradient", optimizer="SGD", lr=0.1, clip=None)
+    optimizer.start(learner, module, SINES)
+    loss = optimizer.step(sines(0))["loss"]
+    torch.testing.assert_close(parameters(module), expected)
+    torch.testing.assert_close(loss, expected_loss.detach())
+    assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7])
+def test_chunks_of_tasks_give_the_whole_gradient(chunk: int) -> None:
+    results = []
+    for size in (None, chunk):
+        learner, optimizer = maml(), am.make_meta_optimizer("gradient", optimizer="sgd", lr=0.1, chunk=size)
+        module = build(learner)
+        optimizer.start(learner, module, SINES)
+        loss = optimizer.step(sines(0))["loss"]
+        results.append([*parameters(module), loss])
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_clipping_bounds_the_whole_gradient() -> None:
+    learner, optimizer = maml(), am.make_meta_optimizer("gradient", optimizer="sgd", lr=1.0, clip=1e-3)
+    module = build(learner)
+    before = parameters(module)
+    optimizer.start(learner, module, SINES)
+    optimizer.step(sines(0))
+    moved = torch.stack([(a - b).square().sum() for a, b in zip(parameters(module), before, strict=True)]).sum().sqrt()
+    assert moved.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("schedule", "left"), [("constant", 1.0), ("cosine", 0.01), ("step", 0.01)])
+def test_the_schedule_follows_the_progress_of_meta_training(schedule: str, left: float) -> None:
+    moved = []
+    for progress in (0.0, 1.0):
+        learner, optimizer = maml(), am.make_meta_optimizer("gradient", optimizer="sgd", lr=0.1, schedule=schedule)
+        module = build(learner)
+        before = parameters(module)
+        optimizer.start(learner, module, SINES)
+        optimizer.progress = progress
+        optimizer.step(sines(0))
+        moved.append(parameters(module)[0] - before[0])
+    torch.testing.assert_close(moved[1], left * moved[0])
+
+
+@pytest.mark.parametrize("name", ["gradient", "reptile"])
+def test_five_steps_a_checkpoint_and_five_more_are_ten_steps(name: str) -> None:
+    learner = maml()
+    whole, halves = build(learner), build(learner)
+    optimizer = am.make_meta_optimizer(name)
+    optimizer.start(learner, whole, SINES)
+    train(optimizer, 0, 10)
+
+    optimizer = am.make_meta_optimizer(name)
+    optimizer.start(learner, halves, SINES)
+    train(optimizer, 0, 5)
+    checkpoint, theta = optimizer.state_dict(), halves.state_dict()
+    continued, optimizer = build(learner), am.make_meta_optimizer(name)
+    continued.load_state_dict(theta)
+    optimizer.start(learner, continued, SINES)
+    optimizer.load_state_dict(checkpoint)
+    train(optimizer, 5, 10)
+    torch.testing.assert_close(parameters(continued), parameters(whole), rtol=0, atol=0)
+
+
+def test_reptile_moves_a_share_of_the_way_to_the_mean_adapted_parameters() -> None:
+    learner = maml()
+    module, batch = build(learner), sines(0)
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    with torch.no_grad():
+        adapted = learner.adapt(module, batch.support.join(batch.query))
+    optimizer = am.make_meta_optimizer("reptile", step_size=0.4)
+    optimizer.start(learner, module, SINES)
+    optimizer.progress = 0.25
+    optimizer.step(batch)
+    for name, value in module.named_parameters():
+        towards = adapted[name].mean(0) if name in adapted else before[name]
+        torch.testing.assert_close(value.detach(), before[name] + 0.3 * (towards - before[name]))
+
+
+def test_reptile_of_one_inner_step_descends_the_mean_loss_of_all_examples() -> None:
+    learner = maml(steps=1, learn_lr=False, inner_lr=0.1)
+    module, batch = build(learner), sines(0)
+    examples = batch.support.join(batch.query)
+    names = [name for name, _ in module.named_parameters() if name != "rates"]
+
+    def objective() -> Tensor:
+        with torch.no_grad():
+            outputs = am.call_per_task(module, am.per_task(module, 5, names), examples.x)
+            return am.loss_on(examples)(outputs).mean()
+
+    slopes = {}
+    for name in names:
+        values = module.get_parameter(name).data.view(-1)
+        slopes[name] = torch.zeros_like(values)
+        for place in range(values.numel()):
+            values[place] += 1e-6
+            above = objective()
+            values[place] -= 2e-6
+            slopes[name][place] = (above - objective()) / 2e-6
+            values[place] += 1e-6
+    before = {name: module.get_parameter(name).detach().clone() for name in names}
+    optimizer = am.make_meta_optimizer("reptile", step_size=0.5)
+    optimizer.start(learner, module, SINES)
+    optimizer.step(batch)
+    for name in names:
+        moved = module.get_parameter(name).detach() - before[name]
+        torch.testing.assert_close(moved, -0.5 * 0.1 * slopes[name].view_as(moved), rtol=1e-5, atol=1e-9)
+
+
+def test_reptile_takes_the_mean_of_the_rows_of_a_shared_head() -> None:
+    learner = maml(steps=3)
+    module = build(learner, BLOBS)
+    nn.init.ones_(module.head.weight)
+    optimizer = am.make_meta_optimizer("reptile")
+    optimizer.start(learner, module, BLOBS)
+    shapes = [value.shape for value in module.parameters()]
+    assert optimizer.step(blobs(0))["loss"].isfinite()
+    assert [value.shape for value in module.parameters()] == shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("gradient", {"optimizer": "adamm"}, "optimizer='adamm' must be one of"),
+        ("gradient", {"lr": 0.0}, "lr=0.0 must be positive"),
+        ("gradient", {"weight_decay": -1.0}, "weight_decay=-1.0 must not be negative"),
+        ("gradient", {"schedule": "linear"}, "schedule='linear' must be one of"),
+        ("gradient", {"clip": -1.0}, "clip=-1.0 must be positive"),
+        ("gradient", {"chunk": 0}, "chunk=0 must be a positive integer"),
+        ("reptile", {"step_size": 2.0}, "step_size=2.0 must lie in"),
+        ("pooled", {"lr": -1.0}, "lr=-1.0 must be positive"),
+    ],
+)
+def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:
+    learner = maml()
+    with pytest.raises(am.InvalidParameter, match=message):
+        am.make_meta_optimizer(name, **wrong).start(learner, build(learner), SINES)
