@@ -245,6 +245,12 @@ def test_ridge_on_meta_trained_features_predicts_sinusoids() -> None:
         ("ridge", "regularization", float("nan")),
     ],
 )
-def test_an_impossible_value_is_named(name: str, parameter: str, value: float) -> None:
+def test_an_impossible_value_is_named_also_when_it_is_set_after_meta_training(
+    name: str, parameter: str, value: float
+) -> None:
     with pytest.raises(am.InvalidParameter, match=f"{parameter}={value}"):
         am.make_learner(name, **{parameter: value}).build(info())
+    learner = am.make_learner(name)
+    module = learner.build(info())
+    with pytest.raises(am.InvalidParameter, match=f"{parameter}={value}"):
+        learner.set_params(**{parameter: value}).adapt(module, classes())

@@ -94,8 +94,8 @@ def estimator_maker(estimator: str | BaseEstimator, problem: str, learner: str) 
                 f"{('auto', *sorted(named))} or a scikit-learn estimator."
             )
         return named[name]
-    fits = is_classifier(estimator) if problem == "classification" else is_regressor(estimator)
-    if not isinstance(estimator, BaseEstimator) or not fits:
+    suits = is_classifier if problem == "classification" else is_regressor
+    if not isinstance(estimator, BaseEstimator) or not suits(estimator):
         kind = "classifier" if problem == "classification" else "regressor"
         raise am.InvalidParameter(
             f"estimator={estimator!r} of learner {learner!r} must be a scikit-learn {kind} or one of "
@@ -140,7 +140,8 @@ def fit_and_ask(
     if targets.shape[1] > 1 and not get_tags(estimator).target_tags.multi_output:
         estimator = MultiOutputRegressor(estimator)
     fitted = _fit(estimator, rows, targets if targets.shape[1] > 1 else targets[:, 0], weights)
-    return np.reshape(fitted.predict(x), (len(x), -1))
+    outputs: Array = np.reshape(fitted.predict(x), (len(x), -1))
+    return outputs
 
 
 def _log_probabilities(estimator: BaseEstimator, rows: Array, targets: Array, x: Array, weights: Array | None) -> Array:
@@ -160,12 +161,14 @@ def _probabilities(estimator: Any, x: Array) -> Array:
         probabilities: Array = estimator.predict_proba(x)
         return probabilities
     if not hasattr(estimator, "decision_function"):
-        return np.eye(len(estimator.classes_))[np.searchsorted(estimator.classes_, estimator.predict(x))]
-    scores = estimator.decision_function(x)
+        certain: Array = np.eye(len(estimator.classes_))[np.searchsorted(estimator.classes_, estimator.predict(x))]
+        return certain
+    scores: Array = estimator.decision_function(x)
     if scores.ndim == 1:
         scores = np.stack([-scores, scores], axis=1) / 2
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return scores / scores.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+    shares: Array = scores / scores.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _fit(estimator: Any, rows: Array, targets: Array, weights: Array | None) -> Any:

@@ -23,7 +23,8 @@ class Pooled(am.Learner):
 
     What is to be had by ignoring that there are tasks, or, with ``support_weight``, by weighting a task's own rows
     more. Meaningful only where labels mean the same in every task. Meta-training (meta-optimizer "collect") fills
-    a memory of distinct rows; :meth:`predict` fits a fresh clone per task on memory and support.
+    a memory of distinct rows; :meth:`predict` fits a fresh clone per task on memory and support. The rows are part of
+    the module, so whoever gets a saved model gets them too.
 
     Parameters
     ----------

@@ -46,13 +46,13 @@ class Prototypical(am.Learner):
             raise am.Incompatible(
                 f"learner 'prototypical' needs classes; problem={info.problem!r} has none. Try 'ridge'."
             )
-        if not self.temperature > 0:
-            raise am.InvalidParameter(f"temperature={self.temperature!r} of learner 'prototypical' must be positive.")
+        self._check()
         backbone: nn.Module = am.build_backbone(self.backbone, info.input_shape)
         return backbone
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return ``{"prototypes": [tasks, n_way, n_features]}``; a class without examples has its at the origin."""
+        self._check()
         features = am.apply_per_task(module, support.x)
         members = support.one_hot().to(features.dtype).transpose(1, 2)
         return {"prototypes": members @ features / members.sum(-1, keepdim=True).clamp(min=1)}
@@ -61,6 +61,10 @@ class Prototypical(am.Learner):
         """Return negative squared distances over the temperature, [tasks, n, n_way]."""
         features, prototypes = am.apply_per_task(module, x), adapted["prototypes"]
         return -squared_distances(features, prototypes) / self.temperature
+
+    def _check(self) -> None:
+        if not self.temperature > 0:
+            raise am.InvalidParameter(f"temperature={self.temperature!r} of learner 'prototypical' must be positive.")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Prototypical:

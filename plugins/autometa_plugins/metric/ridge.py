@@ -47,12 +47,12 @@ class Ridge(am.Learner):
         InvalidParameter
             The regularization is not positive.
         """
-        if not self.regularization > 0:
-            raise am.InvalidParameter(f"regularization={self.regularization!r} of learner 'ridge' must be positive.")
+        self._check()
         return _RidgeHead(am.build_backbone(self.backbone, info.input_shape), scaled=info.problem == "classification")
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return ``{"weights": [tasks, n_features, n_outputs], "intercept": [tasks, 1, n_outputs]}``."""
+        self._check()
         assert isinstance(module, _RidgeHead)
         features = am.apply_per_task(module.backbone, support.x)
         penalty = self.regularization * module.log_penalty.exp()
@@ -69,6 +69,10 @@ class Ridge(am.Learner):
         assert isinstance(module, _RidgeHead)
         outputs: Tensor = am.apply_per_task(module.backbone, x) @ adapted["weights"] + adapted["intercept"]
         return outputs if module.scale is None else module.scale * outputs
+
+    def _check(self) -> None:
+        if not self.regularization > 0:
+            raise am.InvalidParameter(f"regularization={self.regularization!r} of learner 'ridge' must be positive.")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Ridge:

@@ -64,11 +64,12 @@ class InContext(am.Learner):
                 f"dim={self.dim} of learner 'in_context' must be a multiple of n_heads={self.n_heads}; "
                 f"{self.n_heads * max(1, self.dim // self.n_heads)} would work."
             )
+        related = info.problem == "classification"
         return _Network(
             am.build_backbone(self.backbone, info.input_shape),
-            [SupportAttention(self.dim, self.n_heads) for _ in range(self.n_layers)],
+            [SupportAttention(self.dim, self.n_heads, related=related) for _ in range(self.n_layers)],
             self.dim,
-            n_targets=info.n_outputs if info.problem == "regression" else None,
+            n_targets=None if related else info.n_outputs,
         )
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:

@@ -18,16 +18,18 @@ class SupportAttention(nn.Module):
         Width of a token.
     n_heads : int
         Divides ``dim``.
+    related : bool
+        Whether :meth:`forward` will be told which examples are of one class.
     """
 
-    def __init__(self, dim: int, n_heads: int) -> None:
+    def __init__(self, dim: int, n_heads: int, *, related: bool) -> None:
         super().__init__()
         self.n_heads = n_heads
         self.attention_norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
-        self.same_class = nn.Parameter(torch.zeros(n_heads))
+        self.same_class = nn.Parameter(torch.zeros(n_heads)) if related else None
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def keys_values(self, support: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +56,7 @@ class SupportAttention(nn.Module):
         Tensor of shape [tasks, n, dim]
         """
         visible = mask[:, None, None, :]
-        if relation is not None:
+        if relation is not None and self.same_class is not None:
             bias = relation.unsqueeze(1) * self.same_class[:, None, None]
             visible = bias.masked_fill(~visible, float("-inf"))
         queries = self._split(self.query(self.attention_norm(tokens)))
