@@ -5,10 +5,12 @@ from autometa.host.catalog import (
     components,
     find,
     listing,
+    make,
     make_backbone,
     make_learner,
     make_meta_optimizer,
     make_tasks,
+    name_of,
     plugins,
 )
 from autometa.host.discovery import GROUP, Host, PluginRecord, disable, get_host
@@ -23,9 +25,11 @@ __all__ = [
     "find",
     "get_host",
     "listing",
+    "make",
     "make_backbone",
     "make_learner",
     "make_meta_optimizer",
     "make_tasks",
+    "name_of",
     "plugins",
 ]

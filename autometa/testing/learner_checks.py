@@ -1,0 +1,344 @@
+"""What every learner must do on a small task distribution."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from unittest import SkipTest
+
+import torch
+from sklearn.base import clone
+from torch import Tensor, nn
+
+from autometa.contracts.examples import Examples, TaskBatch
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.tasks import TaskSampler
+from autometa.engine.forward import forward, query_losses, task_scores
+from autometa.engine.seeding import fresh_module
+from autometa.host import make_meta_optimizer
+from autometa.testing.expectations import (
+    copied,
+    draw,
+    expect,
+    expect_close,
+    same_state,
+    tensors_of,
+    untouched_random_state,
+)
+from autometa.testing.search_checks import check_search_space as check_space
+from autometa.training.outer_loop import MetaTraining
+
+TRAINING_STEPS = 150
+N_JUDGED = 64
+
+
+@dataclass(frozen=True)
+class LearnerCase:
+    """A learner and the task distribution it is checked on."""
+
+    learner: Learner
+    tasks: TaskSampler
+
+    def module(self) -> nn.Module:
+        """θ in double precision after two steps of meta-training, in evaluation mode; a copy."""
+        return copied(self._started)
+
+    def trained(self) -> nn.Module:
+        """θ after a short meta-training; a copy."""
+        return copied(self._trained)
+
+    @functools.cached_property
+    def _started(self) -> nn.Module:
+        return self.meta_train(2, torch.float64)
+
+    @functools.cached_property
+    def _trained(self) -> nn.Module:
+        return self.meta_train(TRAINING_STEPS, torch.float32)
+
+    def meta_optimizer(self) -> MetaOptimizer | None:
+        """The default one, with a rate for short runs where it has one."""
+        name = self.learner.default_meta_optimizer
+        if name is None:
+            return None
+        made = make_meta_optimizer(name)
+        return made.set_params(lr=0.01) if "lr" in made.get_params() else made
+
+    def meta_train(self, n_steps: int, dtype: torch.dtype) -> nn.Module:
+        """Meta-train from a fixed seed."""
+        learner = clone(self.learner)
+        training = MetaTraining(
+            learner, self.meta_optimizer(), self.tasks, n_steps=n_steps, tasks_per_step=8, seed=0, dtype=dtype
+        )
+        training.run_to()
+        return training.module.eval()
+
+    def outputs(self, module: nn.Module, support: Examples, x: Tensor) -> Tensor:
+        """Outputs without an autograd graph."""
+        with torch.no_grad():
+            return forward(self.learner, module, support, x)
+
+
+Check = Callable[[LearnerCase], None]
+
+
+def _x(examples: Examples) -> Tensor:
+    assert isinstance(examples.x, Tensor)
+    return examples.x
+
+
+def check_build_is_seeded(case: LearnerCase) -> None:
+    """The same seed builds the same θ, and another one another (if it has parameters that start at random)."""
+    info = case.tasks.info
+    with untouched_random_state("build()"):
+        a, b = (fresh_module(clone(case.learner), info, seed=3).state_dict() for _ in range(2))
+    expect(same_state(a, b), "build() gives another θ for the same torch seed.")
+    strange = [name for name, value in a.items() if not isinstance(value, Tensor)]
+    expect(not strange, f"state_dict() of θ holds {strange}, which are no tensors and cannot be saved.")
+
+
+def check_shapes(case: LearnerCase) -> None:
+    """Outputs are finite, [tasks, n, n_outputs], of the inputs' type; adapted tensors lead with [tasks]."""
+    batch = case.tasks.sample(3, split="valid", seed=0)
+    module = case.module().float()
+    with torch.no_grad():
+        adapted = case.learner.adapt(module, batch.support)
+        outputs = case.learner.predict(module, adapted, _x(batch.query))
+    for leaf in tensors_of(adapted):
+        expect(isinstance(leaf, Tensor), f"adapt() returned a {type(leaf).__name__} among its tensors.")
+        expect(
+            leaf.dim() and len(leaf) == 3,
+            f"adapt() of 3 tasks returned a tensor {tuple(leaf.shape)}; it must lead with [tasks].",
+        )
+    wanted = (*batch.query.y.shape[:2], case.tasks.info.n_outputs)
+    expect(outputs.shape == wanted, f"predict() returned {tuple(outputs.shape)}; [tasks, n, n_outputs] is {wanted}.")
+    expect(outputs.dtype == torch.float32, f"predict() returned {outputs.dtype} for float32 inputs.")
+    expect(outputs.isfinite().all(), "predict() returned outputs that are not finite.")
+
+
+def check_adapt_is_pure(case: LearnerCase) -> None:
+    """Adapting and predicting change neither θ, nor the learner, nor the examples, and give the same twice."""
+    batch, module, learner = draw(case.tasks, 3), case.module(), case.learner
+    state, held, mode = copied(module.state_dict()), copied(vars(learner)), module.training
+    before = copied((_x(batch.support), batch.support.y, _x(batch.query)))
+    first = case.outputs(module, batch.support, _x(batch.query))
+    second = case.outputs(module, batch.support, _x(batch.query))
+    expect(same_state(state, module.state_dict()), "adapt() or predict() changes θ; leave that to the meta-optimizer.")
+    expect(all(p.grad is None for p in module.parameters()), "adapt() or predict() leaves gradients in θ.")
+    expect(module.training == mode, "adapt() or predict() switches θ between training and evaluation mode.")
+    expect(
+        repr(held) == repr(vars(learner)),
+        "adapt() or predict() changes the learner; all it learns belongs in `adapted`.",
+    )
+    after = (_x(batch.support), batch.support.y, _x(batch.query))
+    expect(
+        all(torch.equal(a, b) for a, b in zip(before, after, strict=True)), "adapt() or predict() changes its inputs."
+    )
+    expect_close(second, first, "the second adaptation differs from the first", 1e-12)
+
+
+def check_tasks_are_independent(case: LearnerCase) -> None:
+    """Adapting to many tasks at once is adapting to one after the other, in any order."""
+    batch, module = draw(case.tasks, 4), case.module()
+    together = case.outputs(module, batch.support, _x(batch.query))
+    single = [batch[i : i + 1] for i in range(len(batch))]
+    alone = torch.cat([case.outputs(module, one.support, _x(one.query)) for one in single])
+    expect_close(together, alone, "outputs of a task depend on the other tasks of the batch")
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = batch[order]
+    expect_close(
+        case.outputs(module, shuffled.support, _x(shuffled.query)),
+        together[order],
+        "outputs depend on the order of tasks",
+    )
+
+
+def check_support_order_does_not_matter(case: LearnerCase) -> None:
+    """The support is a set."""
+    batch, module = draw(case.tasks, 3), case.module()
+    order = torch.randperm(batch.support.y.shape[1], generator=torch.Generator().manual_seed(0))
+    expect_close(
+        case.outputs(module, batch.support.select(order), _x(batch.query)),
+        case.outputs(module, batch.support, _x(batch.query)),
+        "outputs depend on the order of support examples",
+    )
+
+
+def check_queries_are_independent(case: LearnerCase) -> None:
+    """What is predicted for one query does not depend on the queries beside it."""
+    batch, module = draw(case.tasks, 3), case.module()
+    together = case.outputs(module, batch.support, _x(batch.query))
+    backwards = case.outputs(module, batch.support, _x(batch.query).flip(1)).flip(1)
+    expect_close(backwards, together, "outputs depend on the order of queries")
+    alone = case.outputs(module, batch.support, _x(batch.query)[:, :1])
+    expect_close(alone, together[:, :1], "the output for a query depends on the queries beside it")
+
+
+def check_padding_changes_nothing(case: LearnerCase) -> None:
+    """Tasks of different sizes, padded to one length, are learned as they are alone."""
+    batch, module = draw(case.tasks, 2), case.module()
+    support, n = batch.support, batch.support.y.shape[1]
+    keep = n - 1
+    mask = support.mask.clone()
+    mask[1, keep:] = False
+    x, y = _x(support).clone(), support.y.clone()
+    x[1, keep:], y[1, keep:] = 0, 0
+    ragged = case.outputs(module, Examples(x, y, mask, support.n_classes), _x(batch.query))
+    whole = case.outputs(module, support[:1], _x(batch.query)[:1])
+    short = case.outputs(module, support.select(slice(keep))[1:], _x(batch.query)[1:])
+    expect_close(ragged, torch.cat([whole, short]), "padded places of the support (mask False) change outputs")
+
+
+def check_no_graph_without_gradients(case: LearnerCase) -> None:
+    """Under ``torch.no_grad()`` nothing returned holds on to a graph, so that evaluating costs no memory."""
+    batch, module = draw(case.tasks, 2), case.module()
+    with torch.no_grad():
+        adapted = case.learner.adapt(module, batch.support)
+        outputs = case.learner.predict(module, adapted, _x(batch.query))
+    graph = [t for t in [*tensors_of(adapted), outputs] if isinstance(t, Tensor) and t.requires_grad]
+    expect(not graph, f"{len(graph)} tensors returned under no_grad require gradients; return them detached.")
+
+
+def check_provides(case: LearnerCase) -> None:
+    """What ``provides`` promises to meta-optimizers is there."""
+    batch, module, provides = draw(case.tasks, 2, split="train"), case.module(), case.learner.provides
+    named = dict(module.named_parameters())
+    if "gradient" in provides and any(p.requires_grad for p in named.values()):
+        _expect_gradient(query_losses(case.learner, module, batch).mean(), module, "the query loss")
+    if "inner_gradient" in provides:
+        with torch.no_grad():
+            adapted = case.learner.adapt(module, batch.support)
+        expect(
+            isinstance(adapted, dict), f"adapt() returned a {type(adapted).__name__}; 'inner_gradient' promises a dict."
+        )
+        unknown = sorted(set(adapted) - set(named))
+        expect(not unknown, f"adapt() returned {unknown}, which are no parameters of θ.")
+    if "pooled" in provides and case.learner.n_pooled_tasks(case.tasks.info) is None:
+        _expect_gradient(case.learner.pooled_loss(module, batch), module, "pooled_loss()")
+    if "memory" in provides:
+        before = copied(module.state_dict())
+        case.learner.remember(module, draw(case.tasks, 2, seed=5, split="train"))
+        expect(not same_state(before, module.state_dict()), "remember() leaves θ as it was.")
+
+
+def _expect_gradient(loss: Tensor, module: nn.Module, what: str) -> None:
+    expect(loss.dim() == 0 and loss.requires_grad, f"{what} is not differentiable in θ.")
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    expect(
+        gradients and all(g.isfinite().all() for g in gradients), f"the gradient of {what} is missing or not finite."
+    )
+    expect(any(g.any() for g in gradients), f"the gradient of {what} is zero in all of θ.")
+
+
+def check_other_task_sizes(case: LearnerCase) -> None:
+    """A task may have other numbers of classes and examples than those meta-trained on."""
+    module = case.module()
+    names = case.tasks.get_params()
+    sizes: list[dict[str, Any]] = [{"n_shot": 1, "n_query": 3}, {"n_shot": 9}]
+    if "n_way" in names:
+        sizes += [{"n_way": 2, "n_shot": 2}, {"n_way": 5}]
+    for size in sizes:
+        if not set(size) <= set(names):
+            continue
+        tasks = clone(case.tasks).set_params(**size)
+        batch = draw(tasks, 2)
+        outputs = case.outputs(module, batch.support, _x(batch.query))
+        wanted = (*batch.query.y.shape[:2], tasks.info.n_outputs)
+        expect(outputs.shape == wanted, f"tasks with {size}: predict() returned {tuple(outputs.shape)}, not {wanted}.")
+        expect(outputs.isfinite().all(), f"tasks with {size}: outputs are not finite.")
+
+
+def check_state_dict_round_trip(case: LearnerCase) -> None:
+    """θ loaded into a freshly built module predicts the same."""
+    batch, module = draw(case.tasks, 3), case.module()
+    other = fresh_module(clone(case.learner), case.tasks.info, seed=99).double().eval()
+    other.load_state_dict(copied(module.state_dict()))
+    expect_close(
+        case.outputs(other, batch.support, _x(batch.query)),
+        case.outputs(module, batch.support, _x(batch.query)),
+        "a freshly built module with the same state_dict predicts otherwise; keep all of θ in parameters and buffers",
+    )
+
+
+def check_learns(case: LearnerCase) -> None:
+    """After a short meta-training, adapting to a task's own support beats adapting to another task's."""
+    batch = case.tasks.sample(N_JUDGED, split="test", seed=1)
+    own, other = (_scores(case, batch.support, batch.query), _scores(case, _roll(batch).support, batch.query))
+    gain = own - other if case.tasks.info.higher_is_better else other - own
+    error = gain.std() / len(gain) ** 0.5
+    expect(
+        gain.mean() > 3 * error,
+        f"adapted to its own support, a task scores {own.mean():.3f} ({case.tasks.info.metric}); adapted to another "
+        f"task's, {other.mean():.3f}: the support set does not help.",
+    )
+
+
+def check_permuted_labels_score_chance(case: LearnerCase) -> None:
+    """With labels that are shuffled within each support set nothing can be learned, and nothing is."""
+    info = case.tasks.info
+    if info.problem != "classification" or info.shared_classes or case.learner.predicts_unseen_classes:
+        raise SkipTest("labels mean something beyond the support set")
+    batch = case.tasks.sample(4 * N_JUDGED, split="test", seed=2)
+    generator = torch.Generator().manual_seed(0)
+    order = torch.rand(batch.support.y.shape, generator=generator).argsort(dim=1)
+    support = Examples(_x(batch.support), batch.support.y.gather(1, order), n_classes=batch.support.n_classes)
+    scores = _scores(case, support, batch.query)
+    chance = 1 / info.n_outputs
+    expect(
+        abs(scores.mean() - chance) < 5 * scores.std() / len(scores) ** 0.5,
+        f"with shuffled support labels the accuracy is {scores.mean():.3f}, and chance is {chance:.3f}: "
+        "labels reach the learner by another way.",
+    )
+
+
+def _roll(batch: TaskBatch) -> TaskBatch:
+    """Every task's support with the next task's place."""
+    return batch[torch.arange(len(batch)).roll(1)]
+
+
+def _scores(case: LearnerCase, support: Examples, query: Examples) -> Tensor:
+    return task_scores(case.outputs(case.trained(), support, _x(query)), query).double()
+
+
+def check_search_space(case: LearnerCase) -> None:
+    """Names are constructor parameters, defaults lie inside, and whatever is drawn can be built and used."""
+    info, batch = case.tasks.info, case.tasks.sample(2, seed=0)
+    for learner in check_space(case.learner, info):
+        module = fresh_module(learner, info, seed=0).eval()
+        with torch.no_grad():
+            forward(learner, module, batch.support, _x(batch.query))
+
+
+def check_devices_agree(case: LearnerCase) -> None:
+    """An accelerator, where there is one, predicts what the CPU does."""
+    device = torch.accelerator.current_accelerator(check_available=True)
+    if device is None:
+        raise SkipTest("there is no accelerator here")
+    batch, module = case.tasks.sample(3, split="valid", seed=0), case.module().float()
+    here = case.outputs(module, batch.support, _x(batch.query))
+    there = batch.to(device)
+    expect_close(
+        case.outputs(module.to(device), there.support, _x(there.query)), here, f"outputs on {device} differ", 1e-3
+    )
+
+
+LEARNER_CHECKS: tuple[Check, ...] = (
+    check_build_is_seeded,
+    check_shapes,
+    check_adapt_is_pure,
+    check_tasks_are_independent,
+    check_support_order_does_not_matter,
+    check_queries_are_independent,
+    check_padding_changes_nothing,
+    check_no_graph_without_gradients,
+    check_provides,
+    check_other_task_sizes,
+    check_state_dict_round_trip,
+    check_learns,
+    check_permuted_labels_score_chance,
+    check_search_space,
+    check_devices_agree,
+)

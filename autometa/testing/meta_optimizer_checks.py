@@ -1,0 +1,209 @@
+"""What every meta-optimizer must do with a learner that suits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from unittest import SkipTest
+
+import torch
+from sklearn.base import clone
+from torch import Tensor, nn
+
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.tasks import TaskSampler
+from autometa.errors import AutometaError, Incompatible
+from autometa.host import components, make, make_meta_optimizer
+from autometa.testing.expectations import copied, expect, same_state
+from autometa.testing.search_checks import check_search_space as check_space
+from autometa.testing.toys import TOYS
+from autometa.training import MetaTraining, check_compatible, evaluate
+
+N_STEPS = 80
+
+
+@dataclass(frozen=True)
+class MetaOptimizerCase:
+    """A meta-optimizer, a learner that suits it and tasks to meta-train on."""
+
+    meta_optimizer: MetaOptimizer
+    learner: Learner
+    tasks: TaskSampler
+
+    def training(self, n_steps: int, seed: int = 0) -> MetaTraining:
+        """A run that has not started."""
+        return MetaTraining(
+            clone(self.learner), clone(self.meta_optimizer), self.tasks, n_steps=n_steps, tasks_per_step=8, seed=seed
+        )
+
+    def run(self, n_steps: int, seed: int = 0) -> MetaTraining:
+        """A run that has ended."""
+        training = self.training(n_steps, seed)
+        training.run_to()
+        return training
+
+
+def partner_for(meta_optimizer: MetaOptimizer, tasks: TaskSampler) -> Learner:
+    """Find an installed learner for it: one whose default it is, else any that provides what it requires.
+
+    Raises
+    ------
+    AssertionError
+        No installed learner suits it.
+    """
+    suitable: list[tuple[bool, int, Learner]] = []
+    for component in components("learner"):
+        if tasks.info.problem not in component.spec.problems:
+            continue
+        learner: Learner = make("learner", component.full_name)
+        if meta_optimizer.requires <= learner.provides and _builds(learner, tasks):
+            default = learner.default_meta_optimizer
+            is_default = default is not None and type(make_meta_optimizer(default)) is type(meta_optimizer)
+            suitable.append((not is_default, len(suitable), learner))
+    expect(
+        suitable,
+        f"no installed learner provides {sorted(meta_optimizer.requires)} and takes {tasks!r}; give one as learner=.",
+    )
+    return min(suitable)[2]
+
+
+def _builds(learner: Learner, tasks: TaskSampler) -> bool:
+    try:
+        learner.build(tasks.info)
+    except AutometaError:
+        return False
+    return True
+
+
+def check_improves(case: MetaOptimizerCase) -> None:
+    """A short meta-training lowers the loss on held-out tasks."""
+    untrained = case.training(N_STEPS)
+
+    def judge(module: nn.Module) -> float:
+        return float(evaluate(case.learner, module, case.tasks, split="valid", n_tasks=50, seed=0).losses.mean())
+
+    before = judge(untrained.module)
+    after = judge(case.run(N_STEPS).module)
+    expect(
+        after < before, f"after {N_STEPS} steps the loss on held-out tasks is {after:.4f}; before it was {before:.4f}."
+    )
+
+
+def check_reports_loss(case: MetaOptimizerCase) -> None:
+    """``step`` returns scalars, ``"loss"`` among them, that hold no graph."""
+    training = case.training(1)
+    metrics = training.meta_optimizer.step(case.tasks.sample(4, seed=0))  # type: ignore[union-attr]
+    expect(isinstance(metrics, dict) and "loss" in metrics, f"step() returned {metrics!r}; it must hold 'loss'.")
+    for name, value in metrics.items():
+        expect(
+            isinstance(value, Tensor) and value.dim() == 0,
+            f"step() reported {name}={value!r}, which is no scalar tensor.",
+        )
+        expect(not value.requires_grad, f"step() reported {name} with its graph; detach it.")
+
+
+def check_seeded(case: MetaOptimizerCase) -> None:
+    """The same seed gives the same θ, another seed another θ."""
+    a, b, other = (case.run(3, seed).module.state_dict() for seed in (1, 1, 2))
+    expect(same_state(a, b), "two runs with one seed end in different θ.")
+    expect(not same_state(a, other), "runs with different seeds end in the same θ.")
+
+
+def check_resumes(case: MetaOptimizerCase) -> None:
+    """A run that was stored and continued ends as one that was not."""
+    straight = case.run(8)
+    first = case.training(8)
+    first.run_to(0.5)
+    state = copied(first.state_dict())
+    _check_plain(state["meta_optimizer"], "state_dict()")
+    again = case.training(8)
+    again.load_state_dict(state)
+    again.run_to()
+    expect(
+        same_state(straight.module.state_dict(), again.module.state_dict()),
+        "continued from its state_dict, a run ends in another θ; keep all running state in state_dict().",
+    )
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Tensors, numbers, strings, None, and lists, tuples and dicts of them."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plain(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_plain(item, f"{where}[{index}]")
+    else:
+        plain = value is None or isinstance(value, Tensor | bool | int | float | str)
+        expect(plain, f"{where} is a {type(value).__name__}; a checkpoint can hold tensors, numbers and texts only.")
+
+
+def check_start_forgets(case: MetaOptimizerCase) -> None:
+    """One object started a second time does what a new one does."""
+    meta_optimizer = clone(case.meta_optimizer)
+    ends = []
+    for _ in range(2):
+        training = MetaTraining(clone(case.learner), meta_optimizer, case.tasks, n_steps=3, tasks_per_step=4, seed=0)
+        training.run_to()
+        ends.append(training.module.state_dict())
+    expect(same_state(*ends), "started a second time, it remembers the first run.")
+
+
+def check_refuses_incompatible(case: MetaOptimizerCase) -> None:
+    """A learner that lacks what is required is refused before any work."""
+    if not case.meta_optimizer.requires:
+        raise SkipTest("it requires nothing of a learner")
+    lacking = type("Lacking", (type(case.learner),), {"provides": frozenset()})()
+    try:
+        check_compatible(lacking, case.meta_optimizer, case.tasks.info)
+    except Incompatible as error:
+        missing = [need for need in case.meta_optimizer.requires if need not in str(error)]
+        expect(not missing, f"the error does not name what is missing, {missing}: {error}")
+    else:
+        raise AssertionError("a learner that provides nothing was not refused.")
+
+
+def check_search_space(case: MetaOptimizerCase) -> None:
+    """Names are constructor parameters, defaults lie inside, and whatever is drawn takes a step."""
+    for suggested in check_space(case.meta_optimizer, case.tasks.info):
+        MetaOptimizerCase(suggested, case.learner, case.tasks).run(1)
+
+
+def check_devices_agree(case: MetaOptimizerCase) -> None:
+    """An accelerator, where there is one, ends in the θ that the CPU ends in."""
+    device = torch.accelerator.current_accelerator(check_available=True)
+    if device is None:
+        raise SkipTest("there is no accelerator here")
+    here = case.run(2).module.state_dict()
+    training = MetaTraining(
+        clone(case.learner), clone(case.meta_optimizer), case.tasks, n_steps=2, tasks_per_step=8, seed=0, device=device
+    )
+    # Random states differ between devices, so both start from what was drawn on the CPU.
+    training.module.load_state_dict(case.training(2).module.state_dict())
+    training.run_to()
+    for name, value in training.module.state_dict().items():
+        close = torch.allclose(value.cpu().double(), here[name].double(), rtol=1e-2, atol=1e-3)
+        expect(close, f"after two steps on {device}, {name!r} differs from the CPU's.")
+
+
+def case_for(
+    meta_optimizer: MetaOptimizer, problem: str, tasks: TaskSampler | None, learner: Learner | None
+) -> MetaOptimizerCase:
+    """Put a case together from what the caller gave and what is installed."""
+    chosen = tasks if tasks is not None else TOYS[problem][0]
+    return MetaOptimizerCase(
+        meta_optimizer, learner if learner is not None else partner_for(meta_optimizer, chosen), chosen
+    )
+
+
+META_OPTIMIZER_CHECKS = (
+    check_improves,
+    check_reports_loss,
+    check_seeded,
+    check_resumes,
+    check_start_forgets,
+    check_refuses_incompatible,
+    check_search_space,
+    check_devices_agree,
+)

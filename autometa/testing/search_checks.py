@@ -1,0 +1,59 @@
+"""What a search space must be: one ``suggest`` for learners and meta-optimizers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import clone
+
+from autometa.contracts.tasks import TaskInfo
+from autometa.testing.expectations import expect
+
+DRAWS = 6
+
+
+def check_search_space(component: Any, info: TaskInfo) -> list[Any]:
+    """Names are constructor parameters, defaults lie inside, and what is drawn can be made; returns what was drawn."""
+    cls = type(component)
+    study = _quiet_study()
+    defaults = cls().get_params(deep=True)
+    drawn = []
+    for _ in range(DRAWS):
+        trial = study.ask()
+        suggested = cls.suggest(trial, info)
+        expect(type(suggested) is cls, f"suggest() of {cls.__name__} returned a {type(suggested).__name__}.")
+        unknown = sorted(set(trial.params) - set(defaults))
+        expect(not unknown, f"suggest() of {cls.__name__} names {unknown}, which are no parameters of it.")
+        got = suggested.get_params(deep=True)
+        wrong = [name for name, value in trial.params.items() if got.get(name) != value]
+        expect(not wrong, f"suggest() of {cls.__name__} draws {wrong} but does not hand them to the constructor.")
+        _check_defaults_inside(cls.__name__, trial, defaults)
+        clone(suggested)
+        drawn.append(suggested)
+    return drawn
+
+
+def _quiet_study() -> Any:
+    """A study whose making is not announced."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    optuna.logging.set_verbosity(verbosity)
+    return study
+
+
+def _check_defaults_inside(name: str, trial: Any, defaults: dict[str, Any]) -> None:
+    import optuna
+
+    for parameter, distribution in trial.distributions.items():
+        try:
+            optuna.create_trial(
+                params={parameter: defaults[parameter]}, distributions={parameter: distribution}, value=0.0
+            )
+        except (ValueError, TypeError) as error:
+            raise AssertionError(
+                f"the default {parameter}={defaults[parameter]!r} of {name} lies outside its search space "
+                f"{distribution}; trial 0 of every study is the defaults."
+            ) from error
