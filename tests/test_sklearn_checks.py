@@ -1,0 +1,57 @@
+"""Every one of scikit-learn's estimator checks passes, for both defaults and with every installed learner."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from sklearn.exceptions import SkipTestWarning
+from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, parametrize_with_checks
+
+import autometa as am
+
+ESTIMATORS = {"classification": am.FewShotClassifier, "regression": am.FewShotRegressor}
+
+
+def learners(problem: str) -> list[str]:
+    """Names of all learners that claim a problem, third-party ones included."""
+    listed = am.plugins()
+    found = listed[(listed.kind == "learner") & (listed.status == "active")]
+    return [name for name, claims in zip(found.name, found.problems, strict=True) if problem in claims.split(", ")]
+
+
+def estimators() -> list[am.FewShotClassifier | am.FewShotRegressor]:
+    return [kind(name) for problem, kind in ESTIMATORS.items() for name in ("auto", *learners(problem))]
+
+
+@pytest.mark.filterwarnings("default")  # as scikit-learn runs them: the checks provoke warnings
+@parametrize_with_checks(estimators())
+def test_scikit_learns_checks(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        check(estimator)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kind", ESTIMATORS.values())
+def test_names_of_columns_are_checked(kind):
+    check_dataframe_column_names_consistency(kind.__name__, kind())
+
+
+@pytest.mark.parametrize("problem", ESTIMATORS)
+def test_a_poor_score_is_excused_only_before_meta_training_of_learners_that_need_it(problem):
+    for name in ("auto", *learners(problem)):
+        estimator = ESTIMATORS[problem](name)
+        tags = estimator.__sklearn_tags__()
+        part = tags.classifier_tags if problem == "classification" else tags.regressor_tags
+        needs = name != "auto" and problem in am.make_learner(name).needs_meta_training
+        assert part.poor_score == needs
+
+
+def test_bundled_learners_are_among_those_checked():
+    assert {"prototypical", "ridge", "maml", "fine_tune", "multitask", "in_context", "sklearn"} <= set(
+        learners("classification")
+    )
+    assert {"ridge", "maml", "fine_tune", "multitask", "in_context", "sklearn", "sklearn_pooled"} <= set(
+        learners("regression")
+    )
