@@ -180,8 +180,11 @@ def levels_of(values: pd.Series[Any]) -> NDArray[Any]:
     InvalidColumn
         It holds lists or other containers.
     """
-    array = values.to_numpy(dtype=object)
-    for value in array:
-        if isinstance(value, (list, tuple, dict, set, np.ndarray)):
-            raise InvalidColumn(f"holds a {type(value).__name__}; give each part a column of its own")
-    return np.array([str(value) for value in array], dtype=object)
+    return np.array([_text(value) for value in values.to_numpy(dtype=object)], dtype=object)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple, dict, set, np.ndarray)):
+        raise InvalidColumn(f"holds a {type(value).__name__}; give each part a column of its own")
+    # pandas turns whole numbers into floats where some are missing; the level is the same
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -87,15 +87,15 @@ def decode_all(files: Sequence[ImageFile], decode: Callable[[Image.Image], NDArr
         A file is corrupt; the message names it.
     """
     first = _decode(files[0], decode)
-    images = torch.empty(len(files), *first.shape, dtype=torch.uint8)
+    images = np.empty((len(files), *first.shape), dtype=np.uint8)
 
     def put(index: int) -> None:
-        images[index] = torch.from_numpy(_decode(files[index], decode))
+        images[index] = _decode(files[index], decode)
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        for _ in threads.map(put, range(len(files)), chunksize=64):
-            pass
-    return images
+        for _ in threads.map(put, range(len(files))):
+            pass  # an error in a thread is raised here
+    return torch.from_numpy(images)
 
 
 def _decode(file: ImageFile, decode: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -135,7 +135,9 @@ class Images(am.ClassEpisodes):
             )
         order = np.random.default_rng(am.derive_seed(self.split_seed, "classes")).permutation(len(names))
         parts = np.split(order, [len(names) - n_valid - n_test, len(names) - n_test])
-        split_of = {names[i]: split for split, part in zip(am.SPLITS, parts, strict=True) for i in part}
+        split_of: dict[str, str] = {}
+        for split, part in zip(am.SPLITS, parts, strict=True):
+            split_of.update({names[i]: split for i in part})
         return split_of, class_of
 
     def _given_split(self, files: list[ImageFile]) -> tuple[dict[str, str], list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import autometa as am
 
@@ -61,10 +62,14 @@ class Sinusoid(am.TaskSampler):
         def examples(purpose: str, n: int) -> am.Examples:
             x = uniform(purpose, -5.0, 5.0, n)
             y = amplitude * np.sin(x - phase)
-            return am.Examples(*(torch.from_numpy(a.astype(np.float32)).unsqueeze(-1) for a in (x, y)))
+            return am.Examples(_column(x), _column(y))
 
         return am.TaskBatch(support=examples("support", info.n_shot), query=examples("query", info.n_query))
 
     def describe(self) -> dict[str, Any]:
         """The distribution in words."""
         return {"function": "A sin(x - phase)", "A": [0.1, 5.0], "phase": [0.0, float(np.pi)], "x": [-5.0, 5.0]}
+
+
+def _column(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).unsqueeze(-1)
