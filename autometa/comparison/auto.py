@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils import Tags
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from autometa.comparison.compare import compare
-from autometa.comparison.plan import Learners
+from autometa.comparison.entrants import Learners
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import Incompatible
 from autometa.estimators import FewShotClassifier, FewShotRegressor
@@ -92,7 +91,8 @@ class _AutoFewShot(BaseEstimator):
         sampler = make_tasks(sampler)
         if sampler.info.problem != self.problem:
             raise Incompatible(
-                f"tasks={type(sampler).__name__} are {sampler.info.problem} and {type(self).__name__} is for {self.problem}."
+                f"tasks={type(sampler).__name__} are {sampler.info.problem}; "
+                f"{type(self).__name__} is for {self.problem}."
             )
         comparison = compare(
             sampler,
@@ -116,9 +116,8 @@ class _AutoFewShot(BaseEstimator):
         self.comparison_ = comparison
         self.leaderboard_ = comparison.leaderboard
         self.best_estimator_ = comparison.best_estimator()
-        for fitted in ("estimator_",):
-            if hasattr(self, fitted):
-                delattr(self, fitted)
+        if hasattr(self, "estimator_"):
+            del self.estimator_
         return self
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -172,10 +171,6 @@ class _AutoFewShot(BaseEstimator):
         return self._current().__sklearn_tags__()
 
 
-def _has_probabilities(estimator: Any) -> bool:
-    return estimator.problem == "classification"
-
-
 class AutoFewShotClassifier(ClassifierMixin, _AutoFewShot):
     """A few-shot classifier that chooses and tunes its own learner.
 
@@ -201,7 +196,6 @@ name, output, device, n_workers, verbose
     problem = "classification"
     plain = FewShotClassifier
 
-    @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict class probabilities, [n, n_classes]."""
         check_is_fitted(self, "estimator_")

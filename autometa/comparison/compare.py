@@ -14,8 +14,9 @@ from typing import Any, Literal
 import torch
 from optuna.storages import BaseStorage
 
+from autometa.comparison.entrants import Learners, Tasks, check_count
 from autometa.comparison.environment import describe_environment
-from autometa.comparison.plan import Learners, Plan, Settings, Tasks, check_count, make_plan
+from autometa.comparison.plan import Plan, Settings, make_plan
 from autometa.comparison.progress import Progress, make_progress
 from autometa.comparison.result import RUN_FILE, Comparison, register_plan, stored_plan, write_whole
 from autometa.comparison.storage import locate_storage, open_storage, prepare_output
@@ -116,9 +117,8 @@ def compare(
     check_count("n_workers", n_workers)
     pick_device(device)
     folder = prepare_output(output)
-    plan = make_plan(
-        tasks, learners, settings, name=name or (folder.name if folder else "comparison"), baselines=baselines
-    )
+    name = name or (folder.name if folder is not None else "comparison")
+    plan = make_plan(tasks, learners, settings, name=name, baselines=baselines)
     where, keeper = _place(storage, folder, n_workers)
     run = _Run(plan, where, folder, keeper, str(device), n_workers, make_progress(verbose))
     with quiet_optuna():

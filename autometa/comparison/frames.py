@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.plan import Pair, Plan
 from autometa.comparison.statistics import Scores, bootstrap_means, interval, mean_ranks, significance
+from autometa.comparison.studies import slot_state
 from autometa.comparison.workers import Arm
 
 LEADERBOARD = [
@@ -94,11 +95,7 @@ def _judged(arm: Arm) -> Judged | None:
 
 
 def _finished(arm: Arm) -> list[FrozenTrial]:
-    return [
-        t
-        for t in arm.tuning.trials()
-        if t.state.is_finished() and (t.state != TrialState.FAIL or "error" in t.user_attrs)
-    ]
+    return [trial for trial in arm.tuning.trials() if slot_state(trial) == "done"]
 
 
 def _learner_of(arm: Arm, trial: FrozenTrial) -> str:
@@ -110,7 +107,7 @@ def _without_prefix(params: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[str, Judged]]) -> pd.DataFrame:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for tasks, of_learner in by_tasks.items():
         info = plan.samplers[tasks].info
         table = [_row(plan, judged) for judged in of_learner.values()]

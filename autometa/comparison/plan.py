@@ -8,22 +8,28 @@ from typing import Any, Literal
 
 from autometa import __version__
 from autometa.comparison.describe import describe, restore
+from autometa.comparison.entrants import (
+    Entrant,
+    Learners,
+    Tasks,
+    check_count,
+    check_name,
+    every_learner,
+    labelled,
+    make_entrant,
+    open_tasks,
+    with_baseline,
+)
 from autometa.comparison.search_space import Candidate, SearchSpace
-from autometa.contracts.learner import Learner
-from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
-from autometa.contracts.tasks import SPLITS, TaskSampler
+from autometa.contracts.tasks import TaskSampler
 from autometa.errors import Incompatible, InvalidParameter, PluginError
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
-from autometa.host import make_learner, make_meta_optimizer, make_tasks
-from autometa.host.catalog import components, find, name_of
+from autometa.host.catalog import find, name_of
 from autometa.training import MetaTraining
 
-BASELINE = "sklearn"
 FORMAT = 1
-
-Tasks = str | TaskSampler
-Learners = str | Learner | tuple[str | Learner, str | MetaOptimizer]
+"""Changes when an older plan or its results can no longer be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +63,6 @@ class Settings:
         return None if self.budget is None else self.budget / (self.n_trials + self.n_seeds)
 
 
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidParameter(f"{name}={value!r} must be an integer of at least {least}.")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """One learner on one task distribution."""
@@ -94,7 +94,7 @@ class Plan:
     name: str
     settings: Settings
     samplers: Mapping[str, TaskSampler]
-    entrants: Mapping[str, tuple[Learner, MetaOptimizer | Literal["auto"]]]
+    entrants: Mapping[str, Entrant]
     pairs: Sequence[Pair]
     skipped: Sequence[Skipped]
     described: Mapping[str, Any] = field(repr=False)
@@ -125,36 +125,10 @@ def make_plan(
         What was asked for cannot work; each says why.
     """
     check_name("name", name)
-    samplers = {label: _sampler(label, given) for label, given in _labelled("tasks", tasks).items()}
-    everyone = learners == "all"
-    given = _everybody(samplers) if everyone else _with_baseline(_labelled("learners", learners), samplers, baselines)
-    pairs: list[Pair] = []
-    skipped: list[Skipped] = []
-    entrants = {}
-    for label, entry in given.items():
-        try:
-            entrants[label] = _entrant(entry)
-        except (PluginError, InvalidParameter) as error:
-            if not everyone:  # asked for by name: fatal
-                raise
-            skipped.extend(Skipped(tasks=tasks_label, learner=label, reason=str(error)) for tasks_label in samplers)
-    for tasks_label, sampler in samplers.items():
-        for label, (learner, meta_optimizer) in entrants.items():
-            try:
-                pairs.append(_pair(tasks_label, sampler, label, learner, meta_optimizer))
-            except (Incompatible, PluginError) as error:
-                skipped.append(Skipped(tasks=tasks_label, learner=label, reason=str(error)))
-    _refuse_useless(samplers, entrants, pairs, skipped, everyone)
-    described = _describe(settings, samplers, entrants)
-    return Plan(
-        name=name,
-        settings=settings,
-        samplers=samplers,
-        entrants=entrants,
-        pairs=pairs,
-        skipped=skipped,
-        described=described,
-    )
+    samplers = {label: open_tasks(label, given) for label, given in labelled("tasks", tasks).items()}
+    everyone = isinstance(learners, str) and learners == "all"
+    given = every_learner(samplers) if everyone else with_baseline(labelled("learners", learners), samplers, baselines)
+    return _assemble(name, settings, samplers, given, strict=not everyone)
 
 
 def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
@@ -165,7 +139,7 @@ def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
     Incompatible
         It holds objects that only the process that made it has.
     """
-    tasks = {label: restore(value, f"tasks {label!r}") for label, value in described["tasks"].items()}
+    samplers = {label: restore(value, f"tasks {label!r}") for label, value in described["tasks"].items()}
     learners = {
         label: (
             restore(value["learner"], f"learner {label!r}"),
@@ -173,93 +147,50 @@ def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
         )
         for label, value in described["learners"].items()
     }
-    return make_plan(tasks, learners, Settings(**described["settings"]), name=name, baselines=False)
+    return _assemble(name, Settings(**described["settings"]), samplers, learners, strict=False)
 
 
-def check_name(what: str, value: Any) -> None:
-    """Refuse a name that cannot be part of a study's name."""
-    if not isinstance(value, str) or not value.strip() or "/" in value:
-        raise InvalidParameter(f"{what}={value!r} must be a non-empty text without '/'.")
+def _assemble(
+    name: str,
+    settings: Settings,
+    samplers: Mapping[str, TaskSampler],
+    learners: Mapping[str, Learners],
+    *,
+    strict: bool,
+) -> Plan:
+    """Set up every pair; ``strict`` refuses a learner that fits nothing, which was asked for by name."""
+    pairs: list[Pair] = []
+    skipped: list[Skipped] = []
+    entrants: dict[str, Entrant] = {}
+    for label, given in learners.items():
+        try:
+            entrants[label] = make_entrant(given)
+        except (PluginError, InvalidParameter) as error:
+            if strict:
+                raise
+            skipped.extend(Skipped(tasks=tasks, learner=label, reason=str(error)) for tasks in samplers)
+    for tasks, sampler in samplers.items():
+        for label, entrant in entrants.items():
+            try:
+                pairs.append(_pair(tasks, sampler, label, entrant))
+            except (Incompatible, PluginError) as error:
+                skipped.append(Skipped(tasks=tasks, learner=label, reason=str(error)))
+    _refuse_useless(samplers, entrants, pairs, skipped, strict)
+    return Plan(
+        name=name,
+        settings=settings,
+        samplers=samplers,
+        entrants=entrants,
+        pairs=pairs,
+        skipped=skipped,
+        described=_describe(settings, samplers, entrants),
+    )
 
 
-def _labelled(what: str, given: Any) -> dict[str, Any]:
-    """Bring every accepted form to a dict from labels to components."""
-    if isinstance(given, Mapping):
-        for label in given:
-            check_name(f"a key of {what}", label)
-        labelled = dict(given)
-    else:
-        single = isinstance(given, str | TaskSampler | Learner) or (what == "learners" and isinstance(given, tuple))
-        if not single and not isinstance(given, Sequence):
-            raise InvalidParameter(
-                f"{what}={given!r} must be a name, an object, a list of those or a dict with labels."
-            )
-        labelled = {}
-        for item in [given] if single else given:
-            label = _label(item)
-            repeats = sum(known.partition("#")[0] == label for known in labelled)
-            labelled[f"{label}#{repeats + 1}" if repeats else label] = item
-    if not labelled:
-        raise InvalidParameter(f"{what} is empty; give at least one ('autometa plugins' lists all).")
-    return labelled
-
-
-def _label(item: Any) -> str:
-    if isinstance(item, str):
-        return item.rpartition("/")[2]
-    if isinstance(item, tuple) and len(item) == 2:
-        return f"{_label(item[0])}:{_label(item[1])}"
-    if isinstance(item, TaskSampler | Learner | MetaOptimizer):
-        return (name_of(item) or type(item).__name__).rpartition("/")[2]
-    raise InvalidParameter(f"{item!r} is neither a name nor a component; see 'autometa plugins'.")
-
-
-def _sampler(label: str, given: Tasks) -> TaskSampler:
-    """Make a sampler and draw a task of each part, so that bad data is met now and not in an hour."""
-    if isinstance(given, str):
-        needs = getattr(find("task sampler", given).spec, "needs", ())
-        if needs:
-            raise InvalidParameter(
-                f"tasks {label!r} needs {', '.join(needs)}; make it with am.make_tasks({given!r}, "
-                f"{', '.join(f'{need}=...' for need in needs)}) and give the object."
-            )
-    sampler = make_tasks(given)
-    for split in SPLITS:
-        sampler.sample(1, split=split, seed=0)
-    return sampler
-
-
-def _everybody(samplers: Mapping[str, TaskSampler]) -> dict[str, Learners]:
-    """Every active learner for at least one of the problems at hand; full names where short ones are ambiguous."""
-    problems = {sampler.info.problem for sampler in samplers.values()}
-    found = [c for c in components("learner") if c.spec.problems & problems]
-    names = [c.name for c in found]
-    return {c.full_name.replace("/", ".") if names.count(c.name) > 1 else c.name: c.full_name for c in found}
-
-
-def _with_baseline(labelled: dict[str, Any], samplers: Mapping[str, TaskSampler], wanted: bool) -> dict[str, Any]:
-    """Add the baseline that meta-learning must beat, where it is installed and not there already."""
-    installed = {c.name: c.spec.problems for c in components("learner")}
-    problems = {sampler.info.problem for sampler in samplers.values()}
-    if not wanted or BASELINE in labelled or not installed.get(BASELINE, frozenset()) & problems:
-        return labelled
-    return {**labelled, BASELINE: BASELINE}
-
-
-def _entrant(given: Learners) -> tuple[Learner, MetaOptimizer | Literal["auto"]]:
-    learner, meta_optimizer = given if isinstance(given, tuple) else (given, "auto")
-    if isinstance(learner, str) and ":" in learner:
-        learner, _, meta_optimizer = learner.partition(":")
-    if isinstance(meta_optimizer, str) and meta_optimizer == "auto":
-        return make_learner(learner), "auto"
-    return make_learner(learner), make_meta_optimizer(meta_optimizer)
-
-
-def _pair(
-    tasks: str, sampler: TaskSampler, label: str, learner: Learner, meta_optimizer: MetaOptimizer | Literal["auto"]
-) -> Pair:
+def _pair(tasks: str, sampler: TaskSampler, label: str, entrant: Entrant) -> Pair:
     """Set up a learner on a task distribution as a trial will, which meets everything that cannot work."""
     info = sampler.info
+    learner, meta_optimizer = entrant
     made = resolve_learner(learner, info.problem)
     optimizer = resolve_meta_optimizer(meta_optimizer, made)
     candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info)
@@ -275,12 +206,12 @@ def _refuse_useless(
     entrants: Mapping[str, Any],
     pairs: Sequence[Pair],
     skipped: Sequence[Skipped],
-    everyone: bool,
+    strict: bool,
 ) -> None:
     """Refuse a learner asked for by name that fits no tasks, and tasks that no learner fits."""
     for label in entrants:
         reasons = [skip.reason for skip in skipped if skip.learner == label]
-        if not everyone and len(reasons) == len(samplers):
+        if strict and len(reasons) == len(samplers):
             raise Incompatible(f"learner {label!r} fits none of the tasks {list(samplers)}: {reasons[0]}")
     for label in samplers:
         if not any(pair.tasks == label for pair in pairs):
@@ -291,7 +222,7 @@ def _refuse_useless(
 def _describe(
     settings: Settings,
     samplers: Mapping[str, TaskSampler],
-    entrants: Mapping[str, tuple[Learner, MetaOptimizer | Literal["auto"]]],
+    entrants: Mapping[str, Entrant],
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,

@@ -159,7 +159,7 @@ class Comparison:
         number = self._best_seed(pair)
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
         if saved is not None and saved.exists():
-            return load_estimator(saved)
+            return load_estimator(saved)  # type: ignore[no-any-return]
         prefix = f"{pair.learner}." if self._plan.settings.search == "joint" else ""
         params = {prefix + name: value for name, value in row["params"].items()}
         training, _ = train_final(self._plan, pair, params, number, pick_device(self._device), prefix=prefix)
@@ -178,7 +178,7 @@ class Comparison:
         return Path(path)
 
     def write(self, output: Path) -> None:
-        """Write ``leaderboard.csv``, ``scores.csv``, ``significance.csv``, ``skipped.csv``, ``report.html`` and the winners.
+        """Write the tables as CSV, ``report.html`` and the winners.
 
         ``best.autometa`` is the winner where there is one task distribution; each of several has its own
         ``best-TASKS.autometa``.

@@ -261,12 +261,12 @@ def make_sampler(space: SearchSpace | None, n_trials: int, seed: int) -> SlotSam
     def gaussian_process(seed: int) -> BaseSampler:
         return GPSampler(seed=seed, n_startup_trials=startup)
 
+    branches = space is None or space.conditional
+
     def parzen(seed: int) -> BaseSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return TPESampler(
-                seed=seed, n_startup_trials=startup, multivariate=True, group=space is None or space.conditional
-            )
+            return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=branches)
 
     use_gp = space is not None and space.suits_gaussian_process(n_trials)
     return SlotSampler(gaussian_process if use_gp else parzen, seed)

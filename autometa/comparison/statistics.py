@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,7 @@ def significance(scores: Mapping[str, Mapping[str, Scores]], random_state: int) 
         One row per pair: ``difference`` of the means (a minus b) with its 95% bootstrap interval, ``p_value`` of the
         paired test over tasks, and ``p_holm``, corrected over the pairs of that distribution.
     """
-    rows = []
+    rows: list[list[Any]] = []
     for tasks, of_learner in scores.items():
         family = []
         for a, b in combinations(of_learner, 2):

@@ -1,0 +1,106 @@
+"""Who takes part in a comparison: from names, objects, lists and dicts to samplers and learners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.tasks import SPLITS, TaskSampler
+from autometa.errors import InvalidParameter
+from autometa.host import make_learner, make_meta_optimizer, make_tasks
+from autometa.host.catalog import components, find, name_of
+
+BASELINE = "sklearn"
+"""What meta-learning must beat."""
+
+Tasks = str | TaskSampler
+Learners = str | Learner | tuple[str | Learner, str | MetaOptimizer]
+Entrant = tuple[Learner, MetaOptimizer | Literal["auto"]]
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuse what is not a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidParameter(f"{name}={value!r} must be an integer of at least {least}.")
+
+
+def check_name(what: str, value: Any) -> None:
+    """Refuse a name that cannot be part of a study's name."""
+    if not isinstance(value, str) or not value.strip() or "/" in value:
+        raise InvalidParameter(f"{what}={value!r} must be a non-empty text without '/'.")
+
+
+def labelled(what: str, given: Any) -> dict[str, Any]:
+    """Bring every accepted form to a dict from labels to components."""
+    if isinstance(given, Mapping):
+        for label in given:
+            check_name(f"a key of {what}", label)
+        found = dict(given)
+    else:
+        single = isinstance(given, str | TaskSampler | Learner) or (what == "learners" and isinstance(given, tuple))
+        if not single and not isinstance(given, Sequence):
+            raise InvalidParameter(
+                f"{what}={given!r} must be a name, an object, a list of those or a dict with labels."
+            )
+        found = {}
+        for item in [given] if single else given:
+            label = _label(item)
+            repeats = sum(known.partition("#")[0] == label for known in found)
+            found[f"{label}#{repeats + 1}" if repeats else label] = item
+    if not found:
+        raise InvalidParameter(f"{what} is empty; give at least one ('autometa plugins' lists all).")
+    return found
+
+
+def _label(item: Any) -> str:
+    if isinstance(item, str):
+        return item.rpartition("/")[2]
+    if isinstance(item, tuple) and len(item) == 2:
+        return f"{_label(item[0])}:{_label(item[1])}"
+    if isinstance(item, TaskSampler | Learner | MetaOptimizer):
+        return (name_of(item) or type(item).__name__).rpartition("/")[2]
+    raise InvalidParameter(f"{item!r} is neither a name nor a component; see 'autometa plugins'.")
+
+
+def open_tasks(label: str, given: Tasks) -> TaskSampler:
+    """Make a sampler and draw a task of each part, so that bad data is met now and not in an hour."""
+    if isinstance(given, str):
+        needs = getattr(find("task sampler", given).spec, "needs", ())
+        if needs:
+            raise InvalidParameter(
+                f"tasks {label!r} needs {', '.join(needs)}; make it with am.make_tasks({given!r}, "
+                f"{', '.join(f'{need}=...' for need in needs)}) and give the object."
+            )
+    sampler = make_tasks(given)
+    for split in SPLITS:
+        sampler.sample(1, split=split, seed=0)
+    return sampler
+
+
+def every_learner(samplers: Mapping[str, TaskSampler]) -> dict[str, Learners]:
+    """Every active learner for at least one of the problems at hand; full names where short ones are ambiguous."""
+    problems = {sampler.info.problem for sampler in samplers.values()}
+    found = [c for c in components("learner") if c.spec.problems & problems]
+    names = [c.name for c in found]
+    return {c.full_name.replace("/", ".") if names.count(c.name) > 1 else c.name: c.full_name for c in found}
+
+
+def with_baseline(given: dict[str, Any], samplers: Mapping[str, TaskSampler], wanted: bool) -> dict[str, Any]:
+    """Add the baseline that meta-learning must beat, where it is installed and not there already."""
+    installed = {c.name: c.spec.problems for c in components("learner")}
+    problems = {sampler.info.problem for sampler in samplers.values()}
+    if not wanted or BASELINE in given or not installed.get(BASELINE, frozenset()) & problems:
+        return given
+    return {**given, BASELINE: BASELINE}
+
+
+def make_entrant(given: Learners) -> Entrant:
+    """Make a learner and the meta-optimizer asked for; ``"auto"`` leaves that to the learner."""
+    learner, meta_optimizer = given if isinstance(given, tuple) else (given, "auto")
+    if isinstance(learner, str) and ":" in learner:
+        learner, _, meta_optimizer = learner.partition(":")
+    if isinstance(meta_optimizer, str) and meta_optimizer == "auto":
+        return make_learner(learner), "auto"
+    return make_learner(learner), make_meta_optimizer(meta_optimizer)
