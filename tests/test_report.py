@@ -86,7 +86,7 @@ def made_up(
                 names=() if learner.startswith("sklearn") else ("lr", "inner_steps", "norm"),
                 maximize=not mse,
             )
-            studies[name, learner] = study
+            studies[f"first/{name}/{learner}"] = study
             board.append(
                 {
                     "tasks": name,
@@ -113,6 +113,7 @@ def made_up(
                 for step in range(0, 501, 50):
                     gone = np.exp(-step / 150) * (score * 2 if mse else -0.3)
                     curves.append((name, learner, seed, "outer steps", step, score + gone + 0.01 * rng.normal()))
+                    curves.append((name, learner, seed, "seconds", trained * step / 500 + seed, score + gone))
                 for step in range(6) if learner in ("maml", "fine_tune") else ():
                     gone = np.exp(-step / 1.5) * (score if mse else -0.2)
                     curves.append((name, learner, seed, "adaptation steps", step, score + gone + 0.005 * rng.normal()))
@@ -142,6 +143,7 @@ def made_up(
                 )
             )
     return SimpleNamespace(
+        name="first",
         leaderboard=pd.DataFrame(board),
         curves=pd.DataFrame(curves, columns=["tasks", "learner", "seed", "axis", "value", "score"]),
         significance=pd.DataFrame(
@@ -153,10 +155,9 @@ def made_up(
             columns=["tasks", "learner", "reason"],
         ),
         failures=pd.DataFrame(
-            [("digits", "broken", "TrainingDiverged", "loss is nan")], columns=["tasks", "learner", "error", "message"]
+            [("digits", "broken", "trial", 3, "loss is nan")], columns=["tasks", "learner", "stage", "slot", "reason"]
         ),
         environment={
-            "name": "first",
             "command": "autometa compare --tasks glyphs --tasks digits --tasks sinusoid --trials 12",
             "versions": {"autometa": "1.0.0", "torch": "2.13.0", "python": "3.11.2"},
             "device": "cpu",
@@ -249,6 +250,7 @@ def test_the_report_tells_everything_a_comparison_found(page: str) -> None:
         "batch (inductive)",
         "meta-training",
         "Score over outer steps",
+        "Score over seconds",
         "Score over adaptation steps",
         "Score over shots",
         "Score against seconds to meta-train",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -44,12 +45,11 @@ class Style:
     def chip(self) -> str:
         """Return a tiny SVG of the marker for legends and tables."""
         marker = MarkerStyle(self.marker)
-        polygons = marker.get_path().transformed(marker.get_transform()).to_polygons()
-        reach = max(abs(float(v)) for polygon in polygons for point in polygon for v in point)
-        points = [
-            [(5 + 4.2 * float(x) / reach, 5 - 4.2 * float(y) / reach) for x, y in polygon] for polygon in polygons
-        ]
-        path = " ".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in polygon) + "Z" for polygon in points)
+        polygons = marker.get_path().transformed(marker.get_transform()).to_polygons(closed_only=False)
+        corners = [np.asarray(polygon, dtype=float) for polygon in polygons]
+        scale = 4.2 / max(float(np.abs(polygon).max()) for polygon in corners)
+        placed = [5 + scale * polygon * (1, -1) for polygon in corners]
+        path = " ".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in polygon) + "Z" for polygon in placed)
         drawn = f'<path d="{path}" style="fill:var({self.variable})"/>'
         return f'<svg class="chip" viewBox="0 0 10 10" aria-hidden="true">{drawn}</svg>'
 

@@ -43,7 +43,7 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
 
 
 def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str) -> str:
-    """Score along one axis: a line per learner, thin ones per seed where there are several.
+    """Score along one axis: a line per learner, thin ones per seed where there are several; seconds are logarithmic.
 
     Parameters
     ----------
@@ -72,7 +72,10 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
             last = seed.iloc[[-1]] if len(seed) > 8 else seed
             ax.plot(last["value"], last["score"], look.marker, color=look.color, markersize=5, markeredgecolor=PAPER)
     ax.set_xlabel(axis)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if axis == "seconds":
+        _log_ticks(ax, "x", curves["value"])
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _score_axis(ax, "y", metric, curves["score"].to_numpy(dtype=float))
     return to_svg(figure, f"{METRICS.get(metric, metric)} over {axis}")
 

@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 """Level of significance, after Holm's correction."""
-_AXES = ("outer steps", "adaptation steps", "shots")
+_AXES = {
+    "outer steps": "on meta-valid tasks",
+    "seconds": "of meta-training, on meta-valid tasks",
+    "adaptation steps": "on meta-test tasks",
+    "shots": "on meta-test tasks",
+}
 
 
 def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
@@ -95,9 +100,7 @@ def render(comparison: Comparison) -> str:
         "each tuned on meta-valid tasks with the same budget, meta-trained again and judged on the same "
         "held-out meta-test tasks."
     )
-    title = "Comparison of few-shot learners"
-    if comparison.environment.get("name"):
-        title += f": {comparison.environment['name']}"
+    title = f"Comparison of few-shot learners: {comparison.name}"
     return Template(template).substitute(
         title=escape(title),
         subtitle=escape(subtitle),
@@ -170,11 +173,10 @@ def tasks_section(comparison: Comparison, tasks: str, looks: dict[str, Style]) -
     legend = "".join(f"<span>{learner_cell(name, looks)}</span>" for name in rows["learner"])
     plots = [figure(interval_figure(rows, here), f"<b>Score and 95% interval</b> over tasks and seeds ({better})")]
     curves = comparison.curves[comparison.curves["tasks"] == tasks]
-    for axis in _AXES:
+    for axis, where in _AXES.items():
         found = curves[curves["axis"] == axis].dropna(subset=["score"])
         if len(found) and found["value"].min() < found["value"].max():
-            judged = "meta-valid" if axis == "outer steps" else "meta-test"
-            plots.append(figure(curve_figure(found, metric, here, axis), f"<b>Score over {axis}</b> on {judged} tasks"))
+            plots.append(figure(curve_figure(found, metric, here, axis), f"<b>Score over {axis}</b> {where}"))
     costs = {
         "seconds to meta-train": rows["meta_train_seconds"],
         "milliseconds to adapt and predict one task": rows["adapt_ms"] + rows["predict_ms"],

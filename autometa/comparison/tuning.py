@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from autometa.comparison.canvas import Style
 from autometa.comparison.figures import history_figure
 from autometa.comparison.markup import escape, value_text
+from autometa.comparison.workers import JOINT
 
 if TYPE_CHECKING:
     from autometa.comparison.result import Comparison
@@ -28,11 +29,17 @@ def tuning_section(comparison: Comparison, names: list[str], looks: dict[str, St
         "explains (PED-ANOVA).</p>"
     ]
     for tasks in names:
+        rows = board[board["tasks"] == tasks].sort_values("rank")
         cards = []
-        for row in board[board["tasks"] == tasks].sort_values("rank").itertuples():
-            study = comparison.studies.get((tasks, row.learner))
+        for row in rows.itertuples():
+            study = comparison.studies.get(f"{comparison.name}/{tasks}/{row.learner}")
             if study is not None:
                 cards.append(study_card(study, row.learner, row.metric, dict(row.params or {}), looks[row.learner]))
+        joint = comparison.studies.get(f"{comparison.name}/{tasks}/{JOINT}")
+        if joint is not None:  # one study that chose among the learners; its parameters bear their learner's name
+            winner = rows.iloc[0]
+            chosen = {"learner": winner.learner} | {f"{winner.learner}.{k}": v for k, v in winner.params.items()}
+            cards.append(study_card(joint, "all learners together", winner.metric, chosen, looks[winner.learner]))
         parts.append(f'<h3>{escape(tasks)}</h3><div class="cards">{"".join(cards)}</div>')
     return "".join(parts)
 
@@ -62,7 +69,7 @@ def study_card(study: Study, learner: str, metric: str, chosen: dict[str, object
         )
         value = escape(value_text(chosen[name])) if name in chosen else "–"
         rows.append(
-            f'<tr><td class="w">{escape(name)}</td><td class="n">{value}</td><td style="width:32%">{bar}</td></tr>'
+            f'<tr><td class="w">{escape(plain_name(name))}</td><td class="n">{value}</td><td style="width:32%">{bar}</td></tr>'
         )
     found = f"<table>{''.join(rows)}</table>" if rows else ""
     note = f'<p class="note">{escape(missing)}</p>' if missing else ""
@@ -70,6 +77,11 @@ def study_card(study: Study, learner: str, metric: str, chosen: dict[str, object
         f'<div class="card"><h4>{look.chip()}{escape(learner)}</h4><div class="note">{escape(", ".join(words))}</div>'
         f"{picture}{found}{note}</div>"
     )
+
+
+def plain_name(parameter: str) -> str:
+    """A nested parameter as a reader wants it: ``learner__steps`` is "steps"."""
+    return parameter.replace("learner__", "").replace("meta_optimizer__", "meta-optimizer ").replace("__", " ")
 
 
 def importances_of(study: Study) -> tuple[dict[str, float], str]:

@@ -1,0 +1,198 @@
+"""``autometa compare``, ``autometa worker`` and ``autometa report``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autometa.cli.study_file import Component, StudyFile, learners_from_texts, read_study_file, tasks_from_texts
+
+if TYPE_CHECKING:
+    from autometa.comparison import Comparison
+
+DEMO = ("glyphs", "digits", "sinusoid")
+"""What is compared when nothing is asked for: these need no data and no network."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands ``compare``, ``worker`` and ``report``."""
+    app.command()(compare)
+    app.command()(worker)
+    app.command()(report)
+
+
+def _option(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, show_default=False)
+
+
+def compare(
+    study: Annotated[
+        Path | None, typer.Argument(metavar="STUDY.toml", help="A file with the same options; those typed here win.")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        _option("NAMES", "Task distributions, divided by commas. Repeatable. Left out: glyphs, digits and sinusoid."),
+    ] = None,
+    learners: Annotated[
+        list[str] | None,
+        _option("NAMES", "'all', or names divided by commas. Repeatable. Left out: all that fit."),
+    ] = None,
+    table: Annotated[Path | None, _option("FILE.csv", "Compare on a table of your own.")] = None,
+    task_column: Annotated[str | None, _option("COLUMN", "Column of the table that names the task.")] = None,
+    target: Annotated[str | None, _option("COLUMN", "Column of the table to predict.")] = None,
+    shots: Annotated[int | None, _option("N", "Support rows of each task of the table.")] = None,
+    trials: Annotated[int | None, _option("N", "Trials of each learner on each task distribution (20).")] = None,
+    budget: Annotated[
+        float | None, _option("SECONDS", "Meta-training of each learner on each task distribution (no limit).")
+    ] = None,
+    steps: Annotated[int | None, _option("N", "Outer steps of one meta-training, at most (500).")] = None,
+    tasks_per_step: Annotated[int | None, _option("N", "Tasks of one outer step (16).")] = None,
+    seeds: Annotated[int | None, _option("N", "Meta-trainings of the best trial (3).")] = None,
+    test_tasks: Annotated[int | None, _option("N", "Held-out tasks to judge on (600).")] = None,
+    valid_tasks: Annotated[int | None, _option("N", "Tasks to tune on (100).")] = None,
+    search: Annotated[
+        str | None,
+        _option("KIND", "'separate': a study for each learner; 'joint': one that seeks a winner (separate)."),
+    ] = None,
+    output: Annotated[Path | None, _option("FOLDER", "Where all results go (runs/NAME-OF-TASKS).")] = None,
+    storage: Annotated[str | None, _option("URL", "Optuna storage (a journal file in the output folder).")] = None,
+    name: Annotated[str | None, _option("NAME", "Name of the comparison in the storage.")] = None,
+    workers: Annotated[int | None, _option("N", "Processes (1).")] = None,
+    device: Annotated[str | None, _option("DEVICE", "auto, cpu, cuda, mps ... (auto).")] = None,
+    random_state: Annotated[int | None, _option("N", "Seed of everything (0).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Tune learners on task distributions, judge them on held-out tasks, and keep the winner.
+
+    Example: autometa compare --tasks glyphs --tasks sinusoid --trials 20 --output runs/first
+
+    Example: autometa compare --tasks omniglot:root=../data/omniglot,n_way=5 --learners prototypical,maml
+
+    Example: autometa compare --table data.csv --task-column school --target score
+
+    Example: autometa compare study.toml
+
+    Parameters follow a name: omniglot:root=../data,n_way=5 or maml:steps=3, and a learner's meta-optimizer stands
+    between: maml:reptile:steps=3.
+
+    Ctrl-C or a crash loses nothing but the trial at work: the same command goes on.
+    """
+    typed = {
+        "n_trials": trials,
+        "budget": budget,
+        "max_steps": steps,
+        "tasks_per_step": tasks_per_step,
+        "n_seeds": seeds,
+        "n_test_tasks": test_tasks,
+        "n_valid_tasks": valid_tasks,
+        "search": search,
+        "output": None if output is None else str(output),
+        "storage": storage,
+        "name": name,
+        "n_workers": workers,
+        "device": device,
+        "random_state": random_state,
+    }
+    asked = StudyFile() if study is None else read_study_file(study)
+    options = dict(asked.options) | {key: value for key, value in typed.items() if value is not None}
+    chosen = _chosen_tasks(asked, tasks, table, task_column, target, shots)
+    who = learners_from_texts(learners) if learners else asked.learners
+    options.setdefault("output", str(Path("runs") / _folder(study.stem if study else "-".join(chosen))))
+
+    import autometa as am
+
+    samplers = {label: am.make_tasks(entry.name, **entry.params) for label, entry in chosen.items()}
+    entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
+    kept = f"What is done is kept in {options['output']}; the same command goes on from there."
+    try:
+        comparison = am.compare(samplers, entrants, verbose=0 if quiet else 1, **options)
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted. {kept}", err=True)
+        raise typer.Exit(1) from None
+    _show(comparison, Path(options["output"]) / "report.html", as_json=as_json)
+    if not comparison.complete:
+        typer.echo(f"Interrupted before all was done. {kept}", err=True)
+    if not comparison.complete or len(comparison.failures):
+        raise typer.Exit(1)
+
+
+def worker(
+    storage: Annotated[str, typer.Option(metavar="URL", help="The Optuna storage that all workers share.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name the comparison was started with.")],
+) -> None:
+    """Help a comparison that was started elsewhere, until nothing is left to do.
+
+    Example: autometa worker --storage postgresql://host/optuna --name first
+    """
+    from autometa.comparison import work
+
+    work(storage, name)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a comparison.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON instead.")] = False,
+) -> None:
+    """Show the leaderboard of a comparison again and rebuild its HTML report.
+
+    Example: autometa report runs/first
+    """
+    from autometa.comparison import Comparison
+
+    comparison = Comparison.load(folder)
+    comparison.report(folder / "report.html")
+    _show(comparison, folder / "report.html", as_json=as_json)
+    if len(comparison.failures):
+        raise typer.Exit(1)
+
+
+def _chosen_tasks(
+    asked: StudyFile,
+    tasks: list[str] | None,
+    table: Path | None,
+    task_column: str | None,
+    target: str | None,
+    shots: int | None,
+) -> Mapping[str, Component]:
+    """What is typed wins over the file; neither means the demo."""
+    if table is None:
+        for option, value in (("--task-column", task_column), ("--target", target), ("--shots", shots)):
+            if value is not None:
+                raise typer.BadParameter("it is about --table FILE.csv, which is missing.", param_hint=option)
+        return tasks_from_texts(tasks) if tasks else asked.tasks or tasks_from_texts(DEMO)
+    if tasks:
+        raise typer.BadParameter("give either --table or --tasks.", param_hint="--table")
+    if task_column is None or target is None:
+        raise typer.BadParameter("needs --task-column COLUMN and --target COLUMN too.", param_hint="--table")
+    params: dict[str, Any] = {"data": str(table), "task": task_column, "target": target}
+    if shots is not None:
+        params["n_shot"] = shots
+    return {table.stem: Component(name="table", params=params)}
+
+
+def _folder(text: str) -> str:
+    """A name for a folder that every system allows."""
+    return re.sub(r"[^\w.=-]+", "-", text)[:80].strip("-.") or "comparison"
+
+
+def _entrant(entry: Component) -> Any:
+    import autometa as am
+
+    learner = am.make_learner(entry.name, **entry.params)
+    return learner if entry.meta_optimizer is None else (learner, am.make_meta_optimizer(entry.meta_optimizer))
+
+
+def _show(comparison: Comparison, path: Path, *, as_json: bool) -> None:
+    """Print the leaderboard and where the report lies."""
+    from autometa.cli.screen import leaderboard_json, make_console, show_leaderboard
+
+    if as_json:
+        typer.echo(leaderboard_json(comparison.leaderboard))
+    else:
+        show_leaderboard(comparison, make_console())
+        typer.echo(f"Report: {path}")

@@ -1,0 +1,180 @@
+"""``study.toml``: a comparison as a file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
+from autometa.errors import InvalidData, InvalidParameter, MissingData
+
+OPTIONS: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "trials": ("n_trials", int),
+    "budget": ("budget", (int, float)),
+    "steps": ("max_steps", int),
+    "tasks_per_step": ("tasks_per_step", int),
+    "seeds": ("n_seeds", int),
+    "test_tasks": ("n_test_tasks", int),
+    "valid_tasks": ("n_valid_tasks", int),
+    "search": ("search", str),
+    "name": ("name", str),
+    "output": ("output", str),
+    "storage": ("storage", str),
+    "workers": ("n_workers", int),
+    "device": ("device", str),
+    "random_state": ("random_state", int),
+}
+"""Options of a comparison: name in a file (with dashes: on the command line), argument of ``am.compare``, type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """A component that is asked for by name."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    meta_optimizer: str | None = None
+    """Of a learner: the meta-optimizer to train it with, where one is named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFile:
+    """What a study file asks for; None and missing options are left to the defaults."""
+
+    tasks: Mapping[str, Component] | None = None
+    learners: Mapping[str, Component] | None = None
+    """None: all."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
+    """Read a study file.
+
+    ``tasks`` and ``learners`` are lists of names as on the command line, or tables::
+
+        trials = 20
+        output = "runs/first"
+        learners = ["prototypical", "maml:steps=3"]
+
+        [tasks.five-way]
+        sampler = "omniglot"
+        root = "../data/omniglot"
+        n_way = 5
+
+    Raises
+    ------
+    MissingData
+        There is no such file.
+    InvalidData
+        It is not TOML.
+    InvalidParameter
+        An unknown key (the nearest known one is suggested) or a value of the wrong type.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            content = tomllib.load(file)
+    except FileNotFoundError as error:
+        raise MissingData(f"study file {name!r} does not exist.") from error
+    except OSError as error:
+        raise InvalidData(f"study file {name!r} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidData(f"study file {name!r} is not TOML: {error}.") from error
+    check_keys(content, [*OPTIONS, "tasks", "learners"], f"study file {name!r}")
+    options = {key: value for key, value in content.items() if key in OPTIONS}
+    for key, value in options.items():
+        wanted = OPTIONS[key][1]
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            kind = (
+                {int: "a whole number", str: "text in quotes"}.get(wanted, "a number")
+                if isinstance(wanted, type)
+                else "a number"
+            )
+            raise InvalidParameter(f"{key}={value!r} in study file {name!r} must be {kind}.")
+    learners = content.get("learners", "all")
+    return StudyFile(
+        tasks=_tasks(content["tasks"], name) if "tasks" in content else None,
+        learners=None if learners in ("all", ["all"]) else _learners(learners, name),
+        options={OPTIONS[key][0]: value for key, value in options.items()},
+    )
+
+
+def tasks_from_texts(texts: Iterable[str]) -> dict[str, Component]:
+    """Task distributions as typed: ``["glyphs,digits", "omniglot:n_way=5,root=data"]``, labelled."""
+    parsed = [parse_component(text) for given in texts for text in split_components(given)]
+    return {
+        label: Component(name=name, params=params) for label, (name, params) in zip(labels(parsed), parsed, strict=True)
+    }
+
+
+def learners_from_texts(texts: Iterable[str]) -> dict[str, Component] | None:
+    """Learners as typed: ``["ridge,sklearn", "maml:reptile:steps=3"]``, labelled; None for all."""
+    single = [text for given in texts for text in split_components(given)]
+    if single == ["all"]:
+        return None
+    parsed = [parse_learner(text) for text in single]
+    named = labels([(name if meta is None else f"{name}:{meta}", params) for name, meta, params in parsed])
+    return {
+        label: Component(name=name, params=params, meta_optimizer=meta)
+        for label, (name, meta, params) in zip(named, parsed, strict=True)
+    }
+
+
+def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Refuse keys that nobody would read."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InvalidParameter(f"{where} has an unknown key {key!r}; {hint}It may have {', '.join(known)}.")
+
+
+def _tasks(given: Any, where: str) -> dict[str, Component]:
+    if isinstance(given, str | list):
+        return tasks_from_texts(_texts(given, "tasks", where))
+    return {label: _table(label, entry, "tasks", "sampler", where) for label, entry in _tables(given, "tasks", where)}
+
+
+def _learners(given: Any, where: str) -> dict[str, Component] | None:
+    if isinstance(given, str | list):
+        return learners_from_texts(_texts(given, "learners", where))
+    return {
+        label: _table(label, entry, "learners", "learner", where) for label, entry in _tables(given, "learners", where)
+    }
+
+
+def _texts(given: str | list[Any], what: str, where: str) -> list[str]:
+    texts = [given] if isinstance(given, str) else given
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise InvalidParameter(f"{what}={given!r} in study file {where!r} must be names in quotes.")
+    return texts
+
+
+def _tables(given: Any, what: str, where: str) -> Iterable[tuple[str, dict[str, Any]]]:
+    if not isinstance(given, dict) or not given or not all(isinstance(entry, dict) for entry in given.values()):
+        raise InvalidParameter(
+            f"{what} in study file {where!r} must be a list of names, or tables such as [{what}.NAME]."
+        )
+    return given.items()
+
+
+def _table(label: str, entry: dict[str, Any], what: str, key: str, where: str) -> Component:
+    """One table; without the key that names the component, the table's own name does."""
+    named = {
+        name: entry[name] for name in (key, "meta_optimizer") if name in entry and (name == key or key == "learner")
+    }
+    for name, value in named.items():
+        if not isinstance(value, str):
+            raise InvalidParameter(
+                f"{name}={value!r} of [{what}.{label}] in study file {where!r} must be a name in quotes."
+            )
+    return Component(
+        name=named.get(key, label),
+        params={name: value for name, value in entry.items() if name not in named},
+        meta_optimizer=named.get("meta_optimizer"),
+    )

@@ -1,0 +1,252 @@
+"""``autometa compare``, ``worker`` and ``report``, as typed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from autometa.cli import main
+from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
+from autometa.cli.study_file import Component, learners_from_texts, read_study_file, tasks_from_texts
+from autometa.errors import InvalidData, InvalidParameter, MissingData
+
+SMALL = [
+    *("--trials", "2", "--steps", "4", "--tasks-per-step", "2", "--test-tasks", "12", "--valid-tasks", "4"),
+    *("--seeds", "1", "--device", "cpu", "--quiet"),
+]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a small comparison."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    assert (
+        main(
+            ["compare", "--tasks", "sinusoid:n_shot=5", "--learners", "ridge,sklearn", *SMALL, "--output", str(folder)]
+        )
+        == 0
+    )
+    return folder
+
+
+def test_compare_ends_with_the_leaderboard_and_the_path_of_the_report(
+    first: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(
+        ["compare", "--tasks", "sinusoid:n_shot=5", "--learners", "ridge,sklearn", *SMALL, "--output", str(first)]
+    )
+    said = capsys.readouterr().out
+    assert code == 0
+    assert re.search(r"sinusoid +mean squared error on 12 held-out tasks, 1 seed, 5 shot", said)
+    for heading in (
+        "learner",
+        "score",
+        "95% interval",
+        "queries",
+        "normalization",
+        "trained",
+        "adapt ms",
+        "predict ms",
+    ):
+        assert heading in said
+    assert re.search(r"^\* +(ridge|sklearn) ", said, re.MULTILINE)
+    assert said.rstrip().endswith(f"Report: {first / 'report.html'}")
+    assert (first / "report.html").exists()
+    assert max(map(len, said.splitlines()[:-1])) <= 100
+
+
+def test_report_shows_the_leaderboard_again_and_rebuilds_the_page(
+    first: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (first / "report.html").unlink()
+    assert main(["report", str(first)]) == 0
+    assert "ridge" in capsys.readouterr().out
+    assert "<svg" in (first / "report.html").read_text(encoding="utf-8")
+
+
+def test_json_has_the_rows_of_the_leaderboard_and_nothing_else(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(first), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["learner"] for row in rows} == {"ridge", "sklearn"}
+    assert [row["rank"] for row in rows] == [1, 2]
+    assert rows[0]["score"] <= rows[1]["score"]
+    assert isinstance(rows[0]["params"], dict)
+
+
+def test_a_worker_with_nothing_left_to_do_ends(first: Path) -> None:
+    assert main(["worker", "--storage", str(first / "journal.log"), "--name", "first"]) == 0
+
+
+def test_a_study_file_is_the_same_as_options_and_options_win(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(
+        f"""
+        trials = 2
+        steps = 4
+        tasks_per_step = 2
+        test_tasks = 50
+        valid_tasks = 4
+        seeds = 1
+        device = "cpu"
+        output = "{(tmp_path / "out").as_posix()}"
+
+        [tasks.waves]
+        sampler = "sinusoid"
+        n_shot = 5
+
+        [learners.closed-form]
+        learner = "ridge"
+
+        [learners.sklearn]
+        """
+    )
+    assert main(["compare", str(file), "--test-tasks", "12", "--quiet", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["tasks"], row["learner"], row["n_test_tasks"], row["n_shot"]) for row in rows} == {
+        ("waves", "closed-form", 12, 5),
+        ("waves", "sklearn", 12, 5),
+    }
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_table_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    slopes = np.repeat(rng.normal(size=20), 20)
+    x = rng.normal(size=400)
+    table = pd.DataFrame({"school": np.repeat(np.arange(20), 20), "hours": x, "score": slopes * x})
+    table.to_csv(tmp_path / "data.csv", index=False)
+    options = ["--table", str(tmp_path / "data.csv"), "--task-column", "school", "--target", "score", "--shots", "8"]
+    assert (
+        main(["compare", *options, "--learners", "ridge,sklearn", *SMALL, "--json", "--output", str(tmp_path / "out")])
+        == 0
+    )
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["tasks"], row["metric"], row["n_shot"]) for row in rows} == {("data", "mse", 8)}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--tasks", "sinusoidal"], "did you mean 'sinusoid'?"),
+        (["--tasks", "sinusoid:n_shots=5"], "did you mean 'n_shot'?"),
+        (["--tasks", "sinusoid:5"], "must look like key=value"),
+        (["--tasks", "sinusoid", "--learners", "rigde"], "did you mean 'ridge'?"),
+        (["--tasks", "sinusoid", "--trials", "0"], "n_trials=0"),
+        (["--table", "x.csv"], "needs --task-column COLUMN and --target COLUMN"),
+        (["--table", "x.csv", "--tasks", "glyphs"], "give either --table or --tasks"),
+        (["--target", "score"], "--table FILE.csv, which is missing"),
+        (["--trials", "many"], "unable to parse string as an integer"),
+    ],
+)
+def test_bad_usage_is_one_clear_error_and_exit_code_2(
+    typed: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *typed]) == 2
+    error = re.sub(r"[│\s]+", " ", capsys.readouterr().err)
+    assert said in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["compare", "nowhere.toml"], "'nowhere.toml' does not exist"),
+        (["report", "nowhere"], "holds no comparison"),
+    ],
+)
+def test_missing_data_is_one_clear_error_and_exit_code_1(
+    typed: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(typed) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+
+
+@pytest.mark.parametrize("command", ["compare", "worker", "report"])
+def test_help_has_an_example_and_imports_no_torch(command: str) -> None:
+    code = (
+        "import sys\nfrom autometa.cli import main\n"
+        f"assert main([{command!r}, '--help']) == 0\n"
+        "heavy = {'torch', 'pandas', 'optuna', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"Example: autometa {command} " in done.stdout
+
+
+def test_parameters_follow_a_name_as_python_literals() -> None:
+    assert parse_component("omniglot:root=../data,n_way=5,p=0.1,sizes=[1, 2],flag=true,text='a,b'") == (
+        "omniglot",
+        {"root": "../data", "n_way": 5, "p": 0.1, "sizes": [1, 2], "flag": True, "text": "a,b"},
+    )
+    assert parse_component("glyphs") == ("glyphs", {})
+    assert parse_component("omniglot:root=C:\\data") == ("omniglot", {"root": "C:\\data"})
+    assert parse_learner("maml:reptile:steps=3") == ("maml", "reptile", {"steps": 3})
+    assert parse_learner("maml:reptile") == ("maml", "reptile", {})
+    assert parse_learner("maml:steps=3") == ("maml", None, {"steps": 3})
+    assert split_components("ridge, maml:steps=3,inner_lr=0.1,sklearn") == [
+        "ridge",
+        "maml:steps=3,inner_lr=0.1",
+        "sklearn",
+    ]
+
+
+@pytest.mark.parametrize("text", [":n_way=5", "omniglot:5", "omniglot:n way=5", "omniglot:n_way=5,n_way=6"])
+def test_what_is_not_a_name_with_parameters_is_refused(text: str) -> None:
+    with pytest.raises(InvalidParameter):
+        parse_component(text)
+
+
+def test_labels_tell_namesakes_apart_by_what_differs() -> None:
+    few = {"root": "../data", "n_way": 5}
+    many = {"root": "../data", "n_way": 20}
+    assert labels([("omniglot", few), ("glyphs", {})]) == ["omniglot", "glyphs"]
+    assert labels([("omniglot", few), ("omniglot", many)]) == ["omniglot n_way=5", "omniglot n_way=20"]
+    assert labels([("images", {"root": "a/cats"}), ("images", {"root": "a/dogs"})]) == [
+        "images root=cats",
+        "images root=dogs",
+    ]
+    assert labels([("glyphs", {}), ("glyphs", {})]) == ["glyphs", "glyphs#2"]
+    assert list(tasks_from_texts(["omniglot:n_way=5", "omniglot:n_way=20"])) == [
+        "omniglot n_way=5",
+        "omniglot n_way=20",
+    ]
+    assert learners_from_texts(["all"]) is None
+    assert learners_from_texts(["maml:reptile"]) == {"maml:reptile": Component(name="maml", meta_optimizer="reptile")}
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"),
+    [
+        ("trails = 3", InvalidParameter, "did you mean 'trials'?"),
+        ("trials = 'three'", InvalidParameter, "trials='three' in study file .* must be a whole number"),
+        ("budget = true", InvalidParameter, "budget=True .* must be a number"),
+        ("tasks = 3", InvalidParameter, r"must be a list of names, or tables such as \[tasks.NAME\]"),
+        ("tasks = []", InvalidParameter, "must be names in quotes"),
+        ("[tasks.five]\nsampler = 5", InvalidParameter, r"sampler=5 of \[tasks.five\]"),
+        ("trials = ", InvalidData, "is not TOML"),
+    ],
+)
+def test_a_wrong_study_file_is_told_by_key_and_value(
+    content: str, error: type[Exception], said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(content)
+    with pytest.raises(error, match=said):
+        read_study_file(file)
+    with pytest.raises(MissingData, match="does not exist"):
+        read_study_file(tmp_path / "none.toml")
