@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -301,10 +305,22 @@ def test_too_few_drawers_are_refused() -> None:
         _ = Glyphs(n_drawers=3).info
 
 
-def test_bundled_samplers_are_listed_without_importing_torch() -> None:
+def test_every_bundled_sampler_is_listed_and_can_be_imported() -> None:
     import autometa_plugins.tasks as plugin
 
     specs = {spec.name: spec for spec in plugin.autometa_task_samplers()}
     assert set(specs) == {"sinusoid", "digits", "glyphs", "omniglot", "images", "table"}
     assert all(isinstance(spec.resolve(), type) for spec in specs.values())
     assert {name for name, spec in specs.items() if not spec.needs} == {"sinusoid", "digits", "glyphs"}
+
+
+def test_listing_samplers_imports_no_torch() -> None:
+    code = "import sys, autometa_plugins.tasks as p; list(p.autometa_task_samplers()); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["autometa.contracts.class_episodes", "autometa_plugins.tasks.table"])
+def test_examples_in_docstrings_run(name: str) -> None:
+    outcome = doctest.testmod(importlib.import_module(name))
+    assert outcome.attempted
+    assert not outcome.failed

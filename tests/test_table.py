@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from autometa_plugins.tasks.table import Table
 
 import autometa as am
+from autometa.contracts import encoder
 
 
 def schools(n_schools: int = 15, seed: int = 0) -> pd.DataFrame:
@@ -349,3 +351,9 @@ def test_empty_and_constant_columns_become_finite_numbers() -> None:
     frame = pd.DataFrame({"empty": [np.nan] * 3, "none": [None] * 3, "same": [7.0] * 3})
     encoded = am.TableEncoder().fit(frame).transform(frame)
     assert encoded.tolist() == [[0, 1, 0, 1, 0]] * 3
+
+
+def test_the_example_in_the_docstring_runs() -> None:
+    outcome = doctest.testmod(encoder)
+    assert outcome.attempted
+    assert not outcome.failed
