@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from autometa.comparison.canvas import styles
-from autometa.comparison.report import command_text, render, ties_with_best, write_report
+from autometa.comparison.report import INCOMPLETE, command_text, render, ties_with_best, write_report
 from autometa.comparison.tuning import importances_of
 from autometa.errors import StorageError
 
@@ -144,6 +144,18 @@ def made_up(
             )
     return SimpleNamespace(
         name="first",
+        complete=True,
+        plan={
+            "settings": {"n_trials": n_trials, "budget": None, "max_steps": 500},
+            "tasks": {name: {"name": name, "class": "module:Class", "params": {"n_query": 15}} for name in tasks},
+            "learners": {
+                name: {
+                    "learner": {"name": name, "class": "module:Class", "params": {"backbone": "auto"}},
+                    "meta_optimizer": {"name": "reptile", "class": "module:Class", "params": {"lr": 0.1}},
+                }
+                for name in learners
+            },
+        },
         leaderboard=pd.DataFrame(board),
         curves=pd.DataFrame(curves, columns=["tasks", "learner", "seed", "axis", "value", "score"]),
         significance=pd.DataFrame(
@@ -259,10 +271,20 @@ def test_the_report_tells_everything_a_comparison_found(page: str) -> None:
         "loss is nan",
         "autometa compare --tasks glyphs",
         "versions.torch",
+        "sinusoid(n_query=15)",
+        "ridge(backbone=auto) by reptile(lr=0.1)",
+        "max_steps",
         "inner_steps",
         "No hyperparameters to tune.",
     ):
         assert said in text, said
+
+
+def test_an_interrupted_comparison_says_so(page: str) -> None:
+    comparison = made_up(("sinusoid",), ("ridge", "sklearn"), n_trials=1)
+    comparison.complete = False
+    assert INCOMPLETE in render(comparison)
+    assert INCOMPLETE not in page
 
 
 def test_the_same_comparison_gives_the_same_report_byte_for_byte() -> None:

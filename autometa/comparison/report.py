@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -26,6 +26,7 @@ from autometa.comparison.markup import (
     score_text,
     seconds_text,
     table,
+    value_text,
 )
 from autometa.comparison.tuning import tuning_section
 from autometa.errors import StorageError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 """Level of significance, after Holm's correction."""
+INCOMPLETE = "Not complete: this is what was done so far."
 _AXES = {
     "outer steps": "on meta-valid tasks",
     "seconds": "of meta-training, on meta-valid tasks",
@@ -103,7 +105,7 @@ def render(comparison: Comparison) -> str:
     title = f"Comparison of few-shot learners: {comparison.name}"
     return Template(template).substitute(
         title=escape(title),
-        subtitle=escape(subtitle),
+        subtitle=escape(subtitle) + ("" if comparison.complete else f" <b>{INCOMPLETE}</b>"),
         navigation="".join(f'<a href="#{key}">{escape(heading)}</a>' for key, heading, _ in parts),
         body="\n".join(
             f'<section id="{key}"><h2>{escape(heading)}</h2>{html}</section>' for key, heading, html in parts
@@ -185,7 +187,8 @@ def tasks_section(comparison: Comparison, tasks: str, looks: dict[str, Style]) -
         if cost.notna().all():
             plots.append(figure(cost_figure(rows, cost, label, here), f"<b>Score against {label}</b>"))
     return (
-        leaderboard_table(rows, ties_with_best(board, comparison.significance, tasks), looks)
+        f'<p class="note">{escape(component_words(comparison.plan["tasks"][tasks]))}</p>'
+        + leaderboard_table(rows, ties_with_best(board, comparison.significance, tasks), looks)
         + f'<div class="legend">{legend}</div><div class="figures">{"".join(plots)}</div>'
     )
 
@@ -330,8 +333,26 @@ def environment_section(comparison: Comparison) -> str:
     facts = dict(comparison.environment)
     command = facts.pop("command", None)
     text = f"<pre>{escape(command_text(command))}</pre>" if command else ""
+    if "seconds" in facts:
+        facts["duration of the last call"] = seconds_text(facts.pop("seconds"))
+    entrants = {f"learner {label}": entrant_words(entry) for label, entry in comparison.plan["learners"].items()}
+    facts = {**comparison.plan["settings"], **entrants, **facts}
     body = [[escape(name), f"<code>{escape(value)}</code>"] for name, value in flatten(facts)]
     return text + table([("setting", ""), ("value", "w")], body)
+
+
+def component_words(described: Any) -> str:
+    """A component of a plan as one writes it: ``maml(steps=3)``."""
+    if not isinstance(described, Mapping) or "params" not in described:
+        return value_text(described)
+    params = ", ".join(f"{name}={component_words(value)}" for name, value in described["params"].items())
+    return f"{described['name'] or described['class'].rpartition(':')[2]}({params})"
+
+
+def entrant_words(described: Mapping[str, Any]) -> str:
+    """A learner of a plan, and its meta-optimizer where it is not the learner's own."""
+    meta = described["meta_optimizer"]
+    return component_words(described["learner"]) + ("" if meta == "auto" else f" by {component_words(meta)}")
 
 
 def command_text(command: str | Sequence[str]) -> str:

@@ -98,6 +98,11 @@ class Comparison:
         """Name of the comparison, the first part of its studies' names."""
         return self._plan.name
 
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What was asked for, as JSON: ``settings``, ``tasks`` and ``learners`` with their parameters, ``version``."""
+        return dict(self._plan.described)
+
     def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
         return f"<Comparison {self.name!r}: {len(self._plan.samplers)} tasks, {len(self.leaderboard)} rows, {state}>"

@@ -68,9 +68,8 @@ def study_card(study: Study, learner: str, metric: str, chosen: dict[str, object
             else ""
         )
         value = escape(value_text(chosen[name])) if name in chosen else "–"
-        rows.append(
-            f'<tr><td class="w">{escape(plain_name(name))}</td><td class="n">{value}</td><td style="width:32%">{bar}</td></tr>'
-        )
+        cells = f'<td class="w">{escape(plain_name(name))}</td><td class="n">{value}</td><td class="bars">{bar}</td>'
+        rows.append(f"<tr>{cells}</tr>")
     found = f"<table>{''.join(rows)}</table>" if rows else ""
     note = f'<p class="note">{escape(missing)}</p>' if missing else ""
     return (
