@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from autometa.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-STYLES = {"active": "green", "disabled": "dim", "broken": "red"}
+STYLES = {"active": "green", "disabled": "dim", "broken": "red", "passed": "green", "failed": "red", "skipped": "dim"}
 ROOMY = 110
 """Columns of a terminal from which on the table has room for the problems."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command ``plugins``."""
+    """Add the commands ``plugins``, ``plugins check`` and ``plugins new``."""
     group = typer.Typer(invoke_without_command=True, callback=show, no_args_is_help=False)
+    group.command("check")(check)
+    group.command("new")(new)
     app.add_typer(group, name="plugins")
 
 
@@ -80,3 +85,89 @@ def _table(rows: list[dict[str, str]], width: int) -> Table:
         }
         table.add_row(*(Text(cells[column], STYLES.get(cells[column], "")) for column in columns))
     return table
+
+
+def check(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[:key=value,...]", help="A component, plugin/component, or a whole plugin.", show_default=False
+        ),
+    ],
+    kind: Annotated[
+        str | None, typer.Option(help="task-sampler, learner, meta-optimizer or backbone, if a name means several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list for scripts.")] = False,
+) -> None:
+    """Run the conformance kit over a component, or over all that a plugin offers.
+
+    Exit code 1 when a check fails.
+
+    Example: autometa plugins check prototypical
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from autometa.testing import checks_of
+    from autometa.testing.kit import run_check
+
+    console = Console(quiet=as_json)
+    rows = []
+    for one in checks_of(_component(name, kind), kind_named(kind)):
+        row = run_check(one)
+        rows.append(row)
+        console.print(
+            Text(f"{row['status']:8}", STYLES[row["status"]]), f"{row['seconds']:6.2f} s ", str(one), highlight=False
+        )
+        if row["error"]:
+            console.print(
+                Text("    " + row["error"].strip().replace("\n", "\n    ")),
+                style="dim" if row["status"] == "skipped" else "",
+            )
+    failed = sum(row["status"] == "failed" for row in rows)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    console.print(f"{len(rows)} checks, {failed} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _component(text: str, kind: str | None) -> Any:
+    """The name as typed, or the object that it and its parameters make."""
+    from autometa.cli.component_text import parse_component
+    from autometa.host import make
+    from autometa.testing.plan import find_named
+
+    name, params = parse_component(text)
+    if not params:
+        return name
+    (entry,) = find_named(name, kind_named(kind))
+    return make(entry.kind, entry.full_name, **params)
+
+
+def kind_named(text: str | None) -> str | None:
+    """The kind that a user means by ``task-sampler``, ``task_sampler`` or ``"task sampler"``."""
+    from autometa.host.kinds import KINDS
+
+    if text is None:
+        return None
+    plain = {name.replace(" ", "-"): name for name in KINDS}
+    key = text.strip().lower().replace(" ", "-").replace("_", "-")
+    if key not in plain:
+        raise InvalidParameter(f"kind={text!r} must be one of {', '.join(plain)}.")
+    return plain[key]
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the plugin, such as my_plugin.", show_default=False)],
+    kind: Annotated[str, typer.Option(help="learner, task-sampler, meta-optimizer or backbone.")] = "learner",
+    directory: Annotated[Path, typer.Option(help="Where the project's folder is made.")] = Path(),
+) -> None:
+    """Write a small installable plugin project whose test passes at once.
+
+    Example: autometa plugins new my_plugin --kind learner
+    """
+    from autometa.cli.scaffold import write_project
+
+    folder = write_project(name, str(kind_named(kind)), directory)
+    typer.echo(f"{folder} is ready:\n  pip install -e {folder}\n  pytest {folder}\n  autometa plugins check {name}")

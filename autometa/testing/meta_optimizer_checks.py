@@ -44,28 +44,37 @@ class MetaOptimizerCase:
         return training
 
 
-def partner_for(meta_optimizer: MetaOptimizer, tasks: TaskSampler) -> Learner:
-    """Find an installed learner for it: one whose default it is, else any that provides what it requires.
+def case_for(
+    meta_optimizer: MetaOptimizer, problem: str, tasks: TaskSampler | None, learner: Learner | None
+) -> MetaOptimizerCase:
+    """Find a learner and tasks for it: a learner whose default it is, else any that provides what it requires.
 
     Raises
     ------
     AssertionError
         No installed learner suits it.
     """
-    suitable: list[tuple[bool, int, Learner]] = []
-    for component in components("learner"):
-        if tasks.info.problem not in component.spec.problems:
-            continue
-        learner: Learner = make("learner", component.full_name)
-        if meta_optimizer.requires <= learner.provides and _builds(learner, tasks):
-            default = learner.default_meta_optimizer
-            is_default = default is not None and type(make_meta_optimizer(default)) is type(meta_optimizer)
-            suitable.append((not is_default, len(suitable), learner))
-    expect(
-        suitable,
-        f"no installed learner provides {sorted(meta_optimizer.requires)} and takes {tasks!r}; give one as learner=.",
+    learners = [make("learner", c.full_name) for c in components("learner")] if learner is None else [learner]
+    suitable = [one for one in learners if meta_optimizer.requires <= one.provides]
+    # Stable: among learners that suit equally well, the first by name of plugin.
+    suitable.sort(key=lambda one: _distance(meta_optimizer, one))
+    for partner in suitable:
+        for toy in (tasks,) if tasks is not None else TOYS[problem]:
+            if _builds(partner, toy):
+                return MetaOptimizerCase(meta_optimizer, partner, toy)
+    raise AssertionError(
+        f"no learner that provides {sorted(meta_optimizer.requires)} was found for {problem}; give one as learner=."
     )
-    return min(suitable)[2]
+
+
+def _distance(meta_optimizer: MetaOptimizer, learner: Learner) -> int:
+    """0 where it is the learner's default, 1 where it asks for what the default does, 3 where there is nothing to do."""
+    if learner.default_meta_optimizer is None:
+        return 3
+    default = make_meta_optimizer(learner.default_meta_optimizer)
+    if type(default) is type(meta_optimizer):
+        return 0
+    return 1 if default.requires == meta_optimizer.requires else 2
 
 
 def _builds(learner: Learner, tasks: TaskSampler) -> bool:
@@ -93,7 +102,9 @@ def check_improves(case: MetaOptimizerCase) -> None:
 def check_reports_loss(case: MetaOptimizerCase) -> None:
     """``step`` returns scalars, ``"loss"`` among them, that hold no graph."""
     training = case.training(1)
-    metrics = training.meta_optimizer.step(case.tasks.sample(4, seed=0))  # type: ignore[union-attr]
+    meta_optimizer = training.meta_optimizer
+    assert meta_optimizer is not None
+    metrics = meta_optimizer.step(meta_optimizer.draw(case.tasks, 4, seed=0))
     expect(isinstance(metrics, dict) and "loss" in metrics, f"step() returned {metrics!r}; it must hold 'loss'.")
     for name, value in metrics.items():
         expect(
@@ -185,16 +196,6 @@ def check_devices_agree(case: MetaOptimizerCase) -> None:
     for name, value in training.module.state_dict().items():
         close = torch.allclose(value.cpu().double(), here[name].double(), rtol=1e-2, atol=1e-3)
         expect(close, f"after two steps on {device}, {name!r} differs from the CPU's.")
-
-
-def case_for(
-    meta_optimizer: MetaOptimizer, problem: str, tasks: TaskSampler | None, learner: Learner | None
-) -> MetaOptimizerCase:
-    """Put a case together from what the caller gave and what is installed."""
-    chosen = tasks if tasks is not None else TOYS[problem][0]
-    return MetaOptimizerCase(
-        meta_optimizer, learner if learner is not None else partner_for(meta_optimizer, chosen), chosen
-    )
 
 
 META_OPTIMIZER_CHECKS = (

@@ -76,20 +76,31 @@ def checks_of(
         The name means several kinds, or the object is none of the four.
     """
     if not isinstance(component, str):
-        return list(_object_checks(component, _installed(component), tasks, learner))
+        return _all_checks(component, _installed(component), tasks, learner)
     found = []
-    entries = _named(component, kind)
-    for entry in entries:
-        found += _bind(entry.name, SPEC_CHECKS, partial(_same, entry))
-        if getattr(entry.spec, "needs", ()) and len(entries) > 1:
-            # Among all of a plugin it can only be listed; asked for by name, the error says what it needs.
-            continue
-        found += _object_checks(make(entry.kind, entry.full_name), entry, tasks, learner)
+    for entry in find_named(component, kind):
+        if getattr(entry.spec, "needs", ()):
+            found += _bind(entry.name, SPEC_CHECKS, partial(_same, entry))
+            found += _bind(entry.name, SAMPLER_CHECKS, partial(_ask_for_more, entry))
+        else:
+            found += _all_checks(make(entry.kind, entry.full_name), entry, tasks, learner)
     return found
 
 
-def _named(name: str, kind: str | None) -> list[Component]:
-    """Components that a user means by a name: one component, or all of a plugin."""
+def _all_checks(
+    component: Any, entry: Component | None, tasks: TaskSampler | None, learner: Learner | None
+) -> list[Check]:
+    listed = _bind(entry.name, SPEC_CHECKS, partial(_same, entry)) if entry is not None else []
+    return [*listed, *_object_checks(component, entry, tasks, learner)]
+
+
+def _ask_for_more(entry: Component) -> Any:
+    needs = ", ".join(f"{name}=..." for name in entry.spec.needs)  # type: ignore[attr-defined]
+    raise SkipTest(f"{entry.kind} {entry.name!r} needs {needs}; check an object that has them")
+
+
+def find_named(name: str, kind: str | None = None) -> list[Component]:
+    """Find what a user means by a name: one component, or all of a plugin."""
     if kind is not None:
         if kind not in KINDS:
             raise InvalidParameter(f"kind={kind!r} must be one of {sorted(KINDS)}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -77,6 +79,9 @@ class Blobs(TaskSampler):
 class _Entities(TaskSampler):
     """Tasks about entities that have an offset of their own."""
 
+    _spread: ClassVar[float]
+    """Standard deviation of the offsets; what the slope contributes has about 1.4."""
+
     def __init__(self, *, n_shot: int = 8, n_query: int = 8) -> None:
         self.n_shot = n_shot
         self.n_query = n_query
@@ -89,7 +94,7 @@ class _Entities(TaskSampler):
         entity = _pick(n_tasks, split, seed, 1)
         n = self.n_shot + self.n_query
         x = _generator(seed, split, "x").uniform(-1, 1, (n_tasks, n, N_FEATURES))
-        offset = 1.5 * _generator(0, "offset", split).standard_normal(N_BASE[split])
+        offset = self._spread * _generator(0, "offset", split).standard_normal(N_BASE[split])
         slope = _generator(0, "slope").standard_normal(N_FEATURES)
         return x, x @ slope + offset[entity], torch.from_numpy(entity[:, 0] + _first(split))
 
@@ -108,6 +113,8 @@ class Lines(_Entities):
     n_shot, n_query : int
         Support and query examples of a task.
     """
+
+    _spread = 1.5
 
     @property
     def info(self) -> TaskInfo:
@@ -135,6 +142,8 @@ class Shifts(_Entities):
     n_shot, n_query : int
         Support and query examples of a task.
     """
+
+    _spread = 0.6
 
     @property
     def info(self) -> TaskInfo:

@@ -1,0 +1,74 @@
+"""What ``autometa plugins new`` writes: a small plugin project, whole and tested."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from autometa.errors import InvalidParameter, StorageError
+
+MODULES = {
+    "learner": "learner",
+    "task sampler": "task_sampler",
+    "meta-optimizer": "meta_optimizer",
+    "backbone": "backbone",
+}
+"""Module of the class, and name of its template, by kind."""
+
+
+def write_project(name: str, kind: str, directory: Path) -> Path:
+    """Write the project and return its folder.
+
+    Parameters
+    ----------
+    name : str
+        Name of plugin, package and component: lower case, digits and ``_``.
+    kind : {"learner", "task sampler", "meta-optimizer", "backbone"}
+    directory : Path
+        The project becomes its folder ``name``.
+
+    Raises
+    ------
+    InvalidParameter
+        The name cannot be a package's, or the folder exists and is not empty.
+    StorageError
+        The folder cannot be written.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name in ("autometa", "test", "tests"):
+        raise InvalidParameter(
+            f"name={name!r} must be a new package's name: lower case, digits and '_', like 'my_plugin'."
+        )
+    folder = directory / name
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidParameter(f"{folder} exists already; choose another name or --directory.")
+    module = MODULES[kind]
+    words = {
+        "name": name,
+        "Class": "".join(part.capitalize() for part in name.split("_")),
+        "distribution": f"autometa-{name.replace('_', '-')}",
+        "kind": kind,
+        "module": module,
+        "problems": '{"regression"}' if kind == "task sampler" else '{"classification", "regression"}',
+        "Spec": f"{module.title().replace('_', '')}Spec",
+    }
+    texts = {
+        "pyproject.toml": "pyproject.toml",
+        "README.md": "readme.md",
+        f"{name}/__init__.py": "init.py",
+        f"{name}/{module}.py": f"{module}.py",
+        f"tests/test_{name}.py": "test.py",
+    }
+    try:
+        for target, template in texts.items():
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            (folder / target).write_text(_template(template).substitute(words), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error}") from error
+    return folder
+
+
+def _template(name: str) -> Template:
+    return Template((files(__package__) / "templates" / f"{name}.tmpl").read_text(encoding="utf-8"))
