@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from autometa.comparison import AutoFewShotClassifier as AutoFewShotClassifier
     from autometa.comparison import AutoFewShotRegressor as AutoFewShotRegressor
     from autometa.comparison import Comparison as Comparison
-    from autometa.comparison import compare as compare
+    from autometa.comparison.compare import compare as compare
     from autometa.contracts.backbone import Backbone as Backbone
     from autometa.contracts.class_episodes import ClassEpisodes as ClassEpisodes
     from autometa.contracts.class_episodes import ClassImages as ClassImages
@@ -131,7 +131,7 @@ _EXPORTS = {
     "AutoFewShotClassifier": "autometa.comparison",
     "AutoFewShotRegressor": "autometa.comparison",
     "Comparison": "autometa.comparison",
-    "compare": "autometa.comparison",
+    "compare": "autometa.comparison.compare",
     # conformance kit
     "check_plugin": "autometa.testing",
     "parametrize_with_plugin_checks": "autometa.testing",
