@@ -29,7 +29,7 @@ from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.estimators.inputs import n_features, rows_of, shaped
 from autometa.estimators.parameters import changed_since, check_count, set_nested
 from autometa.estimators.progress import run_with_progress
-from autometa.estimators.state import Affine, Fitted, MetaTrained
+from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
 from autometa.estimators.tables import table_sampler
 from autometa.host import make_tasks
 from autometa.training import MetaTraining
@@ -201,6 +201,8 @@ class FewShotEstimator(BaseEstimator):
         support = Examples(x, target, n_classes=n_outputs if self.problem == "classification" else 0)
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
             adapted = learner.adapt(module, support)
+        # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
+        adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
         return Fitted(
             learner=learner,
             module=module,
@@ -262,7 +264,7 @@ class FewShotEstimator(BaseEstimator):
         learner = resolve_learner(self.learner, self.problem, self.backbone)
         changed = changed_since(meta, learner, self)
         if changed:
-            free = ", ".join(f"learner__{name}" for name in sorted(learner.adaptation_parameters)) or "none"
+            free = ", ".join(f"learner__{name}" for name in sorted(meta.learner.adaptation_parameters)) or "none"
             raise InvalidParameter(
                 f"{changed} changed after meta_fit, which was done with another value: call meta_fit again. "
                 f"Parameters of the learner that may change without: {free}."

@@ -113,7 +113,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             return self._fit_shared(rows, y, encoder)
         classes, coded = np.unique(y, return_inverse=True)
         if len(classes) < 2:
-            raise InvalidData(_ONE_CLASS.format(classes[0]))
+            raise InvalidData(_ONE_CLASS.format(classes.tolist()[0]))
         fitted = self._adapt(rows, coded, len(classes), inputs=inputs, targets=None)
         self.classes_ = classes
         self._hold(fitted)
@@ -125,7 +125,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         seen = np.unique(coded)
         learner = self._learner_now()
         if len(seen) < 2 and not learner.predicts_unseen_classes:
-            raise InvalidData(_ONE_CLASS.format(encoder.classes_[seen[0]]))
+            raise InvalidData(_ONE_CLASS.format(encoder.classes_.tolist()[seen[0]]))
         fitted = self._adapt(rows, coded, len(encoder.classes_), inputs=None, targets=None)
         columns = None if learner.predicts_unseen_classes else seen
         self.classes_ = encoder.classes_ if columns is None else encoder.classes_[columns]

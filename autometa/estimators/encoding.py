@@ -51,7 +51,8 @@ class Tensors:
         """Undo :meth:`encode`."""
         ((kind, value),) = code.items()
         if kind == "tensor":
-            return self.by_name[value]
+            # A view into the file lies at any address, and the last bits of a product depend on the address.
+            return self.by_name[value].clone()
         if kind == "dict":
             return {self.decode(k): self.decode(v) for k, v in value}
         if kind == "list":
