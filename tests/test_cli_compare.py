@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from autometa.cli import main
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
 from autometa.cli.study_file import Component, learners_from_texts, read_study_file, tasks_from_texts
+from autometa.comparison.report import INCOMPLETE
 from autometa.errors import InvalidData, InvalidParameter, MissingData
 
 SMALL = [
@@ -250,3 +253,44 @@ def test_a_wrong_study_file_is_told_by_key_and_value(
         read_study_file(file)
     with pytest.raises(MissingData, match="does not exist"):
         read_study_file(tmp_path / "none.toml")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process alone")
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = [
+        "--tasks",
+        "sinusoid",
+        "--learners",
+        "ridge",
+        "--steps",
+        "1000000",
+        "--trials",
+        "2",
+        "--device",
+        "cpu",
+        "-q",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autometa", "compare", *options, "--output", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not _has_a_running_trial(out / "journal.log"):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no trial was begun"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, error = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"What is done is kept in {out}; the same command goes on from there." in error
+    assert "Traceback" not in error
+    assert f"Report: {out / 'report.html'}" in said
+    assert INCOMPLETE in (out / "report.html").read_text(encoding="utf-8")
+
+
+def _has_a_running_trial(journal: Path) -> bool:
+    """Whether a hyperparameter of a trial has been drawn, which comes right before its meta-training."""
+    return journal.exists() and "regularization" in journal.read_text().partition('"plan"')[2].partition("\n")[2]
