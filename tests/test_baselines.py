@@ -8,6 +8,8 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Perceptron, Ridge
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVR
 
 import autometa as am
@@ -196,13 +198,23 @@ def pooled_after(batches: list[am.TaskBatch], problem: str, **parameters: object
 def test_predictions_come_from_remembered_and_own_rows_together() -> None:
     memory = am.TaskBatch(support=ragged(real(slope=2.0)), query=real(slope=2.0, seed=1))
     support, query = real(n_tasks=1, n=5, slope=-1.0, seed=2), real(n_tasks=1, seed=3)
-    learner, module = pooled_after([memory], "regression", estimator=Ridge(), support_weight=7.0)
+    learner, module = pooled_after([memory], "regression", estimator=Ridge(), support_share=0.2)
     outputs = forward(learner, module, support, query.x)
     parts = [memory.support, memory.query, support]
     x = np.concatenate([rows(part.x[part.mask]) for part in parts])
     y = np.concatenate([part.y[part.mask].numpy() for part in parts])
-    alone = Ridge().fit(x, y[:, 0], sample_weight=np.repeat([1.0, 7.0], [len(x) - 5, 5]))
+    alone = Ridge().fit(x, y[:, 0], sample_weight=np.repeat([1.0, (len(x) - 5) / 5 / 4], [len(x) - 5, 5]))
     np.testing.assert_allclose(outputs[0, :, 0], alone.predict(rows(query.x[0])), rtol=1e-4)
+
+
+def test_a_weight_is_repetition_where_the_estimator_takes_none() -> None:
+    memory = am.TaskBatch(support=real(slope=2.0), query=real(slope=2.0, seed=1))
+    support, query = real(n_tasks=1, n=5, slope=-1.0, seed=2), real(n_tasks=1, seed=3)
+    weighted, repeated = (
+        forward(*pooled_after([memory], "regression", estimator=estimator, support_share=0.2), support, query.x)
+        for estimator in (Ridge(), make_pipeline(FunctionTransformer(), Ridge()))
+    )
+    torch.testing.assert_close(weighted, repeated, rtol=1e-4, atol=1e-4)
 
 
 def test_a_row_seen_again_is_remembered_once() -> None:
@@ -258,8 +270,8 @@ def test_collect_needs_a_learner_with_a_memory() -> None:
     ("parameters", "named"),
     [
         ({"max_rows": 0}, "max_rows=0"),
-        ({"support_weight": 0.0}, "support_weight=0.0"),
-        ({"support_weight": 2.0, "estimator": KNeighborsRegressor()}, "KNeighborsRegressor"),
+        ({"support_share": 0.0}, "support_share=0.0"),
+        ({"support_share": 1.0}, "support_share=1.0"),
     ],
 )
 def test_an_impossible_pool_is_named(parameters: dict[str, object], named: str) -> None:

@@ -21,33 +21,34 @@ if TYPE_CHECKING:
 class Pooled(am.Learner):
     """Any scikit-learn estimator fitted on remembered meta-train rows and the support set together.
 
-    What is to be had by ignoring that there are tasks, or, with ``support_weight``, by weighting a task's own rows
-    more. Meaningful only where labels mean the same in every task. Meta-training (meta-optimizer "collect") fills
-    a memory of distinct rows; :meth:`predict` fits a fresh clone per task on memory and support. The rows are part of
-    the module, so whoever gets a saved model gets them too.
+    What is to be had without telling tasks apart, other than by weighting a task's own rows more. Meaningful only
+    where labels mean the same in every task. Meta-training (meta-optimizer "collect") fills a memory of distinct
+    rows; :meth:`predict` fits a fresh clone per task on memory and support. The rows are part of the module, so
+    whoever gets a saved model gets them too.
 
     Parameters
     ----------
     estimator : str or scikit-learn estimator, default="auto"
         "auto": logistic or ridge regression, quick on thousands of rows per task. Any name that learner "sklearn"
         knows works, at the price of a fit on the whole memory for every task.
-    support_weight : float, default=1.0
-        Weight of a support row beside 1 for a remembered row; other values need an estimator that takes
-        ``sample_weight``.
+    support_share : float, default=0.5
+        Share of all weight that the support rows carry together, between 0 and 1; a small one is plain pooling, for a
+        support set is a drop in a full memory. An estimator that takes no ``sample_weight`` is given the support rows
+        several times instead.
     max_rows : int, default=5000
         Size of the memory.
     """
 
     default_meta_optimizer: ClassVar[str | None] = "collect"
     provides: ClassVar[frozenset[str]] = frozenset({"memory"})
-    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"estimator", "support_weight"})
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"estimator", "support_share"})
     predicts_unseen_classes: ClassVar[bool] = True
 
     def __init__(
-        self, estimator: str | BaseEstimator = "auto", support_weight: float = 1.0, max_rows: int = 5000
+        self, estimator: str | BaseEstimator = "auto", support_share: float = 0.5, max_rows: int = 5000
     ) -> None:
         self.estimator = estimator
-        self.support_weight = support_weight
+        self.support_share = support_share
         self.max_rows = max_rows
 
     def build(self, info: am.TaskInfo) -> nn.Module:
@@ -58,7 +59,7 @@ class Pooled(am.Learner):
         Incompatible
             Class labels are drawn anew for each task, so rows of other tasks would only mislead.
         InvalidParameter
-            The estimator is unknown, solves another problem or takes no weights; a number is not positive.
+            The estimator is unknown or solves another problem; a number is not positive.
         """
         if info.problem == "classification" and not info.shared_classes:
             raise am.Incompatible(
@@ -89,33 +90,29 @@ class Pooled(am.Learner):
         assert isinstance(module, _Memory)
         make = self._maker(module.problem)
         memory_rows, memory_targets = module.content(adapted["targets"].shape[-1])
+        takes_weights = has_fit_parameter(make(self.max_rows, memory_rows.shape[1]), "sample_weight")
+        odds = self.support_share / (1 - self.support_share)
         outputs = []
         for rows, targets, mask, asked in zip(adapted["x"], adapted["targets"], adapted["mask"], x, strict=True):
-            own_rows, own_targets = array(rows[mask]), array(targets[mask])
-            weights = np.repeat([1.0, self.support_weight], [len(memory_rows), len(own_rows)])
+            weight = odds * len(memory_rows) / max(1, int(mask.sum())) if len(memory_rows) else 1.0
+            copies = 1 if takes_weights else max(1, round(weight))
+            own_rows, own_targets = (np.tile(array(t[mask]), (copies, 1)) for t in (rows, targets))
             together = np.concatenate([memory_rows, own_rows]), np.concatenate([memory_targets, own_targets])
-            weighted = weights if self.support_weight != 1 else None
-            outputs.append(fit_and_ask(make, module.problem, *together, array(asked), weighted))
+            weights = np.repeat([1.0, weight], [len(memory_rows), len(own_rows)]) if takes_weights else None
+            outputs.append(fit_and_ask(make, module.problem, *together, array(asked), weights))
         return torch.as_tensor(np.stack(outputs), dtype=x.dtype, device=x.device)
 
     def _maker(self, problem: str) -> Maker:
-        make = estimator_maker(self.estimator, problem, "sklearn_pooled")
-        if not self.support_weight > 0:
+        if not 0 < self.support_share < 1:
             raise am.InvalidParameter(
-                f"support_weight={self.support_weight!r} of learner 'sklearn_pooled' must be positive."
+                f"support_share={self.support_share!r} of learner 'sklearn_pooled' must lie between 0 and 1."
             )
-        example = make(self.max_rows, 1)
-        if self.support_weight != 1 and not has_fit_parameter(example, "sample_weight"):
-            raise am.InvalidParameter(
-                f"support_weight={self.support_weight!r} of learner 'sklearn_pooled' needs an estimator that is "
-                f"fitted with sample_weight, and {example!r} is not; use support_weight=1 or estimator='auto'."
-            )
-        return make
+        return estimator_maker(self.estimator, problem, "sklearn_pooled")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Pooled:
         """Search the weight of the task's own rows."""
-        return cls(support_weight=trial.suggest_float("support_weight", 1.0, 100.0, log=True))
+        return cls(support_share=trial.suggest_float("support_share", 0.01, 0.99))
 
 
 class _Memory(nn.Module):
