@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
 from optuna import Study
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -58,19 +59,21 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
     for name, rows in curves.groupby("learner", sort=True):
         look = looks[str(name)]
         seeds = [seed.sort_values("value") for _, seed in rows.groupby("seed")]
-        together = len({tuple(seed["value"]) for seed in seeds}) == 1
         line = "--" if look.dashed else "-"
-        if len(seeds) > 1:
-            for seed in seeds:
-                ax.plot(
-                    seed["value"], seed["score"], line, color=look.color, linewidth=0.7 if together else 1.4, alpha=0.45
-                )
-        if together:
-            mean = rows.groupby("value")["score"].mean()
-            ax.plot(mean.index, mean.to_numpy(), line, color=look.color, linewidth=1.8)
-        for seed in [mean.reset_index()] if together else seeds:
-            last = seed.iloc[[-1]] if len(seed) > 8 else seed
-            ax.plot(last["value"], last["score"], look.marker, color=look.color, markersize=5, markeredgecolor=PAPER)
+        faint: list[NDArray[np.float64]] = []
+        if len({len(seed) for seed in seeds}) == 1:
+            # Seconds differ a little from seed to seed: the mean is over the k-th points, wherever each lies.
+            points = np.stack([seed[["value", "score"]].to_numpy(dtype=float) for seed in seeds])
+            lines = [points.mean(axis=0)]
+            faint = list(points) if len(seeds) > 1 and axis != "seconds" else []
+        else:
+            lines = [seed[["value", "score"]].to_numpy(dtype=float) for seed in seeds]
+        for seed_points in faint:
+            ax.plot(*seed_points.T, line, color=look.color, linewidth=0.7, alpha=0.45)
+        for points in lines:
+            shown = points[-1:] if len(points) > 8 else points
+            ax.plot(*points.T, line, color=look.color, linewidth=1.8)
+            ax.plot(*shown.T, look.marker, color=look.color, markersize=5, markeredgecolor=PAPER)
     ax.set_xlabel(axis)
     if axis == "seconds":
         _log_ticks(ax, "x", curves["value"])
@@ -155,7 +158,7 @@ def history_figure(study: Study, metric: str, look: Style) -> str | None:
     )
 
 
-def _score_axis(ax: Axes, which: str, metric: str, scores: np.ndarray, *, label: bool = True) -> None:
+def _score_axis(ax: Axes, which: str, metric: str, scores: NDArray[np.float64], *, label: bool = True) -> None:
     """Percent for accuracies; a logarithmic axis for errors that span more than one magnitude."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     if label:
