@@ -58,16 +58,15 @@ def call_per_task(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs
         Maps [n, *features] to [n, n_outputs]; parameters not given are its own, shared by all tasks.
     parameters : dict of Tensor, each [tasks, *shape]
     x : Tensor of shape [tasks, n, *features]
-    strategy : {"auto", "vmap", "loop"}
+    strategy : {"auto", "bmm", "vmap", "loop"}
 
     Returns
     -------
     Tensor of shape [tasks, n, n_outputs]
     """
-    run = resolve(strategy, module)
-    if run is None:
-        key = ("call", *_shapes(module, parameters, x), torch.is_grad_enabled())
-        run = fastest(key, _device(parameters), lambda run: run(module, parameters, x))
+    key = ("call", *_shapes(module, parameters, x), torch.is_grad_enabled())
+    choices = resolve(strategy, module)
+    run = fastest(choices, key, _device(parameters), lambda run: run(module, parameters, x))
     return run(module, parameters, x)
 
 
@@ -105,7 +104,7 @@ def descend(
         Added to the gradient, times the parameter.
     first_order : bool, default=False
         Leave out second derivatives: inner gradients count as constants in the outer derivative.
-    strategy : {"auto", "vmap", "loop"}
+    strategy : {"auto", "bmm", "vmap", "loop"}
         How tasks are run side by side; the numbers are the same. ``"auto"`` measures once and keeps the fastest.
 
     Returns
@@ -128,16 +127,14 @@ def descend(
     with torch.enable_grad():
         values = [_start(value, differentiable) for value in parameters.values()]
         create_graph = differentiable and not first_order
-        run = resolve(strategy, module) or _measure(
-            module, dict(zip(names, values, strict=True)), support, loss, create_graph
-        )
+        run = _choose(strategy, module, dict(zip(names, values, strict=True)), support, loss, create_graph)
         for step in range(steps):
             outputs = run(module, dict(zip(names, values, strict=True)), support.x)
             gradients = torch.autograd.grad(
                 loss(outputs).sum(), values, create_graph=create_graph, materialize_grads=True
             )
             values = [
-                value - _rate(rates, name, step) * (gradient + decay * value if decay else gradient)
+                _moved(value, gradient + decay * value if decay else gradient, _rate(rates, name, step))
                 for name, value, gradient, decay in zip(names, values, gradients, decays, strict=True)
             ]
             if not differentiable:
@@ -151,6 +148,12 @@ def _start(value: Tensor, differentiable: bool) -> Tensor:
     return value
 
 
+def _moved(value: Tensor, gradient: Tensor, rate: float | Tensor) -> Tensor:
+    if isinstance(rate, Tensor):
+        return torch.addcmul(value, gradient, rate, value=-1)
+    return torch.sub(value, gradient, alpha=rate)
+
+
 def _rate(rates: Rates, name: str, step: int) -> float | Tensor:
     of_parameter = rates[name] if isinstance(rates, Mapping) else rates
     if (isinstance(of_parameter, Tensor) and of_parameter.dim() == 0) or isinstance(of_parameter, (int, float)):
@@ -158,22 +161,21 @@ def _rate(rates: Rates, name: str, step: int) -> float | Tensor:
     return of_parameter[min(step, len(of_parameter) - 1)]
 
 
-def _measure(
-    module: nn.Module, parameters: dict[str, Tensor], support: Examples, loss: Loss, create_graph: bool
+def _choose(
+    strategy: str, module: nn.Module, parameters: dict[str, Tensor], support: Examples, loss: Loss, create_graph: bool
 ) -> Strategy:
-    """Time one inner step, with its derivative where that will be asked for."""
+    """The strategy asked for; for "auto" the one fastest at one inner step, with its derivative if that is wanted."""
 
     def step(run: Strategy) -> None:
         values = [value.detach().requires_grad_() for value in parameters.values()]
         outputs = run(module, dict(zip(parameters, values, strict=True)), support.x)
         gradients = torch.autograd.grad(loss(outputs).sum(), values, create_graph=create_graph, materialize_grads=True)
         if create_graph:
-            torch.autograd.grad(
-                torch.stack([g.square().sum() for g in gradients]).sum(), values, materialize_grads=True
-            )
+            squares = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+            torch.autograd.grad(squares, values, materialize_grads=True)
 
     key = ("descend", *_shapes(module, parameters, support.x), create_graph)
-    return fastest(key, _device(parameters), step)
+    return fastest(resolve(strategy, module), key, _device(parameters), step)
 
 
 def _device(parameters: Mapping[str, Tensor]) -> torch.device:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from autometa.contracts.examples import Inputs, map_inputs
+from autometa.engine.matrix_products import matrix_products, read
 from autometa.errors import Incompatible, InvalidParameter
 
 Parameters = Mapping[str, Tensor]
@@ -42,10 +42,26 @@ def vmap(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
     def forward(of_task: dict[str, Tensor], inputs: Inputs) -> Tensor:
         return functional_call(module, of_task, (inputs,))  # type: ignore[no-any-return]
 
-    return torch.vmap(forward, randomness="different")(dict(parameters), x)  # type: ignore[no-any-return]
+    plain = {name: _plain_strides(value) for name, value in parameters.items()}
+    return torch.vmap(forward, randomness="different")(plain, map_inputs(_plain_strides, x))
 
 
-STRATEGIES: dict[str, Strategy] = {"vmap": vmap, "loop": loop}
+def _plain_strides(value: Tensor) -> Tensor:
+    """Images and filters in C order, down to the strides of axes of length 1.
+
+    Where those leave open whether a tensor is channels-last, convolution takes it to be, and under vmap group norm
+    then fails.
+    """
+    return value.reshape(len(value), -1).view(value.shape) if value.dim() >= 5 else value
+
+
+def bmm(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
+    """Run all tasks in one call, with each linear layer as one batched matrix product."""
+    assert isinstance(x, Tensor)
+    return matrix_products(module, parameters, x)
+
+
+STRATEGIES: dict[str, Strategy] = {"bmm": bmm, "vmap": vmap, "loop": loop}
 
 
 def updates_statistics(module: nn.Module) -> bool:
@@ -53,54 +69,75 @@ def updates_statistics(module: nn.Module) -> bool:
     return any(isinstance(part, _BatchNorm) and part.training and part.track_running_stats for part in module.modules())
 
 
-def resolve(strategy: str, module: nn.Module) -> Strategy | None:
-    """Return the strategy of this name; None for ``"auto"`` where there is a choice to make.
+def resolve(strategy: str, module: nn.Module) -> list[Strategy]:
+    """Return the strategies to choose from: the one of this name, or for ``"auto"`` all that suit the module.
 
     Raises
     ------
     InvalidParameter
         No such strategy.
     Incompatible
-        ``"vmap"`` asked of batch norm that is collecting running averages.
+        The strategy cannot run this module.
     """
+    if strategy == "loop":
+        return [loop]
     if strategy not in ("auto", *STRATEGIES):
         raise InvalidParameter(f"strategy={strategy!r} must be one of {('auto', *STRATEGIES)}.")
-    if updates_statistics(module):
-        if strategy == "vmap":
-            raise Incompatible(
-                "strategy='vmap' cannot run batch norm that updates running averages (one average, many tasks); use "
-                "strategy='loop' or 'auto', or a backbone with group norm or transductive batch norm."
-            )
-        return loop
-    return STRATEGIES.get(strategy)
+    reason = _reasons[strategy](module) if strategy != "auto" else None
+    if reason is not None:
+        raise Incompatible(f"strategy={strategy!r} {reason}")
+    if strategy != "auto":
+        return [STRATEGIES[strategy]]
+    return [found for name, found in STRATEGIES.items() if name == "loop" or _reasons[name](module) is None]
 
 
-_fastest: dict[Any, Strategy] = {}
+def _why_not_bmm(module: nn.Module) -> str | None:
+    if read(module) is not None:
+        return None
+    return "runs networks of linear layers and elementwise functions only; use strategy='vmap', 'loop' or 'auto'."
 
 
-def fastest(key: Any, device: torch.device, run: Callable[[Strategy], object]) -> Strategy:
+def _why_not_vmap(module: nn.Module) -> str | None:
+    if not updates_statistics(module):
+        return None
+    return (
+        "cannot run batch norm that updates running averages (one average, many tasks); use strategy='loop' or 'auto', "
+        "or a backbone with group norm or transductive batch norm."
+    )
+
+
+_reasons = {"bmm": _why_not_bmm, "vmap": _why_not_vmap}
+
+_fastest: dict[Hashable, Strategy] = {}
+
+
+def fastest(
+    choices: list[Strategy], key: Hashable, device: torch.device, run: Callable[[Strategy], object]
+) -> Strategy:
     """Return the strategy for which ``run`` takes the least time, measured once for each ``key``.
 
-    A strategy that cannot run this network (vmap has no rule for some layers) is out; what ``loop`` raises is the
-    network's own error. Measuring leaves torch's random state as it was.
+    A strategy that fails is out (vmap has no rule for some layers); what the last one raises is the network's own
+    error. Measuring leaves torch's random state as it was.
     """
+    if len(choices) == 1:
+        return choices[0]
     if key not in _fastest:
-        seconds: dict[str, float] = {}
+        seconds: dict[Strategy, float] = {}
         accelerator = {} if device.type == "cpu" else {"device_type": device.type}
         with torch.random.fork_rng(devices=[device] if accelerator else [], **accelerator):
-            for name, strategy in STRATEGIES.items():
+            for strategy in choices:
                 try:
                     run(strategy)
                 except RuntimeError:
-                    if strategy is loop:
+                    if strategy is choices[-1]:
                         raise
                 else:
-                    seconds[name] = min(_seconds(run, strategy, device) for _ in range(2))
+                    seconds[strategy] = min(_seconds(run, strategy, device) for _ in range(2))
         best = next(iter(seconds))
-        for name, taken in seconds.items():
+        for strategy, taken in seconds.items():
             if taken * MARGIN < seconds[best]:
-                best = name
-        _fastest[key] = STRATEGIES[best]
+                best = strategy
+        _fastest[key] = best
     return _fastest[key]
 
 

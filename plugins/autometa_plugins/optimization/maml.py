@@ -31,9 +31,11 @@ class MAML(am.Learner):
         Learn the step sizes.
     first_order : bool, default=False
         Leave out second derivatives (FOMAML, Finn et al. 2017, section 5.2).
-    strategy : {"auto", "vmap", "loop"}, default="auto"
+    strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
     backbone : str or Backbone, default="auto"
+        "auto": by the inputs' shape, for images conv4 with group norm. Running averages of batch norm describe no
+        task's own weights (adapting with them stayed at chance); batch statistics would be transductive.
 
     References
     ----------
@@ -51,7 +53,7 @@ class MAML(am.Learner):
         inner_lr: float = 0.03,
         learn_lr: bool = True,
         first_order: bool = False,
-        strategy: Literal["auto", "vmap", "loop"] = "auto",
+        strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
         backbone: str | am.Backbone = "auto",
     ) -> None:
         self.steps = steps
@@ -70,8 +72,10 @@ class MAML(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return backbone, head and step sizes."""
         self._check()
+        is_image = len(info.input_shape) == 3
+        chosen = am.make_backbone("conv4", norm="group") if self.backbone == "auto" and is_image else self.backbone
         return Network(
-            am.build_backbone(self.backbone, info.input_shape),
+            am.build_backbone(chosen, info.input_shape),
             n_outputs=1 if info.problem == "classification" else info.n_outputs,
             zero_head=info.problem == "classification",
             n_rates=self.steps if self.learn_lr else 0,

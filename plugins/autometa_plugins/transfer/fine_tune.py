@@ -33,7 +33,7 @@ class FineTune(am.Learner):
         Step size of the whole network.
     weight_decay : float, default=0.0
         Pulls the head back to where it started.
-    strategy : {"auto", "vmap", "loop"}, default="auto"
+    strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How networks of several tasks run side by side; the numbers are the same.
     backbone : str or Backbone, default="auto"
 
@@ -61,7 +61,7 @@ class FineTune(am.Learner):
         lr: float = 1.0,
         network_lr: float = 0.01,
         weight_decay: float = 0.0,
-        strategy: Literal["auto", "vmap", "loop"] = "auto",
+        strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
         backbone: str | am.Backbone = "auto",
     ) -> None:
         self.tune = tune
