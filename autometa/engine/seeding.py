@@ -13,7 +13,6 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo
 
-
 _GENERATORS = threading.RLock()
 """torch's generators belong to the whole process: threads take turns, or one would draw from another's seed."""
 
