@@ -256,7 +256,7 @@ def test_a_wrong_study_file_is_told_by_key_and_value(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process alone")
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     options = [
         "--tasks",
@@ -289,6 +289,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     assert "Traceback" not in error
     assert f"Report: {out / 'report.html'}" in said
     assert INCOMPLETE in (out / "report.html").read_text(encoding="utf-8")
+    assert main(["report", str(out)]) == 0
+    assert "Not complete" in capsys.readouterr().err
 
 
 def _has_a_running_trial(journal: Path) -> bool:

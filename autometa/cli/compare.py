@@ -147,6 +147,8 @@ def report(
     comparison = Comparison.load(folder)
     comparison.report(folder / "report.html")
     _show(comparison, folder / "report.html", as_json=as_json)
+    if not comparison.complete:
+        typer.echo("Not complete: this is what was done so far; the command that began it goes on.", err=True)
     if len(comparison.failures):
         raise typer.Exit(1)
 
