@@ -11,7 +11,7 @@ from unittest import SkipTest
 
 from autometa.contracts.learner import Learner
 from autometa.contracts.tasks import TaskSampler
-from autometa.errors import InvalidParameter
+from autometa.errors import AutometaError, InvalidParameter
 from autometa.testing.plan import Check, checks_of
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def run_check(check: Check, expected: str | None = None) -> dict[str, Any]:
         status, error = "skipped", str(reason)
     except AssertionError as failure:
         status, error = "failed", str(failure)
+    except AutometaError as failure:
+        status, error = "failed", f"{type(failure).__name__}: {failure}"
     except Exception as failure:
         status, error = "failed", "".join(traceback.format_exception(failure))
     if expected is not None:

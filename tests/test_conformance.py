@@ -1,0 +1,532 @@
+"""All bundled components pass the conformance kit, and the kit catches components that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import autometa as am
+from autometa.host import components
+from autometa.testing import Check, checks_of, kit
+from autometa.testing.toys import Blobs, Lines, Shifts
+
+KNOWN_DEVIATIONS: dict[str, str] = {}
+"""Checks that a bundled component does not pass, with the reason."""
+
+NEED_FILES = ("images", "omniglot", "table")
+BUNDLED = [c.full_name for c in components() if c.plugin.distribution == "autometa" and c.name not in NEED_FILES]
+
+
+@am.parametrize_with_plugin_checks(*BUNDLED, expected_failures=KNOWN_DEVIATIONS)
+def test_bundled_component(check: Check) -> None:
+    check()
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for label in range(12):
+        folder = tmp_path / "images" / f"class_{label:02}"
+        folder.mkdir(parents=True)
+        for number in range(6):
+            Image.fromarray(generator.integers(0, 255, (10, 10, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def omniglot_root(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(1)
+    for part, alphabets in (("images_background", "abcdefgh"), ("images_evaluation", "yz")):
+        for alphabet in alphabets:
+            for character in range(3):
+                folder = tmp_path / "omniglot" / part / f"Alphabet_{alphabet}" / f"character{character + 1:02}"
+                folder.mkdir(parents=True)
+                for drawer in range(20):
+                    ink = generator.random((105, 105)) < 0.5
+                    Image.fromarray(ink).save(folder / f"{ord(alphabet)}{character}_{drawer + 1:02}.png")
+    return tmp_path / "omniglot"
+
+
+def school_table(target: str) -> pd.DataFrame:
+    generator = np.random.default_rng(2)
+    frame = pd.DataFrame(generator.normal(size=(360, 3)), columns=["a", "b", "c"])
+    frame["kind"] = generator.choice(["x", "y", "z"], size=360)
+    frame["school"] = [f"school {n}" for n in np.repeat(np.arange(18), 20)]
+    frame["score"] = frame["a"] + np.repeat(generator.normal(size=18), 20)
+    frame["passed"] = np.where(frame["score"] > 0, "yes", "no")
+    return frame[["a", "b", "c", "kind", "school", target]]
+
+
+@pytest.mark.parametrize("target", ["score", "passed"])
+def test_table_conforms(target: str) -> None:
+    assert_conforms(
+        am.make_tasks("table", data=school_table(target), task="school", target=target, n_shot=5, n_query=5)
+    )
+
+
+def test_images_conform(image_folder: Path) -> None:
+    assert_conforms(am.make_tasks("images", root=image_folder, n_way=2, n_shot=2, n_query=3, size=8))
+
+
+@pytest.mark.parametrize("split", ["alphabet"])
+def test_omniglot_conforms(omniglot_root: Path, tmp_path: Path, split: str) -> None:
+    assert_conforms(
+        am.make_tasks("omniglot", root=omniglot_root, cache=tmp_path / "cache", split=split, n_way=3, n_query=4)
+    )
+
+
+def assert_conforms(component: Any) -> None:
+    frame = am.check_plugin(component)
+    failed = frame[frame["status"] == "failed"]
+    assert failed.empty, "\n".join(f"{row.check}: {row.error}" for row in failed.itertuples())
+    assert (frame["status"] == "passed").sum() >= 20
+
+
+@pytest.mark.parametrize("toy", [Blobs(), Lines(), Shifts()], ids=lambda toy: type(toy).__name__)
+def test_the_kits_own_task_distributions_conform(toy: am.TaskSampler) -> None:
+    for check in checks_of(toy):
+        if check.name != "check_same_in_another_process":
+            check()
+
+
+# What follows is wrong on purpose, each in one way.
+
+
+class Centroids(am.Learner):
+    """A sound learner for the faulty ones to spoil: the nearest class mean, scaled."""
+
+    provides = frozenset({"gradient"})
+    default_meta_optimizer = "gradient"
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        return nn.Linear(info.input_shape[0], 8)
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        members = support.one_hot().transpose(1, 2)
+        return {"means": members @ module(support.x) / members.sum(-1, keepdim=True).clamp(min=1)}
+
+    def predict(self, module: nn.Module, adapted: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return -torch.cdist(module(x), adapted["means"])
+
+
+class WritesIntoTheta(Centroids):
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            module.weight.mul_(0.99)
+        return super().adapt(module, support)
+
+
+class RemembersOnItself(Centroids):
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        self.count = getattr(self, "count", 0) + 1
+        return super().adapt(module, support)
+
+
+class GivesOtherResultsTheSecondTime(Centroids):
+    def predict(self, module: nn.Module, adapted: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        outputs = super().predict(module, adapted, x)
+        return outputs + 0.1 * torch.randn_like(outputs)
+
+
+class LetsTasksSeeEachOther(Centroids):
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        means = super().adapt(module, support)["means"]
+        return {"means": means - 0.5 * means.mean(dim=0, keepdim=True)}
+
+
+class LooksAtTheOrderOfTheSupport(Centroids):
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        means = super().adapt(module, support)["means"]
+        return {"means": means + 0.2 * module(support.x)[:, :1]}
+
+
+class LooksAtOtherQueries(Centroids):
+    def predict(self, module: nn.Module, adapted: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return super().predict(module, adapted, x - x.mean(dim=1, keepdim=True))
+
+
+class IgnoresTheMask(Centroids):
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        return super().adapt(module, am.Examples(support.x, support.y, n_classes=support.n_classes))
+
+
+class IgnoresTheSupport(Centroids):
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        means = torch.arange(support.n_classes * 8, dtype=support.x.dtype).sin().reshape(-1, 8)
+        return {"means": means.expand(len(support), -1, -1)}
+
+
+class KeepsTheGraph(Centroids):
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        with torch.enable_grad():
+            return super().adapt(module, support)
+
+
+class BreaksTheGraph(Centroids):
+    def predict(self, module: nn.Module, adapted: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return super().predict(module, adapted, x).detach()
+
+
+class KnowsOneNumberOfClasses(Centroids):
+    def predict(self, module: nn.Module, adapted: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return super().predict(module, adapted, x)[..., :3]
+
+
+class ForgetsWhenSaved(Centroids):
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        module = super().build(info)
+        module.scale = 1 + torch.rand(8)
+        return module
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        return {"means": super().adapt(module, support)["means"] * module.scale}
+
+
+class ChecksInTheConstructor(Centroids):
+    def __init__(self, rate: float = 0.1) -> None:
+        if not rate > 0:
+            raise ValueError("rate")
+        self.rate = rate
+
+
+class ChangesItsParameters(Centroids):
+    def __init__(self, rate: float = 0.1) -> None:
+        self.rate = [rate]
+
+
+class HasItsDefaultsOutside(Centroids):
+    """Searches ``rate``."""
+
+    def __init__(self, rate: float = 5.0) -> None:
+        self.rate = rate
+
+    @classmethod
+    def suggest(cls, trial: Any, info: am.TaskInfo) -> HasItsDefaultsOutside:
+        return cls(rate=trial.suggest_float("rate", 0.1, 1.0))
+
+
+class MisspellsItsParameter(HasItsDefaultsOutside):
+    @classmethod
+    def suggest(cls, trial: Any, info: am.TaskInfo) -> MisspellsItsParameter:
+        return cls(rate=trial.suggest_float("raet", 0.1, 10.0))
+
+
+FAULTY_LEARNERS: list[tuple[Callable[[], am.Learner], str]] = [
+    (WritesIntoTheta, "check_adapt_is_pure"),
+    (RemembersOnItself, "check_adapt_is_pure"),
+    (GivesOtherResultsTheSecondTime, "check_adapt_is_pure"),
+    (LetsTasksSeeEachOther, "check_tasks_are_independent"),
+    (LooksAtTheOrderOfTheSupport, "check_support_order_does_not_matter"),
+    (LooksAtOtherQueries, "check_queries_are_independent"),
+    (IgnoresTheMask, "check_padding_changes_nothing"),
+    (IgnoresTheSupport, "check_learns"),
+    (KeepsTheGraph, "check_no_graph_without_gradients"),
+    (BreaksTheGraph, "check_provides"),
+    (KnowsOneNumberOfClasses, "check_other_task_sizes"),
+    (ForgetsWhenSaved, "check_state_dict_round_trip"),
+    (ChecksInTheConstructor, "check_constructor_only_stores"),
+    (ChangesItsParameters, "check_constructor_only_stores"),
+    (HasItsDefaultsOutside, "check_search_space"),
+    (MisspellsItsParameter, "check_search_space"),
+]
+
+
+def failures(component: Any, check: str, **given: Any) -> list[str]:
+    """Texts with which the checks of this name fail."""
+    texts = []
+    for one in checks_of(component, **given):
+        if one.name.partition("[")[0] == check:
+            row = kit.run_check(one)
+            texts += [row["error"]] if row["status"] == "failed" else []
+    return texts
+
+
+def test_the_learner_that_the_faulty_ones_spoil_is_sound() -> None:
+    frame = am.check_plugin(Centroids(), tasks=Blobs())
+    assert set(frame.loc[frame["status"] == "failed", "check"]) == set()
+
+
+@pytest.mark.parametrize(("learner", "check"), FAULTY_LEARNERS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_faulty_learner_is_caught_by_the_right_check(learner: Callable[[], am.Learner], check: str) -> None:
+    (text,) = failures(learner(), check, tasks=Blobs())
+    assert "Traceback" not in text
+
+
+class IgnoresTheSeed(Lines):
+    """Draws as it likes."""
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        return super().sample(n_tasks, split=split, seed=int(torch.randint(1000, ())))
+
+
+class IgnoresTheSplit(Blobs):
+    """Draws meta-test tasks from the meta-train classes."""
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        am.check_draw(n_tasks, split, seed)
+        return super().sample(n_tasks, split="train", seed=seed)
+
+
+class DependsOnTheNumberOfTasks(Lines):
+    """Draws other first tasks where more are asked for."""
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        am.check_draw(n_tasks, split, seed)
+        return super().sample(n_tasks, split=split, seed=seed + n_tasks)
+
+
+class CountsItsCalls(Lines):
+    """Draws something else every time."""
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        vars(self)["_calls"] = vars(self).get("_calls", 0) + 1
+        return super().sample(n_tasks, split=split, seed=seed + self._calls)
+
+
+class AsksWhatItHasShown(Blobs):
+    """Its query holds the support."""
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        batch = super().sample(n_tasks, split=split, seed=seed)
+        return am.TaskBatch(support=batch.support, query=batch.support.join(batch.query), classes=batch.classes)
+
+
+class SortsItsQuery(Blobs):
+    """Its queries come class by class."""
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        batch = super().sample(n_tasks, split=split, seed=seed)
+        order = batch.query.y.argsort(dim=1)
+        x = torch.take_along_dim(batch.query.x, order.unsqueeze(-1), dim=1)
+        return am.TaskBatch(
+            support=batch.support, query=am.Examples(x, batch.query.y.gather(1, order)), classes=batch.classes
+        )
+
+
+class HandsOutDoubles(Lines):
+    """Gives float64."""
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        return super().sample(n_tasks, split=split, seed=seed).to(dtype=torch.float64)
+
+
+class TakesAnySplit(Lines):
+    """Takes any split for meta-train."""
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        return super().sample(n_tasks, split=split if split in am.SPLITS else "train", seed=seed)
+
+
+class GivesItsOwnTensor(Lines):
+    """Hands out one tensor again and again."""
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        kept = vars(self).setdefault("_kept", {})
+        if (n_tasks, split, seed) not in kept:
+            kept[n_tasks, split, seed] = super().sample(n_tasks, split=split, seed=seed)
+        return kept[n_tasks, split, seed]
+
+
+class PromisesAnotherShape(Lines):
+    """Says that inputs have another shape."""
+
+    @property
+    def info(self) -> am.TaskInfo:
+        return am.TaskInfo(problem="regression", input_shape=(7,), n_outputs=1, n_shot=self.n_shot, n_query=8)
+
+
+FAULTY_SAMPLERS: list[tuple[am.TaskSampler, str]] = [
+    (IgnoresTheSeed(), "check_seeded"),
+    (IgnoresTheSplit(), "check_splits_are_disjoint"),
+    (DependsOnTheNumberOfTasks(), "check_prefix"),
+    (CountsItsCalls(), "check_draws_are_independent"),
+    (AsksWhatItHasShown(), "check_support_and_query_are_disjoint"),
+    (SortsItsQuery(), "check_order_tells_nothing"),
+    (HandsOutDoubles(), "check_shapes"),
+    (PromisesAnotherShape(), "check_shapes"),
+    (PromisesAnotherShape(), "check_sizes_follow_parameters"),
+    (TakesAnySplit(), "check_refuses_bad_arguments"),
+    (GivesItsOwnTensor(), "check_sampling_changes_nothing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "check"), FAULTY_SAMPLERS, ids=lambda value: getattr(value, "__name__", str(value))
+)
+def test_a_faulty_sampler_is_caught_by_the_right_check(sampler: am.TaskSampler, check: str) -> None:
+    (text,) = failures(sampler, check)
+    assert "Traceback" not in text
+
+
+def test_a_sampler_that_another_process_draws_otherwise_is_caught(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "hashing_sampler.py").write_text(
+        "from autometa.testing.toys import Lines\n\n"
+        "class Hashing(Lines):\n"
+        "    def sample(self, n_tasks, *, split='train', seed):\n"
+        "        return super().sample(n_tasks, split=split, seed=seed + abs(hash('text')) % 10**6)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import hashing_sampler
+
+    (text,) = failures(hashing_sampler.Hashing(), "check_same_in_another_process")
+    assert text == "another process draws other tasks for the same seed."
+
+
+class Wrong(am.MetaOptimizer):
+    """Gradient descent for the faulty ones to spoil."""
+
+    requires = frozenset({"gradient"})
+    sign = -1.0
+
+    def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
+        self.learner_, self.module_ = learner, module
+        self.moments_ = [torch.zeros_like(p) for p in module.parameters()]
+
+    def step(self, batch: am.TaskBatch) -> dict[str, torch.Tensor]:
+        loss = am.query_losses(self.learner_, self.module_, batch).mean()
+        gradients = torch.autograd.grad(loss, list(self.module_.parameters()))
+        with torch.no_grad():
+            for p, moment, gradient in zip(self.module_.parameters(), self.moments_, gradients, strict=True):
+                moment.mul_(0.5).add_(gradient)
+                p.add_(moment, alpha=self.sign * 0.05)
+        return {"loss": loss.detach()}
+
+
+class Ascends(Wrong):
+    """Goes the wrong way."""
+
+    sign = 1.0
+
+
+class ReportsNoLoss(Wrong):
+    """Tells nothing."""
+
+    def step(self, batch: am.TaskBatch) -> dict[str, torch.Tensor]:
+        super().step(batch)
+        return {}
+
+
+class RemembersAnEarlierRun(Wrong):
+    """Goes on with old moments."""
+
+    def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
+        moments = vars(self).get("moments_")
+        super().start(learner, module, info)
+        self.moments_ = moments or self.moments_
+
+
+@pytest.mark.parametrize(
+    ("meta_optimizer", "check"),
+    [
+        (Ascends, "check_improves"),
+        (Wrong, "check_resumes"),
+        (ReportsNoLoss, "check_reports_loss"),
+        (RemembersAnEarlierRun, "check_start_forgets"),
+    ],
+)
+def test_a_faulty_meta_optimizer_is_caught_by_the_right_check(
+    meta_optimizer: Callable[[], am.MetaOptimizer], check: str
+) -> None:
+    (text,) = failures(meta_optimizer(), check, learner=am.make_learner("prototypical"), tasks=Blobs())
+    assert "Traceback" not in text
+
+
+class BatchNormed(am.Backbone):
+    """Normalizes by the examples given."""
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        if len(input_shape) != 1:
+            raise am.InvalidParameter(f"input_shape={input_shape} must have one axis.")
+        module = nn.Sequential(nn.Linear(input_shape[0], 8), nn.BatchNorm1d(8, track_running_stats=False))
+        module.n_features = 8
+        return module
+
+
+class WrongWidth(am.Backbone):
+    """Says that it has one feature more than it has."""
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        module = nn.Sequential(nn.Flatten(), nn.LazyLinear(8))
+        module(torch.zeros(1, *input_shape))
+        module.n_features = 9
+        return module
+
+
+def test_a_faulty_backbone_is_caught() -> None:
+    assert "(1, 8), not [batch, n_features] = (1, 9)" in failures(WrongWidth(), "check_shapes")[0]
+    assert failures(BatchNormed(), "check_examples_are_independent")
+
+
+def test_a_plugin_that_imports_torch_when_listed_is_caught(install: Any) -> None:
+    install(
+        "heavy",
+        "heavy_plugin",
+        "import torch\nimport autometa as am\n\n@am.hookimpl\ndef autometa_learners():\n"
+        "    return [am.LearnerSpec(name='heavy', factory='autometa_plugins.metric.prototypical:Prototypical')]\n",
+    )
+    assert "imports torch when it is listed" in failures("heavy", "check_light_import")[0]
+    assert failures("metric/prototypical", "check_light_import") == []
+
+
+def test_a_spec_without_a_class_behind_it_is_caught(install: Any) -> None:
+    install(
+        "acme",
+        "acme_plugin",
+        "import autometa as am\n\n@am.hookimpl\ndef autometa_learners():\n"
+        "    return [am.LearnerSpec(name='dict', factory='builtins:dict')]\n",
+    )
+    with pytest.raises(am.PluginError, match="'acme_plugin/dict' is made by <class 'dict'>"):
+        am.check_plugin("dict")
+
+
+def test_known_deviations_count_as_expected_and_must_fail() -> None:
+    reason = "its whole point"
+    known = {"check_no_graph_without_gradients": reason}
+    frame = am.check_plugin(KeepsTheGraph(), tasks=Blobs(), expected_failures=known).set_index("check")
+    row = frame.loc["check_no_graph_without_gradients[classification]"]
+    assert row["status"] == "expected"
+    assert row["error"].startswith(reason)
+    frame = am.check_plugin("identity", expected_failures={"check_shapes": reason}).set_index("check")
+    assert frame.loc["check_shapes", "status"] == "failed"
+    assert "it passes, but was expected to fail" in frame.loc["check_shapes", "error"]
+
+
+def test_a_misspelt_deviation_is_named() -> None:
+    with pytest.raises(am.InvalidParameter, match="'check_shape', which is no check .* did you mean 'check_shapes'"):
+        am.check_plugin("identity", expected_failures={"check_shape": "no reason"})
+
+
+def test_pytest_sees_every_check_and_strict_deviations() -> None:
+    mark = am.parametrize_with_plugin_checks("identity", expected_failures={"identity-check_shapes": "why"}).mark
+    names = [param.id for param in mark.args[1]]
+    assert "identity-check_build_is_seeded" in names
+    (marked,) = [param for param in mark.args[1] if param.marks]
+    assert (marked.id, marked.marks[0].kwargs) == ("identity-check_shapes", {"reason": "why", "strict": True})
+
+
+def test_a_whole_plugin_is_checked_by_its_name() -> None:
+    assert {check.component for check in checks_of("backbones")} == {"identity", "mlp", "conv4"}
+
+
+def test_a_sampler_that_needs_files_is_checked_as_far_as_possible_by_name() -> None:
+    frame = am.check_plugin("omniglot")
+    assert set(frame["status"]) == {"passed", "skipped"}
+    assert "needs root=...; check an object" in frame["error"].iloc[-1]
+
+
+def test_an_accelerator_check_is_skipped_with_a_reason_where_there_is_none() -> None:
+    (check,) = [c for c in checks_of("prototypical") if c.name.startswith("check_devices_agree")]
+    if torch.accelerator.is_available():
+        check()
+    else:
+        with pytest.raises(SkipTest, match="no accelerator"):
+            check()
