@@ -1,0 +1,317 @@
+"""A comparison that is cut at any moment goes on: nothing lost, nothing done twice beyond what was cut."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import Trial, TrialState
+
+import autometa as am
+from autometa.comparison import work
+from autometa.comparison.owner import Owner
+from autometa.comparison.storage import open_storage
+from autometa.comparison.studies import MOST_CUTS, SlotStudy
+
+COMPARE = """
+import sys
+import torch
+import autometa as am
+
+torch.set_num_threads(1)
+
+if __name__ == "__main__":
+    am.compare(
+        "sinusoid", ["ridge"], n_trials=4, n_test_tasks=20, n_valid_tasks=10, n_seeds=2, max_steps=int(sys.argv[2]),
+        tasks_per_step=2, output=sys.argv[1], verbose=0, n_workers=int(sys.argv[3]),
+    )
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., list[str]]:
+    file = tmp_path / "run_it.py"
+    file.write_text(COMPARE)
+    return lambda output, steps, workers=1: [sys.executable, str(file), str(output), str(steps), str(workers)]
+
+
+def open_study(output: Path, name: str) -> optuna.Study | None:
+    if not (output / "journal.log").exists():
+        return None
+    storage = open_storage(str(output / "journal.log"))
+    return optuna.load_study(storage=storage, study_name=name) if name in optuna.get_all_study_names(storage) else None
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "the comparison ended before it was to be cut"
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_after_kill_9_the_same_command_completes_as_if_nothing_had_been(
+    tmp_path: Path, script: Callable[..., list[str]]
+) -> None:
+    steps = 60
+    whole, cut = tmp_path / "whole" / "run", tmp_path / "cut" / "run"
+    process = subprocess.Popen(script(cut, steps))
+
+    def in_the_third_trial() -> bool:
+        study = open_study(cut, "run/sinusoid/ridge")
+        return study is not None and [t.state for t in study.trials].count(TrialState.COMPLETE) >= 2
+
+    wait_for(in_the_third_trial, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = subprocess.Popen(script(cut, steps))
+    uninterrupted = subprocess.run(script(whole, steps), check=False)
+    assert again.wait() == 0
+    assert uninterrupted.returncode == 0
+
+    one, two = am.Comparison.load(whole), am.Comparison.load(cut)
+    timed = ["meta_train_seconds", "adapt_ms", "predict_ms"]
+    pd.testing.assert_frame_equal(one.leaderboard.drop(columns=timed), two.leaderboard.drop(columns=timed))
+    pd.testing.assert_frame_equal(one.scores, two.scores)
+    for name in ("run/sinusoid/ridge", "run/sinusoid/ridge/final", "run/sinusoid/sklearn"):
+        study = open_study(cut, name)
+        assert study is not None
+        done = [t.user_attrs["slot"] for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        assert len(done) == len(set(done))
+        failed = [t for t in study.trials if t.state == TrialState.FAIL]
+        assert len(failed) <= 1  # at most the trial that was cut
+        retries = [t.user_attrs["retry_of"] for t in study.trials if "retry_of" in t.user_attrs]
+        assert retries == [t.number for t in failed]
+
+
+def test_ctrl_c_ends_cleanly_with_what_is_done_and_the_call_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import autometa.comparison.workers as workers
+
+    run_trial, begun = workers.run_trial, []
+
+    def interrupted_in_the_third(plan: Any, pair: Any, trial: Trial, *args: Any, **kwargs: Any) -> float:
+        begun.append(trial.user_attrs["slot"])
+        value = run_trial(plan, pair, trial, *args, **kwargs)
+        if len(begun) == 5:
+            raise KeyboardInterrupt
+        return value
+
+    def call() -> am.Comparison:
+        return am.compare(
+            "sinusoid",
+            ["sklearn", "ridge"],
+            n_trials=3,
+            n_test_tasks=10,
+            n_valid_tasks=5,
+            n_seeds=1,
+            max_steps=2,
+            tasks_per_step=2,
+            output=tmp_path / "run",
+            verbose=0,
+        )
+
+    monkeypatch.setattr(workers, "run_trial", interrupted_in_the_third)
+    with pytest.warns(UserWarning, match="interrupted: .*The same call goes on"):
+        partly = call()
+    assert not partly.complete
+    assert list(partly.leaderboard["learner"]) == ["sklearn"]
+    assert (tmp_path / "run" / "report.html").exists()
+    whole = call()
+    assert whole.complete
+    assert set(whole.leaderboard["learner"]) == {"sklearn", "ridge"}
+    assert begun == [0, 1, 2, 0, 1, 1, 2]  # the one that was cut is repeated, nothing else
+
+
+def test_several_processes_share_the_work(tmp_path: Path, script: Callable[..., list[str]]) -> None:
+    subprocess.run(script(tmp_path / "run", 4, 2), check=True)
+    comparison = am.Comparison.load(tmp_path / "run")
+    assert comparison.complete
+    assert set(comparison.leaderboard["learner"]) == {"ridge", "sklearn"}
+    assert sorted(comparison.trials.query("learner == 'ridge'")["slot"]) == [0, 1, 2, 3]
+    study = open_study(tmp_path / "run", "run/sinusoid/ridge")
+    assert study is not None
+    assert all(t.user_attrs["owner"]["pid"] != os.getpid() for t in study.trials)
+
+
+def test_another_worker_completes_a_comparison_from_its_storage_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import autometa.comparison.workers as workers
+
+    def stop_at_once(*args: Any, **kwargs: Any) -> float:
+        raise KeyboardInterrupt
+
+    url = f"sqlite:///{tmp_path}/studies.db"
+    settings: dict[str, Any] = {"n_trials": 2, "n_test_tasks": 10, "n_valid_tasks": 5, "n_seeds": 1, "max_steps": 2}
+    tasks = am.make_tasks("sinusoid", n_shot=4)
+    with monkeypatch.context() as context, pytest.warns(UserWarning, match="interrupted"):
+        context.setattr(workers, "run_trial", stop_at_once)
+        am.compare(tasks, [am.make_learner("ridge")], storage=url, name="far", verbose=0, **settings)
+    comparison = work(url, "far")
+    assert comparison.complete
+    assert set(comparison.leaderboard["learner"]) == {"ridge", "sklearn"}
+    assert set(comparison.leaderboard["n_shot"]) == {4}
+    with pytest.raises(am.InvalidParameter, match="name='near' is no comparison in this storage; it holds .'far'."):
+        work(url, "near")
+
+
+def test_a_worker_refuses_objects_it_cannot_rebuild(tmp_path: Path) -> None:
+    from autometa.comparison.describe import describe, restore
+
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    described = describe(am.make_learner("ridge"))
+    assert repr(restore(described, "it")) == repr(am.make_learner("ridge"))
+    assert describe({"a": (1, 2)}) == {"mapping": {"a": {"tuple": [1, 2]}}}
+    assert restore(describe({"a": (1, [2])}), "it") == {"a": (1, [2])}
+    assert describe(frame) == describe(frame.copy())
+    assert describe(frame) != describe(frame + 1)
+    with pytest.raises(am.Incompatible, match="tasks 't' holds a DataFrame, which no other process can rebuild"):
+        restore(describe(frame), "tasks 't'")
+
+
+# ---------------------------------------------------------------- slots
+
+
+def slot_study(storage: optuna.storages.BaseStorage | None = None, n_slots: int = 3) -> SlotStudy:
+    storage = storage or optuna.storages.InMemoryStorage()
+    return SlotStudy(storage, "study", n_slots=n_slots, higher_is_better=True)
+
+
+def with_owner(study: SlotStudy, trial: Trial, **changes: Any) -> None:
+    """Pretend that another process began a trial."""
+    trial.set_user_attr("token", "another process's")
+    trial.set_user_attr("owner", replace(Owner.here(), **changes).to_json())
+
+
+DEAD = {"pid": 2**22 - 3}  # above every process id in use
+
+
+def test_slots_are_claimed_in_order_and_once() -> None:
+    study = slot_study()
+    other = SlotStudy(study.storage, "study", n_slots=3, higher_is_better=True)
+    claimed = [study.claim(), other.claim(), study.claim(), other.claim()]
+    assert [trial.user_attrs["slot"] for trial in claimed if trial is not None] == [0, 1, 2]
+    assert claimed[3] is None
+
+
+def test_two_processes_that_claim_one_slot_at_once_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = slot_study(n_slots=1)
+    other = SlotStudy(study.storage, "study", n_slots=1, higher_is_better=True)
+    monkeypatch.setattr(other, "slot_states", lambda: ["open"])  # what it saw before the first claimed
+    first, second = study.claim(), other.claim()
+    assert first is not None
+    assert second is None
+    study.fill(first, lambda trial: 1.0)
+    assert study.is_complete
+    assert [trial.number for trial in study.trials()] == [first.number]
+
+
+def test_a_dead_process_is_found_at_once_and_its_slot_filled_first() -> None:
+    study = slot_study()
+    trial = study.claim()
+    assert trial is not None
+    trial.suggest_float("a", 0, 1)
+    trial.set_user_attr("drawn", True)
+    with_owner(study, trial, **DEAD)
+    assert study.reap() == [trial.number]
+    assert study.reap() == []
+    retry = study.claim()
+    assert retry is not None
+    assert retry.user_attrs["slot"] == 0
+    assert retry.user_attrs["retry_of"] == trial.number
+    assert retry.user_attrs["fixed"] == trial.params
+
+
+def test_a_process_id_that_is_used_again_is_another_process() -> None:
+    study = slot_study()
+    trial = study.claim()
+    assert trial is not None
+    with_owner(study, trial, started="1")
+    assert study.reap() == ([trial.number] if Path("/proc").exists() else [])
+
+
+def test_a_machine_that_restarted_has_no_process_left() -> None:
+    assert replace(Owner.here(), boot="earlier").is_dead(time.time())
+
+
+def test_a_process_elsewhere_is_dead_when_it_gives_no_sign_of_life() -> None:
+    elsewhere = replace(Owner.here(), host="another machine", **DEAD)
+    assert not elsewhere.is_dead(time.time() - 10)
+    assert elsewhere.is_dead(time.time() - 2 * Owner.SILENCE)
+
+
+def test_a_living_process_is_left_alone() -> None:
+    study = slot_study()
+    trial = study.claim()
+    assert trial is not None
+    assert study.reap() == []
+
+
+def test_a_slot_that_kills_its_process_again_and_again_has_failed() -> None:
+    study = slot_study(n_slots=1)
+    for _ in range(MOST_CUTS):
+        trial = study.claim()
+        assert trial is not None
+        with_owner(study, trial, **DEAD)
+        assert study.reap() == [trial.number]
+    assert study.claim() is None
+    assert study.is_complete
+    assert "died 3 times" in study.trials()[-1].user_attrs["error"]
+
+
+def test_a_trial_taken_for_dead_does_not_disturb_the_one_that_repeats_it() -> None:
+    study = slot_study(n_slots=1)
+    trial = study.claim()
+    assert trial is not None
+
+    def work_while_another_process_takes_over(trial: Trial) -> float:
+        study.study.tell(trial.number, state=TrialState.FAIL)
+        trial.report(0.5, 0)
+        return 1.0
+
+    study.fill(trial, work_while_another_process_takes_over)
+    assert study.slot_states() == ["open"]
+
+
+def test_a_line_torn_off_by_a_power_cut_does_not_spoil_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    study = slot_study(open_storage(str(path)))
+    trial = study.claim()
+    assert trial is not None
+    study.fill(trial, lambda trial: 1.0)
+    with path.open("ab") as file:
+        file.write(b'{"op_code": 4, "worker_')
+    again = slot_study(open_storage(str(path)))
+    assert again.n_done == 1
+    claimed = again.claim()
+    assert claimed is not None
+    assert slot_study(open_storage(str(path))).slot_states() == ["done", "running", "open"]
+
+
+def test_signs_of_life_are_given_while_a_trial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Owner, "BEAT", 0.01)
+    study = slot_study(open_storage(str(tmp_path / "journal.log")))
+    trial = study.claim()
+    assert trial is not None
+    first = trial.user_attrs["beat"]
+
+    def wait(trial: Trial) -> float:
+        end = time.monotonic() + 20
+        while study.trials()[0].user_attrs["beat"] == first and time.monotonic() < end:
+            time.sleep(0.01)
+        return 1.0
+
+    study.fill(trial, wait)
+    assert study.trials()[0].user_attrs["beat"] > first

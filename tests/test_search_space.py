@@ -1,0 +1,174 @@
+"""Search spaces from ``suggest``: names, defaults, what stays fixed, and the sampler chosen."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar, Self
+
+import optuna
+import pytest
+from optuna.trial import FixedTrial
+from torch import Tensor, nn
+
+import autometa as am
+from autometa.comparison.search_space import Candidate, SearchSpace, make_sampler
+from autometa.comparison.studies import SlotStudy, quiet_optuna
+
+INFO = am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=1, n_shot=5, n_query=5)
+
+
+class Searched(am.Learner):
+    """A learner that only has hyperparameters."""
+
+    default_meta_optimizer: ClassVar[str | None] = None
+    provides: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, rate: float = 0.1, steps: int = 2, note: str = "", kind: str = "plain") -> None:
+        self.rate, self.steps, self.note, self.kind = rate, steps, note, kind
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        return nn.Identity()
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> Any:
+        return support.y
+
+    def predict(self, module: nn.Module, adapted: Any, x: Tensor) -> Tensor:
+        return x
+
+    @classmethod
+    def suggest(cls, trial: optuna.Trial, info: am.TaskInfo) -> Self:
+        return cls(rate=trial.suggest_float("rate", 1e-3, 1.0, log=True), steps=trial.suggest_int("steps", 1, 5))
+
+
+class Branching(Searched):
+    @classmethod
+    def suggest(cls, trial: optuna.Trial, info: am.TaskInfo) -> Self:
+        steps = trial.suggest_int("steps", 1, 5)
+        return cls(steps=steps, rate=trial.suggest_float("rate", 0.1, 1.0) if steps > 3 else 0.1)
+
+
+class Choosing(Searched):
+    @classmethod
+    def suggest(cls, trial: optuna.Trial, info: am.TaskInfo) -> Self:
+        return cls(kind=trial.suggest_categorical("kind", ["plain", "fancy"]))
+
+
+class Nothing(Searched):
+    @classmethod
+    def suggest(cls, trial: optuna.Trial, info: am.TaskInfo) -> Self:
+        return cls()
+
+
+class Wrong(Searched):
+    @classmethod
+    def suggest(cls, trial: optuna.Trial, info: am.TaskInfo) -> Any:
+        return {"rate": 1.0}
+
+
+class Tuned(am.MetaOptimizer):
+    def __init__(self, rate: float = 0.5) -> None:
+        self.rate = rate
+
+    def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None: ...
+
+    def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
+        return {}
+
+    @classmethod
+    def suggest(cls, trial: optuna.Trial, info: am.TaskInfo) -> Self:
+        return cls(rate=trial.suggest_float("rate", 0.0, 1.0))
+
+
+def candidate(learner: am.Learner, meta_optimizer: am.MetaOptimizer | None = None) -> Candidate:
+    return Candidate(label="it", learner=learner, meta_optimizer=meta_optimizer, info=INFO)
+
+
+def test_parameters_of_both_components_have_prefixed_names_and_defaults() -> None:
+    space = SearchSpace.of(candidate(Searched(), Tuned()))
+    assert set(space.distributions) == {"learner__rate", "learner__steps", "meta_optimizer__rate"}
+    assert space.defaults == {"learner__rate": 0.1, "learner__steps": 2, "meta_optimizer__rate": 0.5}
+    assert not space.conditional
+
+
+def test_drawing_sets_the_parameters_by_their_prefixed_names() -> None:
+    trial = FixedTrial({"learner__rate": 0.3, "learner__steps": 4, "meta_optimizer__rate": 0.25})
+    learner, meta_optimizer = candidate(Searched(), Tuned()).draw(trial)
+    assert learner.get_params() == {"rate": 0.3, "steps": 4, "note": "", "kind": "plain"}
+    assert meta_optimizer is not None
+    assert meta_optimizer.get_params() == {"rate": 0.25}
+
+
+def test_an_objects_parameters_are_the_first_trial_and_those_not_searched_stay() -> None:
+    mine = candidate(Searched(rate=0.7, note="mine"))
+    assert SearchSpace.of(mine).defaults["learner__rate"] == 0.7
+    learner, _ = mine.draw(FixedTrial({"learner__rate": 0.2, "learner__steps": 1}))
+    assert learner.get_params() == {"rate": 0.2, "steps": 1, "note": "mine", "kind": "plain"}
+
+
+def test_a_value_set_outside_the_space_is_not_searched() -> None:
+    mine = candidate(Searched(steps=50))
+    assert set(SearchSpace.of(mine).distributions) == {"learner__rate"}
+    learner, _ = mine.draw(FixedTrial({"learner__rate": 0.2}))
+    assert learner.get_params()["steps"] == 50
+
+
+def test_a_parameter_asked_for_at_some_values_only_makes_the_space_conditional() -> None:
+    assert SearchSpace.of(candidate(Branching())).conditional
+
+
+@pytest.mark.parametrize(
+    ("learner", "gaussian"), [(Searched(), True), (Branching(), False), (Choosing(), False), (Nothing(), False)]
+)
+def test_a_gaussian_process_searches_numbers_that_are_always_asked_for(learner: am.Learner, gaussian: bool) -> None:
+    space = SearchSpace.of(candidate(learner))
+    assert space.suits_gaussian_process(20) == gaussian
+    assert not space.suits_gaussian_process(1000)
+
+
+def test_suggest_returning_something_else_names_the_plugin() -> None:
+    with pytest.raises(am.PluginError, match=r"Wrong\.suggest returned a dict"):
+        SearchSpace.of(candidate(Wrong()))
+
+
+def draws(learner: am.Learner, n_slots: int = 3) -> dict[int, dict[str, Any]]:
+    """Parameters drawn for each slot when every earlier trial has failed, so that history plays no part."""
+    one = candidate(learner)
+    space = SearchSpace.of(one)
+    with quiet_optuna():
+        study = SlotStudy(
+            optuna.storages.InMemoryStorage(),
+            "study",
+            n_slots=n_slots,
+            higher_is_better=True,
+            sampler=make_sampler(space, n_slots, seed=7),
+            fixed={0: dict(space.defaults)},
+        )
+        found = {}
+        for _ in range(n_slots):
+            trial = study.claim()
+            assert trial is not None
+            one.draw(trial)
+            found[trial.user_attrs["slot"]] = trial.params
+            trial.set_user_attr("error", "on purpose")
+            study.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return found
+
+
+@pytest.mark.parametrize("learner", [Searched(), Branching(), Choosing()])
+def test_a_slot_draws_the_same_whoever_fills_it(learner: am.Learner) -> None:
+    assert draws(learner) == draws(learner)
+
+
+def test_slots_draw_differently() -> None:
+    found = draws(Searched())
+    assert found[1] != found[2]
+
+
+def test_the_first_slot_has_the_defaults() -> None:
+    assert draws(Searched(), 1)[0] == {"learner__rate": 0.1, "learner__steps": 2}
+
+
+def test_choosing_a_sampler_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draws(Branching())
