@@ -2,8 +2,80 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autometa.contracts.tasks import TaskSampler
 
 
 def register(app: typer.Typer) -> None:
     """Add the command ``tasks``."""
+    app.command("tasks")(tasks)
+
+
+def tasks(
+    name: Annotated[str, typer.Argument(metavar="NAME[:key=value,...]", help="A task sampler.", show_default=False)],
+    split: Annotated[str, typer.Option(help="train, valid or test: where the tasks shown come from.")] = "train",
+    number: Annotated[int, typer.Option("-n", help="How many tasks to show.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the tasks shown.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Shapes and facts as JSON, for scripts.")] = False,
+) -> None:
+    """Show a task distribution: what a task looks like, its splits and a few drawn tasks.
+
+    Example: autometa tasks digits:n_way=3,n_shot=2 --split test
+    """
+    from autometa.cli.component_text import parse_component
+    from autometa.contracts.tasks import check_draw
+    from autometa.host import make_tasks
+
+    sampler_name, params = parse_component(name)
+    check_draw(number, split, seed)
+    sampler = make_tasks(sampler_name, **params)
+    facts = _facts(sampler)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, default=str))
+        return
+    from rich.console import Console
+
+    from autometa.cli.task_pictures import draw_task
+
+    console = Console(highlight=False)
+    _show_facts(console, repr(sampler), facts)
+    batch = sampler.sample(number, split=split, seed=seed)  # type: ignore[arg-type]
+    for index in range(number):
+        console.print(f"\n[bold]task {index}[/bold] of split {split}, seed {seed}")
+        draw_task(console, batch, index)
+
+
+def _facts(sampler: TaskSampler) -> dict[str, Any]:
+    """What is the same for all tasks, and the shapes of one drawn from every split."""
+    from autometa.contracts.tasks import SPLITS
+
+    splits = {}
+    for split in SPLITS:
+        batch = sampler.sample(1, split=split, seed=0)
+        splits[split] = {
+            part: list(examples.x.shape[1:]) for part, examples in (("support", batch.support), ("query", batch.query))
+        }
+    return {"info": dataclasses.asdict(sampler.info), "splits": splits, "about": sampler.describe()}
+
+
+def _show_facts(console: Console, title: str, facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    console.print(title, style="bold", markup=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in facts["info"].items():
+        if value is not None:
+            table.add_row(key, str(list(value) if isinstance(value, tuple) else value))
+    for split, shapes in facts["splits"].items():
+        table.add_row(f"split {split}", f"support {shapes['support']}, query {shapes['query']}")
+    for key, value in facts["about"].items():
+        table.add_row(str(key), str(value))
+    console.print(table)

@@ -68,7 +68,7 @@ def case_for(
 
 
 def _distance(meta_optimizer: MetaOptimizer, learner: Learner) -> int:
-    """0: it is the learner's default; 1: it requires what the default does; 3: the learner has nothing to meta-train."""
+    """0: it is the learner's default; 1: it requires what the default does; 3: the learner is not meta-trained."""
     if learner.default_meta_optimizer is None:
         return 3
     default = make_meta_optimizer(learner.default_meta_optimizer)

@@ -1,0 +1,118 @@
+"""Drawn tasks as characters on a terminal: images as half blocks or shades, functions as dots, rows as a table."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from autometa.contracts.examples import Examples, TaskBatch
+
+TALLEST = 28
+"""Pixels of an image's longer side; larger ones are shrunk."""
+PLOT = (56, 12)
+"""Characters of a plot, across and down."""
+SHADES = " .:-=+*#%@"
+"""From dark to light."""
+ROWS = 8
+"""Rows of a table."""
+
+
+def draw_task(console: Console, batch: TaskBatch, index: int) -> None:
+    """Draw one task of a batch in the way that suits its inputs."""
+    support, query = _of_task(batch.support, index), _of_task(batch.query, index)
+    shape = support[0].shape[1:]
+    if len(shape) == 3 and shape[0] in (1, 3):
+        _draw_images(console, "support", *support)
+        _draw_images(console, "query", *query)
+    elif shape == (1,) and support[1].is_floating_point():
+        _draw_function(console, support, query)
+    else:
+        _draw_rows(console, *support)
+
+
+def _of_task(examples: Examples, index: int) -> tuple[Tensor, Tensor]:
+    assert isinstance(examples.x, Tensor)
+    mask = examples.mask[index]
+    return examples.x[index][mask].cpu(), examples.y[index][mask].cpu()
+
+
+def _draw_images(console: Console, part: str, x: Tensor, y: Tensor) -> None:
+    """One line of pictures, as many as the terminal has room for."""
+    scale = min(1.0, TALLEST / max(x.shape[2:]))
+    if scale < 1:
+        size = [max(1, round(n * scale)) for n in x.shape[2:]]
+        x = torch.nn.functional.interpolate(x.float(), size=size, mode="area")
+    n_shown = max(1, min(len(x), (console.width + 1) // (x.shape[3] + 1)))
+    classes = f", classes {y[:n_shown].tolist()}" if not y.is_floating_point() else ""
+    console.print(f"{part}: {n_shown} of {len(x)}{classes}", markup=False)
+    low, high = x.min(), x.max()
+    light = ((x[:n_shown] - low) / (high - low).clamp(min=1e-9) * 255).round().to(torch.uint8)
+    light = light.expand(-1, 3, -1, -1) if x.shape[1] == 1 else light
+    # A dark column between images, and a dark row where the height is odd.
+    strip = torch.nn.functional.pad(light, (0, 1, 0, x.shape[2] % 2)).permute(2, 0, 3, 1).flatten(1, 2).numpy()
+    console.print(_half_blocks(strip) if console.color_system else _shades(strip))
+
+
+def _shades(pixels: NDArray[np.uint8]) -> Text:
+    """Pixels [height, width, 3] where there are no colours, two rows to a line."""
+    light = pixels.mean(axis=2).reshape(len(pixels) // 2, 2, -1).mean(axis=1)
+    steps = (light / 256 * len(SHADES)).astype(int)
+    return Text("\n".join("".join(SHADES[step] for step in line) for line in steps))
+
+
+def _half_blocks(pixels: NDArray[np.uint8]) -> Segments:
+    """Pixels [height, width, 3] in colour, two rows to a line."""
+    segments = []
+    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        for top, bottom in zip(upper.tolist(), lower.tolist(), strict=True):
+            colors = (f"rgb({','.join(map(str, color))})" for color in (top, bottom))
+            segments.append(Segment("▀", Style(color=next(colors), bgcolor=next(colors))))
+        segments.append(Segment.line())
+    return Segments(segments)
+
+
+def _draw_function(console: Console, support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor]) -> None:
+    """Support as crosses over query as dots."""
+    width, height = PLOT
+    xs = torch.cat([support[0], query[0]]).flatten()
+    ys = (
+        torch.cat([support[1], query[1]]).flatten(1)[:, 0]
+        if support[1].dim() > 1
+        else torch.cat([support[1], query[1]])
+    )
+    lines = [[" "] * width for _ in range(height)]
+    marks = ["x"] * len(support[0]) + ["·"] * len(query[0])
+    # Crosses come last, so that no dot hides one.
+    for mark, column, row in reversed(list(zip(marks, _scaled(xs, width), _scaled(-ys, height), strict=True))):
+        lines[row][column] = mark
+    x_range, y_range = (f"from {float(v.min()):.3g} to {float(v.max()):.3g}" for v in (xs, ys))
+    console.print(f"x {x_range}, y {y_range}; x: support, ·: query", markup=False)
+    for line in lines:
+        console.print("  |" + "".join(line), markup=False)
+
+
+def _scaled(values: Tensor, n: int) -> list[int]:
+    """Places 0 .. n - 1 of the values between the smallest and the largest."""
+    spread = (values.max() - values.min()).clamp(min=1e-12)
+    return [int(place) for place in ((values - values.min()) / spread * (n - 1)).round()]
+
+
+def _draw_rows(console: Console, x: Tensor, y: Tensor) -> None:
+    table = Table(box=None, pad_edge=False)
+    flat = x.flatten(1)
+    n_columns = min(flat.shape[1], 8)
+    for column in range(n_columns):
+        table.add_column(f"x{column}", justify="right")
+    table.add_column("y", justify="right")
+    for row, target in list(zip(flat.tolist(), y.tolist(), strict=True))[:ROWS]:
+        shown = target if isinstance(target, int) else f"{np.ravel(target)[0]:.3g}"
+        table.add_row(*(f"{value:.3g}" for value in row[:n_columns]), str(shown))
+    console.print(table)
+    console.print(f"{min(ROWS, len(x))} of {len(x)} support rows, {n_columns} of {flat.shape[1]} inputs", markup=False)

@@ -1,0 +1,217 @@
+"""``autometa plugins`` lists, checks and starts plugins; ``autometa tasks`` shows a distribution."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autometa.cli import main
+
+BROKEN = "import no_such_module\n"
+
+
+def test_the_list_as_json_holds_a_row_for_every_component(fresh_host: None, capsys: Any) -> None:
+    assert main(["plugins", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    (row,) = [row for row in rows if row["name"] == "prototypical"]
+    assert row | {"summary": ""} == {
+        "kind": "learner",
+        "name": "prototypical",
+        "plugin": "metric",
+        "distribution": "autometa",
+        "version": "1.0.0",
+        "problems": "classification",
+        "status": "active",
+        "error": "",
+        "summary": "",
+        "traceback": "",
+    }
+
+
+def test_a_broken_plugin_is_shown_with_its_reason_and_ends_in_exit_code_0(install: Any, capsys: Any) -> None:
+    install("faulty-dist", "faulty", BROKEN)
+    assert main(["plugins"]) == 0
+    text = capsys.readouterr().out
+    assert "broken faulty (faulty-dist): ModuleNotFoundError: No module named 'no_such_module'" in " ".join(
+        text.split()
+    )
+    assert "prototypical" in text
+    assert "Traceback" not in text
+
+
+def test_tracebacks_are_shown_when_asked_for(install: Any, capsys: Any) -> None:
+    install("faulty-dist", "faulty", BROKEN)
+    assert main(["plugins", "-v"]) == 0
+    assert "Traceback (most recent call last)" in capsys.readouterr().out
+    assert main(["plugins", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert "Traceback" in next(row["traceback"] for row in rows if row["plugin"] == "faulty")
+
+
+def test_p_no_name_disables_a_plugin(fresh_host: None, capsys: Any) -> None:
+    assert main(["-p", "no:metric", "-p", "no:model", "plugins", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["plugin"] for row in rows if row["status"] == "disabled"} == {"metric", "model"}
+
+
+def test_p_with_anything_else_is_bad_usage(fresh_host: None, capsys: Any) -> None:
+    assert main(["-p", "metric", "plugins"]) == 2
+    assert "must look like no:NAME" in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
+def test_disabling_an_unknown_name_warns_on_the_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "autometa", "-p", "no:metrc", "plugins", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "warning: plugin 'metrc' was to be disabled but is not installed. Did you mean 'metric'?\n"
+    assert json.loads(done.stdout)
+
+
+def test_checking_a_component_reports_every_check(capsys: Any) -> None:
+    assert main(["plugins", "check", "identity", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["status"] for row in rows} == {"passed"}
+    assert "check_gradient_flows" in {row["check"] for row in rows}
+
+
+def test_checking_takes_parameters(capsys: Any) -> None:
+    assert main(["plugins", "check", "mlp:hidden=[4]", "--kind", "backbone"]) == 0
+    assert "0 failed" in capsys.readouterr().out
+
+
+def test_a_failing_check_ends_in_exit_code_1(install: Any, capsys: Any) -> None:
+    install(
+        "acme",
+        "acme_plugin",
+        """
+        import autometa as am
+
+        @am.hookimpl
+        def autometa_backbones():
+            return [am.BackboneSpec(name="plain", factory="autometa_plugins.backbones.identity:Identity")]
+        """,
+    )
+    assert main(["plugins", "check", "plain"]) == 1
+    text = capsys.readouterr().out
+    assert "the summary must be one line" in text
+    assert "1 failed" in text
+
+
+def test_checking_an_unknown_name_is_bad_usage(capsys: Any) -> None:
+    assert main(["plugins", "check", "mamll"]) == 2
+    assert "did you mean 'maml'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["learner", "task-sampler", "meta-optimizer", "backbone"])
+def test_a_new_plugin_passes_its_test_at_once_and_installs(kind: str, tmp_path: Path, capsys: Any) -> None:
+    assert main(["plugins", "new", "my_plugin", "--kind", kind, "--directory", str(tmp_path)]) == 0
+    project = tmp_path / "my_plugin"
+    assert f"{project} is ready" in capsys.readouterr().out
+    site = tmp_path / "site"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"),
+            *("--no-build-isolation", "--no-index", "--target", str(site), str(project)),
+        ],
+        check=True,
+    )
+    environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=project,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stdout
+    listed = subprocess.run(
+        [sys.executable, "-m", "autometa", "plugins", "--json"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    (row,) = [row for row in json.loads(listed.stdout) if row["plugin"] == "my_plugin"]
+    assert (row["name"], row["kind"], row["status"]) == ("my_plugin", kind.replace("task-", "task "), "active")
+    assert row["distribution"] == "autometa-my-plugin"
+
+
+@pytest.mark.parametrize("name", ["My-Plugin", "class", "autometa", "1st"])
+def test_a_new_plugin_needs_a_name_that_a_package_can_have(name: str, tmp_path: Path, capsys: Any) -> None:
+    assert main(["plugins", "new", name, "--directory", str(tmp_path)]) == 2
+    assert f"name={name!r}" in capsys.readouterr().err
+
+
+def test_a_new_plugin_never_overwrites(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "my_plugin").mkdir()
+    (tmp_path / "my_plugin" / "work.py").write_text("precious")
+    assert main(["plugins", "new", "my_plugin", "--directory", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_new_plugin_of_an_unknown_kind_is_bad_usage(tmp_path: Path, capsys: Any) -> None:
+    assert main(["plugins", "new", "my_plugin", "--kind", "sampler", "--directory", str(tmp_path)]) == 2
+    assert "learner, meta-optimizer" in capsys.readouterr().err.replace("task-sampler, ", "")
+
+
+def test_tasks_of_regression_are_shown_with_their_functions(capsys: Any) -> None:
+    assert main(["tasks", "sinusoid:n_shot=7"]) == 0
+    text = capsys.readouterr().out
+    assert "regression" in text
+    assert "[7, 1]" in text
+    assert "A sin(x - phase)" in text
+    assert "·" in text
+
+
+@pytest.mark.parametrize(("color", "mark"), [("1", "▀"), ("", "@")])
+def test_tasks_of_images_are_shown_as_pictures(color: str, mark: str, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("FORCE_COLOR", color)
+    assert main(["tasks", "digits:n_way=2,n_shot=3", "--split", "test"]) == 0
+    text = capsys.readouterr().out
+    assert mark in text
+    assert "[6, 1, 8, 8]" in text
+
+
+def test_tasks_as_json(capsys: Any) -> None:
+    assert main(["tasks", "digits:n_way=2", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["info"]["n_outputs"] == 2
+    assert set(facts["splits"]) == {"train", "valid", "test"}
+    assert facts["splits"]["train"]["support"] == [2, 1, 8, 8]
+
+
+def test_tasks_of_a_folder_of_colour_images(tmp_path: Path, capsys: Any) -> None:
+    for label in range(10):
+        (tmp_path / f"c{label}").mkdir()
+        for number in range(3):
+            pixels = np.full((8, 8, 3), 20 * label, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"c{label}" / f"{number}.png")
+    assert main(["tasks", f"images:root={tmp_path},n_way=2,n_shot=1,n_query=2,size=8"]) == 0
+    assert "[2, 3, 8, 8]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["tasks", "sinusod"], 2, "did you mean 'sinusoid'"),
+        (["tasks", "sinusoid:n_shott=3"], 2, "did you mean 'n_shot'"),
+        (["tasks", "sinusoid:n_shot=0"], 2, "n_shot=0"),
+        (["tasks", "images:root=/no/such/folder"], 1, "/no/such/folder"),
+        (["tasks", "digits", "--split", "training"], 2, "split='training'"),
+    ],
+)
+def test_tasks_that_cannot_be_shown_say_why(arguments: list[str], code: int, text: str, capsys: Any) -> None:
+    assert main(arguments) == code
+    assert text in capsys.readouterr().err
