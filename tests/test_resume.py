@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -30,11 +31,16 @@ import autometa as am
 
 torch.set_num_threads(1)
 
-if __name__ == "__main__":
-    am.compare(
-        "sinusoid", ["ridge"], n_trials=4, n_test_tasks=20, n_valid_tasks=10, n_seeds=2, max_steps=int(sys.argv[2]),
-        tasks_per_step=2, output=sys.argv[1], verbose=0, n_workers=int(sys.argv[3]),
+
+def run(output, max_steps, n_workers=1):
+    return am.compare(
+        "sinusoid", ["ridge"], n_trials=4, n_test_tasks=20, n_valid_tasks=10, n_seeds=2, max_steps=max_steps,
+        tasks_per_step=2, output=output, verbose=0, n_workers=n_workers,
     )
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
 """
 
 
@@ -74,12 +80,9 @@ def test_after_kill_9_the_same_command_completes_as_if_nothing_had_been(
     wait_for(in_the_third_trial, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    again = subprocess.Popen(script(cut, steps))
-    uninterrupted = subprocess.run(script(whole, steps), check=False)
-    assert again.wait() == 0
-    assert uninterrupted.returncode == 0
+    call = runpy.run_path(script(cut, steps)[1])["run"]
+    two, one = call(cut, steps), call(whole, steps)
 
-    one, two = am.Comparison.load(whole), am.Comparison.load(cut)
     timed = ["meta_train_seconds", "adapt_ms", "predict_ms"]
     pd.testing.assert_frame_equal(one.leaderboard.drop(columns=timed), two.leaderboard.drop(columns=timed))
     pd.testing.assert_frame_equal(one.scores, two.scores)
@@ -156,9 +159,10 @@ def test_another_worker_completes_a_comparison_from_its_storage_alone(
     url = f"sqlite:///{tmp_path}/studies.db"
     settings: dict[str, Any] = {"n_trials": 2, "n_test_tasks": 10, "n_valid_tasks": 5, "n_seeds": 1, "max_steps": 2}
     tasks = am.make_tasks("sinusoid", n_shot=4)
-    with monkeypatch.context() as context, pytest.warns(UserWarning, match="interrupted"):
+    with monkeypatch.context() as context:
         context.setattr(workers, "run_trial", stop_at_once)
-        am.compare(tasks, [am.make_learner("ridge")], storage=url, name="far", verbose=0, **settings)
+        with pytest.warns(UserWarning, match="interrupted"):
+            am.compare(tasks, [am.make_learner("ridge")], storage=url, name="far", verbose=0, **settings)
     comparison = work(url, "far")
     assert comparison.complete
     assert set(comparison.leaderboard["learner"]) == {"ridge", "sklearn"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,13 @@ from autometa.comparison.environment import describe_environment
 from autometa.comparison.plan import Plan, Settings, make_plan
 from autometa.comparison.progress import Progress, make_progress
 from autometa.comparison.result import RUN_FILE, Comparison, register_plan, stored_plan, write_whole
-from autometa.comparison.storage import locate_storage, open_storage, prepare_output
+from autometa.comparison.storage import (
+    JOURNAL,
+    TemporaryFolder,
+    locate_storage,
+    open_storage,
+    prepare_output,
+)
 from autometa.comparison.studies import quiet_optuna
 from autometa.comparison.workers import Arm, open_arms, run_processes, work_through
 from autometa.engine.device import pick_device
@@ -154,7 +159,7 @@ def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> 
 
 def _place(
     storage: str | os.PathLike[str] | BaseStorage | None, folder: Path | None, n_workers: int
-) -> tuple[str | BaseStorage | None, tempfile.TemporaryDirectory[str] | None]:
+) -> tuple[str | BaseStorage | None, TemporaryFolder | None]:
     """Where studies are kept, and the temporary folder for it where several processes need one."""
     where = locate_storage(storage, folder)
     if n_workers == 1 or isinstance(where, str):
@@ -163,8 +168,8 @@ def _place(
         raise InvalidParameter(
             f"storage={where!r} cannot be shared by n_workers={n_workers} processes; give its URL or file."
         )
-    keeper = tempfile.TemporaryDirectory(prefix="autometa-")
-    return str(Path(keeper.name) / "journal.log"), keeper
+    keeper = TemporaryFolder()
+    return str(keeper.path / JOURNAL), keeper
 
 
 class _Run:
@@ -175,18 +180,21 @@ class _Run:
         plan: Plan,
         where: str | BaseStorage | None,
         folder: Path | None,
-        keeper: tempfile.TemporaryDirectory[str] | None,
+        keeper: TemporaryFolder | None,
         device: str,
         n_workers: int,
         progress: Progress,
     ) -> None:
         self.plan, self.where, self.folder, self.keeper = plan, where, folder, keeper
         self.device, self.n_workers, self.progress = device, n_workers, progress
-        kept = folder if folder is not None else Path(keeper.name) if keeper is not None else None
+        kept = folder if folder is not None else keeper.path if keeper is not None else None
         self.models = kept / "models" if kept is not None else None
         self.environment: dict[str, Any] = describe_environment(pick_device(device))
         self.storage = open_storage(where)
         self.started = time.time()
+        earlier = folder / RUN_FILE if folder is not None else None
+        told = json.loads(earlier.read_text()) if earlier is not None and earlier.exists() else {}
+        self.seconds_before: float = told.get("environment", {}).get("seconds_of_all_calls", 0.0)
 
     def go(self) -> Comparison:
         """Register the plan, do the work and write what came of it."""
@@ -209,6 +217,7 @@ class _Run:
             "random_state": self.plan.settings.random_state,
             "n_workers": self.n_workers,
             "seconds": time.time() - self.started,
+            "seconds_of_all_calls": self.seconds_before + time.time() - self.started,
         }
         comparison = Comparison(
             self.plan,

@@ -8,6 +8,8 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
+import torch
 from sklearn.base import BaseEstimator
 
 from autometa.errors import Incompatible
@@ -36,7 +38,19 @@ def describe(value: Any) -> Any:
             "class": f"{type(value).__module__}:{type(value).__qualname__}",
             "params": {key: describe(item) for key, item in value.get_params(deep=False).items()},
         }
-    return {"opaque": type(value).__name__, "hash": joblib.hash(value)}
+    return {"opaque": type(value).__name__, "hash": _hash(value)}
+
+
+def _hash(value: Any) -> str:
+    """A hash of the content, the same in every process."""
+    if isinstance(value, pd.DataFrame | pd.Series):
+        # joblib hashes the pickle, in which equal strings may or may not be one object
+        rows = pd.util.hash_pandas_object(value).to_numpy()
+        names = [str(name) for name in getattr(value, "columns", [value.name if isinstance(value, pd.Series) else ""])]
+        value = (names, rows)
+    elif isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    return str(joblib.hash(value))
 
 
 def restore(described: Any, what: str) -> Any:

@@ -157,9 +157,9 @@ def _history_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
 def _curve_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
     pair = judged.pair
     for seed, result in judged.results.items():
-        for axis, column in (("outer steps", 0), ("seconds", 1)):
-            for point in result["curve"]:
-                yield pair.tasks, pair.learner, seed, axis, float(point[column]), point[2]
+        for step, seconds, score in result["curve"]:
+            yield pair.tasks, pair.learner, seed, "outer steps", step, score
+            yield pair.tasks, pair.learner, seed, "seconds", seconds, score
         for value, score in result["adaptation"]:
             yield pair.tasks, pair.learner, seed, result["axis"], float(value), score
 

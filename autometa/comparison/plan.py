@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from sklearn.base import clone
+
 from autometa import __version__
 from autometa.comparison.describe import describe, restore
 from autometa.comparison.entrants import (
@@ -23,7 +25,7 @@ from autometa.comparison.entrants import (
 from autometa.comparison.search_space import Candidate, SearchSpace
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
-from autometa.errors import Incompatible, InvalidParameter, PluginError
+from autometa.errors import AutometaError, Incompatible, InvalidParameter, PluginError
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.host.catalog import find, name_of
 from autometa.training import MetaTraining
@@ -175,6 +177,13 @@ def _assemble(
                 pairs.append(_pair(tasks, sampler, label, entrant))
             except (Incompatible, PluginError) as error:
                 skipped.append(Skipped(tasks=tasks, learner=label, reason=str(error)))
+            except AutometaError:
+                raise
+            except Exception as error:  # a plugin may raise anything, and must not end a comparison of all
+                reason = f"{type(error).__name__} in setting up learner {label!r} on {tasks!r}: {error}"
+                if strict:
+                    raise PluginError(reason) from error
+                skipped.append(Skipped(tasks=tasks, learner=label, reason=reason))
     _refuse_useless(samplers, entrants, pairs, skipped, strict)
     return Plan(
         name=name,
@@ -195,7 +204,8 @@ def _pair(tasks: str, sampler: TaskSampler, label: str, entrant: Entrant) -> Pai
     optimizer = resolve_meta_optimizer(meta_optimizer, made)
     candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info)
     space = SearchSpace.of(candidate)
-    MetaTraining(made, optimizer, sampler, n_steps=1, tasks_per_step=1, seed=0)
+    probe = clone(optimizer) if optimizer is not None else None
+    MetaTraining(made, probe, sampler, n_steps=1, tasks_per_step=1, seed=0)
     name = name_of(made)
     family = getattr(find("learner", name).spec, "family", "other") if name else "other"
     return Pair(tasks=tasks, candidate=candidate, space=space, family=family)

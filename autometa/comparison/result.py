@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from optuna.storages import BaseStorage
 from autometa.comparison.finals import file_name, model_file, to_estimator, train_final
 from autometa.comparison.frames import Frames, collect_frames
 from autometa.comparison.plan import Pair, Plan, check_same, check_version, restore_plan
-from autometa.comparison.storage import open_storage
+from autometa.comparison.storage import TemporaryFolder, open_storage
 from autometa.comparison.studies import quiet_optuna
 from autometa.comparison.workers import Arm, open_arms
 from autometa.engine.device import pick_device
@@ -74,7 +73,7 @@ class Comparison:
         environment: Mapping[str, Any],
         folder: Path | None,
         device: str | torch.device = "auto",
-        keeper: tempfile.TemporaryDirectory[str] | None = None,
+        keeper: TemporaryFolder | None = None,
     ) -> None:
         self._plan, self._arms, self._folder, self._device, self._keeper = plan, arms, folder, device, keeper
         frames: Frames = collect_frames(plan, arms)

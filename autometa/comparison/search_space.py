@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,8 +90,6 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 def changed_params(component: Learner | MetaOptimizer) -> dict[str, Any]:
     """Parameters whose values are not the class's defaults."""
-    import inspect
-
     signature = inspect.signature(type(component)).parameters
     return {
         name: value

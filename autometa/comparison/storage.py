@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import warnings
+import weakref
 from pathlib import Path
 
 import optuna
@@ -13,6 +16,14 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from autometa.errors import StorageError
 
 JOURNAL = "journal.log"
+
+
+class TemporaryFolder:
+    """A folder that goes with the last object that holds this one."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="autometa-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def prepare_output(output: str | os.PathLike[str] | None) -> Path | None:

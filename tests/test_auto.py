@@ -1,0 +1,84 @@
+"""AutoFewShotClassifier and AutoFewShotRegressor: compare, keep the winner, be a scikit-learn estimator."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import autometa as am
+
+FAST: dict[str, Any] = {
+    "n_trials": 2,
+    "n_test_tasks": 10,
+    "n_valid_tasks": 5,
+    "max_steps": 3,
+    "tasks_per_step": 2,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def regressor() -> am.AutoFewShotRegressor:
+    return am.AutoFewShotRegressor(learners=["ridge"], random_state=0, **FAST).meta_fit("sinusoid")
+
+
+def one_wave() -> tuple[np.ndarray, np.ndarray]:
+    batch = am.make_tasks("sinusoid", n_shot=20).sample(1, split="test", seed=0)
+    return batch.support.x[0].numpy(), batch.support.y[0, :, 0].numpy()
+
+
+def test_meta_fit_keeps_the_winner_of_a_comparison(regressor: am.AutoFewShotRegressor) -> None:
+    assert set(regressor.leaderboard_["learner"]) == {"ridge", "sklearn"}
+    x, y = one_wave()
+    winner = regressor.comparison_.best_estimator()
+    np.testing.assert_allclose(regressor.fit(x, y).predict(x), winner.fit(x, y).predict(x))
+    assert regressor.n_features_in_ == 1
+
+
+def test_a_clone_keeps_what_meta_fit_learned_and_not_what_fit_did(regressor: am.AutoFewShotRegressor) -> None:
+    x, y = one_wave()
+    fitted = clone(regressor).fit(x, y)
+    copy = clone(fitted)
+    with pytest.raises(NotFittedError):
+        copy.predict(x)
+    np.testing.assert_allclose(copy.fit(x, y).predict(x), fitted.predict(x))
+    assert np.isfinite(cross_val_score(regressor, x, y, cv=3)).all()
+
+
+def test_pickling_and_saving_keep_the_predictions(regressor: am.AutoFewShotRegressor, tmp_path: Any) -> None:
+    x, y = one_wave()
+    fitted = clone(regressor).fit(x, y)
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_allclose(copy.predict(x), fitted.predict(x))
+    assert list(copy.leaderboard_["learner"]) == list(fitted.leaderboard_["learner"])
+    fitted.save(tmp_path / "model.autometa")
+    np.testing.assert_allclose(am.load(tmp_path / "model.autometa").predict(x), fitted.predict(x), rtol=1e-5)
+
+
+def test_the_classifier_gives_probabilities_of_the_labels_it_was_fitted_to() -> None:
+    tasks = am.make_tasks("digits", n_way=2, n_shot=2, n_query=3)
+    classifier = am.AutoFewShotClassifier(learners=["prototypical"], random_state=0, **FAST).meta_fit(tasks)
+    batch = tasks.sample(1, split="test", seed=0)
+    x, y = batch.support.x[0].numpy(), np.array(["no", "yes"])[batch.support.y[0].numpy()]
+    classifier.fit(x, y)
+    assert list(classifier.classes_) == ["no", "yes"]
+    probabilities = classifier.predict_proba(x)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(classifier.classes_[probabilities.argmax(axis=1)], classifier.predict(x))
+
+
+def test_tasks_of_another_problem_are_refused() -> None:
+    with pytest.raises(am.Incompatible, match="are regression; AutoFewShotClassifier is for classification"):
+        am.AutoFewShotClassifier(**FAST).meta_fit("sinusoid")
+
+
+@parametrize_with_checks([am.AutoFewShotClassifier(device="cpu"), am.AutoFewShotRegressor(device="cpu")])
+def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
