@@ -73,8 +73,9 @@ def test_one_plain_gradient_step_is_the_step_written_by_hand() -> None:
     assert not loss.requires_grad
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 7])
-def test_chunks_of_tasks_give_the_whole_gradient(chunk: int) -> None:
+@pytest.mark.parametrize("chunk", [1, 2, 7, "auto"])
+def test_chunks_of_tasks_give_the_whole_gradient(chunk: int | str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autometa_plugins.optimization.gradient._NUMBERS_AT_A_TIME", 25)
     results = []
     for size in (None, chunk):
         learner, optimizer = maml(), am.make_meta_optimizer("gradient", optimizer="sgd", lr=0.1, chunk=size)

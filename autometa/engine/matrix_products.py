@@ -89,7 +89,7 @@ def _rule(node: fx.Node, module: nn.Module, places: dict[fx.Node, int]) -> Step:
 def _module_rule(name: str, layer: nn.Module, source: int) -> Step:
     kind = type(layer)
     if kind in _MODULES:
-        return lambda values, module, parameters: module.get_submodule(name)(values[source])
+        return lambda values, module, parameters: layer(values[source])
     if isinstance(layer, nn.Flatten) and layer.start_dim == 1 and layer.end_dim == -1:
         return lambda values, module, parameters: values[source].flatten(2)
     if kind is nn.Linear:
