@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
@@ -288,3 +289,20 @@ def test_sinusoids_are_fitted_from_their_support_and_not_from_their_pool() -> No
     run.run_to(1.0)
     together = evaluate(pooled, run.module, tasks, split="test", n_tasks=25, seed=0).scores.mean()
     assert alone < 1 < together
+
+
+def test_collecting_ends_when_nothing_new_comes():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"entity": np.repeat(np.arange(20), 12), "x": rng.normal(size=240), "y": rng.normal(size=240)})
+    table = am.make_tasks("table", data=rows, task="entity", target="y", n_shot=5)
+    run = MetaTraining(
+        am.make_learner("sklearn_pooled"),
+        am.make_meta_optimizer("collect"),
+        table,
+        n_steps=10_000,
+        tasks_per_step=8,
+        seed=0,
+    )
+    run.run_to(1.0)
+    assert run.step_count < 200
+    assert run.progress == 1.0

@@ -16,7 +16,7 @@ from autometa.errors import InvalidParameter, TrainingDiverged
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.training import Evaluation, MetaTraining, evaluate
 
-CURVE_POINTS = 8
+CURVE_POINTS = 4
 """Points on the curve of the meta-valid score over outer steps, beside the one before any step."""
 HISTORY_POINTS = 500
 """Most outer steps whose loss is kept."""

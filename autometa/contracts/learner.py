@@ -83,8 +83,8 @@ class Learner(BaseEstimator, ABC):
         """How many fixed training tasks :meth:`pooled_loss` tells apart; None when it does not."""
         return None
 
-    def remember(self, module: nn.Module, batch: TaskBatch) -> None:
-        """Keep examples of meta-train tasks in ``module`` (learners that provide ``"memory"``)."""
+    def remember(self, module: nn.Module, batch: TaskBatch) -> int:
+        """Keep examples of meta-train tasks in ``module``; return how many (learners that provide ``"memory"``)."""
         raise NotImplementedError
 
     @classmethod

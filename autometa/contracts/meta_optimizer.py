@@ -28,6 +28,9 @@ class MetaOptimizer(BaseEstimator, ABC):
 
     progress: float = 0.0
 
+    finished: bool = False
+    """Set by :meth:`step` once further steps would change nothing; the outer loop then ends."""
+
     @abstractmethod
     def start(self, learner: Learner, module: nn.Module, info: TaskInfo) -> None:
         """Take over ``module`` (θ, changed in place by :meth:`step`) and forget any earlier run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sklearn.base import BaseEstimator
 
@@ -12,6 +12,8 @@ from autometa.contracts.examples import TaskBatch
 from autometa.errors import InvalidParameter
 
 if TYPE_CHECKING:
+    import torch
+
     from autometa.contracts.encoder import TableEncoder
 
 Problem = Literal["classification", "regression", "control"]
@@ -97,6 +99,10 @@ class TaskSampler(BaseEstimator, ABC):
         seed : int
             Non-negative.
         """
+
+    def to(self, device: torch.device | str) -> Self:
+        """Keep what is drawn from on ``device`` where that helps, so that no batch has to travel; returns itself."""
+        return self
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports, such as the names of the held-out classes. May be empty."""

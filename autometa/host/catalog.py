@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from autometa.contracts.specs import Spec
-from autometa.errors import InvalidParameter, NameClash, PluginError, UnknownName
+from autometa.errors import AutometaError, InvalidParameter, NameClash, PluginError, UnknownName
 from autometa.host.discovery import DISABLED_VARIABLE, PluginRecord, get_host
 from autometa.host.kinds import KINDS
 
@@ -106,6 +106,8 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
     ------
     InvalidParameter
         A parameter the component does not have, or an object of another kind.
+    PluginError
+        The component's constructor raised.
     """
     base = KINDS[kind].base()
     if isinstance(component, str):
@@ -114,7 +116,12 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
         if isinstance(factory, type) and not issubclass(factory, base):
             raise PluginError(f"{kind} {component!r} is made by {factory!r}, which is no autometa.{base.__name__}.")
         _check_params(kind, spec.name, factory, params)
-        made = factory(**params)
+        try:
+            made = factory(**params)
+        except AutometaError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{kind} {component!r} cannot be made: {type(error).__name__}: {error}") from error
         if not isinstance(made, base):
             raise PluginError(f"{kind} {component!r} is a {type(made).__name__}, which is no autometa.{base.__name__}.")
         return made

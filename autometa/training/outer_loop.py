@@ -82,15 +82,15 @@ class MetaTraining:
     ) -> None:
         info = sampler.info
         check_compatible(learner, meta_optimizer, info)
+        self.device = torch.device(device)
+        self.dtype = dtype
         self.learner = learner
         self.meta_optimizer = meta_optimizer
-        self.sampler = sampler
+        self.sampler = sampler if self.device.type == "cpu" else sampler.to(self.device)
         self.n_steps = n_steps if meta_optimizer is not None else 0
         self.tasks_per_step = tasks_per_step
         self.seed = seed
         self.max_seconds = max_seconds
-        self.device = torch.device(device)
-        self.dtype = dtype
         self.module = fresh_module(learner, info, seed).to(device=self.device, dtype=dtype)
         self.step_count = 0
         self.seconds = 0.0
@@ -102,7 +102,7 @@ class MetaTraining:
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0 to 1."""
-        if self.n_steps == 0:
+        if self.meta_optimizer is None or self.meta_optimizer.finished:
             return 1.0
         by_time = self.seconds / self.max_seconds if self.max_seconds else 0.0
         return min(1.0, max(self.step_count / self.n_steps, by_time))

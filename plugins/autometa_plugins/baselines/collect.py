@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 import autometa as am
 
+_PATIENCE = 20
+"""Batches in a row without a row to keep, after which there is nothing more to collect."""
+
 
 class Collect(am.MetaOptimizer):
     """Hand every batch of meta-train tasks to a learner that remembers examples; no gradient is taken.
 
-    How much is kept is the learner's business; once its memory is full, further steps change nothing.
+    How much is kept is the learner's business; a run ends when several batches in a row brought nothing that it
+    keeps: its memory is full, or it has seen all there is.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"memory"})
@@ -21,9 +25,21 @@ class Collect(am.MetaOptimizer):
     def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
         """Take over ``module``."""
         self.learner_, self.module_ = learner, module
+        self.idle_, self.finished = 0, False
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Show the batch to the learner; there is no loss, so 0 is recorded."""
         with torch.no_grad():
-            self.learner_.remember(self.module_, batch)
+            kept = self.learner_.remember(self.module_, batch)
+        self.idle_ = 0 if kept else self.idle_ + 1
+        self.finished = self.idle_ >= _PATIENCE
         return {"loss": torch.zeros((), device=batch.support.y.device)}
+
+    def state_dict(self) -> dict[str, int]:
+        """How long nothing has been kept."""
+        return {"idle": self.idle_}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.idle_ = state["idle"]
+        self.finished = self.idle_ >= _PATIENCE

@@ -73,12 +73,13 @@ class Pooled(am.Learner):
         self._maker(info.problem)
         return _Memory(info.problem, self.max_rows, math.prod(info.input_shape), info.n_outputs)
 
-    def remember(self, module: nn.Module, batch: am.TaskBatch) -> None:
-        """Keep the examples of meta-train tasks while there is room, each distinct row once."""
+    def remember(self, module: nn.Module, batch: am.TaskBatch) -> int:
+        """Keep the examples of meta-train tasks while there is room, each distinct row once; return how many."""
         assert isinstance(module, _Memory)
-        for examples in (batch.support, batch.query):
-            assert isinstance(examples.x, Tensor)
+        return sum(
             module.keep(examples.x[examples.mask].flatten(1), examples.targets()[examples.mask])
+            for examples in (batch.support, batch.query)
+        )
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return the support set itself: ``x``, ``targets`` [tasks, n, n_outputs] (classes one-hot) and ``mask``."""
@@ -129,12 +130,12 @@ class _Memory(nn.Module):
         self.register_buffer("targets", torch.zeros(max_rows, n_outputs))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
-    def keep(self, rows: Tensor, targets: Tensor) -> None:
-        """Append the rows that are not there yet, until the memory is full."""
+    def keep(self, rows: Tensor, targets: Tensor) -> int:
+        """Append the rows that are not there yet, until the memory is full; return how many they were."""
         count = int(self.count)
         room = len(self.rows) - count
         if room == 0:
-            return
+            return 0
         rows = rows.to(self.rows.dtype)
         targets = nn.functional.pad(targets.to(self.rows.dtype), (0, self.targets.shape[1] - targets.shape[1]))
         seen = torch.cat([_fingerprints(self.rows[:count], self.targets[:count]), _fingerprints(rows, targets)])
@@ -143,6 +144,7 @@ class _Memory(nn.Module):
         self.rows[count : count + len(new)] = rows[new]
         self.targets[count : count + len(new)] = targets[new]
         self.count += len(new)
+        return len(new)
 
     def content(self, n_outputs: int) -> tuple[Array, Array]:
         """Rows and targets remembered; of classes, those among the first ``n_outputs``."""
