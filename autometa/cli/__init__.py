@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 import autometa
-from autometa.cli import plugins, tasks
+from autometa.cli import compare, plugins, tasks
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, UnknownName
 
 BAD_USAGE = (UnknownName, InvalidParameter, Incompatible)
@@ -65,10 +63,9 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    compare.register(app)
     plugins.register(app)
     tasks.register(app)
-    if find_spec("autometa.cli.compare"):
-        import_module("autometa.cli.compare").register(app)
     return app
 
 
