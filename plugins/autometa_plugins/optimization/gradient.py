@@ -86,7 +86,7 @@ class Gradient(am.MetaOptimizer):
     def _chunk(self, batch: am.TaskBatch) -> int:
         if isinstance(self.chunk, int):
             return self.chunk
-        x = batch.query.x
+        x: Tensor = batch.query.x
         if self.chunk is None or "inner_gradient" not in self.learner_.provides or x.device.type != "cpu":
             return len(batch)
         return max(1, _NUMBERS_AT_A_TIME // max(1, x[0].numel()))

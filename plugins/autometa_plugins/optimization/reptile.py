@@ -48,7 +48,7 @@ class Reptile(am.MetaOptimizer):
         parameters = dict(self.module_.named_parameters())
         with torch.no_grad():
             adapted = self.learner_.adapt(self.module_, examples)
-            outputs = self.learner_.predict(self.module_, adapted, batch.query.x)  # type: ignore[arg-type]
+            outputs = self.learner_.predict(self.module_, adapted, batch.query.x)
             loss = am.task_losses(self.learner_, outputs, batch.query).mean()
             for name, value in adapted.items():
                 start = parameters[name]
