@@ -116,6 +116,27 @@ def test_a_parameter_asked_for_at_some_values_only_makes_the_space_conditional()
     assert SearchSpace.of(candidate(Branching())).conditional
 
 
+class Middle(Searched):
+    """Asks for more at a choice that is neither the default nor at an end."""
+
+    @classmethod
+    def suggest(cls, trial: optuna.Trial, info: am.TaskInfo) -> Self:
+        kind = trial.suggest_categorical("kind", ["plain", "odd", "fancy"])
+        return cls(kind=kind, rate=trial.suggest_float("rate", 0.1, 1.0) if kind == "odd" else 0.1)
+
+
+def test_every_choice_is_asked_for_what_it_adds() -> None:
+    assert SearchSpace.of(candidate(Middle())).conditional
+
+
+def test_few_choices_are_all_tried_once_with_the_defaults_first() -> None:
+    space = SearchSpace.of(candidate(Choosing(kind="fancy")))
+    assert space.grid(20) == [{"learner__kind": "fancy"}, {"learner__kind": "plain"}]
+    assert space.grid(1) is None
+    assert SearchSpace.of(candidate(Searched())).grid(20) is None
+    assert SearchSpace.of(candidate(Middle())).grid(20) is None
+
+
 @pytest.mark.parametrize(
     ("learner", "gaussian"), [(Searched(), True), (Branching(), False), (Choosing(), False), (Nothing(), False)]
 )

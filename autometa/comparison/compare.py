@@ -23,6 +23,7 @@ from autometa.comparison.storage import (
     TemporaryFolder,
     locate_storage,
     open_storage,
+    portable_address,
     prepare_output,
 )
 from autometa.comparison.studies import quiet_optuna
@@ -68,7 +69,7 @@ def compare(
         ``"maml:reptile"``, or a tuple of two, names the meta-optimizer too. An object's parameters are its trial 0;
         one outside the search space stays as it is.
     n_trials : int, default=20
-        Trials per study; trial 0 has the defaults. A learner without a search space gets one.
+        Trials per study; trial 0 has the defaults. A learner with fewer combinations of choices gets one for each.
     budget : float, optional
         Seconds of meta-training for each learner on each task distribution, shared equally by trials and final
         runs. Such scores depend on the speed of the machine. None: ``max_steps`` alone counts.
@@ -267,11 +268,9 @@ class _Run:
         """Write what is needed to find and repeat the comparison."""
         if self.folder is None:
             return
-        where = str(self.where)
-        local = "://" not in where and Path(where).expanduser().resolve().is_relative_to(self.folder)
         run = {
             "name": self.plan.name,
-            "storage": os.path.relpath(Path(where).resolve(), self.folder) if local else where,
+            "storage": portable_address(self.where, self.folder),
             "plan": self.plan.described,
             "environment": self.environment,
         }

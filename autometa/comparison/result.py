@@ -107,8 +107,14 @@ class Comparison:
         return f"<Comparison {self.name!r}: {len(self._plan.samplers)} tasks, {len(self.leaderboard)} rows, {state}>"
 
     @classmethod
-    def load(cls, output: str | os.PathLike[str]) -> Comparison:
+    def load(cls, output: str | os.PathLike[str], *, storage: str | None = None) -> Comparison:
         """Read the comparison kept in an output folder.
+
+        Parameters
+        ----------
+        output : path
+        storage : str, optional
+            Where its studies are, if not where the folder says: a database whose password the folder does not keep.
 
         Raises
         ------
@@ -126,13 +132,16 @@ class Comparison:
         if not file.exists():
             raise MissingData(f"output={str(output)!r} holds no comparison: there is no {RUN_FILE} in it.")
         run = json.loads(file.read_text())
-        where = run["storage"] if "://" in run["storage"] else str(folder / run["storage"])
+        where = storage or run["storage"]
+        if where is None:
+            raise StorageError(f"the studies of {str(output)!r} were in the memory of the process that made it.")
+        where = where if "://" in where else str(folder / Path(where).expanduser())
         if "://" not in where and not Path(where).exists():
             raise StorageError(f"the journal {where!r} of this comparison is gone.")
         with quiet_optuna():
-            storage = open_storage(where)
-            plan = stored_plan(storage, run["name"])
-            arms = open_arms(plan, storage)
+            opened = open_storage(where)
+            plan = stored_plan(opened, run["name"])
+            arms = open_arms(plan, opened)
             return cls(plan, arms, environment=run["environment"], folder=folder)
 
     def best_estimator(self, tasks: str | None = None) -> FewShotClassifier | FewShotRegressor:

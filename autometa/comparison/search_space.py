@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,8 +149,8 @@ class Candidate:
 class _Recorder:
     """A stand-in for a trial that answers with one corner of the space and remembers what it was asked."""
 
-    def __init__(self, corner: Corner, starting: Mapping[str, Any]) -> None:
-        self._corner, self._starting = corner, starting
+    def __init__(self, corner: Corner, starting: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> None:
+        self._corner, self._starting, self._chosen = corner, starting, chosen or {}
         self.distributions: dict[str, BaseDistribution] = {}
 
     def suggest_float(
@@ -164,6 +166,8 @@ class _Recorder:
 
     def _answer(self, name: str, distribution: BaseDistribution, low: Any, high: Any) -> Any:
         self.distributions[name] = distribution
+        if name in self._chosen:
+            return self._chosen[name]
         start = self._starting.get(name)
         if self._corner == "default" and contains(distribution, start):
             return start
@@ -183,13 +187,18 @@ class SearchSpace:
 
     @classmethod
     def of(cls, candidate: Candidate, prefix: str = "") -> SearchSpace:
-        """Ask for the space at the defaults and at both ends."""
+        """Ask for the space at the defaults, at both ends and at every choice."""
         starting = {prefix + name: value for name, value in candidate.starting_values().items()}
-        corners = []
-        for corner in ("default", "low", "high"):
-            recorder = _Recorder(corner, starting)
+
+        def ask(corner: Corner, chosen: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+            recorder = _Recorder(corner, starting, chosen)
             candidate.draw(recorder, prefix)
-            corners.append(recorder.distributions)
+            return recorder.distributions
+
+        corners = [ask("default", {}), ask("low", {}), ask("high", {})]
+        for name, distribution in corners[0].items():
+            if isinstance(distribution, CategoricalDistribution):
+                corners.extend(ask("default", {name: choice}) for choice in distribution.choices)
         defaults = {
             name: starting[name]
             for name, distribution in corners[0].items()
@@ -205,6 +214,18 @@ class SearchSpace:
     def is_empty(self) -> bool:
         """Whether there is nothing to choose."""
         return not self.distributions
+
+    def grid(self, limit: int) -> list[dict[str, Any]] | None:
+        """All combinations, the defaults first; None where there are numbers to choose or more than ``limit``."""
+        if self.conditional or self.is_empty:
+            return None
+        if not all(isinstance(d, CategoricalDistribution) for d in self.distributions.values()):
+            return None
+        choices = [d.choices for d in self.distributions.values() if isinstance(d, CategoricalDistribution)]
+        if math.prod(map(len, choices)) > limit:
+            return None
+        points = [dict(zip(self.distributions, values, strict=True)) for values in itertools.product(*choices)]
+        return sorted(points, key=lambda point: point != self.defaults)
 
     def suits_gaussian_process(self, n_trials: int) -> bool:
         """Whether all parameters are numbers that are always asked for, and trials are few."""

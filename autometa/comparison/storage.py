@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -12,10 +13,12 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
+from sqlalchemy.engine import make_url
 
 from autometa.errors import StorageError
 
 JOURNAL = "journal.log"
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
 class TemporaryFolder:
@@ -56,6 +59,21 @@ def locate_storage(
     return storage if isinstance(storage, BaseStorage) else os.fspath(storage)
 
 
+def without_password(where: str) -> str:
+    """An address fit for messages and files."""
+    return make_url(where).render_as_string(hide_password=True) if _PASSWORD.search(where) else where
+
+
+def portable_address(where: str | BaseStorage | None, folder: Path) -> str | None:
+    """The storage as written into an output folder: a file in it relative to it, no password, None for an open one."""
+    if where is None or isinstance(where, BaseStorage):
+        return None
+    if "://" in where:
+        return without_password(where)
+    path = Path(where).expanduser().resolve()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
 def open_storage(where: str | BaseStorage | None) -> BaseStorage:
     """Open an Optuna storage.
 
@@ -79,8 +97,9 @@ def open_storage(where: str | BaseStorage | None) -> BaseStorage:
         opened.get_all_studies()
     except Exception as error:  # drivers and databases raise errors of their own kinds
         raise StorageError(
-            f"storage={where!r} cannot be used ({type(error).__name__}: {error}); give a journal file such as "
-            "'runs/journal.log' or a database URL such as 'postgresql://user@host/db' that this machine can reach."
+            f"storage={without_password(where)!r} cannot be used ({type(error).__name__}: {error}); give a journal "
+            "file such as 'runs/journal.log' or a database URL such as 'postgresql://user@host/db' that this machine "
+            "can reach."
         ) from error
     return opened
 

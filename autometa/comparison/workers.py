@@ -115,6 +115,9 @@ def _arm(plan: Plan, pair: Pair, storage: BaseStorage) -> Arm:
     name = f"{plan.name}/{pair.tasks}/{pair.learner}"
     better = pair.candidate.info.higher_is_better
     n_trials = 1 if pair.space.is_empty else settings.n_trials  # equal trials of nothing would be equal
+    fixed = {0: dict(pair.space.defaults)}
+    if (grid := pair.space.grid(n_trials)) is not None:  # a sampler would try some of few choices twice
+        n_trials, fixed = len(grid), dict(enumerate(grid))
     tuning = SlotStudy(
         storage,
         name,
@@ -122,7 +125,7 @@ def _arm(plan: Plan, pair: Pair, storage: BaseStorage) -> Arm:
         higher_is_better=better,
         sampler=make_sampler(pair.space, n_trials, plan.seed(pair.tasks, pair.learner, "search")),
         pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=0),
-        fixed={0: dict(pair.space.defaults)},
+        fixed=fixed,
     )
     final = SlotStudy(storage, f"{name}/final", n_slots=settings.n_seeds, higher_is_better=better)
     return Arm(plan, [pair], tuning, final)
