@@ -226,7 +226,7 @@ def test_auto_measures_once_and_keeps_the_fastest(
     monkeypatch.setattr(strategies, "_seconds", seconds)
     for _ in range(3):
         am.descend(network, am.per_task(network, 4), ragged, steps=1, rates=0.3)
-    assert runs == ["bmm", "bmm", "vmap", "vmap", "loop", "loop"]
+    assert sorted(runs) == ["bmm", "bmm", "loop", "loop", "vmap", "vmap"]
     assert list(strategies._fastest.values()) == [strategies.loop]
 
 
