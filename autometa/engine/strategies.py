@@ -23,15 +23,13 @@ MARGIN = 1.25
 
 def loop(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
     """Run one task after the other."""
-    n_tasks = len(next(iter(parameters.values())))
+    # Unbound at once: the derivative of taking one task out of many is as large as all of them.
+    values = zip(*(value.unbind() for value in parameters.values()), strict=True)
+    inputs = zip(*(part.unbind() for part in x), strict=True) if isinstance(x, tuple) else x.unbind()
     return torch.stack(
         [
-            functional_call(
-                module,
-                {name: value[task] for name, value in parameters.items()},
-                (map_inputs(lambda part, task=task: part[task], x),),  # type: ignore[misc]
-            )
-            for task in range(n_tasks)
+            functional_call(module, dict(zip(parameters, of_task, strict=True)), (examples,))
+            for of_task, examples in zip(values, inputs, strict=True)
         ]
     )
 
