@@ -17,9 +17,9 @@ from autometa.engine.seeding import seeded
 from autometa.training import MetaTraining
 from autometa.training.evaluation import TASKS_AT_ONCE
 
-CURVE_TASKS = 100
+CURVE_TASKS = 50
 """Most meta-test tasks behind one point of an adaptation curve."""
-STEPS = (0, 1, 2, 3, 5, 10, 20, 50)
+STEPS = (0, 1, 3, 5, 10, 30, 100)
 """Adaptation steps tried, up to twice the learner's own number."""
 SHOTS = (1, 2, 3, 5, 10, 20, 50, 100)
 """Support sizes tried, up to the distribution's own."""
