@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import autometa
 
 HEAVY = ["torch", "sklearn", "scipy", "pandas", "optuna", "matplotlib", "numpy"]
 
@@ -44,3 +48,11 @@ def test_the_light_import_still_offers_every_public_name() -> None:
     assert set(am.__all__) <= set(dir(am))
     with pytest.raises(AttributeError, match="has no attribute 'makelearner'"):
         am.makelearner  # noqa: B018
+
+
+def test_what_type_checkers_see_is_what_is_exported() -> None:
+    tree = ast.parse(Path(autometa.__file__).read_text())
+    (guarded,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    imports = [(node.module, alias) for node in guarded.body for alias in node.names]
+    assert all(alias.asname == alias.name for _, alias in imports), "only `import X as X` is a public name to checkers"
+    assert sorted((alias.name, module) for module, alias in imports) == sorted(autometa._EXPORTS.items())
