@@ -103,9 +103,7 @@ def test_the_first_tasks_of_a_longer_evaluation_are_those_of_a_shorter_one():
 
 def test_a_thousand_evaluation_episodes_leave_no_tensor_behind():
     learner, sampler = am.make_learner("maml", steps=3, strategy="vmap"), am.make_tasks("sinusoid")
-    run = MetaTraining(
-        learner, am.make_meta_optimizer("gradient"), sampler, n_steps=2, tasks_per_step=4, seed=0
-    )
+    run = MetaTraining(learner, am.make_meta_optimizer("gradient"), sampler, n_steps=2, tasks_per_step=4, seed=0)
     run.run_to(1.0)
 
     def alive():

@@ -48,7 +48,9 @@ class Examples:
         if self.mask is None:
             object.__setattr__(self, "mask", torch.ones(self.y.shape[:2], dtype=torch.bool, device=self.y.device))
         elif self.mask.shape != self.y.shape[:2]:
-            raise InvalidData(f"mask {tuple(self.mask.shape)} must have the shape [tasks, n] of y {tuple(self.y.shape)}.")
+            raise InvalidData(
+                f"mask {tuple(self.mask.shape)} must have the shape [tasks, n] of y {tuple(self.y.shape)}."
+            )
         if self.n_classes == 0 and not self.y.is_floating_point():
             object.__setattr__(self, "n_classes", int(self.y.max()) + 1 if self.y.numel() else 0)
 
@@ -124,7 +126,9 @@ class TaskBatch:
 
     def __post_init__(self) -> None:
         if len(self.support) != len(self.query):
-            raise InvalidData(f"support has {len(self.support)} tasks and query has {len(self.query)}; they must agree.")
+            raise InvalidData(
+                f"support has {len(self.support)} tasks and query has {len(self.query)}; they must agree."
+            )
 
     def __len__(self) -> int:
         return len(self.support)

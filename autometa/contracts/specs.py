@@ -46,17 +46,20 @@ class Spec:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise InvalidParameter(
-                f"name={self.name!r} of a {self.kind} is not usable; use lower case, digits and '_', like 'my_{self.kind}'."
+                f"name={self.name!r} of a {self.kind} is not usable; "
+                f"use lower case, digits and '_', like 'my_{self.kind}'."
             )
         problems = frozenset([self.problems] if isinstance(self.problems, str) else self.problems)
         if not problems or not problems <= PROBLEMS:
             raise InvalidParameter(
-                f"problems={set(self.problems)!r} of {self.kind} {self.name!r} must be a non-empty subset of {sorted(PROBLEMS)}."
+                f"problems={set(self.problems)!r} of {self.kind} {self.name!r} must be a non-empty subset of "
+                f"{sorted(PROBLEMS)}."
             )
         object.__setattr__(self, "problems", problems)
         if not callable(self.factory) and not (isinstance(self.factory, str) and ":" in self.factory):
             raise InvalidParameter(
-                f"factory={self.factory!r} of {self.kind} {self.name!r} must be a class or a path like 'package.module:Class'."
+                f"factory={self.factory!r} of {self.kind} {self.name!r} must be a class "
+                "or a path like 'package.module:Class'."
             )
 
     def resolve(self) -> Callable[..., Any]:

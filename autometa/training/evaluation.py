@@ -62,7 +62,9 @@ def evaluate(
     scale = sampler.info.target_scale**2
     with torch.no_grad(), seeded(derive_seed(seed, "evaluate"), device):
         for start in range(0, n_tasks, TASKS_AT_ONCE):
-            drawn = sampler.sample(min(TASKS_AT_ONCE, n_tasks - start), split=split, seed=derive_seed(seed, split, start))
+            drawn = sampler.sample(
+                min(TASKS_AT_ONCE, n_tasks - start), split=split, seed=derive_seed(seed, split, start)
+            )
             batch = drawn.to(device, dtype)
             outputs, took = _judge(learner, module, batch)
             seconds += took

@@ -31,7 +31,9 @@ def check_compatible(learner: Learner, meta_optimizer: MetaOptimizer | None, inf
     missing = (meta_optimizer.requires if meta_optimizer is not None else frozenset()) - learner.provides
     if missing:
         default = learner.default_meta_optimizer
-        works = f"use meta_optimizer={default!r}" if default else "it has nothing to meta-train; use meta_optimizer='auto'"
+        works = (
+            f"use meta_optimizer={default!r}" if default else "it has nothing to meta-train; use meta_optimizer='auto'"
+        )
         raise Incompatible(
             f"meta_optimizer {type(meta_optimizer).__name__} needs a learner that provides {sorted(missing)}, and "
             f"{type(learner).__name__} provides {sorted(learner.provides) or 'nothing'}; {works}."
