@@ -7,7 +7,7 @@ OUTPUT ?= runs/demo
 .PHONY: demo test slow lint clean
 
 demo: .venv/installed
-	$(BIN)/autometa compare --output $(OUTPUT)
+	$(BIN)/autometa compare examples/demo.toml --output $(OUTPUT)
 
 test: .venv/installed-dev
 	$(BIN)/pytest

@@ -293,6 +293,19 @@ def test_no_drawing_is_empty_or_twice_the_same() -> None:
     assert len({image.tobytes() for image in images[::7].numpy()}) == len(images[::7])
 
 
+def test_smaller_glyphs_are_the_same_drawings_seen_from_further_away() -> None:
+    large, small = (Glyphs(n_drawers=16, size=size).sample(2, split="test", seed=0).support.x for size in (28, 14))
+    assert small.shape[-2:] == (14, 14)
+    means = torch.nn.functional.avg_pool2d(large.flatten(0, 1), 2).view_as(small)
+    torch.testing.assert_close(small, means, atol=2 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("size", [7, 29, 14.0])
+def test_a_size_that_glyphs_cannot_have_is_refused(size: object) -> None:
+    with pytest.raises(am.InvalidParameter, match="size=.* must be an integer from 8 to 28"):
+        Glyphs(size=size).sample(1, split="test", seed=0)  # type: ignore[arg-type]
+
+
 def test_comparing_pixels_of_glyphs_reaches_about_a_third() -> None:
     batch = Glyphs(n_drawers=16).sample(400, split="test", seed=0)
     assert 0.25 < one_nearest_neighbour(batch) < 0.45

@@ -53,21 +53,29 @@ class Glyphs(am.ClassEpisodes):
         Query images per class.
     n_drawers : int, default=20
         Drawings of every letter.
+    size : int, default=28
+        Width and height of an image, 8 to 28. Smaller ones are means over the pixels of the 28 x 28 drawing; a
+        convolutional network takes a seventh of the time for 14 x 14.
     """
 
-    def __init__(self, *, n_way: int = 5, n_shot: int = 1, n_query: int = 15, n_drawers: int = 20) -> None:
+    def __init__(
+        self, *, n_way: int = 5, n_shot: int = 1, n_query: int = 15, n_drawers: int = 20, size: int = 28
+    ) -> None:
         self.n_way = n_way
         self.n_shot = n_shot
         self.n_query = n_query
         self.n_drawers = n_drawers
+        self.size = size
 
     def load(self) -> am.ClassImages:
-        """Draw all letters, images [n_letters * n_drawers, 1, 28, 28], uint8."""
+        """Draw all letters, images [n_letters * n_drawers, 1, size, size], uint8."""
         if not isinstance(self.n_drawers, int) or self.n_drawers < 2:
             raise am.InvalidParameter(f"n_drawers={self.n_drawers!r} must be an integer of at least 2.")
+        if not isinstance(self.size, int) or not 8 <= self.size <= _SIZE:
+            raise am.InvalidParameter(f"size={self.size!r} must be an integer from 8 to {_SIZE}.")
         letters, shapes = distinct_letters()
         return am.ClassImages(
-            images=draw(shapes, self.n_drawers, np.random.default_rng(0)),
+            images=draw(shapes, self.n_drawers, np.random.default_rng(0), self.size),
             labels=torch.arange(len(letters)).repeat_interleave(self.n_drawers),
             splits={s: [i for i, letter in enumerate(letters) if letter.split == s] for s in am.SPLITS},
             names=[unicodedata.name(letter.character) for letter in letters],
@@ -100,8 +108,8 @@ def distinct_letters() -> tuple[list[Letter], Tensor]:
     return list(seen.values()), torch.from_numpy(shapes).to(torch.float32).div_(255)
 
 
-def draw(shapes: Tensor, n_drawers: int, generator: np.random.Generator) -> Tensor:
-    """Deform every shape [n, 1, 32, 32] ``n_drawers`` times; uint8 [n * n_drawers, 1, 28, 28], shape by shape.
+def draw(shapes: Tensor, n_drawers: int, generator: np.random.Generator, size: int) -> Tensor:
+    """Deform every shape [n, 1, 32, 32] ``n_drawers`` times; uint8 [n * n_drawers, 1, size, size], shape by shape.
 
     Where an output pixel looks is linear in the deformation's coefficients: 3 for each row of an affine map
     and 16 for a 4 x 4 grid of displacements, interpolated smoothly.
@@ -109,11 +117,12 @@ def draw(shapes: Tensor, n_drawers: int, generator: np.random.Generator) -> Tens
     basis = _deformation_basis()
     coefficients = _coefficients(len(shapes) * n_drawers, generator)
     source = torch.arange(len(shapes)).repeat_interleave(n_drawers)
-    images = torch.empty(len(source), 1, _SIZE, _SIZE, dtype=torch.uint8)
+    images = torch.empty(len(source), 1, size, size, dtype=torch.uint8)
     for start in range(0, len(source), _CHUNK):
         part = slice(start, start + _CHUNK)
         grid = (coefficients[part] @ basis).transpose(1, 2).reshape(-1, _SIZE, _SIZE, 2)
         drawn = functional.grid_sample(shapes[source[part]], grid, mode="bilinear", align_corners=False)
+        drawn = functional.adaptive_avg_pool2d(drawn, size) if size < _SIZE else drawn
         images[part] = drawn.mul_(255).round_().to(torch.uint8)
     return images
 
