@@ -16,6 +16,7 @@ import torch
 from optuna.pruners import MedianPruner
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial
+from threadpoolctl import threadpool_limits
 
 from autometa.comparison.environment import usable_cores
 from autometa.comparison.finals import run_final
@@ -230,7 +231,8 @@ def _worker(plan: Plan, where: str, device: str, models: Path | None, threads: i
     """Work in a process of its own, until all is done or the process that started it is gone."""
     torch.set_num_threads(threads)
     try:
-        with quiet_optuna():
+        # scikit-learn's linear algebra has threads of its own, which would take the other workers' cores.
+        with threadpool_limits(threads), quiet_optuna():
             arms = open_arms(plan, open_storage(where))
             work_through(arms, pick_device(device), models, go_on=lambda: os.getppid() == parent)
     except KeyboardInterrupt:
