@@ -20,13 +20,27 @@ _GENERATORS = threading.RLock()
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Run a block with torch's generators seeded, and restore them afterwards; one thread at a time."""
-    kind = device.type if device is not None else "cpu"
-    with (
-        _GENERATORS,
-        torch.random.fork_rng(devices=None if kind != "cpu" else [], device_type=kind if kind != "cpu" else "cuda"),
-    ):
+    with _GENERATORS, _forked(device or torch.device("cpu")):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def _forked(device: torch.device) -> Iterator[None]:
+    """Restore the generators of the CPU and of ``device`` after a block."""
+    if device.type == "mps":  # whose generator torch.random.fork_rng cannot restore
+        before = torch.mps.get_rng_state()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                yield
+        finally:
+            torch.mps.set_rng_state(before)
+    elif device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            yield
+    else:
+        with torch.random.fork_rng(devices=[device], device_type=device.type):
+            yield
 
 
 def fresh_module(learner: Learner, info: TaskInfo, seed: int) -> nn.Module:
