@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -38,6 +42,18 @@ def blobs(seed: int) -> am.TaskBatch:
     x = torch.randn(4, 18, 2, dtype=DOUBLE, generator=generator) + y.unsqueeze(-1)
     support, query = am.Examples(x[:, :6], y[:, :6]), am.Examples(x[:, 6:], y[:, 6:])
     return am.TaskBatch(support=support, query=query)
+
+
+class Fixed(am.Backbone):
+    """Always a copy of the same network, of four features."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        network = copy.deepcopy(self.network)
+        network.n_features = 4
+        return network
 
 
 def parameters(module: nn.Module) -> list[Tensor]:
@@ -84,6 +100,56 @@ def test_chunks_of_tasks_give_the_whole_gradient(chunk: int | str, monkeypatch: 
         loss = optimizer.step(sines(0))["loss"]
         results.append([*parameters(module), loss])
     torch.testing.assert_close(results[0], results[1])
+
+
+def three_steps(learner: am.Learner, **parameters: object) -> list[Tensor]:
+    optimizer = am.make_meta_optimizer("gradient", optimizer="sgd", lr=0.1, **parameters)
+    module = build(learner).train()
+    optimizer.start(learner, module, SINES)
+    losses = [optimizer.step(sines(step))["loss"] for step in range(3)]
+    return [*losses, *module.state_dict().values()]
+
+
+@pytest.mark.parametrize("backbone", ["mlp", nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4), nn.Tanh())])
+def test_chunks_on_threads_give_the_same_gradient_and_the_same_bits_each_time(backbone: str | nn.Module) -> None:
+    learner = maml(backbone=backbone if isinstance(backbone, str) else Fixed(backbone), strategy="auto")
+    once, again = (three_steps(learner, chunk=1, threads=3) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    torch.testing.assert_close(once, three_steps(learner, chunk=1, threads=1))
+
+
+def test_threads_run_at_the_same_time_and_leave_torch_its_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, before = maml(), torch.get_num_threads()
+    optimizer = am.make_meta_optimizer("gradient", chunk=1, threads=2)
+    optimizer.start(learner, build(learner), SINES)
+    optimizer.step(sines(0, n_tasks=4))
+    meeting, whole = threading.Barrier(2, timeout=20), am.query_losses
+
+    def meet(*arguments: Any) -> Tensor:
+        meeting.wait()  # breaks unless two losses are under way at once
+        assert torch.get_num_threads() == max(1, before // 2)
+        return whole(*arguments)
+
+    monkeypatch.setattr(am, "query_losses", meet)
+    optimizer.step(sines(1, n_tasks=4))
+    assert torch.get_num_threads() == before
+
+
+class KeepsItsResult(nn.Identity):
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = super().forward(x)
+        return self.last
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Dropout(0.5), nn.BatchNorm1d(4), KeepsItsResult()], ids=lambda layer: type(layer).__name__
+)
+def test_losses_that_cannot_be_taken_side_by_side_are_taken_in_turn(layer: nn.Module) -> None:
+    learner = maml(backbone=Fixed(nn.Sequential(nn.Linear(2, 4), layer, nn.Tanh())), strategy="loop")
+    torch.manual_seed(1)
+    in_turn = three_steps(learner, chunk=1, threads=1)
+    torch.manual_seed(1)
+    torch.testing.assert_close(three_steps(learner, chunk=1, threads=3), in_turn)
 
 
 def test_clipping_bounds_the_whole_gradient() -> None:
@@ -195,6 +261,7 @@ def test_reptile_takes_the_mean_of_the_rows_of_a_shared_head() -> None:
         ("gradient", {"schedule": "linear"}, "schedule='linear' must be one of"),
         ("gradient", {"clip": -1.0}, "clip=-1.0 must be positive"),
         ("gradient", {"chunk": 0}, "chunk=0 must be a positive integer"),
+        ("gradient", {"threads": 0}, "threads=0 must be a positive integer"),
         ("reptile", {"step_size": 2.0}, "step_size=2.0 must lie in"),
         ("pooled", {"lr": -1.0}, "lr=-1.0 must be positive"),
     ],

@@ -41,6 +41,13 @@ def read(module: nn.Module) -> list[Step] | None:
     return _programs[module]
 
 
+def share(module: nn.Module, twin: nn.Module) -> None:
+    """Let a copy run by what was read of the module: reading changes torch's classes, so threads must not read."""
+    for part, same in zip(module.modules(), twin.modules(), strict=True):
+        if part in _programs:
+            _programs[same] = _programs[part]
+
+
 def matrix_products(module: nn.Module, parameters: Parameters, x: Tensor) -> Tensor:
     """Run all tasks at once, given that :func:`read` knows the network."""
     steps = read(module)

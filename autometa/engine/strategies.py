@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 
@@ -107,6 +108,8 @@ def _why_not_vmap(module: nn.Module) -> str | None:
 _reasons = {"bmm": _why_not_bmm, "vmap": _why_not_vmap}
 
 _fastest: dict[Hashable, Strategy] = {}
+_MEASURING = threading.RLock()
+"""Threads that need the same answer measure it once."""
 
 
 def fastest(
@@ -121,23 +124,29 @@ def fastest(
     if len(choices) == 1:
         return choices[0]
     if key not in _fastest:
-        seconds: dict[Strategy, float] = {}
-        accelerator = {} if device.type == "cpu" else {"device_type": device.type}
-        with torch.random.fork_rng(devices=[device] if accelerator else [], **accelerator):
-            for strategy in sorted(choices, key=lambda choice: choice is vmap and device.type == "cpu"):
-                try:
-                    run(strategy)
-                except RuntimeError:
-                    if strategy is loop:
-                        raise
-                else:
-                    seconds[strategy] = min(_seconds(run, strategy, device) for _ in range(2))
-        best = next(iter(seconds))
-        for strategy, taken in seconds.items():
-            if taken * MARGIN < seconds[best]:
-                best = strategy
-        _fastest[key] = best
+        with _MEASURING:
+            if key not in _fastest:
+                _fastest[key] = _measure(choices, device, run)
     return _fastest[key]
+
+
+def _measure(choices: list[Strategy], device: torch.device, run: Callable[[Strategy], object]) -> Strategy:
+    seconds: dict[Strategy, float] = {}
+    accelerator = {} if device.type == "cpu" else {"device_type": device.type}
+    with torch.random.fork_rng(devices=[device] if accelerator else [], **accelerator):
+        for strategy in sorted(choices, key=lambda choice: choice is vmap and device.type == "cpu"):
+            try:
+                run(strategy)
+            except RuntimeError:
+                if strategy is loop:
+                    raise
+            else:
+                seconds[strategy] = min(_seconds(run, strategy, device) for _ in range(2))
+    best = next(iter(seconds))
+    for strategy, taken in seconds.items():
+        if taken * MARGIN < seconds[best]:
+            best = strategy
+    return best
 
 
 def _seconds(run: Callable[[Strategy], object], strategy: Strategy, device: torch.device) -> float:

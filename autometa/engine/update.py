@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from autometa.engine.threads import ModuleLoss, SideBySide
 from autometa.errors import InvalidParameter
 
 SCHEDULES = ("constant", "cosine", "step")
@@ -60,6 +61,7 @@ class ParameterUpdate:
         schedule_factor(schedule, 0.0)
         self._lr, self._schedule, self._clip = lr, schedule, clip
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._side_by_side = SideBySide(module, self._parameters)
         self._optimizer = (
             kinds[optimizer.lower()](self._parameters, lr=lr, weight_decay=weight_decay)  # type: ignore[call-arg]
             if self._parameters
@@ -76,13 +78,44 @@ class ParameterUpdate:
         progress : float in [0, 1]
             Share of meta-training that is done.
         """
-        for parameter in self._parameters:
-            parameter.grad = None
+        self._forget()
         values = []
         for part in parts:
             if part.requires_grad:
                 part.backward()  # type: ignore[no-untyped-call]
             values.append(part.detach())
+        return self._descend(values, progress)
+
+    def step_on_threads(self, losses: Sequence[ModuleLoss], progress: float, threads: int) -> Tensor:
+        """Do the same for losses of the module that do not depend on one another, several at the same time.
+
+        Gradients are added up in the order of the losses, whichever is done first: the same losses give the same
+        bits. Losses that draw random numbers or change buffers are taken one after the other.
+
+        Parameters
+        ----------
+        losses : sequence of callables from the module to a scalar Tensor
+            Called on other threads, each with a module of its own that has this module's parameters.
+        progress : float in [0, 1]
+            Share of meta-training that is done.
+        threads : int
+            At least 1; torch's own threads are shared out among them. For a module on the CPU.
+        """
+        self._forget()
+        values = []
+        for value, gradients in self._side_by_side.differentiate(losses, threads):
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                if gradient is not None:
+                    # A gradient may be a view: the first is copied, since it is added to.
+                    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
+            values.append(value)
+        return self._descend(values, progress)
+
+    def _forget(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def _descend(self, values: list[Tensor], progress: float) -> Tensor:
         if self._optimizer is not None:
             if self._clip is not None:
                 nn.utils.clip_grad_norm_(self._parameters, self._clip)

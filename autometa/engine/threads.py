@@ -1,0 +1,103 @@
+"""Differentiating several losses of one network side by side, one thread for each.
+
+One task's few images do not keep all cores busy: each operation on them is cut into pieces too small to be worth it.
+As many tasks as there are threads, each computed by one thread alone, do.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+import torch
+from torch import Tensor, nn
+
+from autometa.engine import matrix_products
+
+ModuleLoss = Callable[[nn.Module], Tensor]
+Differentiated = tuple[Tensor, tuple[Tensor | None, ...]]
+"""The value of a loss, detached, and its gradient for every parameter it depends on."""
+
+
+class SideBySide:
+    """Differentiates losses of a module on several threads.
+
+    Losses that draw random numbers or change buffers (dropout, running averages of batch norm) would depend on which
+    thread comes first. The first losses are therefore taken one after the other and watched; if they do either, or
+    the module cannot be copied, so are all that follow.
+
+    Parameters
+    ----------
+    module : nn.Module
+        On the CPU. Threads run copies of it that share its parameters and buffers.
+    parameters : sequence of Tensor
+        What to differentiate for.
+    """
+
+    def __init__(self, module: nn.Module, parameters: Sequence[Tensor]) -> None:
+        self._module = module
+        self._parameters = parameters
+        self._independent: bool | None = None
+
+    def differentiate(self, losses: Sequence[ModuleLoss], threads: int) -> Iterator[Differentiated]:
+        """Yield the value and gradient of every loss, in their order.
+
+        Torch's threads are shared out among the threads, so the numbers depend on how many there are in no way but
+        by rounding.
+        """
+        if self._independent is None:
+            before = _traces(self._module)
+            yield from self._run(losses, [self._module], of=threads)
+            self._independent = _traces(self._module) == before and _can_be_copied(self._module)
+        elif self._independent:
+            copies = [_copy(self._module) for _ in range(threads - 1)]
+            yield from self._run(losses, [self._module, *copies], of=threads)
+        else:
+            yield from self._run(losses, [self._module], of=1)
+
+    def _run(self, losses: Sequence[ModuleLoss], modules: list[nn.Module], of: int) -> Iterator[Differentiated]:
+        free: SimpleQueue[nn.Module] = SimpleQueue()
+        for module in modules:
+            free.put(module)
+
+        def run(loss: ModuleLoss) -> Differentiated:
+            module = free.get()
+            try:
+                value = loss(module)
+                if not value.requires_grad:
+                    return value, (None,) * len(self._parameters)
+                return value.detach(), torch.autograd.grad(value, self._parameters, allow_unused=True)
+            finally:
+                free.put(module)
+
+        available = torch.get_num_threads()
+        share = max(1, available // of)
+        try:
+            with ThreadPoolExecutor(len(modules), initializer=torch.set_num_threads, initargs=(share,)) as pool:
+                yield from pool.map(run, losses)
+        finally:
+            # Each thread has its own number, but the last one set is also that of threads yet to come.
+            torch.set_num_threads(available)
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A module of the same tensors: only what a call with other parameters swaps is its own."""
+    tensors = [*module.parameters(), *module.buffers()]
+    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    matrix_products.share(module, twin)
+    return twin
+
+
+def _can_be_copied(module: nn.Module) -> bool:
+    try:
+        _copy(module)
+    except (RuntimeError, TypeError):  # a layer that keeps its last result, such as old weight norm, or a lock
+        return False
+    return True
+
+
+def _traces(module: nn.Module) -> tuple[bytes, list[tuple[int, int]]]:
+    """What a loss may leave behind: torch's random state and the buffers."""
+    return torch.get_rng_state().numpy().tobytes(), [(id(buffer), buffer._version) for buffer in module.buffers()]
