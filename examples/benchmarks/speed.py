@@ -24,6 +24,7 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -182,15 +183,17 @@ CONTENDERS: dict[str, Callable[[Race], MetaGradient]] = {
 }
 
 
-def assert_equal_gradients(name: str, n_tasks: int, steps: int) -> None:
-    """Compare every contender's meta-gradient with autometa's, in double precision, of up to four of the tasks.
+def assert_equal_gradients(name: str, steps: int) -> None:
+    """Compare every contender's meta-gradient with autometa's, in double precision, of four tasks.
 
     The rows of a peer's head, which start as autometa's one row, are added up.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
-    race = RACES[name](min(n_tasks, 4), steps)
-    expected = autometa(race)()
+    race = RACES[name](4, steps)
+    run = autometa(race)
+    run()  # the first step is taken on one thread: the second is what is raced
+    expected = run()
     largest = max(float(gradient.abs().max()) for gradient in expected)
     for who in filter(installed, CONTENDERS):
         for mine, other in zip(expected, CONTENDERS[who](race)(), strict=True):
@@ -201,13 +204,13 @@ def assert_equal_gradients(name: str, n_tasks: int, steps: int) -> None:
     torch.set_default_dtype(before)
 
 
-def race_seconds(runs: dict[str, MetaGradient], *, seconds: float) -> dict[str, float]:
-    """Median time of one meta-step of each contender, which take turns for about this long in all."""
+def race_seconds(runs: dict[str, MetaGradient], *, seconds: float, turns: int) -> dict[str, float]:
+    """Median time of one meta-step of each contender, which take at least so many turns and so many seconds in all."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
     begin = time.perf_counter()
-    while time.perf_counter() - begin < seconds or len(taken["autometa"]) < 3:
+    while time.perf_counter() - begin < seconds or len(taken["autometa"]) < turns:
         for name, run in runs.items():
             start = time.perf_counter()
             run()
@@ -229,11 +232,16 @@ def machine() -> str:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    peers = [
+        f"{name} {metadata.version(name)}"
+        for name in ("higher", "torchopt")
+        if importlib.util.find_spec(name) is not None
+    ]
+    versions = ", ".join([f"torch {torch.__version__}", f"Python {platform.python_version()}", *peers])
     return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {versions}"
 
 
-def table(races: list[str], tasks: list[int], steps: list[int], seconds: float) -> list[str]:
+def table(races: list[str], tasks: list[int], steps: list[int], seconds: float, turns: int) -> list[str]:
     """Run all races; the rows of a Markdown table."""
     lines = [
         "| network | inner steps | tasks | autometa (ms) | "
@@ -244,11 +252,11 @@ def table(races: list[str], tasks: list[int], steps: list[int], seconds: float) 
     print(*lines, sep="\n")  # noqa: T201
     for name in races:
         for n_steps in steps:
+            assert_equal_gradients(name, n_steps)
             for n_tasks in tasks:
                 race = RACES[name](n_tasks, n_steps)
                 there = {who: make(race) for who, make in CONTENDERS.items() if installed(who)}
-                assert_equal_gradients(name, n_tasks, n_steps)
-                medians = race_seconds(there, seconds=seconds)
+                medians = race_seconds(there, seconds=seconds, turns=turns)
                 ratios = [
                     f"{medians[who] / medians['autometa']:.2f}" if who in medians else "not installed"
                     for who in list(CONTENDERS)[1:]
@@ -272,6 +280,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, action="append", help="only this number of tasks")
     parser.add_argument("--steps", type=int, action="append", help="only this number of inner steps")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row, at least")
+    parser.add_argument("--turns", type=int, default=3, help="for each row, at least")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
@@ -279,21 +288,35 @@ def main() -> None:
     if arguments.learn2learn:
         offer_learn2learn(arguments.learn2learn)
     lines = table(
-        arguments.race or list(RACES), arguments.tasks or list(TASKS), arguments.steps or list(STEPS), arguments.seconds
+        arguments.race or list(RACES),
+        arguments.tasks or list(TASKS),
+        arguments.steps or list(STEPS),
+        arguments.seconds,
+        arguments.turns,
     )
     if arguments.output:
-        text = [
-            "# Speed of MAML's meta-gradient",
-            "",
-            "Second order; inner steps, query loss and backward pass of a batch of tasks. Meta-gradients are asserted",
-            "equal before timing. Contenders take turns; medians count. A ratio above 1: autometa is faster.",
-            "",
-            *lines,
-            "",
-            f"{datetime.date.today()}, `python {' '.join(sys.argv)}`  ",
-            machine(),
-        ]
-        arguments.output.write_text("\n".join(text) + "\n")
+        write(arguments.output, lines)
+
+
+def write(path: Path, lines: list[str]) -> None:
+    """Write the table and how it came about; remarks that the file already has at its end stay."""
+    heading = "## Remarks"
+    remarks = path.read_text().partition(heading) if path.exists() else ("", "", "")
+    command = [
+        "PATH" if before == "--learn2learn" else word for before, word in zip(["", *sys.argv], sys.argv, strict=False)
+    ]
+    text = [
+        "# Speed of MAML's meta-gradient",
+        "",
+        "Second order; inner steps, query loss and backward pass of a batch of tasks. Meta-gradients are asserted",
+        "equal before timing. Contenders take turns; medians count. A ratio above 1: autometa is faster.",
+        "",
+        *lines,
+        "",
+        f"{datetime.date.today()}, `python {' '.join(command)}`  ",
+        machine(),
+    ]
+    path.write_text("\n".join(text) + "\n" + (f"\n{heading}{remarks[2]}" if remarks[1] else ""))
 
 
 if __name__ == "__main__":
