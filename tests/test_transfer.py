@@ -185,3 +185,21 @@ def test_pooling_labels_that_mean_something_else_in_every_task_is_refused() -> N
 def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:
     with pytest.raises(am.InvalidParameter, match=message):
         build(am.make_learner(name, backbone="identity", **wrong), LINES)
+
+
+def test_pooled_batches_mix_many_classes_where_every_task_has_its_own() -> None:
+    glyphs = am.make_tasks("glyphs", size=8, n_query=5)
+    pooled, learner = am.make_meta_optimizer("pooled"), am.make_learner("fine_tune", backbone="mlp")
+    pooled.start(learner, learner.build(glyphs.info), glyphs.info)
+    plain, mixed = glyphs.sample(8, split="train", seed=3), pooled.draw(glyphs, 8, 3)
+
+    def classes_and_images(batch: am.TaskBatch) -> tuple[int, int]:
+        examples = batch.support.join(batch.query)
+        of_example = batch.classes.gather(1, examples.y)
+        return len(of_example.unique()), int(examples.mask.sum())
+
+    assert classes_and_images(plain)[0] <= 40
+    assert classes_and_images(mixed)[0] > 120
+    assert classes_and_images(mixed)[1] == classes_and_images(plain)[1]
+    again = pooled.draw(glyphs, 8, 3)
+    assert torch.equal(mixed.query.x, again.query.x)

@@ -14,6 +14,9 @@ import autometa as am
 if TYPE_CHECKING:
     from optuna import Trial
 
+_MIX = 6
+"""From how many times as many tasks a batch takes its examples where every task has classes of its own."""
+
 
 class Pooled(am.MetaOptimizer):
     """Descend the learner's supervised loss on pooled tasks.
@@ -70,6 +73,7 @@ class Pooled(am.MetaOptimizer):
                 "n_base_classes and TaskBatch.classes, or with shared_classes=True."
             )
         self.learner_, self.module_ = learner, module
+        self.mixes_ = own_classes
         self.n_fixed_ = n_fixed if info.n_base_tasks is None else None
         self.fixed_: tuple[am.TaskSampler, am.TaskBatch] | None = None
         self.update_ = am.ParameterUpdate(
@@ -84,7 +88,7 @@ class Pooled(am.MetaOptimizer):
     def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch:
         """Draw new tasks, or some of the fixed ones where the learner tells them apart."""
         if self.n_fixed_ is None:
-            return super().draw(sampler, n_tasks, seed)
+            return self._mixed(sampler, n_tasks, seed) if self.mixes_ else super().draw(sampler, n_tasks, seed)
         if self.fixed_ is None or self.fixed_[0] is not sampler:
             fixed = sampler.sample(self.n_fixed_, split="train", seed=am.derive_seed(self.task_seed, "fixed tasks"))
             self.fixed_ = sampler, fixed
@@ -93,6 +97,21 @@ class Pooled(am.MetaOptimizer):
         batch = self.fixed_[1]
         chosen = chosen.to(batch.query.y.device)
         return dataclasses.replace(batch[chosen], ids=chosen)
+
+    @staticmethod
+    def _mixed(sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch:
+        """As many examples as ``n_tasks`` tasks hold, from ``_MIX`` times as many tasks.
+
+        A task's examples are of a few classes only; a batch of few classes, each with many examples, is far from a
+        draw of all base classes, and a large softmax learns little from it.
+        """
+        wide = sampler.sample(n_tasks * _MIX, split="train", seed=seed)
+        examples = wide.support.join(wide.query)
+        n = examples.y.shape[1]
+        order = np.random.default_rng(am.derive_seed(seed, "which examples")).permutation(n)
+        rows = torch.from_numpy(order[: max(2, n // _MIX)]).to(examples.y.device)
+        half = len(rows) // 2
+        return dataclasses.replace(wide, support=examples.select(rows[:half]), query=examples.select(rows[half:]))
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the supervised loss before it."""
