@@ -367,18 +367,53 @@ def test_a_faulty_sampler_is_caught_by_the_right_check(sampler: am.TaskSampler, 
     assert "Traceback" not in text
 
 
-def test_a_sampler_that_another_process_draws_otherwise_is_caught(tmp_path: Path, monkeypatch: Any) -> None:
-    (tmp_path / "hashing_sampler.py").write_text(
-        "from autometa.testing.toys import Lines\n\n"
-        "class Hashing(Lines):\n"
-        "    def sample(self, n_tasks, *, split='train', seed):\n"
-        "        return super().sample(n_tasks, split=split, seed=seed + abs(hash('text')) % 10**6)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    import hashing_sampler
+ODD_ELSEWHERE = """
+import os, sys
+from autometa.testing.toys import Lines
 
-    (text,) = failures(hashing_sampler.Hashing(), "check_same_in_another_process")
-    assert text == "another process draws other tasks for the same seed."
+ELSEWHERE = os.environ.get("PYTHONHASHSEED") == "12345"
+
+
+class Hashes(Lines):
+    def sample(self, n_tasks, *, split="train", seed):
+        return super().sample(n_tasks, split=split, seed=seed + abs(hash("text")) % 10**6)
+
+
+class Prints(Lines):
+    def sample(self, n_tasks, *, split="train", seed):
+        print("drawing")
+        return super().sample(n_tasks, split=split, seed=seed)
+
+
+class Raises(Lines):
+    def sample(self, n_tasks, *, split="train", seed):
+        if ELSEWHERE:
+            raise OSError("no data here")
+        return super().sample(n_tasks, split=split, seed=seed)
+
+
+class Exits(Lines):
+    def sample(self, n_tasks, *, split="train", seed):
+        if ELSEWHERE:
+            sys.exit(3)
+        return super().sample(n_tasks, split=split, seed=seed)
+"""
+
+
+def test_a_sampler_that_another_process_draws_otherwise_is_caught(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "odd_samplers.py").write_text(ODD_ELSEWHERE)
+    monkeypatch.syspath_prepend(tmp_path)
+    import odd_samplers
+
+    def caught(sampler: am.TaskSampler) -> list[str]:
+        return failures(sampler, "check_same_in_another_process")
+
+    assert caught(odd_samplers.Hashes()) == ["another process draws other tasks for the same seed."]
+    assert caught(odd_samplers.Prints()) == []
+    (text,) = caught(odd_samplers.Raises())
+    assert text.startswith("drawing in another process failed:\nTraceback")
+    assert "no data here" in text
+    assert caught(odd_samplers.Exits()) == ["drawing in another process ended it, exit code 3."]
 
 
 class Wrong(am.MetaOptimizer):

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import combinations
-from typing import Any
 from unittest import SkipTest
 
 import numpy as np
@@ -19,6 +15,7 @@ from sklearn.base import clone
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.tasks import SPLITS, TaskInfo, TaskSampler
 from autometa.errors import InvalidParameter
+from autometa.testing.elsewhere import drawn_elsewhere, drawn_here
 from autometa.testing.expectations import copied, examples_of, expect, same_task, same_tasks, untouched_random_state
 
 MANY = 30
@@ -133,41 +130,11 @@ def check_draws_are_independent(tasks: TaskSampler) -> None:
     expect(same_tasks(first[1], sent.sample(3, split="valid", seed=1)), "after pickling, a seed gives other tasks.")
 
 
-ELSEWHERE = """
-import hashlib, pickle, sys
-
-def fingerprint(tasks):
-    text = hashlib.sha256()
-    for split in ("train", "valid", "test"):
-        batch = tasks.sample(2, split=split, seed=4)
-        for part in (batch.support, batch.query):
-            text.update(part.x.cpu().numpy().tobytes() + part.y.cpu().numpy().tobytes())
-    return text.hexdigest()
-
-if __name__ == "__main__":
-    print(fingerprint(pickle.load(sys.stdin.buffer)))
-"""
-"""A program of its own, so that the other process imports nothing but the sampler."""
-
-
 def check_same_in_another_process(tasks: TaskSampler) -> None:
     """Another process, with another order of sets, draws the same tasks."""
     if "<locals>" in type(tasks).__qualname__ or type(tasks).__module__ == "__main__":
         raise SkipTest("a class defined inside a function or a script cannot be sent to another process")
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE],
-        input=pickle.dumps(tasks),
-        capture_output=True,
-        env=os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        check=False,
-    )
-    expect(done.returncode == 0, f"drawing in another process failed:\n{done.stderr.decode()}")
-    here: dict[str, Any] = {"__name__": "here"}
-    exec(ELSEWHERE, here)
-    expect(
-        done.stdout.decode().strip() == here["fingerprint"](tasks),
-        "another process draws other tasks for the same seed.",
-    )
+    expect(drawn_elsewhere(tasks) == drawn_here(tasks), "another process draws other tasks for the same seed.")
 
 
 def _rows(examples: Examples, task: int) -> list[bytes]:
