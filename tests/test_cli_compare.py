@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -255,36 +256,38 @@ def test_a_wrong_study_file_is_told_by_key_and_value(
         read_study_file(tmp_path / "none.toml")
 
 
+INTERRUPTIBLE = """
+import signal, sys
+from autometa.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell started the tests in the background, it is off
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A comparison of its own process that would take hours; its output is tmp_path / "out"."""
+    options = ["--tasks", "sinusoid", "--learners", "ridge", "--steps", "1000000", "--trials", "2", "--device", "cpu"]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "compare", *options, "-q", "--output", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process alone")
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    endless: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
-    options = [
-        "--tasks",
-        "sinusoid",
-        "--learners",
-        "ridge",
-        "--steps",
-        "1000000",
-        "--trials",
-        "2",
-        "--device",
-        "cpu",
-        "-q",
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "autometa", "compare", *options, "--output", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     deadline = time.monotonic() + 120
     while not _has_a_running_trial(out / "journal.log"):
-        assert process.poll() is None, process.communicate()
+        assert endless.poll() is None, endless.communicate()
         assert time.monotonic() < deadline, "no trial was begun"
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    said, error = process.communicate(timeout=120)
-    assert process.returncode == 1
+    endless.send_signal(signal.SIGINT)
+    said, error = endless.communicate(timeout=120)
+    assert endless.returncode == 1
     assert f"What is done is kept in {out}; the same command goes on from there." in error
     assert "Traceback" not in error
     assert f"Report: {out / 'report.html'}" in said

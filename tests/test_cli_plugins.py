@@ -113,39 +113,65 @@ def test_checking_an_unknown_name_is_bad_usage(capsys: Any) -> None:
     assert "did you mean 'maml'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["learner", "task-sampler", "meta-optimizer", "backbone"])
-def test_a_new_plugin_passes_its_test_at_once_and_installs(kind: str, tmp_path: Path, capsys: Any) -> None:
-    assert main(["plugins", "new", "my_plugin", "--kind", kind, "--directory", str(tmp_path)]) == 0
-    project = tmp_path / "my_plugin"
-    assert f"{project} is ready" in capsys.readouterr().out
+@pytest.fixture(scope="module")
+def new_plugins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A new plugin of each kind, by its name; all are looked at in the same few processes, which import torch once."""
+    folder = tmp_path_factory.mktemp("new")
+    kinds = {f"my_{kind.replace('-', '_')}": kind for kind in ("learner", "task-sampler", "meta-optimizer", "backbone")}
+    for name, kind in kinds.items():
+        assert main(["plugins", "new", name, "--kind", kind, "--directory", str(folder)]) == 0
+    return {name: folder / name for name in kinds}
+
+
+def test_a_new_plugin_is_told_where_it_is(tmp_path: Path, capsys: Any) -> None:
+    assert main(["plugins", "new", "my_plugin", "--directory", str(tmp_path)]) == 0
+    assert f"{tmp_path / 'my_plugin'} is ready" in capsys.readouterr().out
+
+
+TEST_EACH = """
+import sys, pytest
+for project in sys.argv[1:]:
+    print("PROJECT", project, "ENDS", int(pytest.main(["-q", "-p", "no:cacheprovider", project])), flush=True)
+"""
+
+
+def test_a_new_plugin_passes_its_own_test_at_once(new_plugins: dict[str, Path], tmp_path: Path) -> None:
+    projects = [str(project) for project in new_plugins.values()]
+    done = subprocess.run(
+        [sys.executable, "-c", TEST_EACH, *projects],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        check=False,
+    )
+    ends = [line for line in done.stdout.splitlines() if line.startswith("PROJECT")]
+    assert ends == [f"PROJECT {project} ENDS 0" for project in projects], done.stdout + done.stderr
+
+
+def test_a_new_plugin_is_found_where_it_is_installed(new_plugins: dict[str, Path], tmp_path: Path) -> None:
     site = tmp_path / "site"
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"),
-            *("--no-build-isolation", "--no-index", "--target", str(site), str(project)),
+            *("--no-build-isolation", "--no-index", "--target", str(site), *map(str, new_plugins.values())),
         ],
         check=True,
     )
-    environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    tested = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=project,
-        check=False,
-    )
-    assert tested.returncode == 0, tested.stdout
     listed = subprocess.run(
         [sys.executable, "-m", "autometa", "plugins", "--json"],
         capture_output=True,
         text=True,
-        env=environment,
+        env=os.environ | {"PYTHONPATH": str(site)},
         check=True,
     )
-    (row,) = [row for row in json.loads(listed.stdout) if row["plugin"] == "my_plugin"]
-    assert (row["name"], row["kind"], row["status"]) == ("my_plugin", kind.replace("task-", "task "), "active")
-    assert row["distribution"] == "autometa-my-plugin"
+    rows = {row["name"]: row for row in json.loads(listed.stdout) if row["plugin"] in new_plugins}
+    assert {(row["kind"], row["status"], row["distribution"]) for row in rows.values()} == {
+        ("learner", "active", "autometa-my-learner"),
+        ("task sampler", "active", "autometa-my-task-sampler"),
+        ("meta-optimizer", "active", "autometa-my-meta-optimizer"),
+        ("backbone", "active", "autometa-my-backbone"),
+    }
 
 
 @pytest.mark.parametrize("name", ["My-Plugin", "class", "autometa", "1st"])
