@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
+# scipy reads it when it is imported, and scikit-learn's checks of array API dispatch are skipped without it.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 import torch
 from jaxtyping import install_import_hook
 
@@ -57,6 +62,20 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_host: None) -
     yield install
     for module in modules:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def live_tensors() -> Iterator[Callable[[], int]]:
+    """Counts the tensors that were made in this test and are still alive."""
+    gc.collect()
+    gc.freeze()  # what is older is not looked at, which would take seconds
+
+    def count() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    yield count
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -298,15 +298,20 @@ def test_download_fetches_what_is_missing_and_checks_it(tmp_path: Path, monkeypa
         sampler.set_params(root=tmp_path / "third").load()
 
 
-def test_the_real_omniglot_has_the_sizes_of_the_papers(data_root: Path, request: pytest.FixtureRequest) -> None:
+@pytest.fixture(scope="session")
+def decoded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where decoded images are kept: pytest's cache, so that only the first run of the suite waits for them."""
+    kept: pytest.Cache | None = getattr(request.config, "cache", None)  # off with -p no:cacheprovider
+    return tmp_path_factory.mktemp("omniglot") if kept is None else kept.mkdir("omniglot")
+
+
+def test_the_real_omniglot_has_the_sizes_of_the_papers(data_root: Path, decoded: Path) -> None:
     root = data_root / "omniglot"
     if not root.is_dir():
         pytest.skip(f"Omniglot is not in {root}")
-    assert request.config.cache is not None
-    cache = request.config.cache.mkdir("omniglot")  # decoding takes seconds; later runs of the suite read it
     sizes = {"vinyals": [4112, 688, 1692], "random": [4400, 400, 1692]}
     for split, counts in sizes.items():
-        sampler = Omniglot(root=root, cache=cache, split=split)
+        sampler = Omniglot(root=root, cache=decoded, split=split)
         assert list(sampler.describe()["classes"].values()) == counts
         assert sampler.describe()["images"] == 4 * 32460
     batch = sampler.sample(100, split="test", seed=0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -195,14 +195,12 @@ def test_descending_changes_neither_the_module_nor_the_random_state(ragged: am.E
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_without_gradients_nothing_of_the_steps_is_kept(network: nn.Module, ragged: am.Examples, strategy: str) -> None:
+def test_without_gradients_nothing_of_the_steps_is_kept(
+    network: nn.Module, ragged: am.Examples, strategy: str, live_tensors: Callable[[], int]
+) -> None:
     def adapt() -> dict[str, Tensor]:
         with torch.no_grad():
             return am.descend(network, am.per_task(network, 4), ragged, steps=3, rates=0.3, strategy=strategy)
-
-    def live_tensors() -> int:
-        gc.collect()
-        return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
 
     assert not any(value.requires_grad or value.grad_fn is not None for value in adapt().values())
     before = live_tensors()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import pytest
@@ -132,7 +131,7 @@ def test_without_meta_training_it_is_a_linear_classifier_that_works() -> None:
     assert (outputs.argmax(-1) == batch.query.y).double().mean() > 0.8
 
 
-def test_evaluation_holds_no_graph_and_no_memory() -> None:
+def test_evaluation_holds_no_graph_and_no_memory(live_tensors: Callable[[], int]) -> None:
     maml = learner()
     module, batch = build(maml, SINES), sines()
 
@@ -141,10 +140,6 @@ def test_evaluation_holds_no_graph_and_no_memory() -> None:
             adapted = maml.adapt(module, batch.support)
             outputs = maml.predict(module, adapted, batch.query.x)
         assert not any(value.requires_grad for value in (*adapted.values(), outputs))
-
-    def live_tensors() -> int:
-        gc.collect()
-        return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
 
     evaluate()
     before = live_tensors()

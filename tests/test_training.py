@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import numpy as np
 import pytest
 import torch
@@ -101,20 +99,16 @@ def test_the_first_tasks_of_a_longer_evaluation_are_those_of_a_shorter_one():
     np.testing.assert_allclose(short.scores, long.scores[:30], rtol=1e-5)
 
 
-def test_a_thousand_evaluation_episodes_leave_no_tensor_behind():
+def test_a_thousand_evaluation_episodes_leave_no_tensor_behind(live_tensors):
     learner, sampler = am.make_learner("maml", steps=3, strategy="vmap"), am.make_tasks("sinusoid")
     run = MetaTraining(learner, am.make_meta_optimizer("gradient"), sampler, n_steps=2, tasks_per_step=4, seed=0)
     run.run_to(1.0)
 
-    def alive():
-        gc.collect()
-        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
-
     evaluate(learner, run.module, sampler, split="test", n_tasks=25, seed=0)
-    before = alive()
+    before = live_tensors()
     for seed in range(40):
         evaluate(learner, run.module, sampler, split="test", n_tasks=25, seed=seed)
-    assert alive() == before
+    assert live_tensors() == before
 
 
 def test_labels_permuted_within_tasks_score_chance():
