@@ -11,7 +11,7 @@ import weakref
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, get_storage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 from sqlalchemy.engine import make_url
 
@@ -114,7 +114,9 @@ def _open(where: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(path), _lock(path)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return get_storage(where)
+        database = RDBStorage(where)
+        weakref.finalize(database, database.engine.dispose)  # connections must be closed, and nobody else does it
+        return get_storage(database)
 
 
 def drop_torn_line(path: Path) -> None:
