@@ -23,7 +23,9 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
-        raise InvalidParameter(f"device={device!r} is not a device; use 'auto', 'cpu', 'cuda', 'mps' or 'xpu'.") from error
+        raise InvalidParameter(
+            f"device={device!r} is not a device; use 'auto', 'cpu', 'cuda', 'mps' or 'xpu'."
+        ) from error
     if wanted.type != "cpu" and (found is None or found.type != wanted.type):
         here = "only the CPU" if found is None else f"'cpu' and {found.type!r}"
         raise InvalidParameter(f"device={device!r} is not available; this machine has {here}. Use 'auto'.")

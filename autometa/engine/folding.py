@@ -59,7 +59,9 @@ def build_backbone(backbone: str | Backbone, input_shape: tuple[int, ...]) -> nn
     chosen = make_backbone(backbone)
     module = chosen.build(tuple(input_shape))
     if not isinstance(getattr(module, "n_features", None), int):
-        raise PluginError(f"backbone {chosen!r} built a {type(module).__name__} without an integer attribute 'n_features'.")
+        raise PluginError(
+            f"backbone {chosen!r} built a {type(module).__name__} without an integer attribute 'n_features'."
+        )
     return module
 
 
@@ -73,4 +75,3 @@ def apply_per_task(module: nn.Module, x: Float[Tensor, "task n *features"]) -> F
         return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[no-any-return]
     state = dict(module.named_parameters()) | dict(module.named_buffers())
     return vmap(lambda examples: functional_call(module, state, (examples,)), randomness="different")(x)  # type: ignore[no-any-return]
-
