@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from autometa.cli import main
+from autometa.cli.compare import _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
 from autometa.cli.study_file import Component, learners_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison.report import INCOMPLETE
@@ -177,6 +179,24 @@ def test_missing_data_is_one_clear_error_and_exit_code_1(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert said in error
+
+
+@pytest.mark.parametrize(
+    ("stage", "learner", "search", "gaps"),
+    [
+        ("trial", "maml", "separate", False),
+        ("trial", "lost", "separate", True),
+        ("trial", "lost", "joint", False),
+        ("final", "maml", "separate", True),
+    ],
+)
+def test_a_failed_trial_is_no_failed_comparison(stage: str, learner: str, search: str, gaps: bool) -> None:
+    comparison = SimpleNamespace(
+        leaderboard=pd.DataFrame({"tasks": ["sinusoid"], "learner": ["maml"]}),
+        failures=pd.DataFrame({"tasks": ["sinusoid"], "learner": [learner], "stage": [stage]}),
+        plan=SimpleNamespace(settings=SimpleNamespace(search=search)),
+    )
+    assert _has_gaps(comparison) is gaps  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("command", ["compare", "worker", "report"])

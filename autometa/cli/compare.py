@@ -80,7 +80,8 @@ def compare(
     Parameters follow a name: omniglot:root=../data,n_way=5 or maml:steps=3, and a learner's meta-optimizer stands
     between: maml:reptile:steps=3.
 
-    Ctrl-C or a crash loses nothing but the trial at work: the same command goes on.
+    Ctrl-C or a crash loses nothing but the trial at work: the same command goes on. Exit code 1: a learner has no
+    score, or a final run failed.
     """
     typed = {
         "n_trials": trials,
@@ -117,8 +118,19 @@ def compare(
     _show(comparison, Path(options["output"]) / "report.html", as_json=as_json)
     if not comparison.complete:
         typer.echo(f"Interrupted before all was done. {kept}", err=True)
-    if not comparison.complete or len(comparison.failures):
+    if not comparison.complete or _has_gaps(comparison):
         raise typer.Exit(1)
+
+
+def _has_gaps(comparison: Comparison) -> bool:
+    """Whether a final run failed, or every trial of a learner; a trial that diverges is part of any search."""
+    board, failures = comparison.leaderboard, comparison.failures
+    joint = comparison.plan.settings.search == "joint"  # where only the winner is judged
+    judged = set(board["tasks"]) if joint else set(zip(board["tasks"], board["learner"], strict=True))
+    return any(
+        row.stage != "trial" or (row.tasks if joint else (row.tasks, row.learner)) not in judged
+        for row in failures.itertuples()
+    )
 
 
 def worker(
