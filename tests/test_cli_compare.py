@@ -194,7 +194,7 @@ def test_a_failed_trial_is_no_failed_comparison(stage: str, learner: str, search
     comparison = SimpleNamespace(
         leaderboard=pd.DataFrame({"tasks": ["sinusoid"], "learner": ["maml"]}),
         failures=pd.DataFrame({"tasks": ["sinusoid"], "learner": [learner], "stage": [stage]}),
-        plan=SimpleNamespace(settings=SimpleNamespace(search=search)),
+        plan={"settings": {"search": search}},
     )
     assert _has_gaps(comparison) is gaps  # type: ignore[arg-type]
 

@@ -125,7 +125,7 @@ def compare(
 def _has_gaps(comparison: Comparison) -> bool:
     """Whether a final run failed, or every trial of a learner; a trial that diverges is part of any search."""
     board, failures = comparison.leaderboard, comparison.failures
-    joint = comparison.plan.settings.search == "joint"  # where only the winner is judged
+    joint = comparison.plan["settings"]["search"] == "joint"  # where only the winner is judged
     judged = set(board["tasks"]) if joint else set(zip(board["tasks"], board["learner"], strict=True))
     return any(
         row.stage != "trial" or (row.tasks if joint else (row.tasks, row.learner)) not in judged
