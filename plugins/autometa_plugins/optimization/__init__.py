@@ -13,7 +13,7 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
     yield am.LearnerSpec(
         name="maml",
         factory="autometa_plugins.optimization.maml:MAML",
-        summary="a few gradient steps from a meta-learned start, with learned step sizes",
+        summary="A few gradient steps from a meta-learned start, with learned step sizes.",
         problems=frozenset({"classification", "regression"}),
         reference="Finn et al. 2017, algorithms 1 and 2; shared head row: Ye & Chao 2022, sec. 5",
         family="optimization",
@@ -26,13 +26,13 @@ def autometa_meta_optimizers() -> Iterator[am.MetaOptimizerSpec]:
     yield am.MetaOptimizerSpec(
         name="gradient",
         factory="autometa_plugins.optimization.gradient:Gradient",
-        summary="descend the query loss by any torch optimizer",
+        summary="Descend the query loss by any torch optimizer.",
         reference="Finn et al. 2017, eq. 1",
     )
     yield am.MetaOptimizerSpec(
         name="reptile",
         factory="autometa_plugins.optimization.reptile:Reptile",
-        summary="move towards the mean of the adapted weights",
+        summary="Move towards the mean of the adapted weights.",
         problems=frozenset({"classification", "regression"}),
         reference="Nichol et al. 2018, algorithm 2",
     )

@@ -13,33 +13,33 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
     yield am.TaskSamplerSpec(
         name="sinusoid",
         factory="autometa_plugins.tasks.sinusoid:Sinusoid",
-        summary="sine waves of random amplitude and phase",
+        summary="Sine waves of random amplitude and phase.",
         problems=frozenset({"regression"}),
         reference="Finn et al. 2017, section 5.1",
     )
     yield am.TaskSamplerSpec(
         name="glyphs",
         factory="autometa_plugins.tasks.glyphs:Glyphs",
-        summary="deformed letters of scripts never seen in meta-training",
+        summary="Deformed letters of scripts never seen in meta-training.",
         problems=frozenset({"classification"}),
     )
     yield am.TaskSamplerSpec(
         name="digits",
         factory="autometa_plugins.tasks.digits:Digits",
-        summary="scikit-learn's handwritten digits, 8 x 8, digits held out",
+        summary="scikit-learn's handwritten digits, 8 x 8, digits held out.",
         problems=frozenset({"classification"}),
     )
     yield am.TaskSamplerSpec(
         name="table",
         factory="autometa_plugins.tasks.table:Table",
-        summary="your own table; a column names the task of each row",
+        summary="Your own table; a column names the task of each row.",
         problems=frozenset({"classification", "regression"}),
         needs=("data", "task", "target"),
     )
     yield am.TaskSamplerSpec(
         name="omniglot",
         factory="autometa_plugins.tasks.omniglot:Omniglot",
-        summary="handwritten characters of fifty alphabets",
+        summary="Handwritten characters of fifty alphabets.",
         problems=frozenset({"classification"}),
         reference="Lake et al. 2015; splits of Vinyals et al. 2016, section 4.1",
         needs=("root",),
@@ -47,7 +47,7 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
     yield am.TaskSamplerSpec(
         name="images",
         factory="autometa_plugins.tasks.images:Images",
-        summary="your own images; one folder for each class",
+        summary="Your own images; one folder for each class.",
         problems=frozenset({"classification"}),
         needs=("root",),
     )
