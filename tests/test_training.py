@@ -139,4 +139,4 @@ def test_labels_permuted_within_tasks_score_chance():
 
 def test_an_incompatible_meta_optimizer_is_refused_before_any_work():
     with pytest.raises(am.Incompatible, match=r"Reptile needs a learner that provides \['inner_gradient'\].*use meta_"):
-        check_compatible(am.make_learner("ridge"), am.make_meta_optimizer("reptile"), am.make_tasks("sinusoid").info)
+        check_compatible(am.make_learner("ridge"), am.make_meta_optimizer("reptile"))

@@ -167,7 +167,7 @@ def check_refuses_incompatible(case: MetaOptimizerCase) -> None:
         raise SkipTest("it requires nothing of a learner")
     lacking = type("Lacking", (type(case.learner),), {"provides": frozenset()})()
     try:
-        check_compatible(lacking, case.meta_optimizer, case.tasks.info)
+        check_compatible(lacking, case.meta_optimizer)
     except Incompatible as error:
         missing = [need for need in case.meta_optimizer.requires if need not in str(error)]
         expect(not missing, f"the error does not name what is missing, {missing}: {error}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
-from autometa.contracts.tasks import TaskInfo, TaskSampler
+from autometa.contracts.tasks import TaskSampler
 from autometa.engine.seeding import fresh_module, seeded
 from autometa.errors import Incompatible, TrainingDiverged
 
@@ -20,7 +20,7 @@ LOOK_EVERY = 50
 """Steps between two looks at the loss: looking waits for the device."""
 
 
-def check_compatible(learner: Learner, meta_optimizer: MetaOptimizer | None, info: TaskInfo) -> None:
+def check_compatible(learner: Learner, meta_optimizer: MetaOptimizer | None) -> None:
     """Refuse a learner and a meta-optimizer that cannot work together.
 
     Raises
@@ -83,7 +83,7 @@ class MetaTraining:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         info = sampler.info
-        check_compatible(learner, meta_optimizer, info)
+        check_compatible(learner, meta_optimizer)
         self.device = torch.device(device)
         self.dtype = dtype
         self.learner = learner
