@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from autometa.contracts.encoder import TableEncoder as TableEncoder
     from autometa.contracts.examples import Examples as Examples
     from autometa.contracts.examples import TaskBatch as TaskBatch
+    from autometa.contracts.forward import query_losses as query_losses
+    from autometa.contracts.forward import task_losses as task_losses
     from autometa.contracts.hookspecs import hookimpl as hookimpl
-    from autometa.contracts.learner import IGNORED_CLASS as IGNORED_CLASS
     from autometa.contracts.learner import Learner as Learner
+    from autometa.contracts.losses import IGNORED_CLASS as IGNORED_CLASS
     from autometa.contracts.meta_optimizer import MetaOptimizer as MetaOptimizer
     from autometa.contracts.seeding import derive_seed as derive_seed
     from autometa.contracts.specs import BackboneSpec as BackboneSpec
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     from autometa.contracts.tasks import check_draw as check_draw
     from autometa.engine.folding import apply_per_task as apply_per_task
     from autometa.engine.folding import build_backbone as build_backbone
-    from autometa.engine.forward import query_losses as query_losses
-    from autometa.engine.forward import task_losses as task_losses
     from autometa.engine.heads import apply_head as apply_head
     from autometa.engine.heads import fit_head as fit_head
     from autometa.engine.inner_loop import call_per_task as call_per_task
@@ -93,7 +93,7 @@ _EXPORTS = {
     "ClassEpisodes": "autometa.contracts.class_episodes",
     "ClassImages": "autometa.contracts.class_episodes",
     "Examples": "autometa.contracts.examples",
-    "IGNORED_CLASS": "autometa.contracts.learner",
+    "IGNORED_CLASS": "autometa.contracts.losses",
     "Learner": "autometa.contracts.learner",
     "MetaOptimizer": "autometa.contracts.meta_optimizer",
     "SPLITS": "autometa.contracts.tasks",
@@ -121,8 +121,8 @@ _EXPORTS = {
     "fit_head": "autometa.engine.heads",
     "loss_on": "autometa.engine.inner_loop",
     "per_task": "autometa.engine.inner_loop",
-    "query_losses": "autometa.engine.forward",
-    "task_losses": "autometa.engine.forward",
+    "query_losses": "autometa.contracts.forward",
+    "task_losses": "autometa.contracts.forward",
     # estimators
     "FewShotClassifier": "autometa.estimators",
     "FewShotRegressor": "autometa.estimators",

@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVR
 
 import autometa as am
-from autometa.engine.forward import forward
+from autometa.contracts.forward import forward
 from autometa.training import MetaTraining, evaluate
 
 CLASSIFIERS = [

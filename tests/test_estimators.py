@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 import autometa as am
-from autometa.engine.forward import forward
+from autometa.contracts.forward import forward
 from autometa.estimators import base
 from autometa.training import MetaTraining
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import autometa as am
-from autometa.engine.forward import forward, query_losses
+from autometa.contracts.forward import forward, query_losses
 from autometa.training import MetaTraining, evaluate
 
 N_WAY, N_SUPPORT, SHAPE = 3, 9, (4,)

@@ -123,14 +123,14 @@ def test_threads_run_at_the_same_time_and_leave_torch_its_number_of_threads(monk
     optimizer = am.make_meta_optimizer("gradient", chunk=1, threads=2)
     optimizer.start(learner, build(learner), SINES)
     optimizer.step(sines(0, n_tasks=4))
-    meeting, whole = threading.Barrier(2, timeout=20), am.query_losses
+    meeting, whole = threading.Barrier(2, timeout=20), am.Learner.meta_loss
 
     def meet(*arguments: Any) -> Tensor:
         meeting.wait()  # breaks unless two losses are under way at once
         assert torch.get_num_threads() == max(1, before // 2)
         return whole(*arguments)
 
-    monkeypatch.setattr(am, "query_losses", meet)
+    monkeypatch.setattr(am.Learner, "meta_loss", meet)
     optimizer.step(sines(1, n_tasks=4))
     assert torch.get_num_threads() == before
 

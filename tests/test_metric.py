@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from autometa_plugins.metric.prototypical import squared_distances
-from autometa_plugins.metric.ridge import solve_ridge
+from autometa_plugins.optimization.ridge import solve_ridge
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
 import autometa as am
-from autometa.engine.forward import forward
+from autometa.contracts.forward import forward
 from autometa.training import MetaTraining, evaluate
 
 N_WAY, N_SHOT, SHAPE = 3, 4, (5,)

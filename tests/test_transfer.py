@@ -81,7 +81,7 @@ def test_fine_tuning_tells_base_classes_apart_by_their_global_names() -> None:
     examples = batch.support.join(batch.query)
     y = batch.classes.gather(1, examples.y)
     expected = nn.functional.cross_entropy(module.head(examples.x).flatten(0, 1), y.flatten())
-    torch.testing.assert_close(learner.pooled_loss(module, batch), expected)
+    torch.testing.assert_close(learner.pooled_loss(module, batch, 0.5), expected)
 
 
 def test_a_task_starts_from_the_pretrained_head_only_where_outputs_mean_the_same() -> None:
@@ -142,7 +142,7 @@ def test_multitask_trains_each_head_on_its_own_task() -> None:
     pooled = am.make_meta_optimizer("pooled")
     pooled.start(learner, module, LINES)
     batch = pooled.draw(Lines(), 3, seed=0)
-    learner.pooled_loss(module, batch).backward()
+    learner.pooled_loss(module, batch, 0.5).backward()
     touched = module.weight.grad.flatten(1).any(dim=1).nonzero().flatten().tolist()
     assert touched == sorted(set(batch.ids.tolist()))
 

@@ -11,8 +11,8 @@ from sklearn.base import clone
 
 from autometa.comparison.plan import Pair, Plan
 from autometa.contracts.examples import Examples, TaskBatch, map_inputs
+from autometa.contracts.forward import predict_outputs, present_classes, task_scores
 from autometa.contracts.learner import Learner
-from autometa.engine.forward import predict_outputs, present_classes, task_scores
 from autometa.engine.seeding import seeded
 from autometa.training import MetaTraining
 from autometa.training.evaluation import TASKS_AT_ONCE

@@ -15,6 +15,9 @@ class Backbone(BaseEstimator, ABC):
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return a module mapping [batch, *input_shape] to [batch, n_features], with ``n_features`` as attribute.
 
+        A module whose features are a flattened map may say so by the attribute ``feature_shape`` (channels, height,
+        width).
+
         Raises
         ------
         InvalidParameter

@@ -5,19 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from autometa.contracts.examples import Examples, TaskBatch
+from autometa.contracts.forward import query_losses
+from autometa.contracts.losses import cross_entropy, squared_error
 from autometa.contracts.tasks import TaskInfo
 
 if TYPE_CHECKING:
     from optuna import Trial
-
-IGNORED_CLASS = -100
-"""Marks a padded place in the class targets given to :meth:`Learner.loss`; NaN does in real targets."""
 
 
 class Learner(BaseEstimator, ABC):
@@ -75,7 +72,22 @@ class Learner(BaseEstimator, ABC):
         """
         return cross_entropy(outputs, y) if not y.is_floating_point() else squared_error(outputs, y)
 
-    def pooled_loss(self, module: nn.Module, batch: TaskBatch) -> Tensor:
+    def meta_loss(self, module: nn.Module, batch: TaskBatch, progress: float) -> Tensor:
+        """What meta-training descends, [tasks]: the loss on each query set after adapting to the support set.
+
+        A learner that is trained otherwise than it is judged (pairs, several losses at once, a derivative whose
+        order changes) overrides it.
+
+        Parameters
+        ----------
+        module : nn.Module
+        batch : TaskBatch
+        progress : float in [0, 1]
+            Share of meta-training that is done.
+        """
+        return query_losses(self, module, batch)
+
+    def pooled_loss(self, module: nn.Module, batch: TaskBatch, progress: float) -> Tensor:
         """Supervised loss on a batch of meta-train tasks, scalar (learners that provide ``"pooled"``)."""
         raise NotImplementedError
 
@@ -91,17 +103,3 @@ class Learner(BaseEstimator, ABC):
     def suggest(cls, trial: Trial, info: TaskInfo) -> Self:
         """Draw hyperparameters from the search space; parameter names are constructor names."""
         return cls()
-
-
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy per task, [tasks], over the places of ``y`` that are not ``IGNORED_CLASS``."""
-    each = F.cross_entropy(logits.movedim(-1, 1), y, reduction="none", ignore_index=IGNORED_CLASS)
-    return each.sum(-1) / (y != IGNORED_CLASS).sum(-1).clamp(min=1)
-
-
-def squared_error(outputs: Tensor, y: Tensor) -> Tensor:
-    """Mean squared error per task, [tasks], over the places of ``y`` that are not NaN."""
-    y = y if y.dim() == outputs.dim() else y.unsqueeze(-1)
-    counts = ~torch.isnan(y)
-    each = (outputs - torch.where(counts, y, outputs.detach())).square() * counts
-    return each.flatten(1).sum(-1) / counts.flatten(1).sum(-1).clamp(min=1)

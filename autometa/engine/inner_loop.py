@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autometa.contracts.examples import Examples, Inputs
-from autometa.contracts.learner import IGNORED_CLASS
+from autometa.contracts.losses import IGNORED_CLASS
 from autometa.engine.strategies import Strategy, fastest, resolve
 from autometa.errors import InvalidParameter
 
@@ -79,6 +79,7 @@ def descend(
     rates: Rates,
     loss: Loss | None = None,
     weight_decay: float | Mapping[str, float] = 0.0,
+    proximal: float = 0.0,
     first_order: bool = False,
     strategy: str = "auto",
 ) -> dict[str, Tensor]:
@@ -102,6 +103,8 @@ def descend(
         :func:`loss_on` the support set when left out.
     weight_decay : float or dict of those by parameter name, default=0.0
         Added to the gradient, times the parameter.
+    proximal : float, default=0.0
+        Added to the gradient, times the distance from where the task started.
     first_order : bool, default=False
         Leave out second derivatives: inner gradients count as constants in the outer derivative.
     strategy : {"auto", "bmm", "vmap", "loop"}
@@ -125,7 +128,7 @@ def descend(
     loss = loss or loss_on(support)
     decays = [weight_decay.get(name, 0.0) if isinstance(weight_decay, Mapping) else weight_decay for name in names]
     with torch.enable_grad():
-        values = [_start(value, differentiable) for value in parameters.values()]
+        starts = values = [_start(value, differentiable) for value in parameters.values()]
         create_graph = differentiable and not first_order
         run = _choose(strategy, module, dict(zip(names, values, strict=True)), support, loss, create_graph)
         for step in range(steps):
@@ -133,6 +136,11 @@ def descend(
             gradients = torch.autograd.grad(
                 loss(outputs).sum(), values, create_graph=create_graph, materialize_grads=True
             )
+            if proximal:
+                gradients = tuple(
+                    gradient + proximal * (value - start)
+                    for gradient, value, start in zip(gradients, values, starts, strict=True)
+                )
             values = [
                 _moved(value, gradient + decay * value if decay else gradient, _rate(rates, name, step))
                 for name, value, gradient, decay in zip(names, values, gradients, decays, strict=True)

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from autometa.contracts.backbone import Backbone
 from autometa.contracts.examples import Examples
+from autometa.contracts.forward import predict_outputs, present_classes
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.folding import is_transductive
-from autometa.engine.forward import predict_outputs, present_classes
 from autometa.engine.seeding import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer

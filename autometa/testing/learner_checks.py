@@ -13,10 +13,10 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples
+from autometa.contracts.forward import forward, task_losses, task_scores
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskSampler
-from autometa.engine.forward import forward, query_losses, task_losses, task_scores
 from autometa.engine.seeding import fresh_module
 from autometa.host import make_meta_optimizer
 from autometa.testing.expectations import (
@@ -206,7 +206,7 @@ def check_provides(case: LearnerCase) -> None:
     batch, module, provides = draw(case.tasks, 2, split="train"), case.module(), case.learner.provides
     named = dict(module.named_parameters())
     if "gradient" in provides and any(p.requires_grad for p in named.values()):
-        _expect_gradient(query_losses(case.learner, module, batch).mean(), module, "the query loss")
+        _expect_gradient(case.learner.meta_loss(module, batch, 0.5).mean(), module, "meta_loss()")
     if "inner_gradient" in provides:
         with torch.no_grad():
             adapted = case.learner.adapt(module, batch.support)
@@ -216,7 +216,7 @@ def check_provides(case: LearnerCase) -> None:
         unknown = sorted(set(adapted) - set(named))
         expect(not unknown, f"adapt() returned {unknown}, which are no parameters of θ.")
     if "pooled" in provides and case.learner.n_pooled_tasks(case.tasks.info) is None:
-        _expect_gradient(case.learner.pooled_loss(module, batch), module, "pooled_loss()")
+        _expect_gradient(case.learner.pooled_loss(module, batch, 0.5), module, "pooled_loss()")
     if "memory" in provides:
         before = copied(module.state_dict())
         case.learner.remember(module, draw(case.tasks, 2, seed=5, split="train"))

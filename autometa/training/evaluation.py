@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autometa.contracts.examples import TaskBatch
+from autometa.contracts.forward import predict_outputs, present_classes, task_losses, task_scores
 from autometa.contracts.learner import Learner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskSampler
 from autometa.engine.folding import describe_normalization
-from autometa.engine.forward import predict_outputs, present_classes, task_losses, task_scores
 from autometa.engine.seeding import seeded
 
 TASKS_AT_ONCE = 25

@@ -18,11 +18,3 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         summary="The nearest class mean in a learned feature space.",
         reference="Snell et al. 2017, Prototypical Networks for Few-shot Learning, eq. 1 and 2",
     )
-    yield am.LearnerSpec(
-        name="ridge",
-        factory="autometa_plugins.metric.ridge:Ridge",
-        family="metric",
-        problems=frozenset({"classification", "regression"}),
-        summary="Ridge regression on learned features, solved in closed form.",
-        reference="Bertinetto et al. 2019, Meta-learning with differentiable closed-form solvers, section 3.2",
-    )

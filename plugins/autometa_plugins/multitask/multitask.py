@@ -74,7 +74,7 @@ class MultiTask(am.Learner):
         """One for each head."""
         return info.n_base_tasks or self.n_tasks
 
-    def pooled_loss(self, module: nn.Module, batch: am.TaskBatch) -> Tensor:
+    def pooled_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Mean loss of every training task's own head on its support and query."""
         assert isinstance(module, Trunk)
         if batch.ids is None:

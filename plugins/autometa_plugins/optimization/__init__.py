@@ -18,6 +18,14 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         reference="Finn et al. 2017, algorithms 1 and 2; shared head row: Ye & Chao 2022, sec. 5",
         family="optimization",
     )
+    yield am.LearnerSpec(
+        name="ridge",
+        factory="autometa_plugins.optimization.ridge:Ridge",
+        family="optimization",
+        problems=frozenset({"classification", "regression"}),
+        summary="Ridge regression on learned features, solved in closed form.",
+        reference="Bertinetto et al. 2019, Meta-learning with differentiable closed-form solvers, section 3.2",
+    )
 
 
 @am.hookimpl

@@ -97,7 +97,7 @@ class Gradient(am.MetaOptimizer):
         return {"loss": self.update_.step(parts, self.progress)}
 
     def _loss(self, module: nn.Module, chunk: am.TaskBatch, n_tasks: int) -> Tensor:
-        return am.query_losses(self.learner_, module, chunk).sum() / n_tasks
+        return self.learner_.meta_loss(module, chunk, self.progress).sum() / n_tasks
 
     def _threads(self, batch: am.TaskBatch) -> int:
         x: Tensor = batch.query.x

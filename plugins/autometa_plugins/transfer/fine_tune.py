@@ -82,7 +82,7 @@ class FineTune(am.Learner):
             keeps_head=not own_classes,
         )
 
-    def pooled_loss(self, module: nn.Module, batch: am.TaskBatch) -> Tensor:
+    def pooled_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Mean loss of the pretraining head on support and query, labels being those of the base classes."""
         assert isinstance(module, Pretrained)
         examples = batch.support.join(batch.query)

@@ -115,7 +115,8 @@ class Pooled(am.MetaOptimizer):
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the supervised loss before it."""
-        return {"loss": self.update_.step([self.learner_.pooled_loss(self.module_, batch)], self.progress)}
+        loss = self.learner_.pooled_loss(self.module_, batch, self.progress)
+        return {"loss": self.update_.step([loss], self.progress)}
 
     def state_dict(self) -> dict[str, Any]:
         """State of the torch optimizer."""

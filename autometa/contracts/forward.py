@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples, TaskBatch
-from autometa.contracts.learner import IGNORED_CLASS, Learner
+from autometa.contracts.losses import IGNORED_CLASS
 from autometa.errors import PluginError
+
+if TYPE_CHECKING:
+    from autometa.contracts.learner import Learner
 
 
 def forward(learner: Learner, module: nn.Module, support: Examples, x: Tensor) -> Float[Tensor, "task n out"]:
