@@ -1,0 +1,96 @@
+"""``examples/benchmarks/parity.py``: recipes can be built, runs go on where they were cut, rows are complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import autometa as am
+from autometa.training import evaluate
+
+BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
+
+
+@pytest.fixture
+def parity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script, with its results in a folder of the test's own."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.chdir(tmp_path)
+    import parity
+
+    monkeypatch.setattr(parity, "RESULTS", tmp_path / "parity.csv")
+    monkeypatch.setattr(parity, "REPORT", tmp_path / "PARITY.md")
+    yield parity
+    for name in ("parity", "embedded"):
+        sys.modules.pop(name, None)
+
+
+def short(parity: ModuleType, name: str, **changes: Any) -> Any:
+    return dataclasses.replace(parity.read_entries()[name], **{"steps": 12, "test_tasks": 20, **changes})
+
+
+def test_every_recipe_can_be_built(parity: ModuleType) -> None:
+    for entry in parity.read_entries().values():
+        learner = parity.make("learner", entry.learner)
+        default = learner.default_meta_optimizer
+        assert default is None or parity.make("meta_optimizer", {"name": default} | entry.meta_optimizer)
+        assert set(entry.published) <= set(entry.settings), entry.name
+        for setting in entry.settings.values():
+            learner.set_params(**setting.get("learner", {}))
+
+
+def test_a_score_is_written_with_all_that_belongs_to_it(parity: ModuleType) -> None:
+    parity.run(short(parity, "sinusoid/maml"), seed=0, device=torch.device("cpu"))
+    rows = parity.rows()
+    assert len(rows) == 9
+    assert all(row[column] for row in rows for column in set(parity.COLUMNS) - {"published", "remark"})
+    parity.REPORT.write_text("# Old\n\n## Remarks\n\nBy hand.\n")
+    parity.report()
+    text = parity.REPORT.read_text()
+    assert "| maml | 5-shot, 1 step | .67 |" in text
+    assert text.endswith("## Remarks\n\nBy hand.\n")
+
+
+def test_a_run_that_was_cut_goes_on_and_ends_the_same(
+    parity: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = short(parity, "sinusoid/maml", steps=200)
+    whole = parity.meta_train(entry, 0, torch.device("cpu")).module.state_dict()
+
+    monkeypatch.setattr(parity, "CHECKPOINT_EVERY", 0.0)
+    said = parity.say
+
+    def cut(text: str) -> None:
+        said(text)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parity, "say", cut)
+    with pytest.raises(KeyboardInterrupt):
+        parity.meta_train(entry, 0, torch.device("cpu"))
+    monkeypatch.setattr(parity, "say", said)
+    resumed = parity.meta_train(entry, 0, torch.device("cpu"))
+    assert "step 5 of 200" in capsys.readouterr().out
+    assert resumed.step_count == 200
+    for name, value in resumed.module.state_dict().items():
+        torch.testing.assert_close(value, whole[name])
+
+
+@pytest.mark.parametrize("learner", ["prototypical", "ridge"])
+def test_images_embedded_once_give_the_scores_of_images(parity: ModuleType, learner: str) -> None:
+    from embedded import embedded
+
+    tasks = am.make_tasks("glyphs", n_drawers=10, size=8, n_query=3)
+    model = am.FewShotClassifier(learner, max_steps=2, tasks_per_step=1, random_state=0).meta_fit(tasks)
+    plain = evaluate(model.learner_, model.module_, tasks, split="test", n_tasks=30, seed=0)
+    module, features = embedded(model.module_, tasks)
+    once = evaluate(model.learner_, module, features, split="test", n_tasks=30, seed=0)
+    np.testing.assert_allclose(once.losses, plain.losses, rtol=1e-4)
+    np.testing.assert_array_equal(once.scores, plain.scores)
