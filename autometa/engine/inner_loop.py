@@ -7,6 +7,7 @@ one forward pass over all tasks and one call of ``torch.autograd.grad`` are a st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from autometa.contracts.examples import Examples, Inputs
 from autometa.contracts.losses import IGNORED_CLASS
+from autometa.engine.checkpointed import checkpointed
 from autometa.engine.strategies import Strategy, fastest, resolve
 from autometa.errors import InvalidParameter
 
@@ -81,6 +83,7 @@ def descend(
     weight_decay: float | Mapping[str, float] = 0.0,
     proximal: float = 0.0,
     first_order: bool = False,
+    checkpoint: bool = False,
     strategy: str = "auto",
 ) -> dict[str, Tensor]:
     """Take gradient steps on every task's support loss, from given parameters.
@@ -107,6 +110,10 @@ def descend(
         Added to the gradient, times the distance from where the task started.
     first_order : bool, default=False
         Leave out second derivatives: inner gradients count as constants in the outer derivative.
+    checkpoint : bool, default=False
+        Keep only each step's parameters and take the step again when it is differentiated: the memory of second-order
+        steps is then that of one step, for about a third more time. The gradient is the same; it can be taken once,
+        not differentiated further. First-order steps keep no more than that anyway.
     strategy : {"auto", "bmm", "vmap", "loop"}
         How tasks are run side by side; the numbers are the same. ``"auto"`` measures once and keeps the fastest.
 
@@ -119,7 +126,7 @@ def descend(
     InvalidParameter
         ``steps`` or ``strategy`` is not usable.
     Incompatible
-        The strategy cannot run this module; the text says why.
+        The strategy cannot run this module, or its steps cannot be taken twice; the text says why.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise InvalidParameter(f"steps={steps!r} must be a non-negative integer.")
@@ -132,22 +139,69 @@ def descend(
         create_graph = differentiable and not first_order
         run = _choose(strategy, module, dict(zip(names, values, strict=True)), support, loss, create_graph)
         for step in range(steps):
-            outputs = run(module, dict(zip(names, values, strict=True)), support.x)
-            gradients = torch.autograd.grad(
-                loss(outputs).sum(), values, create_graph=create_graph, materialize_grads=True
-            )
-            if proximal:
-                gradients = tuple(
-                    gradient + proximal * (value - start)
-                    for gradient, value, start in zip(gradients, values, starts, strict=True)
-                )
-            values = [
-                _moved(value, gradient + decay * value if decay else gradient, _rate(rates, name, step))
-                for name, value, gradient, decay in zip(names, values, gradients, decays, strict=True)
-            ]
+            sizes = [_rate(rates, name, step) for name in names]
+            take = _Step(run, module, names, loss, decays, proximal)
+            if checkpoint and create_graph:
+                values = take.checkpointed(values, starts, sizes, support.x)
+                continue
+            values, _ = take(values, starts, sizes, support.x, create_graph)
             if not differentiable:
                 values = [value.detach().requires_grad_() for value in values]
     return {name: value if differentiable else value.detach() for name, value in zip(names, values, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step of all tasks, as a function of all that it may be differentiated for."""
+
+    run: Strategy
+    module: nn.Module
+    names: Sequence[str]
+    loss: Loss
+    decays: Sequence[float]
+    proximal: float
+
+    def __call__(
+        self,
+        values: Sequence[Tensor],
+        starts: Sequence[Tensor],
+        rates: Sequence[float | Tensor],
+        x: Inputs,
+        create_graph: bool,
+    ) -> tuple[list[Tensor], Tensor]:
+        """The values after the step, and the sum of the losses before it."""
+        total = self.loss(self.run(self.module, dict(zip(self.names, values, strict=True)), x)).sum()
+        gradients = torch.autograd.grad(total, values, create_graph=create_graph, materialize_grads=True)
+        if self.proximal:
+            gradients = tuple(
+                gradient + self.proximal * (value - start)
+                for gradient, value, start in zip(gradients, values, starts, strict=True)
+            )
+        moved = [
+            _moved(value, gradient + decay * value if decay else gradient, rate)
+            for value, gradient, decay, rate in zip(values, gradients, self.decays, rates, strict=True)
+        ]
+        return moved, total
+
+    def checkpointed(
+        self, values: Sequence[Tensor], starts: Sequence[Tensor], rates: Sequence[float | Tensor], x: Inputs
+    ) -> list[Tensor]:
+        """The same values, of which only where they started is kept."""
+        parts = [list(values), list(starts) if self.proximal else [], [r for r in rates if isinstance(r, Tensor)]]
+        parts.append(list(x) if isinstance(x, tuple) else [x])
+        # What is kept for the derivative must not hold the tensors themselves: they have histories.
+        counts, several = [len(part) for part in parts], isinstance(x, tuple)
+        fixed = [None if isinstance(rate, Tensor) else rate for rate in rates]
+
+        def step(tensors: Sequence[Tensor], create_graph: bool) -> tuple[tuple[Tensor, ...], Tensor]:
+            queue = iter(tensors)
+            own, first, learned, inputs = ([next(queue) for _ in range(count)] for count in counts)
+            left = iter(learned)
+            sizes = [next(left) if rate is None else rate for rate in fixed]
+            moved, total = self(own, first or own, sizes, tuple(inputs) if several else inputs[0], create_graph)
+            return tuple(moved), total
+
+        return checkpointed(step, self.module, [tensor for part in parts for tensor in part])
 
 
 def _start(value: Tensor, differentiable: bool) -> Tensor:
