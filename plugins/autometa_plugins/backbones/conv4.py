@@ -31,12 +31,18 @@ class Conv4(am.Backbone):
         Which statistics ``norm="batch"`` uses once meta-training is over. ``"inductive"``: running averages of
         meta-training, so that an example's features depend on that example alone. ``"transductive"``: those of the
         very examples given together, as in MAML's code; scores are then higher and not comparable with inductive ones.
+    n_pools : int, default=4
+        How many blocks, the first ones, end in max-pooling. 2 leaves a map for learners that compare places
+        (Sung et al. 2018, section 4.1); the module tells its shape as ``feature_shape``.
     """
 
-    def __init__(self, n_filters: int = 64, norm: str = "batch", batch_norm: str = "inductive") -> None:
+    def __init__(
+        self, n_filters: int = 64, norm: str = "batch", batch_norm: str = "inductive", n_pools: int = _N_BLOCKS
+    ) -> None:
         self.n_filters = n_filters
         self.norm = norm
         self.batch_norm = batch_norm
+        self.n_pools = n_pools
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return a module mapping images [batch, channels, height, width] to [batch, n_features].
@@ -49,8 +55,8 @@ class Conv4(am.Backbone):
         self._check(input_shape)
         channels, *size = input_shape
         blocks: list[nn.Module] = []
-        for _ in range(_N_BLOCKS):
-            pool = [2 if length > 1 else 1 for length in size]
+        for block in range(_N_BLOCKS):
+            pool = [2 if length > 1 and block < self.n_pools else 1 for length in size]
             # Batch normalization subtracts the mean of every channel, and any bias with it.
             blocks.append(nn.Conv2d(channels, self.n_filters, 3, padding=1, bias=self.norm != "batch"))
             blocks += self._norm()
@@ -60,7 +66,7 @@ class Conv4(am.Backbone):
             blocks.append(nn.ReLU())
             size = [length // step for length, step in zip(size, pool, strict=True)]
             channels = self.n_filters
-        network = _Blocks(nn.Sequential(*blocks), n_features=channels * math.prod(size))
+        network = _Blocks(nn.Sequential(*blocks), feature_shape=(channels, *size))
         # Channels last is the faster layout of convolutions, on CPUs (1.4 times as fast, measured) as on GPUs.
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -85,13 +91,18 @@ class Conv4(am.Backbone):
             raise am.InvalidParameter(
                 f"batch_norm={self.batch_norm!r} of backbone 'conv4' must be one of {_BATCH_NORMS}."
             )
+        if isinstance(self.n_pools, bool) or not isinstance(self.n_pools, int) or not 0 <= self.n_pools <= _N_BLOCKS:
+            raise am.InvalidParameter(
+                f"n_pools={self.n_pools!r} of backbone 'conv4' must be an integer from 0 to {_N_BLOCKS}."
+            )
 
 
 class _Blocks(nn.Module):
-    def __init__(self, blocks: nn.Sequential, n_features: int) -> None:
+    def __init__(self, blocks: nn.Sequential, feature_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.blocks = blocks
-        self.n_features = n_features
+        self.feature_shape = feature_shape
+        self.n_features = math.prod(feature_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.blocks(x)

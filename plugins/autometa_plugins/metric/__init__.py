@@ -18,3 +18,19 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         summary="The nearest class mean in a learned feature space.",
         reference="Snell et al. 2017, Prototypical Networks for Few-shot Learning, eq. 1 and 2",
     )
+    yield am.LearnerSpec(
+        name="simple_shot",
+        factory="autometa_plugins.metric.simple_shot:SimpleShot",
+        family="metric",
+        problems=frozenset({"classification"}),
+        summary="The nearest centroid of pretrained features, centred and normalised.",
+        reference="Wang et al. 2019, SimpleShot, sections 2.2 and 2.3 (CL2N)",
+    )
+    yield am.LearnerSpec(
+        name="matching",
+        factory="autometa_plugins.metric.matching:Matching",
+        family="metric",
+        problems=frozenset({"classification"}),
+        summary="Attention over the support set by scaled cosines, with full context embeddings on request.",
+        reference="Vinyals et al. 2016, Matching Networks for One Shot Learning, eq. 1, appendix A.1 and A.2",
+    )
