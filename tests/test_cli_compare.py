@@ -192,7 +192,7 @@ def test_missing_data_is_one_clear_error_and_exit_code_1(
 )
 def test_a_failed_trial_is_no_failed_comparison(stage: str, learner: str, search: str, gaps: bool) -> None:
     comparison = SimpleNamespace(
-        leaderboard=pd.DataFrame({"tasks": ["sinusoid"], "learner": ["maml"]}),
+        leaderboard=pd.DataFrame({"tasks": ["sinusoid"], "learner": ["maml"], "trained_on": ["sinusoid"]}),
         failures=pd.DataFrame({"tasks": ["sinusoid"], "learner": [learner], "stage": [stage]}),
         plan={"settings": {"search": search}},
     )

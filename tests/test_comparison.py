@@ -109,7 +109,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, Path
 
 def test_every_learner_is_judged_on_the_same_tasks_with_every_seed(first: tuple[am.Comparison, Path]) -> None:
     scores = first[0].scores
-    assert list(scores.columns) == ["tasks", "learner", "seed", "task", "metric", "score"]
+    assert list(scores.columns) == ["tasks", "learner", "seed", "task", "metric", "score", "trained_on"]
+    assert (scores["trained_on"] == scores["tasks"]).all()
     counts = scores.groupby(["tasks", "learner", "seed"])["task"].nunique()
     assert len(counts) == 2 * 3 * 2
     assert (counts == 20).all()

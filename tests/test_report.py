@@ -107,6 +107,7 @@ def made_up(
                     "predict_ms": float(np.exp(rng.uniform(-2, 1))),
                     "n_trials": n_trials,
                     "params": study.trials[0].params,
+                    "trained_on": name,
                 }
             )
             for seed in range(3):
@@ -140,6 +141,8 @@ def made_up(
                     scores[i] - scores[j] + 0.01,
                     1e-5 if far else 0.2,
                     4e-4 if far else 0.4,
+                    name,
+                    name,
                 )
             )
     return SimpleNamespace(
@@ -159,7 +162,11 @@ def made_up(
         leaderboard=pd.DataFrame(board),
         curves=pd.DataFrame(curves, columns=["tasks", "learner", "seed", "axis", "value", "score"]),
         significance=pd.DataFrame(
-            pairs, columns=["tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"]
+            pairs,
+            columns=[
+                *("tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"),
+                *("trained_on_a", "trained_on_b"),
+            ],
         ),
         studies=studies,
         skipped=pd.DataFrame(

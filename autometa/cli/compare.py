@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autometa.cli.study_file import Component, StudyFile, learners_from_texts, read_study_file, tasks_from_texts
+from autometa.cli.study_file import (
+    Component,
+    StudyFile,
+    learners_from_texts,
+    others_from_texts,
+    read_study_file,
+    tasks_from_texts,
+)
 
 if TYPE_CHECKING:
     from autometa.comparison import Comparison
@@ -52,7 +59,13 @@ def compare(
     steps: Annotated[int | None, _option("N", "Outer steps of one meta-training, at most (500).")] = None,
     tasks_per_step: Annotated[int | None, _option("N", "Tasks of one outer step (16).")] = None,
     seeds: Annotated[int | None, _option("N", "Meta-trainings of the best trial (3).")] = None,
-    test_tasks: Annotated[int | None, _option("N", "Held-out tasks to judge on (600).")] = None,
+    test_tasks: Annotated[
+        list[str] | None,
+        _option(
+            "NAMES", "Other task distributions to judge on, divided by commas. Repeatable. A number: as --n-test-tasks."
+        ),
+    ] = None,
+    n_test_tasks: Annotated[int | None, _option("N", "Held-out tasks to judge on, of each distribution (600).")] = None,
     valid_tasks: Annotated[int | None, _option("N", "Tasks to tune on (100).")] = None,
     search: Annotated[
         str | None,
@@ -73,6 +86,8 @@ def compare(
 
     Example: autometa compare --tasks omniglot:root=../data/omniglot,n_way=5 --learners prototypical,maml
 
+    Example: autometa compare --tasks glyphs:size=8,n_way=3 --learners prototypical,maml --test-tasks digits
+
     Example: autometa compare --table data.csv --task-column school --target score
 
     Example: autometa compare study.toml
@@ -83,13 +98,14 @@ def compare(
     Ctrl-C or a crash loses nothing but the trial at work: the same command goes on. Exit code 1: a learner has no
     score, or a final run failed.
     """
+    others, n_test_tasks = _split_test_tasks(test_tasks or [], n_test_tasks)
     typed = {
         "n_trials": trials,
         "budget": budget,
         "max_steps": steps,
         "tasks_per_step": tasks_per_step,
         "n_seeds": seeds,
-        "n_test_tasks": test_tasks,
+        "n_test_tasks": n_test_tasks,
         "n_valid_tasks": valid_tasks,
         "search": search,
         "output": None if output is None else str(output),
@@ -102,16 +118,22 @@ def compare(
     asked = StudyFile() if study is None else read_study_file(study)
     options = dict(asked.options) | {key: value for key, value in typed.items() if value is not None}
     chosen = _chosen_tasks(asked, tasks, table, task_column, target, shots)
+    judged_on = _chosen_test_tasks(others or asked.test_tasks, chosen)
     who = learners_from_texts(learners) if learners else asked.learners
-    options.setdefault("output", str(Path("runs") / _folder(study.stem if study else "-".join(chosen))))
+    called = "-".join(chosen) + ("-on-" + "-".join(judged_on) if judged_on else "")
+    options.setdefault("output", str(Path("runs") / _folder(study.stem if study else called)))
 
     import autometa as am
 
-    samplers = {label: am.make_tasks(entry.name, **entry.params) for label, entry in chosen.items()}
+    samplers, test_samplers = (
+        {label: am.make_tasks(entry.name, **entry.params) for label, entry in of.items()} for of in (chosen, judged_on)
+    )
     entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
     kept = f"What is done is kept in {options['output']}; the same command goes on from there."
     try:
-        comparison = am.compare(samplers, entrants, verbose=0 if quiet else 1, **options)
+        comparison = am.compare(
+            samplers, entrants, test_tasks=test_samplers or None, verbose=0 if quiet else 1, **options
+        )
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {kept}", err=True)
         raise typer.Exit(1) from None
@@ -126,6 +148,7 @@ def _has_gaps(comparison: Comparison) -> bool:
     """Whether a final run failed, or every trial of a learner; a trial that diverges is part of any search."""
     board, failures = comparison.leaderboard, comparison.failures
     joint = comparison.plan["settings"]["search"] == "joint"  # where only the winner is judged
+    board = board[board["tasks"] == board["trained_on"]]
     judged = set(board["tasks"]) if joint else set(zip(board["tasks"], board["learner"], strict=True))
     return any(
         row.stage != "trial" or (row.tasks if joint else (row.tasks, row.learner)) not in judged
@@ -187,6 +210,23 @@ def _chosen_tasks(
     if shots is not None:
         params["n_shot"] = shots
     return {table.stem: Component(name="table", params=params)}
+
+
+def _split_test_tasks(typed: Sequence[str], n_test_tasks: int | None) -> tuple[list[str], int | None]:
+    """Names of task distributions, and how many tasks of each: a number among the names says that too."""
+    numbers = {int(text) for text in typed if text.strip().isdecimal()}
+    numbers |= set() if n_test_tasks is None else {n_test_tasks}
+    if len(numbers) > 1:
+        raise typer.BadParameter(f"several numbers of tasks: {sorted(numbers)}.", param_hint="--test-tasks")
+    return [text for text in typed if not text.strip().isdecimal()], next(iter(numbers), None)
+
+
+def _chosen_test_tasks(
+    given: Mapping[str, Component] | Sequence[str] | None, tasks: Mapping[str, Component]
+) -> Mapping[str, Component]:
+    if given is None or isinstance(given, Mapping):
+        return given or {}
+    return others_from_texts(given, tasks)
 
 
 def _folder(text: str) -> str:

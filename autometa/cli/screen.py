@@ -12,7 +12,7 @@ from rich.text import Text
 
 from autometa.comparison.figures import METRICS
 from autometa.comparison.markup import interval_text, milliseconds_text, score_text, seconds_text
-from autometa.comparison.report import ties_with_best
+from autometa.comparison.report import entrants_on, ties_with_best
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
     """Print a table per task distribution, then what was left out and what failed."""
     board = comparison.leaderboard
     for tasks in dict.fromkeys(board["tasks"]):
-        rows = board[board["tasks"] == tasks].sort_values("rank")
+        rows = entrants_on(board, tasks)
         ties = ties_with_best(board, comparison.significance, tasks)
         console.print(leaderboard_table(str(tasks), rows, ties))
         console.print()
@@ -43,6 +43,8 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
                 "* is the best, = does not differ significantly from it (Wilcoxon signed-rank, Holm, 5%).", style="dim"
             )
         )
+    if (board["trained_on"] != board["tasks"]).any():
+        console.print(Text("(in brackets): the tasks it was trained on, where it is judged on others.", style="dim"))
     for row in comparison.skipped.itertuples():
         console.print(Text(f"left out: {row.learner} on {row.tasks}: {row.reason}", style="dim"))
     for row in comparison.failures.itertuples(index=False):

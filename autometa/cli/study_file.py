@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ OPTIONS: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "steps": ("max_steps", int),
     "tasks_per_step": ("tasks_per_step", int),
     "seeds": ("n_seeds", int),
-    "test_tasks": ("n_test_tasks", int),
+    "n_test_tasks": ("n_test_tasks", int),
     "valid_tasks": ("n_valid_tasks", int),
     "search": ("search", str),
     "name": ("name", str),
@@ -48,13 +48,15 @@ class StudyFile:
     tasks: Mapping[str, Component] | None = None
     learners: Mapping[str, Component] | None = None
     """None: all."""
+    test_tasks: Mapping[str, Component] | Sequence[str] | None = None
+    """To judge on as well; texts are labelled when it is known what stands beside them."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
     """Read a study file.
 
-    ``tasks`` and ``learners`` are lists of names as on the command line, or tables::
+    ``tasks``, ``test_tasks`` and ``learners`` are lists of names as on the command line, or tables::
 
         trials = 20
         output = "runs/first"
@@ -64,6 +66,11 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
         sampler = "omniglot"
         root = "../data/omniglot"
         n_way = 5
+
+        [test_tasks.letters]
+        sampler = "glyphs"
+
+    ``test_tasks = 300`` is short for ``n_test_tasks = 300``, where no tasks to judge on are named.
 
     Raises
     ------
@@ -84,7 +91,9 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
         raise InvalidData(f"study file {name!r} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidData(f"study file {name!r} is not TOML: {error}.") from error
-    check_keys(content, [*OPTIONS, "tasks", "learners"], f"study file {name!r}")
+    check_keys(content, [*OPTIONS, "tasks", "test_tasks", "learners"], f"study file {name!r}")
+    if isinstance(content.get("test_tasks"), int) and "n_test_tasks" not in content:
+        content["n_test_tasks"] = content.pop("test_tasks")
     options = {key: value for key, value in content.items() if key in OPTIONS}
     for key, value in options.items():
         wanted = OPTIONS[key][1]
@@ -98,6 +107,7 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
     learners = content.get("learners", "all")
     return StudyFile(
         tasks=_tasks(content["tasks"], name) if "tasks" in content else None,
+        test_tasks=_test_tasks(content["test_tasks"], name) if "test_tasks" in content else None,
         learners=None if learners in ("all", ["all"]) else _learners(learners, name),
         options={OPTIONS[key][0]: value for key, value in options.items()},
     )
@@ -109,6 +119,21 @@ def tasks_from_texts(texts: Iterable[str]) -> dict[str, Component]:
     return {
         label: Component(name=name, params=params) for label, (name, params) in zip(labels(parsed), parsed, strict=True)
     }
+
+
+def others_from_texts(texts: Iterable[str], tasks: Mapping[str, Component]) -> dict[str, Component]:
+    """Task distributions to judge on, as typed: one of ``tasks`` has its label, any other a label that none has."""
+    known = list(tasks.values())
+    given = [Component(name=c.name, params=c.params) for c in tasks_from_texts(texts).values()]
+    new = [component for component in given if component not in known]
+    names = labels([(component.name, component.params) for component in [*known, *new]])[len(known) :]
+    found = {label: component for label, component in tasks.items() if component in given}
+    for name, component in zip(names, new, strict=True):
+        label, n = name, 2
+        while label in tasks or label in found:
+            label, n = f"{name}#{n}", n + 1
+        found[label] = component
+    return found
 
 
 def learners_from_texts(texts: Iterable[str]) -> dict[str, Component] | None:
@@ -138,6 +163,13 @@ def _tasks(given: Any, where: str) -> dict[str, Component]:
     if isinstance(given, str | list):
         return tasks_from_texts(_texts(given, "tasks", where))
     return {label: _table(label, entry, "tasks", "sampler", where) for label, entry in _tables(given, "tasks", where)}
+
+
+def _test_tasks(given: Any, where: str) -> Mapping[str, Component] | Sequence[str]:
+    if isinstance(given, str | list):
+        return _texts(given, "test_tasks", where)
+    tables = _tables(given, "test_tasks", where)
+    return {label: _table(label, entry, "test_tasks", "sampler", where) for label, entry in tables}
 
 
 def _learners(given: Any, where: str) -> dict[str, Component] | None:

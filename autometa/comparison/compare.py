@@ -36,6 +36,7 @@ def compare(
     tasks: Tasks | Sequence[Tasks] | Mapping[str, Tasks],
     learners: Learners | Sequence[Learners] | Mapping[str, Learners] = "all",
     *,
+    test_tasks: Tasks | Sequence[Tasks] | Mapping[str, Tasks] | None = None,
     n_trials: int = 20,
     budget: float | None = None,
     n_test_tasks: int = 600,
@@ -68,6 +69,11 @@ def compare(
         ``"all"``: every installed learner; those that do not fit are listed in ``skipped`` with the reason.
         ``"maml:reptile"``, or a tuple of two, names the meta-optimizer too. An object's parameters are its trial 0;
         one outside the search space stays as it is.
+    test_tasks : as ``tasks``, optional
+        Other distributions to judge on as well: every final run, after judging on the meta-test tasks of its own
+        distribution, is judged on those of each of these that has the same problem and input shape. Nothing of them
+        enters tuning or meta-training. What cannot be judged where is listed in ``skipped``. In all tables ``tasks``
+        is what is judged on and ``trained_on`` what was trained on. Unlike learners, they cannot join later.
     n_trials : int, default=20
         Trials per study; trial 0 has the defaults. A learner with fewer combinations of choices gets one for each.
     budget : float, optional
@@ -108,6 +114,19 @@ def compare(
         Something cannot work; found before any work is done.
     AutometaError
         Every trial failed.
+
+    Examples
+    --------
+    Meta-train on letters, and see what that is worth on digits:
+
+    >>> import autometa as am
+    >>> letters = am.make_tasks("glyphs", size=8, n_way=3)
+    >>> found = am.compare(
+    ...     {"letters": letters}, "prototypical", test_tasks="digits",
+    ...     n_trials=1, n_seeds=1, max_steps=2, n_test_tasks=5, n_valid_tasks=5, verbose=0,
+    ... )
+    >>> sorted(set(zip(found.leaderboard["trained_on"], found.leaderboard["tasks"])))
+    [('letters', 'digits'), ('letters', 'letters')]
     """
     settings = Settings(
         n_trials=n_trials,
@@ -124,7 +143,7 @@ def compare(
     pick_device(device)
     folder = prepare_output(output)
     name = name or (folder.name if folder is not None else "comparison")
-    plan = make_plan(tasks, learners, settings, name=name, baselines=baselines)
+    plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
     where, keeper = _place(storage, folder, n_workers)
     run = _Run(plan, where, folder, keeper, str(device), n_workers, make_progress(verbose))
     with quiet_optuna():

@@ -13,6 +13,7 @@ from autometa.comparison.plan import Pair, Plan
 from autometa.contracts.examples import Examples, TaskBatch, map_inputs
 from autometa.contracts.forward import predict_outputs, present_classes, task_scores
 from autometa.contracts.learner import Learner
+from autometa.contracts.tasks import TaskSampler
 from autometa.engine.seeding import seeded
 from autometa.training import MetaTraining
 from autometa.training.evaluation import TASKS_AT_ONCE
@@ -34,7 +35,7 @@ def adaptation_curve(plan: Plan, pair: Pair, training: MetaTraining) -> dict[str
     dict
         ``axis``: ``"adaptation steps"`` or ``"shots"``; ``adaptation``: list of [value, score].
     """
-    batch = _draw(plan, pair, training, min(CURVE_TASKS, plan.settings.n_test_tasks))
+    batch = _draw(plan, pair.tasks, training, training.sampler, min(CURVE_TASKS, plan.settings.n_test_tasks))
     learner, n_shot = training.learner, training.sampler.info.n_shot
     if "steps" in learner.adaptation_parameters:
         own = int(learner.get_params(deep=False)["steps"])
@@ -46,9 +47,9 @@ def adaptation_curve(plan: Plan, pair: Pair, training: MetaTraining) -> dict[str
     return {"axis": "shots", "adaptation": points}
 
 
-def milliseconds_per_task(plan: Plan, pair: Pair, training: MetaTraining) -> dict[str, float]:
+def milliseconds_per_task(plan: Plan, tasks: str, training: MetaTraining, sampler: TaskSampler) -> dict[str, float]:
     """Median milliseconds to adapt to one task and to predict its query, tasks being met one at a time."""
-    batch = _draw(plan, pair, training, min(TIMED_TASKS, plan.settings.n_test_tasks))
+    batch = _draw(plan, tasks, training, sampler, min(TIMED_TASKS, plan.settings.n_test_tasks))
     _time(training, batch[:1])  # the first call of a network pays for its set-up
     times = np.array([_time(training, batch[i : i + 1]) for i in range(len(batch))])
     adapt, predict = 1000 * np.median(times, axis=0)
@@ -78,8 +79,8 @@ def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:
     return TaskBatch(support=fewer, query=batch.query, classes=batch.classes, ids=batch.ids)
 
 
-def _draw(plan: Plan, pair: Pair, training: MetaTraining, n_tasks: int) -> TaskBatch:
-    drawn = training.sampler.sample(n_tasks, split="test", seed=plan.seed(pair.tasks, "curve"))
+def _draw(plan: Plan, tasks: str, training: MetaTraining, sampler: TaskSampler, n_tasks: int) -> TaskBatch:
+    drawn = sampler.sample(n_tasks, split="test", seed=plan.seed(tasks, "curve"))
     return drawn.to(training.device, training.dtype)
 
 

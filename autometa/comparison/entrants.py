@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
-from autometa.contracts.tasks import SPLITS, TaskSampler
+from autometa.contracts.tasks import SPLITS, Split, TaskSampler
 from autometa.errors import InvalidParameter
 from autometa.host import make_learner, make_meta_optimizer, make_tasks
 from autometa.host.catalog import components, find, name_of
@@ -64,7 +64,7 @@ def _label(item: Any) -> str:
     raise InvalidParameter(f"{item!r} is neither a name nor a component; see 'autometa plugins'.")
 
 
-def open_tasks(label: str, given: Tasks) -> TaskSampler:
+def open_tasks(label: str, given: Tasks, splits: Sequence[Split] = SPLITS) -> TaskSampler:
     """Make a sampler and draw a task of each part, so that bad data is met now and not in an hour."""
     if isinstance(given, str):
         needs = getattr(find("task sampler", given).spec, "needs", ())
@@ -74,7 +74,7 @@ def open_tasks(label: str, given: Tasks) -> TaskSampler:
                 f"{', '.join(f'{need}=...' for need in needs)}) and give the object."
             )
     sampler = make_tasks(given)
-    for split in SPLITS:
+    for split in splits:
         sampler.sample(1, split=split, seed=0)
     return sampler
 

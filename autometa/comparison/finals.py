@@ -1,4 +1,4 @@
-"""One final run: meta-train the best hyperparameters again from another seed, and judge them on the meta-test tasks."""
+"""One final run: meta-train the best hyperparameters again from another seed, and judge them on meta-test tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from optuna.trial import FixedTrial, Trial
 
@@ -14,7 +15,8 @@ from autometa.comparison.plan import Pair, Plan
 from autometa.comparison.trial import start_training, validation_score
 from autometa.errors import InvalidParameter, TrainingDiverged
 from autometa.estimators import FewShotClassifier, FewShotRegressor
-from autometa.training import Evaluation, MetaTraining, evaluate
+from autometa.contracts.tasks import TaskSampler
+from autometa.training import MetaTraining, evaluate
 
 CURVE_POINTS = 4
 """Points on the curve of the meta-valid score over outer steps, beside the one before any step."""
@@ -46,34 +48,64 @@ def run_final(
     Returns
     -------
     float
-        Mean score on the meta-test tasks.
+        Mean score on the meta-test tasks of the distribution trained on.
     """
     number = trial.user_attrs["slot"]
     training, curve = train_final(plan, pair, params, number, device, prefix=prefix)
-    judged = evaluate(
-        training.learner,
-        training.module,
-        training.sampler,
-        split="test",
-        n_tasks=plan.settings.n_test_tasks,
-        seed=plan.seed(pair.tasks, "test"),
-    )
-    tasks, scores = judged.per_task()
-    if not torch.from_numpy(scores).isfinite().all():
-        raise TrainingDiverged(f"learner {pair.learner!r} has a meta-test score that is not finite on {pair.tasks!r}.")
+    own = judge(plan, pair, training, pair.tasks, training.sampler)
     result = {
-        "tasks": tasks.tolist(),
-        "scores": scores.tolist(),
+        **own,
         "curve": curve,
-        **_record(training, judged),
+        **_training_record(training),
         **adaptation_curve(plan, pair, training),
-        **milliseconds_per_task(plan, pair, training),
     }
     if models is not None:
         result |= _keep(training, models / model_file(pair, number))
+    if pair.elsewhere:
+        result["elsewhere"] = {tasks: _judge_elsewhere(plan, pair, training, tasks) for tasks in pair.elsewhere}
     trial.set_user_attr("params", dict(params))
     trial.set_user_attr("result", result)
-    return float(scores.mean())
+    return float(np.mean(own["scores"]))
+
+
+def judge(plan: Plan, pair: Pair, training: MetaTraining, tasks: str, sampler: TaskSampler) -> dict[str, Any]:
+    """Judge what was meta-trained on the meta-test tasks of one distribution, the same for every learner.
+
+    Raises
+    ------
+    TrainingDiverged
+        A score is not a finite number.
+    """
+    judged = evaluate(
+        training.learner,
+        training.module,
+        sampler,
+        split="test",
+        n_tasks=plan.settings.n_test_tasks,
+        seed=plan.seed(tasks, "test"),
+    )
+    numbers, scores = judged.per_task()
+    if not torch.from_numpy(scores).isfinite().all():
+        raise TrainingDiverged(f"learner {pair.learner!r} has a meta-test score that is not finite on {tasks!r}.")
+    return {
+        "tasks": numbers.tolist(),
+        "scores": scores.tolist(),
+        "normalization": judged.normalization,
+        "n_shot": sampler.info.n_shot,
+        "n_query": sampler.info.n_query,
+        **milliseconds_per_task(plan, tasks, training, sampler),
+    }
+
+
+def _judge_elsewhere(plan: Plan, pair: Pair, training: MetaTraining, tasks: str) -> dict[str, Any]:
+    """Judge on another distribution; that it cannot be done there is recorded, for what was learned still counts."""
+    sampler = plan.test_samplers[tasks]
+    try:
+        return judge(
+            plan, pair, training, tasks, sampler if training.device.type == "cpu" else sampler.to(training.device)
+        )
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def train_final(
@@ -101,17 +133,13 @@ def _point(plan: Plan, pair: Pair, training: MetaTraining) -> list[float]:
     return [float(training.step_count), training.seconds, validation_score(plan, pair.tasks, training)]
 
 
-def _record(training: MetaTraining, judged: Evaluation) -> dict[str, Any]:
-    info = training.sampler.info
+def _training_record(training: MetaTraining) -> dict[str, Any]:
     history = training.history[["step", "seconds", "loss"]]
     thinned = history.iloc[:: max(1, -(-len(history) // HISTORY_POINTS))]
     return {
         "history": [[float(number) for number in row] for row in thinned.to_numpy()],
         "steps": training.step_count,
         "meta_train_seconds": training.seconds,
-        "normalization": judged.normalization,
-        "n_shot": info.n_shot,
-        "n_query": info.n_query,
     }
 
 

@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from autometa import __version__
 from autometa.comparison.describe import describe, restore
+from autometa.comparison.domains import Elsewhere, add_test_tasks, misfit, refusal
 from autometa.comparison.entrants import (
     Entrant,
     Learners,
@@ -73,6 +74,8 @@ class Pair:
     candidate: Candidate
     space: SearchSpace
     family: str
+    elsewhere: Sequence[str] = ()
+    """Other task distributions that its final runs are judged on."""
 
     @property
     def learner(self) -> str:
@@ -82,11 +85,12 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A learner that cannot take part on one task distribution."""
+    """A learner that cannot take part on one task distribution, or be judged on it after training on another."""
 
     tasks: str
     learner: str
     reason: str
+    trained_on: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,9 @@ class Plan:
     name: str
     settings: Settings
     samplers: Mapping[str, TaskSampler]
+    """To tune, meta-train and judge on."""
+    test_samplers: Mapping[str, TaskSampler]
+    """To judge every final run on; one that is among ``samplers`` too has the same label there."""
     entrants: Mapping[str, Entrant]
     pairs: Sequence[Pair]
     skipped: Sequence[Skipped]
@@ -105,6 +112,11 @@ class Plan:
     def seed(self, tasks: str, *labels: int | str) -> int:
         """Return a seed that only depends on ``random_state``, the name of the tasks and the labels."""
         return derive_seed(self.settings.random_state, tasks, *labels)
+
+    @property
+    def judged_on(self) -> dict[str, TaskSampler]:
+        """All task distributions that anything is judged on."""
+        return {**self.samplers, **self.test_samplers}
 
     def pairs_of(self, tasks: str) -> list[Pair]:
         """All learners on one task distribution."""
@@ -118,6 +130,7 @@ def make_plan(
     *,
     name: str,
     baselines: bool = True,
+    test_tasks: Tasks | Sequence[Tasks] | Mapping[str, Tasks] | None = None,
 ) -> Plan:
     """Resolve all names, draw a task of every part of every distribution and set up every pair.
 
@@ -128,9 +141,10 @@ def make_plan(
     """
     check_name("name", name)
     samplers = {label: open_tasks(label, given) for label, given in labelled("tasks", tasks).items()}
+    test_samplers = {} if test_tasks is None else add_test_tasks(samplers, test_tasks)
     everyone = isinstance(learners, str) and learners == "all"
     given = every_learner(samplers) if everyone else with_baseline(labelled("learners", learners), samplers, baselines)
-    return _assemble(name, settings, samplers, given, strict=not everyone)
+    return _assemble(name, settings, samplers, test_samplers, given, strict=not everyone)
 
 
 def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
@@ -142,6 +156,9 @@ def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
         It holds objects that only the process that made it has.
     """
     samplers = {label: restore(value, f"tasks {label!r}") for label, value in described["tasks"].items()}
+    test_samplers = {
+        label: restore(value, f"test_tasks {label!r}") for label, value in described.get("test_tasks", {}).items()
+    }
     learners = {
         label: (
             restore(value["learner"], f"learner {label!r}"),
@@ -149,13 +166,14 @@ def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
         )
         for label, value in described["learners"].items()
     }
-    return _assemble(name, Settings(**described["settings"]), samplers, learners, strict=False)
+    return _assemble(name, Settings(**described["settings"]), samplers, test_samplers, learners, strict=False)
 
 
 def _assemble(
     name: str,
     settings: Settings,
     samplers: Mapping[str, TaskSampler],
+    test_samplers: Mapping[str, TaskSampler],
     learners: Mapping[str, Learners],
     *,
     strict: bool,
@@ -170,33 +188,56 @@ def _assemble(
         except (PluginError, InvalidParameter) as error:
             if strict:
                 raise
-            skipped.extend(Skipped(tasks=tasks, learner=label, reason=str(error)) for tasks in samplers)
+            skipped.extend(Skipped(tasks=t, learner=label, reason=str(error), trained_on=t) for t in samplers)
     for tasks, sampler in samplers.items():
+        elsewhere, misfits = _elsewhere(tasks, sampler, test_samplers)
         for label, entrant in entrants.items():
             try:
-                pairs.append(_pair(tasks, sampler, label, entrant))
+                pair, refused = _pair(tasks, sampler, label, entrant, elsewhere)
+                pairs.append(pair)
+                skipped.extend(refused)
             except (Incompatible, PluginError) as error:
-                skipped.append(Skipped(tasks=tasks, learner=label, reason=str(error)))
+                skipped.append(Skipped(tasks=tasks, learner=label, reason=str(error), trained_on=tasks))
             except AutometaError:
                 raise
             except Exception as error:  # a plugin may raise anything, and must not end a comparison of all
                 reason = f"{type(error).__name__} in setting up learner {label!r} on {tasks!r}: {error}"
                 if strict:
                     raise PluginError(reason) from error
-                skipped.append(Skipped(tasks=tasks, learner=label, reason=reason))
-    _refuse_useless(samplers, entrants, pairs, skipped, strict)
+                skipped.append(Skipped(tasks=tasks, learner=label, reason=reason, trained_on=tasks))
+        skipped.extend(misfits)
+    _refuse_useless(samplers, test_samplers, entrants, pairs, skipped, strict)
     return Plan(
         name=name,
         settings=settings,
         samplers=samplers,
+        test_samplers=test_samplers,
         entrants=entrants,
         pairs=pairs,
         skipped=skipped,
-        described=_describe(settings, samplers, entrants),
+        described=_describe(settings, samplers, test_samplers, entrants),
     )
 
 
-def _pair(tasks: str, sampler: TaskSampler, label: str, entrant: Entrant) -> Pair:
+def _elsewhere(
+    tasks: str, sampler: TaskSampler, test_samplers: Mapping[str, TaskSampler]
+) -> tuple[dict[str, TaskSampler], list[Skipped]]:
+    """Where else whatever is trained on ``tasks`` can be judged, and where not."""
+    fitting, misfits = {}, []
+    for label, other in test_samplers.items():
+        if label == tasks:
+            continue
+        reason = misfit(tasks, sampler.info, label, other.info)
+        if reason is None:
+            fitting[label] = other
+        else:
+            misfits.append(Skipped(tasks=label, learner="every learner", reason=reason, trained_on=tasks))
+    return fitting, misfits
+
+
+def _pair(
+    tasks: str, sampler: TaskSampler, label: str, entrant: Entrant, elsewhere: Elsewhere
+) -> tuple[Pair, list[Skipped]]:
     """Set up a learner on a task distribution as a trial will, which meets everything that cannot work."""
     info = sampler.info
     learner, meta_optimizer = entrant
@@ -205,14 +246,27 @@ def _pair(tasks: str, sampler: TaskSampler, label: str, entrant: Entrant) -> Pai
     candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info)
     space = SearchSpace.of(candidate)
     probe = clone(optimizer) if optimizer is not None else None
-    MetaTraining(made, probe, sampler, n_steps=1, tasks_per_step=1, seed=0)
+    training = MetaTraining(made, probe, sampler, n_steps=1, tasks_per_step=1, seed=0)
+    refusals = {other: refusal(training, tasks, label, other, its) for other, its in elsewhere.items()}
     name = name_of(made)
     family = getattr(find("learner", name).spec, "family", "other") if name else "other"
-    return Pair(tasks=tasks, candidate=candidate, space=space, family=family)
+    pair = Pair(
+        tasks=tasks,
+        candidate=candidate,
+        space=space,
+        family=family,
+        elsewhere=[other for other, reason in refusals.items() if reason is None],
+    )
+    return pair, [
+        Skipped(tasks=other, learner=label, reason=reason, trained_on=tasks)
+        for other, reason in refusals.items()
+        if reason is not None
+    ]
 
 
 def _refuse_useless(
     samplers: Mapping[str, TaskSampler],
+    test_samplers: Mapping[str, TaskSampler],
     entrants: Mapping[str, Any],
     pairs: Sequence[Pair],
     skipped: Sequence[Skipped],
@@ -220,18 +274,25 @@ def _refuse_useless(
 ) -> None:
     """Refuse a learner asked for by name that fits no tasks, and tasks that no learner fits."""
     for label in entrants:
-        reasons = [skip.reason for skip in skipped if skip.learner == label]
+        reasons = [skip.reason for skip in skipped if skip.learner == label and skip.tasks == skip.trained_on]
         if strict and len(reasons) == len(samplers):
             raise Incompatible(f"learner {label!r} fits none of the tasks {list(samplers)}: {reasons[0]}")
     for label in samplers:
         if not any(pair.tasks == label for pair in pairs):
-            reasons = [f"{skip.learner}: {skip.reason}" for skip in skipped if skip.tasks == label]
+            reasons = [f"{skip.learner}: {skip.reason}" for skip in skipped if skip.tasks == skip.trained_on == label]
             raise Incompatible(f"no learner fits the tasks {label!r}. " + " ".join(reasons))
+    for label in test_samplers:
+        if label not in samplers and not any(label in pair.elsewhere for pair in pairs):
+            reasons = [skip.reason for skip in skipped if skip.tasks == label]
+            raise Incompatible(
+                f"nothing that is meta-trained can be judged on test_tasks {label!r}. {' '.join(reasons)}"
+            )
 
 
 def _describe(
     settings: Settings,
     samplers: Mapping[str, TaskSampler],
+    test_samplers: Mapping[str, TaskSampler],
     entrants: Mapping[str, Entrant],
 ) -> dict[str, Any]:
     return {
@@ -239,6 +300,7 @@ def _describe(
         "version": __version__,
         "settings": asdict(settings),
         "tasks": {label: describe(sampler) for label, sampler in samplers.items()},
+        "test_tasks": {label: describe(sampler) for label, sampler in test_samplers.items()},
         "learners": {
             label: {"learner": describe(learner), "meta_optimizer": describe(meta_optimizer)}
             for label, (learner, meta_optimizer) in entrants.items()
@@ -263,7 +325,9 @@ def check_version(stored: Mapping[str, Any], where: str) -> None:
 
 
 def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
-    """Refuse to go on with a stored plan that is another one; learners and tasks may join.
+    """Refuse to go on with a stored plan that is another one; learners and tasks may join, test tasks may not.
+
+    A final run is judged on all test tasks when it ends, and not kept to be judged again.
 
     Raises
     ------
@@ -283,6 +347,13 @@ def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
                 differences.append(f"{kind} {label!r} is there and not here")
             elif new[kind][label] != described:
                 differences.append(f"{kind} {label!r} has other parameters there")
+    before, now = stored.get("test_tasks", {}), new["test_tasks"]
+    if before.keys() != now.keys():
+        differences.append(f"test_tasks={list(before) or None} there and {list(now) or None} here")
+    else:
+        differences += [
+            f"test_tasks {label!r} has other parameters there" for label in now if before[label] != now[label]
+        ]
     if new["settings"]["search"] == "joint" and stored["learners"].keys() != new["learners"].keys():
         differences.append(
             f"learners {list(stored['learners'])} there and {list(new['learners'])} here (search='joint')"

@@ -85,23 +85,32 @@ def render(comparison: Comparison) -> str:
     """Return the report as HTML; see :func:`write_report`."""
     board = comparison.leaderboard
     looks = styles(board["learner"], board.loc[board["family"] == "baseline", "learner"])
+    looks |= {
+        entrant_name(row.learner, row.trained_on, row.tasks): looks[row.learner] for row in board.itertuples()
+    }  # what was trained elsewhere looks like its learner
     names = list(dict.fromkeys(board["tasks"]))
+    own = board[board["trained_on"] == board["tasks"]]
+    trained = list(dict.fromkeys(own["tasks"]))
     parts = [("winners", "Winners", winners_section(board, comparison.significance, looks))]
-    if len(names) > 1:
-        parts[0] = (*parts[0][:2], parts[0][2] + across_section(board, looks))
+    if len(trained) > 1:
+        parts[0] = (*parts[0][:2], parts[0][2] + across_section(own, looks))
+    if len(own) < len(board):
+        parts.append(("domains", "Across domains", domains_section(board, looks)))
     for i, name in enumerate(names):
         parts.append((f"tasks-{i}", name, tasks_section(comparison, name, looks)))
     parts.append(("significance", "Significance", significance_section(comparison, names, looks)))
-    parts.append(("tuning", "Tuning", tuning_section(comparison, names, looks)))
+    parts.append(("tuning", "Tuning", tuning_section(comparison, trained, looks)))
     parts.append(("gaps", "Left out and failed", gaps_section(comparison)))
     parts.append(("environment", "Repeat it", environment_section(comparison)))
     template = resources.files("autometa.comparison").joinpath("report.html").read_text(encoding="utf-8")
     learners = board["learner"].nunique()
     subtitle = (
-        f"{learners} learner{'s' * (learners != 1)} on {len(names)} task distribution{'s' * (len(names) != 1)}, "
+        f"{learners} learner{'s' * (learners != 1)} on {len(trained)} task distribution{'s' * (len(trained) != 1)}, "
         "each tuned on meta-valid tasks with the same budget, meta-trained again and judged on the same "
         "held-out meta-test tasks."
     )
+    if len(own) < len(board):
+        subtitle += " What was trained on one distribution is judged on others too: in brackets stands which one."
     title = f"Comparison of few-shot learners: {comparison.name}"
     return Template(template).substitute(
         title=escape(title),
@@ -113,10 +122,32 @@ def render(comparison: Comparison) -> str:
     )
 
 
+def entrant_name(learner: str, trained_on: str, tasks: str) -> str:
+    """A learner judged on ``tasks``, with what it was trained on in brackets where that is something else."""
+    return learner if trained_on == tasks else f"{learner} ({trained_on})"
+
+
+def entrants_on(board: pd.DataFrame, tasks: str) -> pd.DataFrame:
+    """The leaderboard of one task distribution, best first, with names that tell what was trained where."""
+    rows = board[board["tasks"] == tasks].sort_values("rank")
+    return rows.assign(learner=list(map(entrant_name, rows["learner"], rows["trained_on"], rows["tasks"])))
+
+
+def pairs_on(significance: pd.DataFrame, tasks: str) -> pd.DataFrame:
+    """The tests on one task distribution, with the names of :func:`entrants_on`."""
+    rows = significance[significance["tasks"] == tasks]
+    names = {
+        f"learner_{side}": list(map(entrant_name, rows[f"learner_{side}"], rows[f"trained_on_{side}"], rows["tasks"]))
+        for side in "ab"
+    }
+    return rows.assign(**names)
+
+
 def ties_with_best(board: pd.DataFrame, significance: pd.DataFrame, tasks: str) -> set[str]:
-    """Learners whose scores on ``tasks`` do not differ significantly from the best one's (Holm, 5%)."""
-    best = board.loc[(board["tasks"] == tasks) & (board["rank"] == 1), "learner"].iloc[0]
-    rows = significance[(significance["tasks"] == tasks) & (significance["p_holm"] >= ALPHA)]
+    """Entrants whose scores on ``tasks`` do not differ significantly from the best one's (Holm, 5%)."""
+    best = entrants_on(board, tasks)["learner"].iloc[0]
+    rows = pairs_on(significance, tasks)
+    rows = rows[rows["p_holm"] >= ALPHA]
     first, second = rows["learner_a"], rows["learner_b"]
     return {*second[first == best], *first[second == best]}
 
@@ -129,7 +160,8 @@ def learner_cell(name: str, looks: dict[str, Style]) -> str:
 def winners_section(board: pd.DataFrame, significance: pd.DataFrame, looks: dict[str, Style]) -> str:
     """A card per task distribution with its best learner."""
     cards = []
-    for row in board[board["rank"] == 1].itertuples():
+    for tasks in dict.fromkeys(board["tasks"]):
+        row = next(entrants_on(board, tasks).itertuples())
         ties = sorted(ties_with_best(board, significance, row.tasks))
         tied = f"Not significantly different: {', '.join(ties)}." if ties else ""
         cards.append(
@@ -145,6 +177,7 @@ def winners_section(board: pd.DataFrame, significance: pd.DataFrame, looks: dict
 def across_section(board: pd.DataFrame, looks: dict[str, Style]) -> str:
     """All scores at a glance and the mean rank of learners that ran everywhere."""
     names = list(dict.fromkeys(board["tasks"]))
+    board = board.assign(rank=board.groupby("tasks")["rank"].rank())  # among those trained there
     by_learner = {name: rows.set_index("tasks") for name, rows in board.groupby("learner")}
     mean_rank = {name: float(rows["rank"].mean()) for name, rows in by_learner.items()}
     complete = {name: len(rows) == len(names) for name, rows in by_learner.items()}
@@ -165,10 +198,39 @@ def across_section(board: pd.DataFrame, looks: dict[str, Style]) -> str:
     return table(columns, body, caption=caption)
 
 
+def domains_section(board: pd.DataFrame, looks: dict[str, Style]) -> str:
+    """Scores of every learner, by what it was trained on, on everything it was judged on."""
+    judged = list(dict.fromkeys(board["tasks"]))
+    trained = list(dict.fromkeys(board["trained_on"]))
+    body = []
+    for learner in sorted(set(board["learner"])):
+        of = board[board["learner"] == learner]
+        for trained_on in trained:
+            rows = of[of["trained_on"] == trained_on].set_index("tasks")
+            if rows.empty:
+                continue
+            cells = [learner_cell(learner, looks), escape(trained_on)]
+            for tasks in judged:
+                if tasks not in rows.index:
+                    cells.append('<span class="same">–</span>')
+                    continue
+                row = rows.loc[tasks]
+                text = score_text(row["score"], row["metric"])
+                text = f"<u>{text}</u>" if tasks == trained_on else text
+                cells.append(f"<b>{text}</b>" if row["rank"] == 1 else text)
+            body.append(cells)
+    columns = [("learner", ""), ("trained on", ""), *((f"on {name}", "n") for name in judged)]
+    caption = (
+        "Scores on the meta-test tasks of each distribution, which are the same for all. Underlined: the distribution "
+        "trained on; bold: the best of a column. Tuning and meta-training saw nothing of the other distributions."
+    )
+    return table(columns, body, caption=caption)
+
+
 def tasks_section(comparison: Comparison, tasks: str, looks: dict[str, Style]) -> str:
     """Leaderboard and figures of one task distribution."""
     board = comparison.leaderboard
-    rows = board[board["tasks"] == tasks].sort_values("rank")
+    rows = entrants_on(board, tasks)
     metric = str(rows["metric"].iloc[0])
     here = {name: looks[name] for name in rows["learner"]}
     better = "lower is better" if metric == "mse" else "higher is better"
@@ -187,7 +249,7 @@ def tasks_section(comparison: Comparison, tasks: str, looks: dict[str, Style]) -
         if cost.notna().all():
             plots.append(figure(cost_figure(rows, cost, label, here), f"<b>Score against {label}</b>"))
     return (
-        f'<p class="note">{escape(component_words(comparison.plan["tasks"][tasks]))}</p>'
+        f'<p class="note">{escape(component_words(described_tasks(comparison)[tasks]))}</p>'
         + leaderboard_table(rows, ties_with_best(board, comparison.significance, tasks), looks)
         + f'<div class="legend">{legend}</div><div class="figures">{"".join(plots)}</div>'
     )
@@ -248,12 +310,11 @@ def significance_section(comparison: Comparison, names: list[str], looks: dict[s
     )
     parts = []
     for tasks in names:
-        pairs = comparison.significance[comparison.significance["tasks"] == tasks]
+        pairs = pairs_on(comparison.significance, tasks)
         if not len(pairs):
             parts.append(f"<h3>{escape(tasks)}</h3><p>Only one learner finished: there is nothing to compare.</p>")
             continue
-        board = comparison.leaderboard
-        rows = board[board["tasks"] == tasks].sort_values("rank")
+        rows = entrants_on(comparison.leaderboard, tasks)
         metric = str(rows["metric"].iloc[0])
         unit = " in percentage points" if metric == "accuracy" else ""
         parts.append(f"<h3>{escape(tasks)}</h3>")
@@ -339,6 +400,11 @@ def environment_section(comparison: Comparison) -> str:
     facts = {**comparison.plan["settings"], **entrants, **facts}
     body = [[escape(name), f"<code>{escape(value)}</code>"] for name, value in flatten(facts)]
     return text + table([("setting", ""), ("value", "w")], body)
+
+
+def described_tasks(comparison: Comparison) -> dict[str, Any]:
+    """All task distributions of a plan, those judged on alone included."""
+    return {**comparison.plan.get("test_tasks", {}), **comparison.plan["tasks"]}
 
 
 def component_words(described: Any) -> str:

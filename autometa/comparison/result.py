@@ -35,17 +35,20 @@ class Comparison:
     Attributes
     ----------
     leaderboard : pandas.DataFrame
-        One row per task distribution and learner, best first: ``tasks``, ``rank``, ``learner``, ``family``,
-        ``metric``, ``score`` (mean over meta-test tasks and seeds), ``ci_low``, ``ci_high`` (95% bootstrap interval
-        over tasks and seeds), ``n_test_tasks``, ``n_seeds``, ``n_shot``, ``n_query``, ``normalization``,
-        ``meta_train_seconds`` (of one run), ``adapt_ms``, ``predict_ms`` (one task), ``n_trials``, ``params``.
+        One row per task distribution judged on, learner and distribution trained on, best first: ``tasks`` (judged
+        on), ``rank``, ``learner``, ``family``, ``metric``, ``score`` (mean over meta-test tasks and seeds),
+        ``ci_low``, ``ci_high`` (95% bootstrap interval over tasks and seeds), ``n_test_tasks``, ``n_seeds``,
+        ``n_shot``, ``n_query``, ``normalization``, ``meta_train_seconds`` (of one run), ``adapt_ms``, ``predict_ms``
+        (one task), ``n_trials``, ``params``, ``trained_on`` (tuned and meta-trained on; other than ``tasks`` for
+        ``test_tasks`` alone).
     scores : pandas.DataFrame
-        ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``.
+        ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``, ``trained_on``.
     significance : pandas.DataFrame
-        ``tasks``, ``learner_a``, ``learner_b``, ``difference``, ``ci_low``, ``ci_high``, ``p_value``, ``p_holm``.
+        ``tasks``, ``learner_a``, ``learner_b``, ``difference``, ``ci_low``, ``ci_high``, ``p_value``, ``p_holm``,
+        ``trained_on_a``, ``trained_on_b``.
     ranks : pandas.DataFrame
         Average rank over task distributions, of the learners judged on all of them: ``learner``, ``mean_rank``,
-        ``n_distributions``.
+        ``n_distributions``. With ``test_tasks``, over all pairs of distributions trained on and judged on.
     history : pandas.DataFrame
         Loss of the final runs: ``tasks``, ``learner``, ``seed``, ``step``, ``seconds``, ``loss``.
     curves : pandas.DataFrame
@@ -54,9 +57,10 @@ class Comparison:
     trials : pandas.DataFrame
         ``tasks``, ``learner``, ``slot``, ``state``, ``value``, ``seconds``, ``params``.
     failures : pandas.DataFrame
-        Trials and final runs that raised: ``tasks``, ``learner``, ``stage``, ``slot``, ``reason``.
+        Trials and final runs that raised: ``tasks`` (trained on), ``learner``, ``stage`` ("trial", "final" or
+        "judging on TASKS"), ``slot``, ``reason``.
     skipped : pandas.DataFrame
-        Pairs that cannot work: ``tasks``, ``learner``, ``reason``.
+        Pairs that cannot work: ``tasks``, ``learner``, ``reason``, ``trained_on``.
     studies : dict of str to optuna.Study
         By name.
     environment : dict
@@ -86,7 +90,8 @@ class Comparison:
         self.trials = frames.trials
         self.failures = frames.failures
         self.skipped = pd.DataFrame(
-            [(skip.tasks, skip.learner, skip.reason) for skip in plan.skipped], columns=["tasks", "learner", "reason"]
+            [(skip.tasks, skip.learner, skip.reason, skip.trained_on) for skip in plan.skipped],
+            columns=["tasks", "learner", "reason", "trained_on"],
         )
         self.studies: dict[str, optuna.Study] = {arm.tuning.name: arm.tuning.study for arm in arms}
         self.environment = dict(environment)
@@ -99,7 +104,7 @@ class Comparison:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What was asked for, as JSON: ``settings``, ``tasks`` and ``learners`` with their parameters, ``version``."""
+        """What was asked for, as JSON: ``settings``, ``version``, ``tasks``, ``test_tasks``, ``learners`` with parameters."""
         return dict(self._plan.described)
 
     def __repr__(self) -> str:
@@ -144,7 +149,9 @@ class Comparison:
             arms = open_arms(plan, opened)
             return cls(plan, arms, environment=run["environment"], folder=folder)
 
-    def best_estimator(self, tasks: str | None = None) -> FewShotClassifier | FewShotRegressor:
+    def best_estimator(
+        self, tasks: str | None = None, *, trained_on: str | None = None
+    ) -> FewShotClassifier | FewShotRegressor:
         """Return the winner on some tasks, meta-trained, ready for ``fit`` and ``predict``.
 
         The winner is the first row of the leaderboard for those tasks; of its seeds, the one with the best score on
@@ -154,7 +161,9 @@ class Comparison:
         Parameters
         ----------
         tasks : str, optional
-            Name of the task distribution; may be left out where there is one.
+            Name of the task distribution judged on; may be left out where there is one.
+        trained_on : str, optional
+            Name of the one trained on, where it shall be no other.
 
         Raises
         ------
@@ -162,13 +171,19 @@ class Comparison:
             There are several task distributions and none, or none of this name, was given.
         """
         judged = list(dict.fromkeys(self.leaderboard["tasks"]))
-        if tasks is None and len(self._plan.samplers) > 1:
-            raise InvalidParameter(f"tasks=None is ambiguous here; give one of {list(self._plan.samplers)}.")
+        if tasks is None and len(self._plan.judged_on) > 1:
+            raise InvalidParameter(f"tasks=None is ambiguous here; give one of {list(self._plan.judged_on)}.")
         tasks = tasks if tasks is not None else next(iter(self._plan.samplers))
         if tasks not in judged:
             raise InvalidParameter(f"tasks={tasks!r} has no judged learner; those with one are {judged}.")
-        row = self.leaderboard[self.leaderboard["tasks"] == tasks].iloc[0]
-        pair = next(pair for pair in self._plan.pairs_of(tasks) if pair.learner == row["learner"])
+        rows = self.leaderboard[self.leaderboard["tasks"] == tasks]
+        if trained_on is not None and trained_on not in set(rows["trained_on"]):
+            raise InvalidParameter(
+                f"trained_on={trained_on!r} has no learner judged on {tasks!r}; those with one are "
+                f"{list(dict.fromkeys(rows['trained_on']))}."
+            )
+        row = (rows if trained_on is None else rows[rows["trained_on"] == trained_on]).iloc[0]
+        pair = next(pair for pair in self._plan.pairs_of(row["trained_on"]) if pair.learner == row["learner"])
         number = self._best_seed(pair)
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
         if saved is not None and saved.exists():
@@ -193,13 +208,13 @@ class Comparison:
     def write(self, output: Path) -> None:
         """Write the tables as CSV, ``report.html`` and the winners.
 
-        ``best.autometa`` is the winner where there is one task distribution; each of several has its own
-        ``best-TASKS.autometa``.
+        ``best.autometa`` is the winner where there is one task distribution; each of several, test tasks among
+        them, has its own ``best-TASKS.autometa``.
         """
         for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks"):
             write_whole(output / f"{name}.csv", getattr(self, name).to_csv(index=False))
         self.report(output / "report.html")
-        several = len(self._plan.samplers) > 1
+        several = len(self._plan.judged_on) > 1
         for tasks in dict.fromkeys(self.leaderboard["tasks"]):
             self._save_winner(tasks, output / (f"best-{file_name(tasks)}.autometa" if several else "best.autometa"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ DRAWS = 2000
 SIGNIFICANCE = ["tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"]
 RANKS = ["learner", "mean_rank", "n_distributions"]
 
+EntrantT = TypeVar("EntrantT")
 Scores = NDArray[np.float64]
 """Scores of one learner on one task distribution, [n_tasks, n_seeds]."""
 
@@ -70,13 +71,14 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def significance(scores: Mapping[str, Mapping[str, Scores]], random_state: int) -> pd.DataFrame:
+def significance(scores: Mapping[str, Mapping[EntrantT, Scores]], random_state: int) -> pd.DataFrame:
     """Compare all pairs of learners on every task distribution.
 
     Parameters
     ----------
     scores : mapping from tasks to a mapping from learner to scores [n_tasks, n_seeds]
-        Learners of one distribution share their tasks; they may differ in seeds.
+        Learners of one distribution share their tasks; they may differ in seeds. What stands for a learner is up to
+        the caller.
     random_state : int
 
     Returns
