@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autometa.comparison.compare import compare as compare
     from autometa.contracts.backbone import Backbone as Backbone
     from autometa.contracts.class_episodes import ClassEpisodes as ClassEpisodes
-    from autometa.contracts.class_episodes import ClassImages as ClassImages
+    from autometa.contracts.class_images import ClassImages as ClassImages
     from autometa.contracts.drawing import draw_distinct as draw_distinct
     from autometa.contracts.drawing import draw_uniform as draw_uniform
     from autometa.contracts.encoder import TableEncoder as TableEncoder
@@ -91,7 +91,7 @@ _EXPORTS = {
     # contracts
     "Backbone": "autometa.contracts.backbone",
     "ClassEpisodes": "autometa.contracts.class_episodes",
-    "ClassImages": "autometa.contracts.class_episodes",
+    "ClassImages": "autometa.contracts.class_images",
     "Examples": "autometa.contracts.examples",
     "IGNORED_CLASS": "autometa.contracts.losses",
     "Learner": "autometa.contracts.learner",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import PurePath
 from types import NoneType
@@ -14,67 +14,39 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from autometa.contracts.class_images import ClassGroups, ClassImages, ImageRows
 from autometa.contracts.drawing import draw_distinct, draw_uniform
+from autometa.contracts.episode_sizes import (
+    MOST_QUERY,
+    MOST_SUPPORT,
+    VARIED,
+    WAYS,
+    bounds_of,
+    check_size,
+    draw_between,
+    most_varied_shots,
+    varied_queries,
+    varied_shots,
+)
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.tasks import SPLITS, Split, TaskInfo, TaskSampler, check_draw
-from autometa.errors import InvalidData, InvalidParameter
+from autometa.errors import InvalidParameter
 
 _EPISODE = ("n_way", "n_shot", "n_query")
 _PLAIN = (str, int, float, bool, PurePath, NoneType)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassImages:
-    """Labelled images, and which classes each part of the distribution may use.
-
-    Parameters
-    ----------
-    images : Tensor of shape [n_images, channels, height, width]
-        uint8 in 0 .. 255 (handed out as float32 in [0, 1]), or floating point (handed out as it is).
-    labels : Tensor of shape [n_images], int64
-        Class of each image.
-    splits : mapping of {"train", "valid", "test"} to sequence of int
-        Disjoint lists of classes.
-    names : sequence of str, optional
-        Name of class 0, 1, ...
-    """
-
-    images: Tensor
-    labels: Tensor
-    splits: Mapping[Split, Sequence[int]]
-    names: Sequence[str] = field(default=())
-
-    def __post_init__(self) -> None:
-        if self.images.dim() != 4 or self.labels.shape != self.images.shape[:1]:
-            raise InvalidData(
-                f"images {tuple(self.images.shape)} and labels {tuple(self.labels.shape)} must have the shapes "
-                "[n_images, channels, height, width] and [n_images]."
-            )
-        if set(self.splits) != set(SPLITS):
-            raise InvalidData(f"splits has the keys {sorted(self.splits)}; it needs exactly {SPLITS}.")
-        classes = [c for split in SPLITS for c in self.splits[split]]
-        if len(set(classes)) != len(classes):
-            raise InvalidData("splits must be disjoint: a class stands in two of them or twice in one.")
-
-
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """Where images lie: those of class ``c`` are rows ``by_class[start[c] : start[c] + count[c]]``."""
+class _Sizes:
+    """Sizes that tasks of one split can have."""
 
-    by_class: NDArray[np.int64]
-    start: NDArray[np.int64]
-    count: NDArray[np.int64]
-    splits: dict[Split, NDArray[np.int64]]
-
-    @classmethod
-    def of(cls, data: ClassImages) -> _Rows:
-        labels = data.labels.cpu().numpy()
-        n_classes = 1 + max(int(labels.max(initial=-1)), *(max(data.splits[split], default=-1) for split in SPLITS))
-        count = np.bincount(labels, minlength=n_classes)
-        splits = {split: np.asarray(data.splits[split], dtype=np.int64) for split in SPLITS}
-        return cls(np.argsort(labels, kind="stable"), np.cumsum(count) - count, count, splits)
+    ways: tuple[int, int]
+    """Fewest and most classes."""
+    shots: int
+    """Most support images of a class."""
+    queries: int
+    """Most queries of a class."""
 
 
 class ClassEpisodes(TaskSampler):
@@ -87,6 +59,27 @@ class ClassEpisodes(TaskSampler):
     A subclass has ``n_way``, ``n_shot`` and ``n_query`` among its constructor parameters. Images are loaded on
     first use and, where the other parameters are plain values, shared by all samplers of the process that
     agree in them.
+
+    Parameters
+    ----------
+    n_way : int, (int, int) or "varied"
+        Classes of a task. A pair ``(low, high)`` draws a number for each task, all equally likely. ``"varied"`` is
+        Meta-Dataset's rule (Triantafillou et al. 2020, section 3.2): from 5 to 50 classes, or to all of the split or
+        of the task's group where these are fewer. With groups, a task's group is drawn first, each equally likely
+        that has the fewest classes asked for, and a task has no more classes than its group.
+    n_shot : int, (int, int) or "varied"
+        Support images per class. A pair draws one number for each task, the same for all its classes. ``"varied"``
+        is Meta-Dataset's rule: a support set of up to 500 images, to whose size no class adds more than 100, divided
+        among the classes in proportion to their images times a random factor from 0.5 to 2, one at least for each.
+    n_query : int
+        Query images per class. With ``n_shot="varied"``, that rule's limits hold beside it: at most 10, and at most
+        half of the smallest class of the task.
+
+    Notes
+    -----
+    Where sizes vary, tasks are padded to the largest drawn together: ``Examples.mask`` tells what exists,
+    ``Examples.n_classes`` is the number of classes of the widest task of the batch, and ``TaskBatch.classes`` is -1
+    where a task has fewer than ``TaskInfo.n_outputs``. ``TaskInfo`` states the largest sizes that can be drawn.
 
     Examples
     --------
@@ -105,11 +98,11 @@ class ClassEpisodes(TaskSampler):
     torch.Size([2, 6, 1, 8, 8])
     """
 
-    n_way: int
-    n_shot: int
+    n_way: int | tuple[int, int] | str
+    n_shot: int | tuple[int, int] | str
     n_query: int
 
-    _recent: ClassVar[OrderedDict[Hashable, tuple[ClassImages, _Rows]]] = OrderedDict()
+    _recent: ClassVar[OrderedDict[Hashable, tuple[ClassImages, ImageRows]]] = OrderedDict()
     _n_recent: ClassVar[int] = 4
 
     @abstractmethod
@@ -128,43 +121,59 @@ class ClassEpisodes(TaskSampler):
 
     @property
     def info(self) -> TaskInfo:
-        """Shapes and sizes of the tasks drawn.
+        """Shapes and sizes of the tasks drawn; the largest where they vary.
 
         Raises
         ------
         InvalidParameter
             A split has too few classes for ``n_way``, or a class too few images for ``n_shot + n_query``.
         """
-        data, _ = self._ready()
+        data, _, sizes = self._ready()
         return TaskInfo(
             problem="classification",
             input_shape=tuple(data.images.shape[1:]),
-            n_outputs=self.n_way,
-            n_shot=self.n_shot,
-            n_query=self.n_query,
+            n_outputs=max(size.ways[1] for size in sizes.values()),
+            n_shot=max(size.shots for size in sizes.values()),
+            n_query=max(size.queries for size in sizes.values()),
             n_base_classes=len(data.splits["train"]),
         )
 
     def sample(self, n_tasks: int, *, split: Split = "train", seed: int) -> TaskBatch:
         """Draw tasks, see :meth:`TaskSampler.sample`."""
         check_draw(n_tasks, split, seed)
-        data, rows = self._ready()
-        classes = rows.splits[split]
-        per_class = self.n_shot + self.n_query
-        drawn = draw_distinct(np.full(n_tasks, len(classes)), self.n_way, seed, split, "classes")
-        chosen = classes[drawn]
-        within = draw_distinct(rows.count[chosen], per_class, seed, split, "images")
+        data, rows, sizes = self._ready()
+        place, ways = _draw_classes(rows.groups[split], sizes[split].ways, n_tasks, seed, split)
+        exists = np.arange(place.shape[1]) < ways[:, None]
+        chosen = rows.splits[split][place]
+        count = np.where(exists, rows.count[chosen], 0)
+        shots, queries = self._draw_sizes(count, seed, split)
+
+        # What is drawn for a task must not depend on those beside it: numbers are drawn for the largest possible task.
+        most_queries = sizes[split].queries
+        needed = shots + np.where(exists, queries[:, None], 0)
+        n_drawn = sizes[split].shots + most_queries
+        each = None if (needed == n_drawn).all() else needed
+        within = draw_distinct(count, n_drawn, seed, split, "images", each=each)
         images = rows.by_class[rows.start[chosen][..., None] + within]
-        shuffle = draw_uniform((n_tasks, self.n_way * self.n_query), seed, split, "query order")
-        query_order = np.argsort(shuffle, axis=-1)
-        support = images[..., : self.n_shot].reshape(n_tasks, -1)
-        query = np.take_along_axis(images[..., self.n_shot :].reshape(n_tasks, -1), query_order, axis=-1)
-        support_y = np.broadcast_to(np.repeat(np.arange(self.n_way), self.n_shot), support.shape)
+        label = np.broadcast_to(np.arange(place.shape[1])[:, None], images.shape)
+        most_shots = int(shots.max())
+        given = np.arange(most_shots) < shots[..., None]
+        asked = (np.arange(most_queries) < queries[:, None, None]) & exists[..., None]
+        after = np.minimum(shots[..., None] + np.arange(most_queries), images.shape[-1] - 1)
+        shuffle = np.argsort(draw_uniform((n_tasks, asked[0].size), seed, split, "query order"), axis=-1)
+        support = [part[..., :most_shots].reshape(n_tasks, -1) for part in (images, label)]
+        query = [
+            np.take_along_axis(part.reshape(n_tasks, -1), shuffle, axis=-1)
+            for part in (np.take_along_axis(images, after, axis=-1), label[..., :1].repeat(most_queries, -1), asked)
+        ]
         offset = sum(len(data.splits[s]) for s in SPLITS[: SPLITS.index(split)])
+        classes = np.full((n_tasks, max(size.ways[1] for size in sizes.values())), -1)
+        classes[:, : place.shape[1]] = np.where(exists, place + offset, -1)
+        widest = int(ways.max())
         return TaskBatch(
-            support=self._examples(data, support, support_y),
-            query=self._examples(data, query, query_order // self.n_query),
-            classes=torch.from_numpy(drawn + offset).to(data.images.device),
+            support=_examples(data, *_existing_first(support, given.reshape(n_tasks, -1)), widest),
+            query=_examples(data, *_existing_first(query[:2], query[2]), widest),
+            classes=torch.from_numpy(classes).to(data.images.device),
         )
 
     def to(self, device: torch.device | str) -> Self:
@@ -187,19 +196,10 @@ class ClassEpisodes(TaskSampler):
         data, _ = self._loaded()
         return [data.names[c] if data.names else str(c) for c in data.splits[split]]
 
-    def _examples(self, data: ClassImages, rows: NDArray[np.int64], y: NDArray[np.int64]) -> Examples:
-        device = data.images.device
-        index = torch.from_numpy(rows.ravel()).to(device)
-        x = data.images.index_select(0, index)
-        x = x.reshape(*rows.shape, *x.shape[1:])
-        if not x.is_floating_point():
-            x = x.to(torch.float32).div_(255)
-        return Examples(x, torch.from_numpy(y.copy()).to(device), n_classes=self.n_way)
-
     def _parameters(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _EPISODE and name[0] != "_"}
 
-    def _loaded(self) -> tuple[ClassImages, _Rows]:
+    def _loaded(self) -> tuple[ClassImages, ImageRows]:
         parameters = self._parameters()
         mine = vars(self).get("_data")
         if mine is not None and all(mine[0].get(name, mine) is value for name, value in parameters.items()):
@@ -208,7 +208,7 @@ class ClassEpisodes(TaskSampler):
         plain = all(isinstance(value, _PLAIN) for value in parameters.values())
         if not plain or key not in self._recent:
             data = self.load()
-            loaded = data, _Rows.of(data)
+            loaded = data, ImageRows.of(data)
         else:
             loaded = self._recent[key]
         if plain:
@@ -219,35 +219,113 @@ class ClassEpisodes(TaskSampler):
         self._data = (parameters, *loaded)
         return loaded
 
-    def _ready(self) -> tuple[ClassImages, _Rows]:
-        for name, least in (("n_way", 2), ("n_shot", 1), ("n_query", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < least:
-                raise InvalidParameter(f"{name}={value!r} must be an integer of at least {least}.")
-        data, rows = self._loaded()
-        for split in SPLITS:
-            self._check_split(split, data, rows)
-        return data, rows
+    def _draw_sizes(
+        self, count: NDArray[np.int64], seed: int, split: Split
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Support images [tasks, way] and queries per class [tasks] of tasks whose classes have ``count`` images."""
+        if self.n_shot == VARIED:
+            queries = varied_queries(count, self.n_query)
+            return varied_shots(count, queries, seed, split), queries
+        shots = draw_between(*bounds_of(self.n_shot), len(count), seed, split, "shots")
+        return np.where(count > 0, shots[:, None], 0), np.full(len(count), self.n_query)
 
-    def _check_split(self, split: Split, data: ClassImages, rows: _Rows) -> None:
-        classes = rows.splits[split]
-        if len(classes) < self.n_way:
-            raise InvalidParameter(
-                f"n_way={self.n_way} needs as many classes, but split {split!r} has {len(classes)}; "
-                + (f"use n_way <= {len(classes)}." if len(classes) > 1 else "add classes to it.")
+    def _ready(self) -> tuple[ClassImages, ImageRows, dict[Split, _Sizes]]:
+        check_size("n_way", self.n_way, least=2)
+        check_size("n_shot", self.n_shot, least=1)
+        if not isinstance(self.n_query, Integral) or self.n_query < 1:
+            raise InvalidParameter(f"n_query={self.n_query!r} must be an integer of at least 1.")
+        data, rows = self._loaded()
+        return data, rows, {split: self._sizes(split, data, rows) for split in SPLITS}
+
+    def _sizes(self, split: Split, data: ClassImages, rows: ImageRows) -> _Sizes:
+        largest = int(rows.groups[split].size.max())
+        low, high = (WAYS[0], min(WAYS[1], largest)) if self.n_way == VARIED else bounds_of(self.n_way)
+        if largest < max(low, high):
+            has = (
+                f"no group of split {split!r} has more than {largest}"
+                if data.groups
+                else f"split {split!r} has {largest}"
             )
+            wanted = f"at least {low}" if self.n_way == VARIED else "as many"
+            advice = "add classes to it" if largest < 2 else f"use n_way <= {largest}"
+            if largest > 1 and self.n_way == VARIED:
+                advice = f"use n_way=(2, {largest})"
+            raise InvalidParameter(f"n_way={self.n_way!r} needs {wanted} classes, but {has}; {advice}.")
+        counts = rows.count[rows.splits[split]]
+        if self.n_shot != VARIED:
+            shots = bounds_of(self.n_shot)[1]
+            self._check_images(split, data, rows, shots + self.n_query)
+            return _Sizes((low, high), shots, int(self.n_query))
+        if high > MOST_SUPPORT:
+            raise InvalidParameter(
+                f"n_way={self.n_way!r} is more than the {MOST_SUPPORT} support images of n_shot={VARIED!r}; "
+                "give n_shot as a number or a pair."
+            )
+        self._check_images(split, data, rows, 2)
+        queries = min(int(self.n_query), MOST_QUERY, int(counts.max()) // 2)
+        return _Sizes((low, high), most_varied_shots(counts, (low, high), queries), queries)
+
+    def _check_images(self, split: Split, data: ClassImages, rows: ImageRows, least: int) -> None:
+        classes = rows.splits[split]
         counts = rows.count[classes]
         fewest = int(counts.min())
-        if fewest < self.n_shot + self.n_query:
-            worst = int(classes[counts.argmin()])
-            name = repr(data.names[worst]) if data.names else str(worst)
+        if fewest >= least:
+            return
+        worst = int(classes[counts.argmin()])
+        name = repr(data.names[worst]) if data.names else str(worst)
+        if self.n_shot == VARIED:
+            asked, advice = f"n_shot={VARIED!r} needs {least} images", "drop it or add images"
+        else:
+            asked = f"n_shot={self.n_shot!r} + n_query={self.n_query} needs as many images"
             advice = f"use n_shot + n_query <= {fewest}, or drop it" if fewest > 1 else "drop it or add images"
-            raise InvalidParameter(
-                f"n_shot={self.n_shot} + n_query={self.n_query} needs as many images of every class, but class {name} "
-                f"of split {split!r} has {fewest}; {advice}."
-            )
+        raise InvalidParameter(f"{asked} of every class, but class {name} of split {split!r} has {fewest}; {advice}.")
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         state.pop("_data", None)
         return state
+
+
+def _draw_classes(
+    groups: ClassGroups, bounds: tuple[int, int], n_tasks: int, seed: int, split: Split
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the drawn classes in their split's list [tasks, most ways], and how many of them count [tasks]."""
+    low, high = bounds
+    group = np.zeros(n_tasks, dtype=np.int64)
+    if len(groups.size) > 1:
+        large = np.flatnonzero(groups.size >= low)
+        group = large[draw_between(0, len(large) - 1, n_tasks, seed, split, "group")]
+    size = groups.size[group]
+    ways = draw_between(low, np.minimum(high, size), n_tasks, seed, split, "ways")
+    drawn = draw_distinct(np.maximum(size, high), high, seed, split, "classes")
+    (drawn,), _ = _existing_first([drawn], drawn < size[:, None], trim=False)
+    return groups.place[groups.start[group][:, None] + drawn], ways
+
+
+def _existing_first(
+    parts: Sequence[NDArray[np.int64]], exists: NDArray[np.bool_], trim: bool = True
+) -> tuple[list[NDArray[np.int64]], NDArray[np.bool_]]:
+    """The values that exist first, in the order they had, then zeros; as many as the longest row has."""
+    if exists.all():
+        return list(parts), exists
+    order = np.argsort(~exists, axis=-1, kind="stable")
+    if trim:
+        order = order[..., : int(exists.sum(axis=-1).max())]
+    exists = np.take_along_axis(exists, order, axis=-1)
+    return [np.where(exists, np.take_along_axis(part, order, axis=-1), 0) for part in parts], exists
+
+
+def _examples(
+    data: ClassImages, parts: Sequence[NDArray[np.int64]], exists: NDArray[np.bool_], n_classes: int
+) -> Examples:
+    """Gather images from rows and labels [tasks, n]; zeros where nothing exists."""
+    rows, y = parts
+    device = data.images.device
+    x = data.images.index_select(0, torch.from_numpy(rows.ravel()).to(device))
+    x = x.reshape(*rows.shape, *x.shape[1:])
+    mask = torch.from_numpy(np.array(exists)).to(device)
+    if not exists.all():
+        x.masked_fill_(~mask[..., None, None, None], 0)
+    if not x.is_floating_point():
+        x = x.to(torch.float32).div_(255)
+    return Examples(x, torch.from_numpy(np.array(y)).to(device), mask, n_classes)

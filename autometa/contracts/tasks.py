@@ -33,9 +33,9 @@ class TaskInfo:
     n_outputs : int
         Classes of the widest task as drawn, or number of real targets.
     n_shot : int
-        Support examples per class (classification) or per task (regression).
+        Support examples per class (classification) or per task (regression); the most that are drawn where they vary.
     n_query : int
-        Query examples per class or per task.
+        Query examples per class or per task; likewise.
     n_base_classes : int, optional
         Number of meta-train classes behind ``TaskBatch.classes``.
     n_base_tasks : int, optional

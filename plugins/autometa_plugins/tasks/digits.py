@@ -18,15 +18,18 @@ class Digits(am.ClassEpisodes):
 
     Parameters
     ----------
-    n_way : int, default=3
-        Classes of a task; 2 or 3.
-    n_shot : int, default=1
-        Support images per class.
+    n_way : int or (int, int), default=3
+        Classes of a task; 2 or 3, or (2, 3) for either.
+    n_shot : int, (int, int) or "varied", default=1
+        Support images per class; a pair for any number between the two, "varied" for Meta-Dataset's rule, see
+        :class:`autometa.ClassEpisodes`.
     n_query : int, default=15
         Query images per class.
     """
 
-    def __init__(self, *, n_way: int = 3, n_shot: int = 1, n_query: int = 15) -> None:
+    def __init__(
+        self, *, n_way: int | tuple[int, int] | str = 3, n_shot: int | tuple[int, int] | str = 1, n_query: int = 15
+    ) -> None:
         self.n_way = n_way
         self.n_shot = n_shot
         self.n_query = n_query

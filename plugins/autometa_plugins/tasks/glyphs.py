@@ -45,10 +45,11 @@ class Glyphs(am.ClassEpisodes):
 
     Parameters
     ----------
-    n_way : int, default=5
-        Classes of a task.
-    n_shot : int, default=1
-        Support images per class.
+    n_way : int, (int, int) or "varied", default=5
+        Classes of a task; a pair for any number between the two, "varied" for Meta-Dataset's rule, see
+        :class:`autometa.ClassEpisodes`.
+    n_shot : int, (int, int) or "varied", default=1
+        Support images per class; likewise.
     n_query : int, default=15
         Query images per class.
     n_drawers : int, default=20
@@ -59,7 +60,13 @@ class Glyphs(am.ClassEpisodes):
     """
 
     def __init__(
-        self, *, n_way: int = 5, n_shot: int = 1, n_query: int = 15, n_drawers: int = 20, size: int = 28
+        self,
+        *,
+        n_way: int | tuple[int, int] | str = 5,
+        n_shot: int | tuple[int, int] | str = 1,
+        n_query: int = 15,
+        n_drawers: int = 20,
+        size: int = 28,
     ) -> None:
         self.n_way = n_way
         self.n_shot = n_shot

@@ -28,10 +28,11 @@ class Images(am.ClassEpisodes):
     Parameters
     ----------
     root : path of a folder or zip archive
-    n_way : int, default=5
-        Classes of a task.
-    n_shot : int, default=1
-        Support images per class.
+    n_way : int, (int, int) or "varied", default=5
+        Classes of a task; a pair for any number between the two, "varied" for Meta-Dataset's rule, see
+        :class:`autometa.ClassEpisodes`.
+    n_shot : int, (int, int) or "varied", default=1
+        Support images per class; likewise.
     n_query : int, default=15
         Query images per class.
     size : int, default=32
@@ -48,8 +49,8 @@ class Images(am.ClassEpisodes):
         self,
         *,
         root: str | Path | None = None,
-        n_way: int = 5,
-        n_shot: int = 1,
+        n_way: int | tuple[int, int] | str = 5,
+        n_shot: int | tuple[int, int] | str = 1,
         n_query: int = 15,
         size: int = 32,
         color: str = "rgb",

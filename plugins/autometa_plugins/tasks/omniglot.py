@@ -26,10 +26,11 @@ class Omniglot(am.ClassEpisodes):
     root : path, optional
         Folder with the official ``images_background.zip`` and ``images_evaluation.zip``, or both unpacked.
         Without it, ``omniglot`` in the folder named by the variable ``AUTOMETA_DATA``, then in ``cache``.
-    n_way : int, default=5
-        Classes of a task.
-    n_shot : int, default=1
-        Support images per class.
+    n_way : int, (int, int) or "varied", default=5
+        Classes of a task; a pair for any number between the two, "varied" for Meta-Dataset's rule, see
+        :class:`autometa.ClassEpisodes`.
+    n_shot : int, (int, int) or "varied", default=1
+        Support images per class; likewise.
     n_query : int, default=15
         Query images per class; ``n_shot + n_query`` is at most 20.
     split : {"vinyals", "alphabet", "random"}, default="vinyals"
@@ -51,8 +52,8 @@ class Omniglot(am.ClassEpisodes):
         self,
         *,
         root: str | Path | None = None,
-        n_way: int = 5,
-        n_shot: int = 1,
+        n_way: int | tuple[int, int] | str = 5,
+        n_shot: int | tuple[int, int] | str = 1,
         n_query: int = 15,
         split: str = "vinyals",
         rotations: bool = True,
