@@ -1,0 +1,143 @@
+"""Relation networks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+_N_POOLS = 2
+_WIDTH = 64
+"""Of the layer that compares features that are no map."""
+
+
+class Relation(am.Learner):
+    """A learned comparison of a query with every class.
+
+    Sung et al. 2018, sections 3.2, 3.3 and 4: a class is the sum of its support examples' feature maps; maps of class
+    and query are joined along the channels, and a network turns them into a score between 0 and 1, regressed to 1
+    for the right class and to 0 for all others. Outputs are the scores before the sigmoid. Features that are no map
+    are compared by fully connected layers.
+
+    Parameters
+    ----------
+    hidden_size : int, default=8
+        Width of the layer before the score.
+    backbone : str or Backbone, default="auto"
+        "auto": by the inputs' shape, for images conv4 that pools in its first two blocks only, so that there is a map
+        to compare. Any backbone whose module tells its ``feature_shape`` is compared by maps.
+
+    References
+    ----------
+    F. Sung, Y. Yang, L. Zhang, T. Xiang, P. Torr, T. Hospedales: Learning to Compare: Relation Network for Few-Shot
+    Learning. CVPR 2018.
+    """
+
+    needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification"})
+
+    def __init__(self, *, hidden_size: int = 8, backbone: str | am.Backbone = "auto") -> None:
+        self.hidden_size = hidden_size
+        self.backbone = backbone
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return the backbone and what compares its features.
+
+        Raises
+        ------
+        InvalidParameter
+            The hidden size is not positive.
+        Incompatible
+            Targets are real numbers.
+        """
+        if info.problem != "classification":
+            raise am.Incompatible(
+                f"learner 'relation' needs classes; problem={info.problem!r} has none. Try 'in_context'."
+            )
+        if isinstance(self.hidden_size, bool) or not isinstance(self.hidden_size, int) or self.hidden_size < 1:
+            raise am.InvalidParameter(
+                f"hidden_size={self.hidden_size!r} of learner 'relation' must be a positive integer."
+            )
+        is_image = len(info.input_shape) == 3
+        chosen = am.make_backbone("conv4", n_pools=_N_POOLS) if self.backbone == "auto" and is_image else self.backbone
+        return Comparer(am.build_backbone(chosen, info.input_shape), self.hidden_size)
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
+        """Return ``{"classes": [tasks, n_way, n_features]}``, the sum of the features of each class."""
+        assert isinstance(module, Comparer)
+        features = am.apply_per_task(module.backbone, support.x)
+        return {"classes": support.one_hot().to(features.dtype).transpose(1, 2) @ features}
+
+    def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return the score of every query and class before the sigmoid, [tasks, n, n_way]."""
+        assert isinstance(module, Comparer)
+        queries, classes = am.apply_per_task(module.backbone, x), adapted["classes"]
+        pairs = (len(classes), queries.shape[1], classes.shape[1], -1)
+        # All pairs of query and class of all tasks are one batch; a class meets the same weights wherever it stands.
+        scores: Tensor = module.compare(
+            classes.unsqueeze(1).expand(pairs).flatten(0, 2), queries.unsqueeze(2).expand(pairs).flatten(0, 2)
+        )
+        return scores.view(pairs[:3])
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean squared error of the sigmoids to 1 for the right class and 0 for the others, [tasks], eq. 2."""
+        compared = outputs > torch.finfo(outputs.dtype).min  # those with support examples
+        right = torch.arange(outputs.shape[-1], device=y.device) == y.unsqueeze(-1)
+        counted = compared * (y >= 0).unsqueeze(-1)
+        errors = (outputs.sigmoid() - right.to(outputs.dtype)).square() * counted
+        return errors.flatten(1).sum(-1) / counted.flatten(1).sum(-1).clamp(min=1)
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the width of the layer before the score."""
+        return cls(hidden_size=trial.suggest_int("hidden_size", 4, 64, log=True))
+
+
+class Comparer(nn.Module):
+    """A backbone, and a network from the features of a class and a query to a score.
+
+    Parameters
+    ----------
+    backbone : nn.Module with ``n_features`` and, for maps, ``feature_shape`` (channels, height, width)
+    hidden_size : int
+        Width of the layer before the score.
+    """
+
+    def __init__(self, backbone: nn.Module, hidden_size: int) -> None:
+        super().__init__()
+        n_features = int(backbone.n_features)  # type: ignore[arg-type]
+        self.backbone = backbone
+        self.feature_shape: tuple[int, ...] = tuple(getattr(backbone, "feature_shape", (n_features,)))
+        if len(self.feature_shape) == 3:
+            layers, width = _blocks(self.feature_shape)
+        else:
+            layers, width = [nn.Linear(2 * n_features, _WIDTH), nn.ReLU()], _WIDTH
+        self.relation = nn.Sequential(*layers, nn.Linear(width, hidden_size), nn.ReLU(), nn.Linear(hidden_size, 1))
+
+    def compare(self, classes: Tensor, queries: Tensor) -> Tensor:
+        """Score of pairs of features, each [pairs, n_features]."""
+        joined = [features.view(-1, *self.feature_shape) for features in (classes, queries)]
+        score: Tensor = self.relation(torch.cat(joined, dim=1))
+        return score
+
+
+def _blocks(feature_shape: tuple[int, ...]) -> tuple[list[nn.Module], int]:
+    """Two blocks of convolution, normalization, pooling and ReLU over joined maps, and the features they end in."""
+    n_filters, *size = feature_shape
+    layers: list[nn.Module] = []
+    for n_channels in (2 * n_filters, n_filters):
+        pool = [2 if length > 1 else 1 for length in size]
+        layers += [
+            nn.Conv2d(n_channels, n_filters, 3, padding=1, bias=False),
+            nn.BatchNorm2d(n_filters),
+            nn.MaxPool2d((pool[0], pool[1])),
+            nn.ReLU(),
+        ]
+        size = [length // step for length, step in zip(size, pool, strict=True)]
+    return [*layers, nn.Flatten()], n_filters * math.prod(size)
