@@ -19,6 +19,14 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="optimization",
     )
     yield am.LearnerSpec(
+        name="anil",
+        factory="autometa_plugins.optimization.anil:ANIL",
+        summary="Gradient steps on the head alone, on meta-learned features.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Raghu et al. 2020, section 4",
+        family="optimization",
+    )
+    yield am.LearnerSpec(
         name="ridge",
         factory="autometa_plugins.optimization.ridge:Ridge",
         family="optimization",

@@ -1,0 +1,121 @@
+"""ANIL (Raghu et al. 2020): gradient steps on the head alone, on features that all tasks share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+class ANIL(am.Learner):
+    """MAML whose inner loop leaves the body alone: a few gradient steps on a linear head.
+
+    Raghu et al. 2020, section 4: what MAML changes of its body hardly matters, so the features of a task are computed
+    once and only the head is adapted, differentiated through exactly. The body is one network for all tasks, and
+    inductive batch norm suits it as it does any metric learner. Classification has one learned head row that all
+    classes of a task start from (Ye & Chao 2022, section 5), so a task may have any number of classes and its result
+    does not depend on their order.
+
+    Parameters
+    ----------
+    steps : int, default=5
+        Gradient steps. Steps beyond those meta-trained reuse the last learned size.
+    inner_lr : float, default=0.1
+        Step size; where sizes are learned, what they start from.
+    learn_lr : bool, default=True
+        Learn one size for every step, of weight and bias apart (Antoniou et al. 2019, section 4). The paper's are
+        fixed.
+    backbone : str or Backbone, default="auto"
+        What turns examples into features; "auto" chooses by the inputs' shape.
+
+    References
+    ----------
+    A. Raghu, M. Raghu, S. Bengio, O. Vinyals: Rapid Learning or Feature Reuse? Towards Understanding the
+    Effectiveness of MAML. ICLR 2020.
+    """
+
+    needs_meta_training: ClassVar[frozenset[str]] = frozenset({"regression"})
+
+    def __init__(
+        self,
+        *,
+        steps: int = 5,
+        inner_lr: float = 0.1,
+        learn_lr: bool = True,
+        backbone: str | am.Backbone = "auto",
+    ) -> None:
+        self.steps = steps
+        self.inner_lr = inner_lr
+        self.learn_lr = learn_lr
+        self.backbone = backbone
+
+    @property
+    def adaptation_parameters(self) -> frozenset[str]:  # type: ignore[override]
+        """Learned step sizes leave no ``inner_lr`` to change."""
+        return frozenset({"steps"}) if self.learn_lr else frozenset({"steps", "inner_lr"})
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return backbone, head and step sizes."""
+        self._check()
+        return _SharedBody(
+            am.build_backbone(self.backbone, info.input_shape),
+            n_outputs=1 if info.problem == "classification" else info.n_outputs,
+            zero_head=info.problem == "classification",
+            rates=torch.full((self.steps if self.learn_lr else 0, 2), self.inner_lr),
+        )
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
+        """Return every task's head, ``head.0.weight`` [tasks, n_outputs, n_features] and ``head.0.bias``."""
+        self._check()
+        assert isinstance(module, _SharedBody)
+        features = am.apply_per_task(module.backbone, support.x)
+        start = am.per_task(module.head, len(support))
+        if support.is_classification:
+            start = {name: row.expand(-1, support.n_classes, *row.shape[2:]) for name, row in start.items()}
+        rates = module.rates.unbind(dim=1) if len(module.rates) else (self.inner_lr, self.inner_lr)
+        head = am.descend(
+            module.head,
+            start,
+            am.Examples(features, support.y, support.mask, support.n_classes),
+            steps=self.steps,
+            rates=dict(zip(start, rates, strict=True)),
+            strategy="bmm",
+        )
+        return {f"head.{name}": value for name, value in head.items()}
+
+    def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Outputs of every task's head on the shared features."""
+        assert isinstance(module, _SharedBody)
+        head = {name.removeprefix("head."): value for name, value in adapted.items()}
+        return am.call_per_task(module.head, head, am.apply_per_task(module.backbone, x), strategy="bmm")
+
+    def _check(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
+            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'anil' must be a non-negative integer.")
+        if not self.inner_lr > 0:
+            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of learner 'anil' must be positive, such as 0.1.")
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the number of steps and their first size."""
+        return cls(
+            steps=trial.suggest_int("steps", 1, 10),
+            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem == "classification" else 0.1, log=True),
+        )
+
+
+class _SharedBody(nn.Module):
+    def __init__(self, backbone: nn.Module, *, n_outputs: int, zero_head: bool, rates: Tensor) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Sequential(nn.Linear(int(backbone.n_features), n_outputs))  # type: ignore[arg-type]
+        if zero_head:
+            for parameter in self.head.parameters():
+                nn.init.zeros_(parameter)
+        self.rates = nn.Parameter(rates)

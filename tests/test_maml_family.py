@@ -1,0 +1,177 @@
+"""MAML's relatives: what each adapts, that its meta-gradient is exact, and that meta-training pays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+from autometa.training.evaluation import evaluate
+from autometa.training.outer_loop import MetaTraining
+
+DOUBLE = torch.float64
+SINES = am.TaskInfo(problem="regression", input_shape=(2,), n_outputs=1, n_shot=6, n_query=5)
+BLOBS = am.TaskInfo(problem="classification", input_shape=(2,), n_outputs=3, n_shot=2, n_query=4)
+TINY = am.make_backbone("mlp", hidden=(5,), activation="tanh")
+SINUSOID = am.make_tasks("sinusoid")
+
+
+def learner(name: str, **parameters: object) -> am.Learner:
+    return am.make_learner(name, **{"backbone": TINY, **parameters})
+
+
+def build(learner: am.Learner, info: am.TaskInfo) -> nn.Module:
+    torch.manual_seed(0)
+    module = learner.build(info).to(DOUBLE)
+    for parameter in module.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return module
+
+
+def sines(n_tasks: int = 3) -> am.TaskBatch:
+    torch.manual_seed(2)
+    x = torch.randn(n_tasks, 11, 2, dtype=DOUBLE)
+    y = torch.sin(x.sum(-1)) * torch.rand(n_tasks, 1, dtype=DOUBLE)
+    return am.TaskBatch(support=am.Examples(x[:, :6], y[:, :6]), query=am.Examples(x[:, 6:], y[:, 6:]))
+
+
+def blobs(n_tasks: int = 3, n_way: int = 3) -> am.TaskBatch:
+    """Classes around centres far apart."""
+    torch.manual_seed(3)
+    centres = 4 * torch.randn(n_tasks, n_way, 2, dtype=DOUBLE)
+
+    def examples(n: int) -> am.Examples:
+        y = torch.arange(n_way).repeat(n_tasks, n)
+        x = centres.gather(1, y.unsqueeze(-1).expand(-1, -1, 2)) + torch.randn(*y.shape, 2, dtype=DOUBLE)
+        return am.Examples(x, y, n_classes=n_way)
+
+    return am.TaskBatch(support=examples(2), query=examples(4))
+
+
+def gradients(learner: am.Learner, module: nn.Module, batch: am.TaskBatch, progress: float = 0.0) -> dict[str, Tensor]:
+    """The meta-gradient of every parameter; zero where there is none."""
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    loss = learner.meta_loss(module, batch, progress).mean()
+    return dict(zip(names, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True))
+
+
+def finite_differences(function: Callable[[], Tensor], parameter: Tensor, epsilon: float = 1e-6) -> Tensor:
+    slopes = torch.zeros_like(parameter).flatten()
+    values = parameter.data.view(-1)
+    for place in range(values.numel()):
+        before = values[place].item()
+        values[place] = before + epsilon
+        above = function()
+        values[place] = before - epsilon
+        slopes[place] = (above - function()) / (2 * epsilon)
+        values[place] = before
+    return slopes.view_as(parameter)
+
+
+EXACT = {
+    "anil": {"steps": 2, "inner_lr": 0.3},
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize(("info", "batch"), [(SINES, sines()), (BLOBS, blobs())], ids=["regression", "classification"])
+def test_meta_gradients_equal_finite_differences_of_the_query_loss(
+    name: str, info: am.TaskInfo, batch: am.TaskBatch
+) -> None:
+    made = learner(name, **EXACT[name])
+    module = build(made, info)
+
+    def objective() -> Tensor:
+        with torch.no_grad():
+            return am.query_losses(made, module, batch).mean()
+
+    for parameter, slopes in gradients(made, module, batch).items():
+        expected = finite_differences(objective, module.get_parameter(parameter))
+        torch.testing.assert_close(
+            slopes, expected, rtol=1e-5, atol=1e-8, msg=lambda text, name=parameter: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_one_module_serves_tasks_with_any_number_of_classes(name: str) -> None:
+    made = learner(name, **EXACT[name])
+    module = build(made, BLOBS)
+    for n_way in (2, 9):
+        batch = blobs(n_way=n_way)
+        outputs = made.predict(module, made.adapt(module, batch.support), batch.query.x)
+        assert outputs.shape == (3, 4 * n_way, n_way)
+        assert outputs.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["anil"])
+def test_renamed_classes_are_predicted_by_their_new_names(name: str) -> None:
+    made = learner(name, **EXACT[name])
+    module, batch = build(made, BLOBS), blobs(n_way=4)
+    outputs = made.predict(module, made.adapt(module, batch.support), batch.query.x)
+    renamed = am.Examples(batch.support.x, (batch.support.y + 1) % 4, n_classes=4)
+    again = made.predict(module, made.adapt(module, renamed), batch.query.x)
+    torch.testing.assert_close(again.roll(-1, dims=-1), outputs)
+
+
+SHORT = {
+    "anil": ({"steps": 5, "inner_lr": 0.1}, 2.0),
+}
+"""Parameters, and the squared error that a short meta-training gets below; not adapting leaves about 4."""
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_meta_training_on_sine_waves_beats_not_adapting(name: str) -> None:
+    parameters, bound = SHORT[name]
+    made = learner(name, backbone=am.make_backbone("mlp", hidden=(40, 40)), **parameters)
+    update = am.make_meta_optimizer("gradient", lr=3e-3)
+    training = MetaTraining(made, update, SINUSOID, n_steps=200, tasks_per_step=16, seed=0)
+    training.run_to()
+    adapted = evaluate(made, training.module, SINUSOID, split="test", n_tasks=100, seed=0).scores.mean()
+    made.set_params(steps=0)
+    still = evaluate(made, training.module, SINUSOID, split="test", n_tasks=100, seed=0).scores.mean()
+    assert adapted < bound < still
+
+
+def test_anil_is_maml_whose_body_rates_are_zero() -> None:
+    anil, maml = learner("anil", steps=3, inner_lr=0.3), learner("maml", steps=3, inner_lr=0.3, strategy="bmm")
+    for info, batch in ((SINES, sines()), (BLOBS, blobs())):
+        module, whole = build(anil, info), build(maml, info)
+        whole.backbone.load_state_dict(module.backbone.state_dict())
+        whole.head.load_state_dict(module.head[0].state_dict())
+        names = [name for name, _ in whole.named_parameters() if name != "rates"]
+        whole.rates.data.zero_()
+        whole.rates.data[:, [names.index("head.weight"), names.index("head.bias")]] = module.rates.data
+        mine, its = gradients(anil, module, batch), gradients(maml, whole, batch)
+        torch.testing.assert_close(am.query_losses(anil, module, batch), am.query_losses(maml, whole, batch))
+        for name, slopes in mine.items():
+            if name != "rates":
+                torch.testing.assert_close(slopes, its[name.replace("head.0", "head")])
+
+
+def test_anil_computes_features_once_and_trains_inductive_batch_norm() -> None:
+    tasks = am.make_tasks("glyphs", size=8, n_way=3, n_shot=2, n_query=3)
+    made = am.make_learner("anil", backbone=am.make_backbone("conv4", n_filters=8))
+    training = MetaTraining(
+        made, am.make_meta_optimizer("gradient", lr=3e-3), tasks, n_steps=2, tasks_per_step=3, seed=0
+    )
+    calls: list[int] = []
+    training.module.backbone.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    before = training.module.state_dict()["backbone.blocks.1.running_mean"].clone()
+    training.run_to()
+    assert calls == [18, 27] * 2
+    assert not torch.equal(training.module.state_dict()["backbone.blocks.1.running_mean"], before)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("anil", {"steps": -1}, "steps=-1 of learner 'anil'"),
+        ("anil", {"inner_lr": 0}, "inner_lr=0 of learner 'anil'"),
+    ],
+)
+def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(am.InvalidParameter, match=message):
+        learner(name, **wrong).build(SINES)
