@@ -13,9 +13,9 @@ from optuna.trial import FixedTrial, Trial
 from autometa.comparison.curves import adaptation_curve, milliseconds_per_task
 from autometa.comparison.plan import Pair, Plan
 from autometa.comparison.trial import start_training, validation_score
+from autometa.contracts.tasks import TaskSampler
 from autometa.errors import InvalidParameter, TrainingDiverged
 from autometa.estimators import FewShotClassifier, FewShotRegressor
-from autometa.contracts.tasks import TaskSampler
 from autometa.training import MetaTraining, evaluate
 
 CURVE_POINTS = 4

@@ -16,7 +16,8 @@ from optuna.storages import BaseStorage
 
 from autometa.comparison.finals import file_name, model_file, to_estimator, train_final
 from autometa.comparison.frames import Frames, collect_frames
-from autometa.comparison.plan import Pair, Plan, check_same, check_version, restore_plan
+from autometa.comparison.plan import Pair, Plan, restore_plan
+from autometa.comparison.same_plan import check_same, check_version
 from autometa.comparison.storage import TemporaryFolder, open_storage
 from autometa.comparison.studies import quiet_optuna
 from autometa.comparison.workers import Arm, open_arms
@@ -104,7 +105,7 @@ class Comparison:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What was asked for, as JSON: ``settings``, ``version``, ``tasks``, ``test_tasks``, ``learners`` with parameters."""
+        """What was asked for, as JSON: ``settings``, ``tasks``, ``test_tasks``, ``learners`` and ``version``."""
         return dict(self._plan.described)
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskSampler
 from autometa.engine.folding import describe_normalization
 from autometa.engine.seeding import seeded
+from autometa.errors import Incompatible
 
 TASKS_AT_ONCE = 25
 """Tasks per forward pass. Fixed, for it decides which tasks a seed stands for."""
@@ -84,7 +85,13 @@ def evaluate(
 
 
 def _judge(learner: Learner, module: nn.Module, batch: TaskBatch) -> tuple[Tensor, NDArray[np.float64]]:
-    """Outputs for the query of every task, and the seconds that adapting and predicting took."""
+    """Outputs for the query of every task, and the seconds that adapting and predicting took.
+
+    Raises
+    ------
+    Incompatible
+        The tasks have another number of real targets than the learner predicts.
+    """
     assert isinstance(batch.query.x, Tensor)
     started = time.perf_counter()
     adapted = learner.adapt(module, batch.support)
@@ -92,6 +99,11 @@ def _judge(learner: Learner, module: nn.Module, batch: TaskBatch) -> tuple[Tenso
     adapting = time.perf_counter()
     outputs = predict_outputs(learner, module, adapted, present_classes(batch.support), batch.query.x)
     _wait(batch.query.x.device)
+    wanted = 0 if batch.query.is_classification else batch.query.targets().shape[-1]
+    if wanted not in (0, outputs.shape[-1]):  # arithmetic would stretch one over the others
+        raise Incompatible(
+            f"{type(learner).__name__} predicts {outputs.shape[-1]} real targets and the tasks have {wanted}."
+        )
     return outputs, np.array([adapting - started, time.perf_counter() - adapting])
 
 
