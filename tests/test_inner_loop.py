@@ -77,9 +77,9 @@ def test_vmap_and_loop_agree_on_a_convolutional_network(gradients: bool) -> None
 class Branches(nn.Module):
     """Activations of all kinds, a skip connection, a constant, a layer without bias, inputs with two axes."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_inputs: int = 6) -> None:
         super().__init__()
-        self.first = nn.Linear(6, 6, bias=False)
+        self.first = nn.Linear(n_inputs, 6, bias=False)
         self.second = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(6, 6), nn.GELU())
         self.last = nn.Linear(6, 2)
 
@@ -209,9 +209,8 @@ def test_without_gradients_nothing_of_the_steps_is_kept(
     assert live_tensors() == before
 
 
-def test_auto_measures_once_and_keeps_the_fastest(
-    network: nn.Module, ragged: am.Examples, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_measures_once_and_keeps_the_fastest(ragged: am.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Branches(3).to(DOUBLE)
     runs: list[str] = []
     pretended = {"bmm": 2.0, "vmap": 3.0, "loop": 1.0}
 

@@ -18,6 +18,6 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def squared_error(outputs: Tensor, y: Tensor) -> Tensor:
     """Mean squared error per task, [tasks], over the places of ``y`` that are not NaN."""
     y = y if y.dim() == outputs.dim() else y.unsqueeze(-1)
-    counts = ~y.isnan()
-    each = (outputs - y.where(counts, outputs.detach())).square() * counts
-    return each.flatten(1).sum(-1) / counts.flatten(1).sum(-1).clamp(min=1)
+    absent = y.isnan()
+    each = (outputs - y).masked_fill(absent, 0.0).square()
+    return each.flatten(1).sum(-1) / (~absent).flatten(1).sum(-1).clamp(min=1)

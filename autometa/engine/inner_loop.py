@@ -15,7 +15,9 @@ from torch.nn import functional
 
 from autometa.contracts.examples import Examples, Inputs
 from autometa.contracts.losses import IGNORED_CLASS
+from autometa.engine import closed_form
 from autometa.engine.checkpointed import checkpointed
+from autometa.engine.matrix_products import matrix_products, read
 from autometa.engine.strategies import Strategy, fastest, resolve
 from autometa.errors import InvalidParameter
 
@@ -66,6 +68,8 @@ def call_per_task(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs
     -------
     Tensor of shape [tasks, n, n_outputs]
     """
+    if _chain(strategy, module) is not None:
+        return matrix_products(module, parameters, x)
     key = ("call", *_shapes(module, parameters, x), torch.is_grad_enabled())
     choices = resolve(strategy, module)
     run = fastest(choices, key, _device(parameters), lambda run: run(module, parameters, x))
@@ -116,6 +120,7 @@ def descend(
         not differentiated further. First-order steps keep no more than that anyway.
     strategy : {"auto", "bmm", "vmap", "loop"}
         How tasks are run side by side; the numbers are the same. ``"auto"`` measures once and keeps the fastest.
+        Plain steps of a multilayer perceptron (ReLU or tanh) are one operation with a derivative of its own.
 
     Returns
     -------
@@ -130,6 +135,10 @@ def descend(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise InvalidParameter(f"steps={steps!r} must be a non-negative integer.")
+    plain = steps > 0 and loss is None and not (weight_decay or proximal or checkpoint)
+    chain = _chain(strategy, module) if plain else None
+    if chain is not None and closed_form.suits(chain, parameters, support, rates):
+        return _by_closed_form(chain, module, parameters, support, steps, rates, first_order)
     differentiable = torch.is_grad_enabled()
     names = tuple(parameters)
     loss = loss or loss_on(support)
@@ -148,6 +157,44 @@ def descend(
             if not differentiable:
                 values = [value.detach().requires_grad_() for value in values]
     return {name: value if differentiable else value.detach() for name, value in zip(names, values, strict=True)}
+
+
+def _chain(strategy: str, module: nn.Module) -> closed_form.Chain | None:
+    """The layers of a multilayer perceptron, if its tasks may run as matrix products.
+
+    Nothing is measured for such a network: its products are those of any other way to run it.
+    """
+    program = read(module) if strategy in ("auto", "bmm") else None
+    return None if program is None else program.chain
+
+
+def _by_closed_form(
+    chain: closed_form.Chain,
+    module: nn.Module,
+    parameters: Mapping[str, Tensor],
+    support: Examples,
+    steps: int,
+    rates: Rates,
+    first_order: bool,
+) -> dict[str, Tensor]:
+    def recorded(values: Sequence[Tensor], sizes: Sequence[closed_form.Rate]) -> Sequence[Tensor]:
+        ends = descend(
+            module,
+            dict(zip(chain.names, values, strict=True)),
+            support,
+            steps=steps,
+            rates=dict(zip(chain.names, sizes, strict=True)),
+            loss=loss_on(support),
+            first_order=first_order,
+            strategy="bmm",
+        )
+        return list(ends.values())
+
+    plan = closed_form.Plan(chain, support, steps, first_order, recorded)
+    sizes = [rates[name] if isinstance(rates, Mapping) else rates for name in chain.names]
+    values = closed_form.descend(plan, [parameters[name] for name in chain.names], sizes)
+    ends = dict(zip(chain.names, values, strict=True))
+    return {name: ends[name] for name in parameters}
 
 
 @dataclass(frozen=True, slots=True)

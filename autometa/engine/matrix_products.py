@@ -7,13 +7,17 @@ the network is read once, by ``torch.fx``, and then replayed on [tasks, n, featu
 
 from __future__ import annotations
 
+import itertools
 import operator
 import weakref
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+
+from autometa.engine.closed_form import ACTIVATIONS, NONE, Chain, Layer
 
 Parameters = Mapping[str, Tensor]
 Step = Callable[[list[Tensor], nn.Module, Parameters], Tensor]
@@ -24,15 +28,24 @@ _FUNCTIONS = (torch.relu, torch.tanh, torch.sigmoid, functional.relu, functional
 _METHODS = ("relu", "tanh", "sigmoid")
 _OPERATORS = (operator.add, operator.sub, operator.mul)
 
-_programs: weakref.WeakKeyDictionary[nn.Module, list[Step] | None] = weakref.WeakKeyDictionary()
+
+class Program(NamedTuple):
+    """What was read of a network."""
+
+    steps: list[Step]
+    chain: Chain | None
+    """The network as layers one after the other; None where it is more than that."""
+
+
+_programs: weakref.WeakKeyDictionary[nn.Module, Program | None] = weakref.WeakKeyDictionary()
 
 
 class UnknownLayer(Exception):
     """The network holds something that has no rule here."""
 
 
-def read(module: nn.Module) -> list[Step] | None:
-    """The steps of a network; None where it holds more than linear layers and elementwise functions."""
+def read(module: nn.Module) -> Program | None:
+    """How to run a network; None where it holds more than linear layers and elementwise functions."""
     if module not in _programs:
         try:
             _programs[module] = _trace(module)
@@ -50,15 +63,15 @@ def share(module: nn.Module, twin: nn.Module) -> None:
 
 def matrix_products(module: nn.Module, parameters: Parameters, x: Tensor) -> Tensor:
     """Run all tasks at once, given that :func:`read` knows the network."""
-    steps = read(module)
-    assert steps is not None
+    program = read(module)
+    assert program is not None
     values = [x]
-    for step in steps:
+    for step in program.steps:
         values.append(step(values, module, parameters))
     return values[-1]
 
 
-def _trace(module: nn.Module) -> list[Step]:
+def _trace(module: nn.Module) -> Program:
     tied = len(list(module.parameters())) != len(list(module.named_parameters(remove_duplicate=False)))
     hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
     if tied or hooked:
@@ -67,7 +80,28 @@ def _trace(module: nn.Module) -> list[Step]:
     if [node.op for node in nodes].count("placeholder") != 1 or nodes[-1].args[0] is not nodes[-2]:
         raise UnknownLayer
     places = {node: place for place, node in enumerate(nodes)}
-    return [_rule(node, module, places) for node in nodes[1:-1]]
+    return Program([_rule(node, module, places) for node in nodes[1:-1]], _chain(nodes[:-1], module))
+
+
+def _chain(nodes: list[fx.Node], module: nn.Module) -> Chain | None:
+    """The network as layers one after the other, given that every node has a rule."""
+    layers: list[Layer] = []
+    flattens = False
+    for before, node in itertools.pairwise(nodes):
+        target: object = node.target
+        layer = module.get_submodule(str(target)) if node.op == "call_module" else None
+        kind = target if layer is None else type(layer)
+        if node.all_input_nodes != [before]:
+            return None
+        if kind in ("flatten", torch.flatten, nn.Flatten):
+            flattens = flattens or not layers
+        elif isinstance(layer, nn.Linear):
+            layers.append(Layer(f"{target}.weight", f"{target}.bias" if layer.bias is not None else None, NONE))
+        elif kind in ACTIVATIONS and not node.kwargs and layers and layers[-1].activation is NONE:
+            layers[-1] = layers[-1]._replace(activation=ACTIVATIONS[kind])
+        elif kind is not nn.Identity:
+            return None
+    return Chain(tuple(layers), flattens) if layers else None
 
 
 def _rule(node: fx.Node, module: nn.Module, places: dict[fx.Node, int]) -> Step:

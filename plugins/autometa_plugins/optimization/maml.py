@@ -91,18 +91,18 @@ class MAML(am.Learner):
         """Return every task's own parameters, by name in ``module``, each [tasks, *shape]."""
         self._check()
         assert isinstance(module, Network)
-        names = [name for name, _ in module.named_parameters() if name != "rates"]
-        start = am.per_task(module, len(support), names)
+        start = am.per_task(module, len(support))
+        del start["rates"]
         if support.is_classification:
             for name in ("head.weight", "head.bias"):
                 start[name] = start[name].expand(-1, support.n_classes, *start[name].shape[2:])
-        rates = module.rates.unbind(dim=1) if len(module.rates) else [self.inner_lr] * len(names)
+        rates = module.rates.unbind(dim=1) if len(module.rates) else [self.inner_lr] * len(start)
         return am.descend(
             module,
             start,
             support,
             steps=self.steps,
-            rates=dict(zip(names, rates, strict=True)),
+            rates=dict(zip(start, rates, strict=True)),
             first_order=self.first_order,
             checkpoint=self.checkpoint,
             strategy=self.strategy,

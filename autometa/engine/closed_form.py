@@ -1,0 +1,327 @@
+"""Gradient descent of multilayer perceptrons on many tasks, with its derivatives written out.
+
+In a small network most of the time goes into recording operations, the more so where gradients are differentiated
+again. For a chain of linear layers and activations both derivatives are a few matrix products: the gradient, and
+going back through a step the Hessian times a vector (Pearlmutter 1994: Fast Exact Multiplication by the Hessian).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from autometa.contracts.examples import Examples
+
+Rate = float | Tensor | Sequence[float]
+"""Step size of a parameter: one, or one for each step, of which the last is reused."""
+
+
+class Activation(NamedTuple):
+    """An elementwise function of z, and its derivatives from z and its own value a."""
+
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor | None]
+    """None where it is one."""
+    curvature: Callable[[Tensor, Tensor], Tensor | None]
+    """None where it is zero nearly everywhere."""
+
+
+NONE = Activation(lambda z: z, lambda z, a: None, lambda z, a: None)
+_RELU = Activation(torch.relu, lambda z, a: a.sign(), lambda z, a: None)
+_TANH = Activation(torch.tanh, lambda z, a: 1 - a * a, lambda z, a: 2 * a * (a * a - 1))
+ACTIVATIONS: Mapping[object, Activation] = {
+    **dict.fromkeys((nn.ReLU, torch.relu, nn.functional.relu, "relu"), _RELU),
+    **dict.fromkeys((nn.Tanh, torch.tanh, nn.functional.tanh, "tanh"), _TANH),
+}
+
+
+class Layer(NamedTuple):
+    """A linear layer, by the names of its parameters, and the activation after it."""
+
+    weight: str
+    bias: str | None
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A network of layers one after the other.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+    flattens : bool
+        Whether inputs may have several axes.
+    """
+
+    layers: tuple[Layer, ...]
+    flattens: bool
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters."""
+        return tuple(name for layer in self.layers for name in (layer.weight, layer.bias) if name is not None)
+
+    @cached_property
+    def places(self) -> tuple[tuple[int, int | None], ...]:
+        """Where weight and bias of every layer are among the names."""
+        places = itertools.count()
+        return tuple((next(places), None if layer.bias is None else next(places)) for layer in self.layers)
+
+
+class Plan(NamedTuple):
+    """A descent but for where it starts and how far it goes."""
+
+    chain: Chain
+    support: Examples
+    steps: int
+    first_order: bool
+    recorded: Callable[[Sequence[Tensor], Sequence[Rate]], Sequence[Tensor]]
+    """The same descent with every operation recorded, for derivatives of its derivative."""
+
+
+def suits(chain: Chain, parameters: Mapping[str, Tensor], support: Examples, rates: object) -> bool:
+    """Whether :func:`descend` serves these parameters, examples and step sizes (one for all, or a dict of them)."""
+    x = support.x
+    if parameters.keys() != set(chain.names):
+        return False
+    head = parameters[chain.layers[-1].weight]
+    n_outputs = support.n_classes if support.is_classification else 1 if support.y.dim() == 2 else support.y.shape[2]
+    return (
+        isinstance(x, Tensor)
+        and (x.dim() == 3 or (x.dim() > 3 and chain.flattens))
+        and x.dtype == head.dtype
+        and not x.requires_grad
+        and head.shape[1] == n_outputs
+        and all(_is_plain(rate) for rate in (rates.values() if isinstance(rates, Mapping) else (rates,)))
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
+def _is_plain(rate: object) -> bool:
+    if isinstance(rate, Tensor):
+        return rate.dim() <= 1
+    parts = rate if isinstance(rate, Sequence) else (rate,)
+    return all(isinstance(part, (int, float)) for part in parts)
+
+
+def descend(plan: Plan, values: Sequence[Tensor], rates: Sequence[Rate]) -> Sequence[Tensor]:
+    """Where gradient descent on the support set's mean loss leads.
+
+    Parameters
+    ----------
+    plan : Plan
+    values : sequence of Tensor, each [tasks, *shape]
+        Where each task starts, in the order of the chain's names.
+    rates : sequence of float, sequence of float, or Tensor of shape [] or [n]
+        One entry for each of ``values``.
+    """
+    if not torch.is_grad_enabled():
+        return _Steps(plan, rates).forward(values, keep=False)
+    fixed = [None if isinstance(rate, Tensor) else rate for rate in rates]
+    learned = [rate for rate in rates if isinstance(rate, Tensor)]
+    return _Descent.apply(plan, fixed, *values, *learned)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Descent(torch.autograd.Function):
+    """What autograd sees of a descent: one operation on the starts and the step sizes that are tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, fixed: list[Rate | None], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.plan, ctx.fixed = plan, fixed
+        ctx.save_for_backward(*tensors)
+        values, rates = _part(fixed, tensors)
+        ctx.steps = _Steps(plan, rates)
+        learned = any(ctx.needs_input_grad[2 + len(values) :])
+        return tuple(ctx.steps.forward(values, keep=learned or not plan.first_order))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[2:]
+        values, rates = _part(ctx.fixed, ctx.saved_tensors)
+        if not torch.is_grad_enabled():
+            return None, None, *ctx.steps.backward(values, gradients, wanted[len(values) :])
+        inputs = [tensor for tensor, needed in zip(ctx.saved_tensors, wanted, strict=True) if needed]
+        ends = ctx.plan.recorded(values, rates)
+        found = iter(torch.autograd.grad(ends, inputs, gradients, create_graph=True, allow_unused=True))
+        return None, None, *(next(found) if needed else None for needed in wanted)
+
+
+def _part(fixed: Sequence[Rate | None], tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Rate]]:
+    """Values and rates, of which the tensors come after the values."""
+    learned = iter(tensors[len(fixed) :])
+    return tensors[: len(fixed)], [next(learned) if rate is None else rate for rate in fixed]
+
+
+class _Pass(NamedTuple):
+    """One pass forth and back through the chain; every list has an entry for each layer."""
+
+    inputs: list[Tensor]
+    slopes: list[Tensor | None]
+    bends: list[Tensor | None]
+    """The activation's curvature times the loss's gradient in its value."""
+    errors: list[Tensor]
+    """The loss's gradient in what the linear layer returns."""
+    probabilities: Tensor | None
+
+
+class _Steps:
+    """The steps of one descent, and the way back through them."""
+
+    def __init__(self, plan: Plan, rates: Sequence[Rate]) -> None:
+        self._plan, self._rates = plan, rates
+        self._by_step = [_by_step(rate, plan.steps) for rate in rates]
+        self._loss = _Loss(plan.support)
+        self._starts: list[Sequence[Tensor]] = []
+        self._passes: list[_Pass] = []
+        self._places = plan.chain.places
+
+    def forward(self, values: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
+        for step in range(self._plan.steps):
+            taken = self._pass(values)
+            if keep:
+                # The start is kept by autograd, which notices when it is changed in place.
+                self._starts.append(values if step else ())
+                self._passes.append(taken)
+            moved = list(values)
+            for (weight, bias), a, error in zip(self._places, taken.inputs, taken.errors, strict=True):
+                moved[weight] = _subtract_product(values[weight], error.mT, a, self._by_step[weight][step])
+                if bias is not None:
+                    moved[bias] = _subtract(values[bias], error.sum(dim=1), self._by_step[bias][step])
+            values = moved
+        return values
+
+    def _pass(self, values: Sequence[Tensor]) -> _Pass:
+        layers, places = self._plan.chain.layers, self._places
+        inputs, slopes, curvatures = [self._plan.support.x.flatten(2)], [], []
+        for layer, (weight, bias) in zip(layers, places, strict=True):
+            z = _linear(inputs[-1], values[weight], None if bias is None else values[bias])
+            a = layer.activation.value(z)
+            inputs.append(a)
+            slopes.append(layer.activation.slope(z, a))
+            curvatures.append(None if self._plan.first_order else layer.activation.curvature(z, a))
+        error, probabilities = self._loss.gradient(inputs.pop())
+        errors, bends = [], []
+        for i in reversed(range(len(layers))):
+            slope, curvature = slopes[i], curvatures[i]
+            bends.append(None if curvature is None else curvature * error)
+            error = error if slope is None else error * slope
+            errors.append(error)
+            if i:
+                error = torch.bmm(error, values[places[i][0]])
+        return _Pass(inputs, slopes, bends[::-1], errors[::-1], probabilities)
+
+    def backward(
+        self, starts: Sequence[Tensor], gradients: Sequence[Tensor], learned: Sequence[bool]
+    ) -> Iterator[Tensor | None]:
+        """Gradients in the starts and in the step sizes that are tensors."""
+        of_rates = [torch.zeros_like(rate) if isinstance(rate, Tensor) else None for rate in self._rates]
+        for step in reversed(range(len(self._passes))):
+            taken = self._passes[step]
+            if any(learned):
+                self._add_for_rates(of_rates, taken, step, gradients)
+            if not self._plan.first_order:
+                gradients = self._back(self._starts[step] or starts, taken, step, gradients)
+        yield from gradients
+        yield from (of_rate for of_rate in of_rates if of_rate is not None)
+
+    def _add_for_rates(
+        self, of_rates: Sequence[Tensor | None], taken: _Pass, step: int, gradients: Sequence[Tensor]
+    ) -> None:
+        for (weight, bias), a, error in zip(self._places, taken.inputs, taken.errors, strict=True):
+            for place in (weight,) if bias is None else (weight, bias):
+                of_rate = of_rates[place]
+                if of_rate is not None:
+                    moved = torch.bmm(error.mT, a) if place == weight else error.sum(dim=1)
+                    at = of_rate if of_rate.dim() == 0 else of_rate[min(step, len(of_rate) - 1)]
+                    at -= (moved * gradients[place]).sum()
+
+    def _back(self, values: Sequence[Tensor], taken: _Pass, step: int, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Take the Hessian times the gradients, scaled by the step sizes, from the gradients."""
+        inputs, slopes, bends, errors, probabilities = taken
+        sizes = [of_parameter[step] for of_parameter in self._by_step]
+        first = sizes[0]
+        # One number for all parameters is applied to the product, not to its factors.
+        rate = first if not isinstance(first, Tensor) and sizes.count(first) == len(sizes) else None
+        scaled = gradients if rate is not None else [g * size for g, size in zip(gradients, sizes, strict=True)]
+        rate = 1.0 if rate is None else rate
+        # How the pass would change if the values changed by these: forth,
+        of_inputs: list[Tensor] = []
+        of_sums: list[Tensor] = []
+        for (weight, bias), a, slope in zip(self._places, inputs, slopes, strict=True):
+            of_sum = _linear(a, scaled[weight], None if bias is None else scaled[bias])
+            if of_inputs:
+                of_sum = torch.baddbmm(of_sum, of_inputs[-1], values[weight].mT)
+            of_sums.append(of_sum)
+            of_inputs.append(of_sum if slope is None else of_sum * slope)
+        # and back.
+        result = list(gradients)
+        change = self._loss.curve(of_inputs.pop(), probabilities)
+        for i in reversed(range(len(inputs))):
+            (weight, bias), slope, bend = self._places[i], slopes[i], bends[i]
+            change = change if slope is None else change * slope
+            change = change if bend is None else change + bend * of_sums[i]
+            result[weight] = torch.baddbmm(result[weight], change.mT, inputs[i], alpha=-rate)
+            if bias is not None:
+                result[bias] = torch.sub(result[bias], change.sum(dim=1), alpha=rate)
+            if i:
+                result[weight] = torch.baddbmm(result[weight], errors[i].mT, of_inputs[i - 1], alpha=-rate)
+                change = torch.baddbmm(torch.bmm(errors[i], scaled[weight]), change, values[weight])
+        return result
+
+
+class _Loss:
+    """First and second derivative of :func:`autometa.loss_on`."""
+
+    def __init__(self, examples: Examples) -> None:
+        self._targets = examples.targets()
+        counts = examples.mask.sum(dim=1, keepdim=True).clamp(min=1)
+        self._absent = ~self._targets.any(dim=1, keepdim=True) if examples.is_classification else None
+        if self._absent is None:
+            counts = counts * (self._targets.shape[2] / 2)
+        self._share = (examples.mask / counts).unsqueeze(2).to(self._targets.dtype)
+
+    def gradient(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Gradient in the outputs, and the probabilities that :meth:`curve` needs."""
+        if self._absent is None:
+            return (outputs - self._targets) * self._share, None
+        probabilities = outputs.masked_fill(self._absent, torch.finfo(outputs.dtype).min).softmax(dim=2)
+        return (probabilities - self._targets) * self._share, probabilities
+
+    def curve(self, change: Tensor, probabilities: Tensor | None) -> Tensor:
+        """How the gradient changes with the outputs."""
+        if probabilities is None:
+            return change * self._share
+        weighted = probabilities * change
+        return (weighted - probabilities * weighted.sum(dim=2, keepdim=True)) * self._share
+
+
+def _by_step(rate: Rate, steps: int) -> list[float | Tensor]:
+    rates: Sequence[float | Tensor]
+    if isinstance(rate, Tensor):
+        rates = rate.detach().reshape(-1).unbind()
+    else:
+        rates = [rate] if isinstance(rate, (int, float)) else rate
+    return [rates[min(step, len(rates) - 1)] for step in range(steps)]
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+
+def _subtract_product(value: Tensor, left: Tensor, right: Tensor, rate: float | Tensor) -> Tensor:
+    if isinstance(rate, Tensor):
+        return torch.baddbmm(value, left * rate, right, alpha=-1)
+    return torch.baddbmm(value, left, right, alpha=-rate)
+
+
+def _subtract(value: Tensor, gradient: Tensor, rate: float | Tensor) -> Tensor:
+    if isinstance(rate, Tensor):
+        return torch.addcmul(value, gradient, rate, value=-1)
+    return torch.sub(value, gradient, alpha=rate)
