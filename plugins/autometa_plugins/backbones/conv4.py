@@ -33,7 +33,7 @@ class Conv4(am.Backbone):
         very examples given together, as in MAML's code; scores are then higher and not comparable with inductive ones.
     n_pools : int, default=4
         How many blocks, the first ones, end in max-pooling. 2 leaves a map for learners that compare places
-        (Sung et al. 2018, section 4.1); the module tells its shape as ``feature_shape``.
+        (Sung et al. 2018); the module tells its shape as ``feature_shape``.
     """
 
     def __init__(

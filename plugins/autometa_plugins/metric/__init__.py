@@ -24,7 +24,7 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         family="metric",
         problems=frozenset({"classification"}),
         summary="The nearest centroid of pretrained features, centred and normalised.",
-        reference="Wang et al. 2019, SimpleShot, sections 2.2 and 2.3 (CL2N)",
+        reference="Wang et al. 2019, SimpleShot, section 2 (CL2N)",
     )
     yield am.LearnerSpec(
         name="matching",
@@ -40,7 +40,7 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         family="metric",
         problems=frozenset({"classification"}),
         summary="A learned comparison of a query's feature map with every class's.",
-        reference="Sung et al. 2018, Learning to Compare, sections 3 and 4",
+        reference="Sung et al. 2018, Learning to Compare, section 3",
     )
     yield am.LearnerSpec(
         name="siamese",
@@ -56,5 +56,5 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         family="metric",
         problems=frozenset({"classification"}),
         summary="Class means that attend to one another before queries are compared with them.",
-        reference="Ye et al. 2020, Few-Shot Learning via Embedding Adaptation with Set-to-Set Functions, section 3",
+        reference="Ye et al. 2020, Few-Shot Learning via Embedding Adaptation with Set-to-Set Functions",
     )

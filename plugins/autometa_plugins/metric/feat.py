@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 class Feat(am.Learner):
     """Class means that attend to one another before queries are compared with them.
 
-    Ye et al. 2020, sections 3.2 and 3.3: one layer of self-attention with a residual connection turns the prototypes of
-    a task into prototypes for that task; logits are negative squared distances over a temperature. Meta-training
-    adds a contrastive term: the same layer, among the examples of one class, support and query together, gives a
-    centre of that class, and all examples are to be nearest to the centre of their own (eq. 7).
+    Ye et al. 2020, the variant with a transformer: one layer of self-attention with a residual connection turns the
+    prototypes of a task into prototypes for that task; logits are negative squared distances over a temperature.
+    Meta-training adds a contrastive term: the same layer, among the examples of one class, support and query
+    together, gives a centre of that class, and all examples are to be nearest to the centre of their own.
 
-    The authors normalise the layer's output, prototypes only. Here its input is normalised, and its last weights start
-    at zero: the learner starts as a prototypical network, also without meta-training. The authors start from a
-    backbone pretrained on all base classes, and have a temperature of up to 64 for its features.
+    The authors normalise what the layer puts out, of prototypes and not of queries. Here its input is normalised and
+    its last weights start at zero, so that the learner starts as a prototypical network and is one without
+    meta-training. The authors begin with a backbone pretrained on all base classes, and their temperature for its
+    features goes up to 64.
 
     Parameters
     ----------

@@ -21,10 +21,11 @@ _WIDTH = 64
 class Relation(am.Learner):
     """A learned comparison of a query with every class.
 
-    Sung et al. 2018, sections 3.2, 3.3 and 4: a class is the sum of its support examples' feature maps; maps of class
+    Sung et al. 2018, section 3: a class is the sum of its support examples' feature maps; maps of class
     and query are joined along the channels, and a network turns them into a score between 0 and 1, regressed to 1
     for the right class and to 0 for all others. Outputs are the scores before the sigmoid. Features that are no map
-    are compared by fully connected layers.
+    are compared by fully connected layers. A sum grows with the number of shots: meta-train with as many as the tasks
+    to come will have.
 
     Parameters
     ----------

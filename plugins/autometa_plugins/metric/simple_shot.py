@@ -19,7 +19,7 @@ _TRANSFORMS = ("none", "l2", "cl2n")
 class SimpleShot(am.Learner):
     """The nearest centroid of features pretrained on all base classes, centred and of length one.
 
-    Wang et al. 2019, sections 2.2 and 2.3: a plain classifier of all base classes is trained; a new task subtracts the
+    Wang et al. 2019, section 2: a plain classifier of all base classes is trained; a new task subtracts the
     mean of the base classes' features, divides by the length and takes the nearest class mean. Without
     meta-training the mean is zero.
 
