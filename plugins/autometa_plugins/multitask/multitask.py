@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.multitask.weighting import WEIGHTINGS, Weighting, uncertainty_weighted, without_conflicts
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -23,6 +24,10 @@ class MultiTask(am.Learner):
 
     Parameters
     ----------
+    weighting : {"equal", "uncertainty", "pcgrad"}, default="equal"
+        How training tasks share the trunk. "uncertainty": each loss is weighted by a learned noise of its task (Kendall
+        et al. 2018, section 3). "pcgrad": where the trunk's gradients of two tasks conflict, each loses what
+        goes against the other (Yu et al. 2020, algorithm 1), at the price of one derivative for each task.
     n_tasks : int, default=64
         Training tasks, where the distribution does not have a finite number of them.
     steps : int, default=100
@@ -37,6 +42,11 @@ class MultiTask(am.Learner):
     References
     ----------
     R. Caruana: Multitask Learning. Machine Learning 28, 1997.
+
+    A. Kendall, Y. Gal, R. Cipolla: Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
+    Semantics. CVPR 2018.
+
+    T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn: Gradient Surgery for Multi-Task Learning. NeurIPS 2020.
     """
 
     default_meta_optimizer: ClassVar[str | None] = "pooled"
@@ -46,12 +56,14 @@ class MultiTask(am.Learner):
     def __init__(
         self,
         *,
+        weighting: Weighting = "equal",
         n_tasks: int = 64,
         steps: int = 100,
         lr: float = 1.0,
         weight_decay: float = 0.0,
         backbone: str | am.Backbone = "auto",
     ) -> None:
+        self.weighting = weighting
         self.n_tasks = n_tasks
         self.steps = steps
         self.lr = lr
@@ -68,6 +80,7 @@ class MultiTask(am.Learner):
             n_tasks=info.n_base_tasks or self.n_tasks,
             n_outputs=info.n_outputs,
             common_outputs=info.problem == "regression" or info.shared_classes,
+            has_variances=self.weighting == "uncertainty",
         )
 
     def n_pooled_tasks(self, info: am.TaskInfo) -> int | None:
@@ -75,13 +88,26 @@ class MultiTask(am.Learner):
         return info.n_base_tasks or self.n_tasks
 
     def pooled_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
-        """Mean loss of every training task's own head on its support and query."""
+        """Mean loss of every training task's own head on its support and query, weighted as asked."""
         assert isinstance(module, Trunk)
         if batch.ids is None:
             raise am.Incompatible("learner 'multitask' needs tasks with ids; its meta-optimizer is 'pooled'.")
-        examples = batch.support.join(batch.query)
-        head = {"weight": module.weight[batch.ids], "bias": module.bias[batch.ids]}
-        return am.loss_on(examples)(am.apply_head(head, am.apply_per_task(module.backbone, examples.x))).mean()
+        ids, examples = batch.ids, batch.support.join(batch.query)
+        features = am.apply_per_task(module.backbone, examples.x)
+        head = {"weight": module.weight[ids], "bias": module.bias[ids]}
+        loss = am.loss_on(examples)
+
+        def losses(trunk: bool = True, heads: bool = True) -> Tensor:
+            used = head if heads else {name: value.detach() for name, value in head.items()}
+            return loss(am.apply_head(used, features if trunk else features.detach()))
+
+        trunk = [parameter for parameter in module.backbone.parameters() if parameter.requires_grad]
+        if self.weighting == "pcgrad" and trunk:
+            return without_conflicts(losses, ids, trunk)
+        if self.weighting == "uncertainty" and module.log_variances is not None:
+            variances = module.log_variances[ids]
+            return uncertainty_weighted(losses(), variances, classification=examples.is_classification).mean()
+        return losses().mean()
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return every task's new head: ``weight`` [tasks, n_outputs, n_features], ``bias`` [tasks, n_outputs]."""
@@ -104,11 +130,16 @@ class MultiTask(am.Learner):
     def _check(self) -> None:
         if not self.lr > 0:
             raise am.InvalidParameter(f"lr={self.lr!r} of learner 'multitask' must be positive, such as 1.0.")
+        if self.weighting not in WEIGHTINGS:
+            raise am.InvalidParameter(
+                f"weighting={self.weighting!r} of learner 'multitask' must be one of {WEIGHTINGS}."
+            )
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
-        """Search how closely the support set is fitted."""
+        """Search how training tasks share the trunk and how closely the support set is fitted."""
         return cls(
+            weighting=trial.suggest_categorical("weighting", list(WEIGHTINGS)),
             steps=trial.suggest_int("steps", 3, 300, log=True),
             weight_decay=trial.suggest_float("weight_decay", 0.0, 0.1),
         )
@@ -125,12 +156,17 @@ class Trunk(nn.Module):
         Width of every head.
     common_outputs : bool
         Whether an output means the same in every task, so that a new head can start from the old ones.
+    has_variances : bool
+        Whether the noise of every training task is learned.
     """
 
-    def __init__(self, backbone: nn.Module, *, n_tasks: int, n_outputs: int, common_outputs: bool) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, n_tasks: int, n_outputs: int, common_outputs: bool, has_variances: bool
+    ) -> None:
         super().__init__()
         n_features = int(backbone.n_features)  # type: ignore[arg-type]
         self.backbone = backbone
         self.common_outputs = common_outputs
         self.weight = nn.Parameter(torch.randn(n_tasks, n_outputs, n_features) / math.sqrt(n_features))
         self.bias = nn.Parameter(torch.zeros(n_tasks, n_outputs))
+        self.log_variances = nn.Parameter(torch.zeros(n_tasks)) if has_variances else None
