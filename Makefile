@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/autometa compare examples/demo.toml --output $(OUTPUT)
 
 test: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow

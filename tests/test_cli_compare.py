@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import autometa as am
 from autometa.cli import main
 from autometa.cli.compare import _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
@@ -210,6 +211,15 @@ def test_help_has_an_example_and_imports_no_torch(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"Example: autometa {command} " in done.stdout
+
+
+def test_the_demo_names_its_learners_one_or_two_of_each_family() -> None:
+    asked = read_study_file(Path(__file__).parents[1] / "examples" / "demo.toml")
+    assert asked.learners is not None
+    listed = am.plugins().query("kind == 'learner'").set_index("name")["plugin"]
+    families = [listed[component.name] for component in asked.learners.values()]
+    assert set(families) == {"metric", "optimization", "model", "transfer", "multitask", "baselines"}
+    assert max(map(families.count, families)) <= 2
 
 
 def test_parameters_follow_a_name_as_python_literals() -> None:

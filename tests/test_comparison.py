@@ -223,7 +223,9 @@ def test_a_learner_may_join_a_finished_comparison_later(tmp_path: Path) -> None:
 
 
 def test_all_learners_take_part_and_those_that_cannot_say_why() -> None:
-    comparison = am.compare("sinusoid", **{**FAST, "n_trials": 1, "n_seeds": 1, "max_steps": 1})
+    comparison = am.compare(
+        "sinusoid", **{**FAST, "n_trials": 1, "n_seeds": 1, "max_steps": 1, "n_test_tasks": 4, "n_valid_tasks": 2}
+    )
     assert {"ridge", "maml", "in_context", "sklearn"} <= set(comparison.leaderboard["learner"])
     reasons = dict(zip(comparison.skipped["learner"], comparison.skipped["reason"], strict=True))
     assert all(reasons.values())
