@@ -73,6 +73,8 @@ def finite_differences(function: Callable[[], Tensor], parameter: Tensor, epsilo
 
 EXACT = {
     "anil": {"steps": 2, "inner_lr": 0.3},
+    "meta_sgd": {"steps": 2, "inner_lr": 0.2},
+    "boil": {"steps": 2, "inner_lr": 0.3},
 }
 
 
@@ -106,7 +108,7 @@ def test_one_module_serves_tasks_with_any_number_of_classes(name: str) -> None:
         assert outputs.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["anil"])
+@pytest.mark.parametrize("name", ["anil", "meta_sgd"])
 def test_renamed_classes_are_predicted_by_their_new_names(name: str) -> None:
     made = learner(name, **EXACT[name])
     module, batch = build(made, BLOBS), blobs(n_way=4)
@@ -117,7 +119,9 @@ def test_renamed_classes_are_predicted_by_their_new_names(name: str) -> None:
 
 
 SHORT = {
-    "anil": ({"steps": 5, "inner_lr": 0.1}, 2.0),
+    "anil": ({}, 2.0),
+    "meta_sgd": ({}, 3.0),
+    "boil": ({"steps": 3}, 3.0),
 }
 """Parameters, and the squared error that a short meta-training gets below; not adapting leaves about 4."""
 
@@ -165,11 +169,95 @@ def test_anil_computes_features_once_and_trains_inductive_batch_norm() -> None:
     assert not torch.equal(training.module.state_dict()["backbone.blocks.1.running_mean"], before)
 
 
+@pytest.mark.parametrize("name", ["meta_sgd", "boil"])
+def test_all_strategies_give_the_same_meta_gradients(name: str) -> None:
+    for info, batch in ((SINES, sines()), (BLOBS, blobs())):
+        module = build(learner(name, **EXACT[name]), info)
+        first, *others = (
+            gradients(learner(name, strategy=strategy, **EXACT[name]), module, batch)
+            for strategy in ("loop", "bmm", "vmap")
+        )
+        for other in others:
+            torch.testing.assert_close(other, first, rtol=1e-9, atol=1e-11)
+
+
+def test_meta_sgd_with_equal_step_sizes_is_maml_with_that_step_size() -> None:
+    sgd, maml = learner("meta_sgd", steps=3), learner("maml", steps=3, inner_lr=0.2, learn_lr=False)
+    for info, batch in ((SINES, sines()), (BLOBS, blobs())):
+        module, plain = build(sgd, info), build(maml, info)
+        plain.load_state_dict({name: value for name, value in module.state_dict().items() if "step_sizes" not in name})
+        for size in module.step_sizes:
+            size.data.fill_(0.2)
+        torch.testing.assert_close(am.query_losses(sgd, module, batch), am.query_losses(maml, plain, batch))
+
+
+def test_meta_sgd_starts_with_step_sizes_in_the_range_of_the_paper() -> None:
+    module = am.make_learner("meta_sgd").build(SINES)
+    sizes = torch.cat([size.detach().flatten() for size in module.step_sizes])
+    assert len(sizes) == sum(value.numel() for value in [*module.backbone.parameters(), *module.head.parameters()])
+    assert sizes.min() >= 0.005
+    assert sizes.max() <= 0.1
+    assert abs(sizes.mean() - 0.0525) < 0.005
+
+
+def test_boil_leaves_the_head_and_moves_the_body() -> None:
+    boil = learner("boil", **EXACT["boil"])
+    for info, batch in ((SINES, sines()), (BLOBS, blobs())):
+        module = build(boil, info)
+        adapted = boil.adapt(module, batch.support)
+        assert "head.weight" not in adapted
+        torch.testing.assert_close(adapted["head.bias"], module.head.bias.expand_as(adapted["head.bias"]))
+        assert all(
+            not torch.allclose(value, module.get_parameter(name).expand_as(value))
+            for name, value in adapted.items()
+            if name.startswith("backbone.")
+        )
+
+
+def test_boil_has_a_row_for_every_class_whatever_their_number() -> None:
+    module = build(learner("boil"), BLOBS)
+    few, many = module.rows(5), module.rows(40)
+    assert torch.equal(many[:3], module.head.weight)
+    assert torch.equal(many[:5], few)
+    assert torch.equal(build(learner("boil"), BLOBS).rows(40), many)
+    torch.testing.assert_close(many[3:].norm(dim=1), many[:3].norm(dim=1).mean().expand(37))
+    assert torch.pdist(many.detach()).min() > 0.01
+
+
+def test_boil_gives_a_backbone_without_weights_a_layer_to_adapt() -> None:
+    module, batch = build(learner("boil", backbone="identity", learn_lr=False), BLOBS), blobs()
+    losses = []
+    for steps in (0, 3):
+        boil = learner("boil", backbone="identity", inner_lr=0.1, learn_lr=False, steps=steps)
+        adapted = boil.adapt(module, batch.support)
+        assert set(adapted) == {"backbone.1.weight", "backbone.1.bias", "head.bias"}
+        losses.append(am.loss_on(batch.support)(boil.predict(module, adapted, batch.support.x)))
+    before, after = losses
+    assert (after < before).all()
+
+
+@pytest.mark.parametrize("name", ["meta_sgd", "boil"])
+def test_reptile_moves_what_is_adapted_and_nothing_else(name: str) -> None:
+    made = learner(name, **EXACT[name])
+    module = build(made, BLOBS)
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    reptile = am.make_meta_optimizer("reptile")
+    reptile.start(made, module, BLOBS)
+    reptile.step(blobs(n_way=2))  # fewer classes than the widest task
+    moved = {name for name, value in module.named_parameters() if not torch.equal(value, before[name])}
+    body = {"backbone.layers.0.weight", "backbone.layers.0.bias"}
+    assert body <= moved <= body | ({"head.weight", "head.bias"} if name == "meta_sgd" else set())
+
+
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
         ("anil", {"steps": -1}, "steps=-1 of learner 'anil'"),
         ("anil", {"inner_lr": 0}, "inner_lr=0 of learner 'anil'"),
+        ("meta_sgd", {"steps": 0.5}, "steps=0.5 of learner 'meta_sgd'"),
+        ("meta_sgd", {"inner_lr": -1}, "inner_lr=-1 of learner 'meta_sgd'"),
+        ("boil", {"steps": True}, "steps=True of learner 'boil'"),
+        ("boil", {"inner_lr": "big"}, "inner_lr='big' of learner 'boil'"),
     ],
 )
 def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:

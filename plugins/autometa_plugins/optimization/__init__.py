@@ -27,6 +27,22 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="optimization",
     )
     yield am.LearnerSpec(
+        name="meta_sgd",
+        factory="autometa_plugins.optimization.meta_sgd:MetaSGD",
+        summary="One gradient step, with a learned step size for every single parameter.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Li et al. 2017, algorithm 1",
+        family="optimization",
+    )
+    yield am.LearnerSpec(
+        name="boil",
+        factory="autometa_plugins.optimization.boil:BOIL",
+        summary="Gradient steps on the body alone, towards a head that stays.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Oh et al. 2021, section 3",
+        family="optimization",
+    )
+    yield am.LearnerSpec(
         name="ridge",
         factory="autometa_plugins.optimization.ridge:Ridge",
         family="optimization",
