@@ -9,13 +9,30 @@ import autometa as am
 
 @am.hookimpl
 def autometa_learners() -> Iterable[am.LearnerSpec]:
-    """Offer fine-tuning."""
+    """Offer pretrained networks and ways to carry them over."""
+    here = "autometa_plugins.transfer"
     yield am.LearnerSpec(
         name="fine_tune",
-        factory="autometa_plugins.transfer.fine_tune:FineTune",
+        factory=f"{here}.fine_tune:FineTune",
         summary="Pretrain on all base classes, then fit a new head or the whole network.",
         problems=frozenset({"classification", "regression"}),
         reference="Chen et al. 2019, A Closer Look at Few-shot Classification, section 3.2 (Baseline)",
+        family="transfer",
+    )
+    yield am.LearnerSpec(
+        name="baseline_plus_plus",
+        factory=f"{here}.baseline_plus_plus:BaselinePlusPlus",
+        summary="Pretrain on all base classes by cosine similarity, then fit directions of the new classes.",
+        problems=frozenset({"classification"}),
+        reference="Chen et al. 2019, A Closer Look at Few-shot Classification, section 3.2 (Baseline++)",
+        family="transfer",
+    )
+    yield am.LearnerSpec(
+        name="distill",
+        factory=f"{here}.distill:Distill",
+        summary="Pretrain on all base classes with self-distillation, then logistic regression on its features.",
+        problems=frozenset({"classification"}),
+        reference="Tian et al. 2020, Rethinking Few-Shot Image Classification, sections 3.2 and 3.3",
         family="transfer",
     )
 

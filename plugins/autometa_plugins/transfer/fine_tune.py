@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.transfer.pretraining import has_own_classes, n_pretrained_outputs, with_base_labels
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -75,20 +76,16 @@ class FineTune(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return backbone and pretraining head."""
         self._check()
-        own_classes = info.problem == "classification" and not info.shared_classes
         return Pretrained(
             am.build_backbone(self.backbone, info.input_shape),
-            n_outputs=(info.n_base_classes or info.n_outputs) if own_classes else info.n_outputs,
-            keeps_head=not own_classes,
+            n_outputs=n_pretrained_outputs(info),
+            keeps_head=not has_own_classes(info),
         )
 
     def pooled_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Mean loss of the pretraining head on support and query, labels being those of the base classes."""
         assert isinstance(module, Pretrained)
-        examples = batch.support.join(batch.query)
-        if batch.classes is not None:
-            y = batch.classes.gather(1, examples.y)
-            examples = am.Examples(examples.x, y, examples.mask, module.head.out_features)
+        examples = with_base_labels(batch, module.head.out_features)
         outputs = am.apply_head(module.head, am.apply_per_task(module.backbone, examples.x))
         return am.task_losses(self, outputs, examples).mean()
 

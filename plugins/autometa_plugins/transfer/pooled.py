@@ -39,6 +39,7 @@ class Pooled(am.MetaOptimizer):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"pooled"})
+    shares_tasks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Pooled(am.MetaOptimizer):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             clip=self.clip,
+            average=self.average,
         )
 
     def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch:
