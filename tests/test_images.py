@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from autometa_plugins.tasks import omniglot_files
+from autometa_plugins.tasks import image_cache, omniglot_files
 from autometa_plugins.tasks.images import Images
 from autometa_plugins.tasks.omniglot import Omniglot
 from PIL import Image
@@ -251,7 +251,7 @@ def test_images_are_decoded_once_and_a_corrupt_cache_is_built_anew(
         with pytest.warns(UserWarning, match="corrupt .* built anew"):
             again = Omniglot(split="random", **small).load()
         assert torch.equal(again.images, first.images)
-        assert torch.equal(omniglot_files._read(stored)[0], omniglot_files._decode_parts(small["root"])[0])
+        assert torch.equal(image_cache.read(stored)[0], omniglot_files._decode_parts(small["root"])[0])
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_not_needed(small: dict[str, Any], tmp_path: Path) -> None:

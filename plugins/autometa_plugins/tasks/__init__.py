@@ -9,13 +9,26 @@ import autometa as am
 
 @am.hookimpl
 def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
-    """Sinusoids, drawn letters, small digits, Omniglot, folders of images and tables."""
+    """Functions, drawn letters, small digits, Omniglot, folders of images and tables."""
     yield am.TaskSamplerSpec(
         name="sinusoid",
         factory="autometa_plugins.tasks.sinusoid:Sinusoid",
         summary="Sine waves of random amplitude and phase.",
         problems=frozenset({"regression"}),
         reference="Finn et al. 2017, section 5.1",
+    )
+    yield am.TaskSamplerSpec(
+        name="harmonics",
+        factory="autometa_plugins.tasks.harmonics:Harmonics",
+        summary="Sums of a sine wave and its overtone, each seen through a window of its own.",
+        problems=frozenset({"regression"}),
+        reference="Lacoste et al. 2018, Uncertainty in Multitask Transfer Learning",
+    )
+    yield am.TaskSamplerSpec(
+        name="linear",
+        factory="autometa_plugins.tasks.linear:Linear",
+        summary="Linear functions from a Gaussian prior; the best possible score is known.",
+        problems=frozenset({"regression"}),
     )
     yield am.TaskSamplerSpec(
         name="glyphs",
@@ -42,6 +55,14 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
         summary="Handwritten characters of fifty alphabets.",
         problems=frozenset({"classification"}),
         reference="Lake et al. 2015; splits of Vinyals et al. 2016, section 4.1",
+        needs=("root",),
+    )
+    yield am.TaskSamplerSpec(
+        name="cifar_fs",
+        factory="autometa_plugins.tasks.cifar_fs:CifarFS",
+        summary="CIFAR-100 for few-shot learning: small colour photographs of 100 classes.",
+        problems=frozenset({"classification"}),
+        reference="Bertinetto et al. 2019, section 4.1",
         needs=("root",),
     )
     yield am.TaskSamplerSpec(

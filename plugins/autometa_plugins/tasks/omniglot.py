@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import autometa as am
-from autometa_plugins.tasks.omniglot_files import PARTS, characters, default_cache, find_root, fingerprint
+from autometa_plugins.tasks.image_cache import default_cache
+from autometa_plugins.tasks.omniglot_files import PARTS, characters, find_root, fingerprint
 
 _VINYALS = {"train": "train.txt", "valid": "val.txt", "test": "test.txt"}
 _N_VALID_ALPHABETS, _N_VALID_CHARACTERS, _N_TEST_CHARACTERS = 5, 100, 423

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import warnings
-import zlib
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -14,11 +11,10 @@ from urllib.request import urlopen
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import autometa as am
+from autometa_plugins.tasks.image_cache import Facts, digest, kept
 from autometa_plugins.tasks.image_files import decode_all, list_images, stamp
 
 PARTS = ("images_background", "images_evaluation")
@@ -33,11 +29,6 @@ DOWNLOADS = {
     "splits/vinyals/test.txt": (f"{_SNELL}/test.txt", "43534e6d5f9e74acbb7de1b4874abad8"),
 }
 """Address and MD5 of the official archives, and of the split files that repeat Vinyals et al. 2016."""
-
-
-def default_cache() -> Path:
-    """``autometa`` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autometa"
 
 
 def find_root(root: str | Path | None, cache: Path, download: bool) -> Path:
@@ -95,8 +86,7 @@ def fetch(folder: Path) -> None:
 
 def fingerprint(root: Path) -> str:
     """Changes when the archives or folders of images do."""
-    stamps = [stamp(place) for part in PARTS if (place := _part(root, part))]
-    return hashlib.blake2b(repr(stamps).encode(), digest_size=8).hexdigest()
+    return digest(*(stamp(place) for part in PARTS if (place := _part(root, part))))
 
 
 def characters(root: Path, cache: Path) -> tuple[Tensor, list[str], list[str]]:
@@ -112,24 +102,15 @@ def characters(root: Path, cache: Path) -> tuple[Tensor, list[str], list[str]]:
         "images_background" or "images_evaluation" of every image.
     """
     stored = cache / f"omniglot-{SIZE}-{fingerprint(root)}.safetensors"
-    if stored.exists():
-        try:
-            return _read(stored)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            warnings.warn(f"the cached images {str(stored)!r} are corrupt ({error}) and built anew.", stacklevel=2)
-    images, names, parts = _decode_parts(root)
-    try:
-        _write(stored, images, names, parts)
-    except OSError as error:
-        warnings.warn(f"images cannot be cached in {str(cache)!r}: {error}", stacklevel=2)
-    return images, names, parts
+    images, facts = kept(stored, lambda: _decode_parts(root))
+    return images, facts["names"], facts["parts"]
 
 
 def _part(root: Path, part: str) -> Path | None:
     return next((path for path in (root / f"{part}.zip", root / part) if path.exists()), None)
 
 
-def _decode_parts(root: Path) -> tuple[Tensor, list[str], list[str]]:
+def _decode_parts(root: Path) -> tuple[Tensor, Facts]:
     files = []
     for part in PARTS:
         place = _part(root, part)
@@ -137,29 +118,14 @@ def _decode_parts(root: Path) -> tuple[Tensor, list[str], list[str]]:
             raise am.MissingData(f"{part}.zip is not in {str(root)!r}.")
         files += [("/".join(file.parts[:-1]), part, file) for file in list_images(place)]
     files.sort(key=lambda entry: (entry[0], entry[2].parts))
-    return decode_all([file for *_, file in files], _shrink), [f[0] for f in files], [f[1] for f in files]
+    images = decode_all([file for *_, file in files], shrink)
+    return images, {"names": [name for name, *_ in files], "parts": [part for _, part, _ in files]}
 
 
-def _shrink(image: Image.Image) -> NDArray[np.uint8]:
+def shrink(image: Image.Image) -> NDArray[np.uint8]:
+    """A drawing as [1, 28, 28], ink 255 on paper 0."""
     small = image.convert("L").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
     return 255 - np.asarray(small, dtype=np.uint8)[None]
-
-
-def _read(path: Path) -> tuple[Tensor, list[str], list[str]]:
-    with safe_open(path, framework="pt") as file:
-        images, metadata = file.get_tensor("images"), file.metadata()
-    if zlib.crc32(images.numpy().tobytes()) != int(metadata["crc32"]):
-        raise ValueError("checksum does not match")
-    return images, json.loads(metadata["names"]), json.loads(metadata["parts"])
-
-
-def _write(path: Path, images: Tensor, names: list[str], parts: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"names": json.dumps(names), "parts": json.dumps(parts)}
-    metadata["crc32"] = str(zlib.crc32(images.numpy().tobytes()))
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    save_file({"images": images}, part, metadata)
-    part.replace(path)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -40,10 +40,7 @@ class Sinusoid(am.TaskSampler):
         InvalidParameter
             ``n_shot`` or ``n_query`` is not a positive integer.
         """
-        for name in ("n_shot", "n_query"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise am.InvalidParameter(f"{name}={value!r} must be a positive integer.")
+        check_points(self)
         return am.TaskInfo(
             problem="regression", input_shape=(1,), n_outputs=1, n_shot=self.n_shot, n_query=self.n_query
         )
@@ -69,6 +66,20 @@ class Sinusoid(am.TaskSampler):
     def describe(self) -> dict[str, Any]:
         """The distribution in words."""
         return {"function": "A sin(x - phase)", "A": [0.1, 5.0], "phase": [0.0, float(np.pi)], "x": [-5.0, 5.0]}
+
+
+def check_points(sampler: am.TaskSampler) -> None:
+    """Refuse numbers of support and query points that are not positive integers.
+
+    Raises
+    ------
+    InvalidParameter
+        Names the parameter and its value.
+    """
+    for name in ("n_shot", "n_query"):
+        value = getattr(sampler, name)
+        if not isinstance(value, Integral) or value < 1:
+            raise am.InvalidParameter(f"{name}={value!r} must be a positive integer.")
 
 
 def _column(values: NDArray[np.float64]) -> Tensor:
