@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples
+from autometa.errors import Incompatible
 
 Head = dict[str, Tensor]
 
@@ -43,6 +44,11 @@ def fit_head(
     -------
     dict of ``weight`` [tasks, n_outputs, n_features] and ``bias`` [tasks, n_outputs]
         For the features as they were given.
+
+    Raises
+    ------
+    Incompatible
+        The tasks have another number of outputs than the head to start from.
     """
     share = (support.mask / support.mask.sum(dim=1, keepdim=True).clamp(min=1)).unsqueeze(-1).to(features.dtype)
     centre = (features * share).sum(dim=1, keepdim=True)
@@ -53,6 +59,11 @@ def fit_head(
 
     offset = apply_head(start, features) if start is not None else features.new_zeros(())
     targets = support.targets().to(features.dtype)
+    if start is not None and offset.shape[-1] != targets.shape[-1]:
+        raise Incompatible(
+            f"the head was trained for {offset.shape[-1]} outputs, which mean the same in every task, and this task has "
+            f"{targets.shape[-1]}; meta-train on tasks with as many, or use a learner whose head starts anew."
+        )
     absent = ~targets.any(dim=1, keepdim=True) if support.is_classification else None
     weight = features.new_zeros(len(features), targets.shape[-1], features.shape[-1])
     bias = features.new_zeros(len(features), 1, targets.shape[-1])

@@ -84,7 +84,14 @@ class Pooled(am.Learner):
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return the support set itself: ``x``, ``targets`` [tasks, n, n_outputs] (classes one-hot) and ``mask``."""
         assert isinstance(support.x, Tensor)
-        return {"x": support.x, "targets": support.targets(), "mask": support.mask}
+        assert isinstance(module, _Memory)
+        targets, known = support.targets(), module.targets.shape[1]
+        if targets.shape[-1] > known or (module.problem == "regression" and targets.shape[-1] != known):
+            raise am.Incompatible(
+                f"learner 'sklearn_pooled' remembers rows with {known} outputs, and this task has {targets.shape[-1]}; "
+                "meta-train on tasks with as many, or use learner 'sklearn'."
+            )
+        return {"x": support.x, "targets": targets, "mask": support.mask}
 
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
         """Fit and ask one estimator per task; log-probabilities or means, [tasks, n, n_outputs]."""
