@@ -192,6 +192,57 @@ def test_distillation_goes_on_from_a_checkpoint_as_if_never_stopped() -> None:
     torch.testing.assert_close(whole.module.state_dict(), rest.module.state_dict(), rtol=0, atol=0)
 
 
+# ---------------------------------------------------------------- one network for all tasks
+
+
+def test_all_tasks_are_one_and_a_new_one_takes_plain_gradient_steps() -> None:
+    for tasks in (Lines(), Shifts()):
+        learner, batch = am.make_learner("mean_parameters", steps=2, lr=0.05, backbone=MLP), tasks.sample(3, seed=0)
+        module, batch = build(learner, tasks.info), batch.to(dtype=DOUBLE)
+        nn.init.normal_(module.head.weight)
+        examples = batch.support.join(batch.query)
+        x, y = examples.x.flatten(0, 1), examples.y.flatten(0, 1)
+        measure = functional.cross_entropy if tasks.info.problem == "classification" else functional.mse_loss
+        torch.testing.assert_close(learner.pooled_loss(module, batch, 0.5), measure(module(x), y))
+        values = dict(module.named_parameters())
+        for _ in range(2):
+            outputs = torch.func.functional_call(module, values, (batch.support.x[1],))
+            slopes = torch.autograd.grad(measure(outputs, batch.support.y[1]), list(values.values()))
+            values = {name: value - 0.05 * slope for (name, value), slope in zip(values.items(), slopes, strict=True)}
+        adapted = learner.adapt(module, batch.support)
+        torch.testing.assert_close({name: value[1] for name, value in adapted.items()}, values)
+
+
+def test_the_meta_gradient_through_its_steps_is_that_of_finite_differences() -> None:
+    tanh = am.make_backbone("mlp", hidden=(3,), activation="tanh")
+    learner = am.make_learner("mean_parameters", steps=2, lr=0.1, backbone=tanh)
+    module, batch = build(learner, Lines().info), Lines().sample(2, seed=0).to(dtype=DOUBLE)
+    nn.init.normal_(module.head.weight)
+    am.query_losses(learner, module, batch).mean().backward()
+    for parameter in module.parameters():
+        direction = torch.randn_like(parameter)
+        sides = []
+        for step in (1e-5, -1e-5):
+            parameter.data += step * direction
+            with torch.no_grad():
+                sides.append(am.query_losses(learner, module, batch).mean())
+            parameter.data -= step * direction
+        difference = (sides[0] - sides[1]) / 2e-5
+        torch.testing.assert_close((parameter.grad * direction).sum(), difference, rtol=1e-5, atol=1e-8)
+
+
+def test_one_network_for_all_entities_adapts_to_one() -> None:
+    learner, tasks = am.make_learner("mean_parameters", backbone=MLP, lr=0.05), Lines()
+    module = trained(learner, tasks, 200).module
+    stays = am.make_learner("mean_parameters", backbone=MLP, steps=0)
+    assert mean_loss(learner, module, tasks) < 0.7 * mean_loss(stays, module, tasks)
+
+
+def test_classes_drawn_anew_are_no_one_task() -> None:
+    with pytest.raises(am.Incompatible, match="learner 'mean_parameters' needs labels that mean the same in every"):
+        am.make_learner("mean_parameters").build(Blobs().info)
+
+
 # ---------------------------------------------------------------- all of them
 
 
@@ -210,8 +261,10 @@ def test_real_targets_are_refused(name: str) -> None:
         ("distill", {"generations": 0.5}, "generations=0.5 of learner 'distill' must be a non-negative integer"),
         ("distill", {"share": 2}, "share=2 of learner 'distill' must lie between 0 and 1"),
         ("distill", {"C": 0}, "C=0 of learner 'distill' must be positive"),
+        ("mean_parameters", {"steps": 1.5}, "steps=1.5 of learner 'mean_parameters' must be a non-negative integer"),
+        ("mean_parameters", {"lr": -1}, "lr=-1 of learner 'mean_parameters' must be positive"),
     ],
 )
 def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:
     with pytest.raises(am.InvalidParameter, match=message):
-        am.make_learner(name, backbone="identity", **wrong).build(Blobs().info)
+        am.make_learner(name, backbone="identity", **wrong).build(Shifts().info)

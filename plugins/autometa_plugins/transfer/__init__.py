@@ -28,6 +28,14 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         family="transfer",
     )
     yield am.LearnerSpec(
+        name="mean_parameters",
+        factory=f"{here}.mean_parameters:MeanParameters",
+        summary="One network for all tasks as if they were one, then gradient steps with all its weights.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Finn et al. 2017, Model-Agnostic Meta-Learning, section 5.1 (pretrained on all tasks)",
+        family="transfer",
+    )
+    yield am.LearnerSpec(
         name="distill",
         factory=f"{here}.distill:Distill",
         summary="Pretrain on all base classes with self-distillation, then logistic regression on its features.",
