@@ -222,7 +222,7 @@ def test_an_estimator_meta_trained_for_one_target_refuses_two() -> None:
 def test_an_estimator_that_knows_two_classes_refuses_four(learner: str) -> None:
     estimator = am.FewShotClassifier(learner, max_steps=2, tasks_per_step=2, random_state=0).meta_fit(Shifts())
     x = np.random.default_rng(0).normal(size=(12, 6))
-    with pytest.raises(am.Incompatible, match="2 outputs.* and this task has 4"):
+    with pytest.raises(am.Incompatible, match=r"2 outputs.* this task has 4"):
         estimator.fit(x, np.arange(12) % 4)
     assert estimator.fit(x, np.arange(12) % 2).predict(x).shape == (12,)
 

@@ -61,8 +61,8 @@ def fit_head(
     targets = support.targets().to(features.dtype)
     if start is not None and offset.shape[-1] != targets.shape[-1]:
         raise Incompatible(
-            f"the head was trained for {offset.shape[-1]} outputs, which mean the same in every task, and this task has "
-            f"{targets.shape[-1]}; meta-train on tasks with as many, or use a learner whose head starts anew."
+            f"the head was trained for {offset.shape[-1]} outputs, which mean the same in every task, and this task "
+            f"has {targets.shape[-1]}; meta-train on tasks with as many, or use a learner whose head starts anew."
         )
     absent = ~targets.any(dim=1, keepdim=True) if support.is_classification else None
     weight = features.new_zeros(len(features), targets.shape[-1], features.shape[-1])
