@@ -56,10 +56,18 @@ def task_losses(learner: Learner, outputs: Tensor, query: Examples) -> Float[Ten
     return learner.loss(outputs, y)
 
 
-def query_losses(learner: Learner, module: nn.Module, batch: TaskBatch) -> Float[Tensor, "task"]:
-    """Adapt to the support of every task and return the loss on its query, [tasks]."""
+def query_losses(
+    learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any = None
+) -> Float[Tensor, "task"]:
+    """Adapt to the support of every task and return the loss on its query, [tasks].
+
+    ``adapted`` is what ``learner.adapt`` returned for these tasks, where that is known already.
+    """
     assert isinstance(batch.query.x, Tensor)
-    return task_losses(learner, forward(learner, module, batch.support, batch.query.x), batch.query)
+    if adapted is None:
+        adapted = learner.adapt(module, batch.support)
+    outputs = predict_outputs(learner, module, adapted, present_classes(batch.support), batch.query.x)
+    return task_losses(learner, outputs, batch.query)
 
 
 def task_scores(outputs: Tensor, query: Examples) -> Float[Tensor, "task"]:

@@ -29,7 +29,8 @@ class Learner(BaseEstimator, ABC):
 
     provides: ClassVar[frozenset[str]] = frozenset({"gradient"})
     """What a meta-optimizer may count on: ``"gradient"`` (query loss differentiable in θ), ``"inner_gradient"``
-    (``adapt`` returns parameters by name), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`)."""
+    (``adapt`` returns parameters by name), ``"inner_objective"`` (``adapt`` returns a dict of real tensors that
+    minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`)."""
 
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that may change after meta-training and count at the next adaptation."""
@@ -42,6 +43,10 @@ class Learner(BaseEstimator, ABC):
 
     cadence: ClassVar[Literal["step", "episode", "support"]] = "support"
     """When a control task hands experience over: after every step, every episode or the whole support set."""
+
+    def encode_rows(self, X: Any) -> Any:
+        """Turn raw rows, as a user gives them to an estimator, into numbers; ``X`` itself where nothing is to be done."""
+        return X
 
     @abstractmethod
     def build(self, info: TaskInfo) -> nn.Module:
@@ -86,6 +91,14 @@ class Learner(BaseEstimator, ABC):
             Share of meta-training that is done.
         """
         return query_losses(self, module, batch)
+
+    def inner_objective(self, module: nn.Module, adapted: dict[str, Tensor], support: Examples) -> Tensor:
+        """What :meth:`adapt` minimizes, [tasks]: a function of ``adapted`` and of θ, twice differentiable in both.
+
+        For learners that provide ``"inner_objective"``. The minimum's derivative follows from it alone, whatever way
+        ``adapt`` finds the minimum.
+        """
+        raise NotImplementedError
 
     def pooled_loss(self, module: nn.Module, batch: TaskBatch, progress: float) -> Tensor:
         """Supervised loss on a batch of meta-train tasks, scalar (learners that provide ``"pooled"``)."""

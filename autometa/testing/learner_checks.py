@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
-from autometa.contracts.examples import Examples
+from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import forward, task_losses, task_scores
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
@@ -215,12 +215,34 @@ def check_provides(case: LearnerCase) -> None:
         )
         unknown = sorted(set(adapted) - set(named))
         expect(not unknown, f"adapt() returned {unknown}, which are no parameters of θ.")
+    if "inner_objective" in provides:
+        _check_inner_objective(case, batch, module)
     if "pooled" in provides and case.learner.n_pooled_tasks(case.tasks.info) is None:
         _expect_gradient(case.learner.pooled_loss(module, batch, 0.5), module, "pooled_loss()")
     if "memory" in provides:
         before = copied(module.state_dict())
         case.learner.remember(module, draw(case.tasks, 2, seed=5, split="train"))
         expect(not same_state(before, module.state_dict()), "remember() leaves θ as it was.")
+
+
+def _check_inner_objective(case: LearnerCase, batch: TaskBatch, module: nn.Module) -> None:
+    with torch.no_grad():
+        adapted = case.learner.adapt(module, batch.support)
+    real = isinstance(adapted, dict) and all(value.is_floating_point() for value in adapted.values())
+    expect(real, "adapt() returned no dict of real tensors; 'inner_objective' promises one.")
+    for value in adapted.values():
+        value.requires_grad_()
+    own = case.learner.inner_objective(module, adapted, batch.support)
+    expect(own.shape == (2,), f"inner_objective() of 2 tasks returned {tuple(own.shape)}; it must return [tasks].")
+    slopes = torch.autograd.grad(own.sum(), list(adapted.values()), create_graph=True, materialize_grads=True)
+    expect(any(slope.requires_grad for slope in slopes), "inner_objective() is not twice differentiable in `adapted`.")
+    with torch.no_grad():
+        swapped = {name: value.flip(0) for name, value in adapted.items()}
+        other = case.learner.inner_objective(module, swapped, batch.support)
+    expect(
+        (own <= other).all(),
+        "adapted to another task, inner_objective() is lower than adapted to its own: adapt() does not minimize it.",
+    )
 
 
 def _expect_gradient(loss: Tensor, module: nn.Module, what: str) -> None:

@@ -19,6 +19,14 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="optimization",
     )
     yield am.LearnerSpec(
+        name="imaml",
+        factory="autometa_plugins.optimization.imaml:IMAML",
+        summary="Gradient steps on a loss that holds each task near a meta-learned start.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Rajeswaran et al. 2019, Meta-learning with implicit gradients, eq. 3",
+        family="optimization",
+    )
+    yield am.LearnerSpec(
         name="anil",
         factory="autometa_plugins.optimization.anil:ANIL",
         summary="Gradient steps on the head alone, on meta-learned features.",
@@ -60,6 +68,13 @@ def autometa_meta_optimizers() -> Iterator[am.MetaOptimizerSpec]:
         factory="autometa_plugins.optimization.gradient:Gradient",
         summary="Descend the query loss by any torch optimizer.",
         reference="Finn et al. 2017, eq. 1",
+    )
+    yield am.MetaOptimizerSpec(
+        name="implicit",
+        factory="autometa_plugins.optimization.implicit:Implicit",
+        summary="Descend the query loss by implicit differentiation: no memory for the inner steps.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Rajeswaran et al. 2019, algorithm 2",
     )
     yield am.MetaOptimizerSpec(
         name="reptile",
