@@ -58,6 +58,14 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
         needs=("root",),
     )
     yield am.TaskSamplerSpec(
+        name="lake_runs",
+        factory="autometa_plugins.tasks.lake_runs:LakeRuns",
+        summary="Omniglot's own one-shot test: twenty fixed tasks within one alphabet each.",
+        problems=frozenset({"classification"}),
+        reference="Lake et al. 2015, Human-level concept learning through probabilistic program induction",
+        needs=("root",),
+    )
+    yield am.TaskSamplerSpec(
         name="cifar_fs",
         factory="autometa_plugins.tasks.cifar_fs:CifarFS",
         summary="CIFAR-100 for few-shot learning: small colour photographs of 100 classes.",

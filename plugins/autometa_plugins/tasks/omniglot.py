@@ -41,6 +41,10 @@ class Omniglot(am.ClassEpisodes):
         - "random": 1,100 / 100 / 423 characters at random.
     rotations : bool, default=True
         Whether a character turned by 90, 180 and 270 degrees is three further classes (Santoro et al. 2016).
+    within_alphabet : bool, default=False
+        Whether all classes of a task are of one alphabet, each alphabet equally likely that has enough of them in the
+        split. An alphabet turned by 90, 180 or 270 degrees is a further one. With ``n_way="varied"`` and
+        ``n_shot="varied"`` these are the Omniglot tasks of Meta-Dataset.
     split_seed : int, default=0
         Decides what "alphabet" and "random" hold out.
     download : bool, default=False
@@ -58,6 +62,7 @@ class Omniglot(am.ClassEpisodes):
         n_query: int = 15,
         split: str = "vinyals",
         rotations: bool = True,
+        within_alphabet: bool = False,
         split_seed: int = 0,
         download: bool = False,
         cache: str | Path | None = None,
@@ -68,6 +73,7 @@ class Omniglot(am.ClassEpisodes):
         self.n_query = n_query
         self.split = split
         self.rotations = rotations
+        self.within_alphabet = within_alphabet
         self.split_seed = split_seed
         self.download = download
         self.cache = cache
@@ -101,7 +107,8 @@ class Omniglot(am.ClassEpisodes):
         for i, name in enumerate(turned):
             if name in split_of:
                 splits[split_of[name]].append(i)
-        return am.ClassImages(images=images, labels=labels, splits=splits, names=turned)
+        groups = [_alphabet(name) for name in turned] if self.within_alphabet else ()
+        return am.ClassImages(images=images, labels=labels, splits=splits, names=turned, groups=groups)
 
     def describe(self) -> dict[str, Any]:
         """Numbers of images and classes, and the alphabets that meta-test draws from."""
@@ -142,6 +149,12 @@ class Omniglot(am.ClassEpisodes):
             valid = set(shuffled[n_test : n_test + round(len(classes) * _N_VALID_CHARACTERS / 1623)])
         split_of = {name: "test" if name in test else "valid" if name in valid else "train" for name in classes}
         return {f"{name}/{angle}": split for name, split in split_of.items() for angle in _ANGLES}
+
+
+def _alphabet(name: str) -> str:
+    """Alphabet and angle of a class named ``Alphabet/character/angle``."""
+    parts = name.split("/")
+    return f"{parts[0]}/{parts[-1]}"
 
 
 def _with_rotations(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ _SNELL = "https://raw.githubusercontent.com/jakesnell/prototypical-networks/mast
 DOWNLOADS = {
     "images_background.zip": (f"{_LAKE}/images_background.zip", "68d2efa1b9178cc56df9314c21c6e718"),
     "images_evaluation.zip": (f"{_LAKE}/images_evaluation.zip", "6b91aef0f799c5bb55b94e3f2daec811"),
+    "all_runs.zip": (f"{_LAKE}/one-shot-classification/all_runs.zip", "e8996daecdf12afeeb4a53a179f06b19"),
     "splits/vinyals/train.txt": (f"{_SNELL}/train.txt", "433d1fcc2b20dcee2983ceb524586f7f"),
     "splits/vinyals/val.txt": (f"{_SNELL}/val.txt", "78c535fa427b12b6596908376a0b3f34"),
     "splits/vinyals/test.txt": (f"{_SNELL}/test.txt", "43534e6d5f9e74acbb7de1b4874abad8"),
