@@ -549,7 +549,7 @@ def test_pytest_sees_every_check_and_strict_deviations() -> None:
 
 
 def test_a_whole_plugin_is_checked_by_its_name() -> None:
-    assert {check.component for check in checks_of("backbones")} == {"identity", "mlp", "conv4"}
+    assert {check.component for check in checks_of("backbones")} == {"identity", "mlp", "conv4", "resnet12"}
 
 
 def test_a_sampler_that_needs_files_is_checked_as_far_as_possible_by_name() -> None:

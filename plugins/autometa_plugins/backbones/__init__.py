@@ -21,3 +21,9 @@ def autometa_backbones() -> Iterable[am.BackboneSpec]:
         summary="Four blocks of convolution, normalization, ReLU and max-pooling, for images.",
         reference="Vinyals et al. 2016, Matching Networks for One Shot Learning, section 4.1.1",
     )
+    yield am.BackboneSpec(
+        name="resnet12",
+        factory=f"{here}.resnet12:ResNet12",
+        summary="Four residual blocks of three convolutions, for images; 12.4 million parameters.",
+        reference="Oreshkin et al. 2018 (TADAM); widths of Lee et al. 2019 (MetaOptNet), section 4.1",
+    )
