@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from autometa.errors import MissingData as MissingData
     from autometa.errors import NameClash as NameClash
     from autometa.errors import PluginError as PluginError
+    from autometa.errors import ProcessFailed as ProcessFailed
     from autometa.errors import StorageError as StorageError
     from autometa.errors import TrainingDiverged as TrainingDiverged
     from autometa.errors import UnknownName as UnknownName
@@ -79,6 +80,7 @@ _EXPORTS = {
     "MissingData": "autometa.errors",
     "NameClash": "autometa.errors",
     "PluginError": "autometa.errors",
+    "ProcessFailed": "autometa.errors",
     "StorageError": "autometa.errors",
     "TrainingDiverged": "autometa.errors",
     "UnknownName": "autometa.errors",

@@ -49,6 +49,10 @@ class TrainingDiverged(AutometaError, ArithmeticError):
     """Meta-training produced a loss that is not finite."""
 
 
+class ProcessFailed(AutometaError, RuntimeError):
+    """One of several processes that worked together ended without a result."""
+
+
 class StorageError(AutometaError, OSError):
     """An output folder or an Optuna storage cannot be used."""
 

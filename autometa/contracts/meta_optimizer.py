@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
@@ -16,17 +17,28 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 
+Average: TypeAlias = Callable[[Sequence[Tensor]], list[Tensor]]
+"""Means of tensors over the processes that share the tasks of a step."""
+
+
 class MetaOptimizer(BaseEstimator, ABC):
     """The outer update: hyperparameters in the constructor, running state after :meth:`start`.
 
     ``progress`` (0 to 1, the share of meta-training done) is set by the outer loop before every step; schedules
-    read it.
+    read it. ``average`` is set before :meth:`start`; it is None in a single process.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
     """What the learner must provide; see ``Learner.provides``."""
 
+    shares_tasks: ClassVar[bool] = False
+    """Whether several processes may each take :meth:`step` on an equal share of the tasks and end in the θ of one
+    process: every mean over tasks that moves θ, or that ``finished`` depends on, then goes through ``average``. In
+    :meth:`step` each process draws random numbers of its own."""
+
     progress: float = 0.0
+
+    average: Average | None = None
 
     finished: bool = False
     """Set by :meth:`step` once further steps would change nothing; the outer loop then ends."""

@@ -43,6 +43,10 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         Decides the initial network, the tasks drawn and whatever is random in a learner.
     verbose : int, default=0
         Above 0, :meth:`meta_fit` shows a progress bar.
+    n_devices : int, default=1
+        GPUs, or processes on the CPU, that share the tasks of every step of :meth:`meta_fit`, which must be a
+        multiple of it. Above 1 needs the extra ``parallel``. What is learned is the same to rounding, but for batch
+        norm, which sees the examples of one device's tasks at a time, and for a learner's own random numbers.
 
     Attributes
     ----------

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from autometa.contracts.examples import TaskBatch
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
+from autometa.engine.processes import Processes
 from autometa.engine.seeding import fresh_module, seeded
-from autometa.errors import Incompatible, TrainingDiverged
+from autometa.errors import Incompatible, InvalidParameter, TrainingDiverged
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 LOOK_EVERY = 50
 """Steps between two looks at the loss: looking waits for the device."""
@@ -40,6 +47,30 @@ def check_compatible(learner: Learner, meta_optimizer: MetaOptimizer | None) -> 
         )
 
 
+def check_shares(meta_optimizer: MetaOptimizer | None, tasks_per_step: int, n_processes: int) -> None:
+    """Refuse to share the tasks of a step among processes where that cannot work.
+
+    Raises
+    ------
+    Incompatible
+        The meta-optimizer needs all tasks in one process.
+    InvalidParameter
+        The shares would not be equal.
+    """
+    if meta_optimizer is None or n_processes == 1:
+        return
+    if not meta_optimizer.shares_tasks:
+        raise Incompatible(
+            f"meta_optimizer {type(meta_optimizer).__name__} needs all tasks of a step in one process and cannot "
+            f"share them among {n_processes}; use one device."
+        )
+    if tasks_per_step % n_processes:
+        raise InvalidParameter(
+            f"tasks_per_step={tasks_per_step} tasks cannot be shared equally among {n_processes} processes; use a "
+            f"multiple of {n_processes}, such as {-(-tasks_per_step // n_processes) * n_processes}."
+        )
+
+
 class MetaTraining:
     """One meta-training run, which can be stopped after any step, stored and continued.
 
@@ -58,6 +89,11 @@ class MetaTraining:
     seed : int
         Decides the initial θ and every batch drawn.
     device, dtype : torch.device, torch.dtype
+    fabric : lightning_fabric.Fabric, optional
+        Launched: its processes run this together, each on its device with an equal share of the tasks of every step.
+        What they end in is, to rounding, what one process ends in, with two exceptions. Batch norm sees the
+        examples of one process's share at a time, and running averages are means over the processes; and what a
+        learner draws at random, each process draws for its own tasks.
 
     Attributes
     ----------
@@ -81,10 +117,14 @@ class MetaTraining:
         max_seconds: float | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        fabric: Fabric | None = None,
     ) -> None:
         info = sampler.info
         check_compatible(learner, meta_optimizer)
-        self.device = torch.device(device)
+        self._processes = None if fabric is None or fabric.world_size == 1 else Processes(fabric)
+        if self._processes is not None:
+            check_shares(meta_optimizer, tasks_per_step, self._processes.count)
+        self.device = torch.device(device) if fabric is None else fabric.device
         self.dtype = dtype
         self.learner = learner
         self.meta_optimizer = meta_optimizer
@@ -99,6 +139,7 @@ class MetaTraining:
         self._rows: list[dict[str, float]] = []
         self._pending: list[dict[str, float | Tensor]] = []
         if meta_optimizer is not None:
+            meta_optimizer.average = None if self._processes is None else self._processes.average
             meta_optimizer.start(learner, self.module, info)
 
     @property
@@ -128,12 +169,39 @@ class MetaTraining:
         started = time.perf_counter()
         seed = derive_seed(self.seed, "step", self.step_count)
         meta_optimizer.progress = self.progress
-        batch = meta_optimizer.draw(self.sampler, self.tasks_per_step, seed).to(self.device, self.dtype)
-        with seeded(seed, self.device):
-            metrics = meta_optimizer.step(batch)
+        batch = meta_optimizer.draw(self.sampler, self.tasks_per_step, seed)
+        if self._processes is None:
+            with seeded(seed, self.device):
+                metrics = meta_optimizer.step(batch.to(self.device, self.dtype))
+        else:
+            metrics = self._shared_step(meta_optimizer, batch, seed, self._processes)
         self.step_count += 1
         self.seconds += time.perf_counter() - started
+        if self._processes is not None and self.max_seconds:
+            self.seconds = self._processes.of_first(self.seconds, self.device)
         self._pending.append({"step": self.step_count, "seconds": self.seconds, **metrics})
+
+    def _shared_step(
+        self, meta_optimizer: MetaOptimizer, batch: TaskBatch, seed: int, processes: Processes
+    ) -> dict[str, Tensor]:
+        """Take a step on this process's share of the tasks."""
+        check_shares(meta_optimizer, len(batch), processes.count)
+        share = batch[processes.rank :: processes.count].to(self.device, self.dtype)
+        with self._buffers_averaged(processes), seeded(derive_seed(seed, "process", processes.rank), self.device):
+            metrics = meta_optimizer.step(share)
+        means = processes.average(list(metrics.values()))
+        return dict(zip(metrics, means, strict=True))
+
+    @contextmanager
+    def _buffers_averaged(self, processes: Processes) -> Iterator[None]:
+        """Give every process the mean of what each did to the buffers; what nobody changes keeps its bits."""
+        buffers = [buffer for buffer in self.module.buffers() if buffer.is_floating_point()]
+        before = [buffer.clone() for buffer in buffers]
+        yield
+        if buffers:
+            changes = processes.average([now - then for now, then in zip(buffers, before, strict=True)])
+            for buffer, then, change in zip(buffers, before, changes, strict=True):
+                buffer.copy_(then + change)
 
     def _settle(self) -> None:
         """Turn recorded tensors into numbers and stop a run that has diverged."""

@@ -47,6 +47,7 @@ class Gradient(am.MetaOptimizer):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"gradient"})
+    shares_tasks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -83,13 +84,14 @@ class Gradient(am.MetaOptimizer):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             clip=self.clip,
+            average=self.average,
         )
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean query loss before it."""
         threads = self._threads(batch)
         size = self._chunk(batch, threads)
-        chunks = [batch[first : first + size] for first in range(0, len(batch), size)]
+        chunks = [batch[first : first + size] for first in range(0, len(batch), size)] if size < len(batch) else [batch]
         if threads > 1 and len(chunks) > 1:
             losses = [partial(self._loss, chunk=chunk, n_tasks=len(batch)) for chunk in chunks]
             return {"loss": self.update_.step_on_threads(losses, self.progress, min(threads, len(chunks)))}

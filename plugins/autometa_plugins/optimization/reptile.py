@@ -31,6 +31,7 @@ class Reptile(am.MetaOptimizer):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"inner_gradient"})
+    shares_tasks: ClassVar[bool] = True
 
     def __init__(self, *, step_size: float = 0.5) -> None:
         self.step_size = step_size
@@ -50,9 +51,10 @@ class Reptile(am.MetaOptimizer):
             adapted = self.learner_.adapt(self.module_, examples)
             outputs = self.learner_.predict(self.module_, adapted, batch.query.x)
             loss = am.task_losses(self.learner_, outputs, batch.query).mean()
-            for name, value in adapted.items():
-                start = parameters[name]
-                start.lerp_(_mean_like(value, start), share)
+            starts = [parameters[name] for name in adapted]
+            means = [_mean_like(value, start) for value, start in zip(adapted.values(), starts, strict=True)]
+            for start, mean in zip(starts, means if self.average is None else self.average(means), strict=True):
+                start.lerp_(mean, share)
         return {"loss": loss}
 
     @classmethod

@@ -1,0 +1,122 @@
+"""A meta-training in a file: the call that was cut short goes on from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import autometa as am
+from autometa.estimators import checkpoint as checkpoints
+from autometa.testing.toys import Lines
+
+
+class Interrupted(Lines):
+    """Is interrupted by the user when one more batch than ``after`` is drawn."""
+
+    drawn = 0
+    after = 10**9
+
+    def sample(self, n_tasks: int, *, split: Any = "train", seed: int) -> am.TaskBatch:
+        if type(self).drawn >= type(self).after:
+            raise KeyboardInterrupt
+        type(self).drawn += 1
+        return super().sample(n_tasks, split=split, seed=seed)
+
+
+@pytest.fixture(autouse=True)
+def written_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(Interrupted, "after", 10**9)
+    monkeypatch.setattr(Interrupted, "drawn", 0)
+
+
+def regressor(**changes: Any) -> am.FewShotRegressor:
+    options = {"max_steps": 12, "tasks_per_step": 2, "device": "cpu", "random_state": 5} | changes
+    return am.FewShotRegressor(**({"learner": "ridge"} | options))
+
+
+def same(a: am.FewShotRegressor, b: am.FewShotRegressor) -> bool:
+    first, second = a.module_.state_dict(), b.module_.state_dict()
+    return a.history_["loss"].tolist() == b.history_["loss"].tolist() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )
+
+
+@pytest.mark.parametrize("meta_optimizer", ["auto", am.make_meta_optimizer("gradient", optimizer="sgd")])
+def test_an_interrupted_call_goes_on_and_ends_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meta_optimizer: Any
+) -> None:
+    whole = regressor(meta_optimizer=meta_optimizer).meta_fit(Interrupted())
+    file = tmp_path / "run.autometa"
+    Interrupted.drawn = 0
+    monkeypatch.setattr(Interrupted, "after", 7)
+    first = regressor(meta_optimizer=meta_optimizer)
+    with pytest.raises(KeyboardInterrupt):
+        first.meta_fit(Interrupted(), checkpoint=file)
+    assert not hasattr(first, "module_")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.autometa"]
+    monkeypatch.setattr(Interrupted, "after", 12)
+    again = regressor(meta_optimizer=meta_optimizer).meta_fit(Interrupted(), checkpoint=str(file))
+    assert same(again, whole)
+    monkeypatch.setattr(Interrupted, "after", 0)  # it is done: nothing is drawn
+    assert same(regressor(meta_optimizer=meta_optimizer).meta_fit(Interrupted(), checkpoint=file), whole)
+
+
+def test_without_a_random_state_it_goes_on_with_the_seed_it_was_begun_with(tmp_path: Path) -> None:
+    file = tmp_path / "run"
+    first = regressor(random_state=None).meta_fit(Lines(), checkpoint=file)
+    assert same(regressor(random_state=None).meta_fit(Lines(), checkpoint=file), first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tasks", "told"),
+    [
+        ({"max_steps": 13}, Lines(), "max_steps: 12 there, 13 here"),
+        ({"tasks_per_step": 3}, Lines(), "tasks_per_step: 2 there, 3 here"),
+        ({"random_state": 6}, Lines(), "random_state: "),
+        ({"precision": "64"}, Lines(), "precision: torch.float32 there, torch.float64 here"),
+        ({"backbone": "identity"}, Lines(), r"learner: Ridge\(.*backbone=auto.* there, Ridge\(.*backbone=Identity\(\)"),
+        ({"meta_optimizer": am.make_meta_optimizer("gradient", lr=0.5)}, Lines(), "meta_optimizer: .*lr=0.5"),
+        ({}, Lines(n_shot=3), "tasks: "),
+    ],
+)
+def test_another_plan_in_the_same_file_is_an_error_that_says_what_differs(
+    tmp_path: Path, changes: dict[str, Any], tasks: am.TaskSampler, told: str
+) -> None:
+    file = tmp_path / "run"
+    regressor().meta_fit(Lines(), checkpoint=file)
+    before = file.read_bytes()
+    with pytest.raises(am.InvalidParameter, match=rf"holds another meta-training \(.*{told}.*name another file"):
+        regressor(**changes).meta_fit(tasks, checkpoint=file)
+    assert file.read_bytes() == before
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+    model, damaged, run = tmp_path / "model", tmp_path / "damaged", tmp_path / "run"
+    done = regressor().meta_fit(Lines(), checkpoint=run)
+    done.save(model)
+    damaged.write_bytes(run.read_bytes()[:-9])
+    with pytest.raises(am.InvalidFile, match="holds a FewShotRegressor, no meta-training"):
+        regressor().meta_fit(Lines(), checkpoint=model)
+    with pytest.raises(am.InvalidFile, match="is truncated or not a file of autometa"):
+        regressor().meta_fit(Lines(), checkpoint=damaged)
+    with pytest.raises(am.MissingData, match="cannot be read"):
+        regressor().meta_fit(Lines(), checkpoint=tmp_path)
+    with pytest.raises(am.InvalidFile, match="the file holds a 'meta-training'"):
+        am.load(run)
+    with pytest.raises(am.StorageError, match="cannot be written"):
+        regressor().meta_fit(Lines(), checkpoint=tmp_path / "nowhere" / "run")
+
+
+def test_it_shows_its_progress_and_writes_only_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 1e9)
+    written: list[int] = []
+    write = checkpoints.Checkpoint.write
+    monkeypatch.setattr(
+        checkpoints.Checkpoint, "write", lambda self, run: written.append(run.step_count) or write(self, run)
+    )
+    regressor(verbose=1).meta_fit(Lines(), checkpoint=tmp_path / "run")
+    assert written == [12]
