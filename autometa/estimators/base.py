@@ -54,6 +54,7 @@ class FewShotEstimator(BaseEstimator):
         precision: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
+        n_devices: int = 1,
     ) -> None:
         self.learner = learner
         self.meta_optimizer = meta_optimizer
@@ -64,6 +65,7 @@ class FewShotEstimator(BaseEstimator):
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
+        self.n_devices = n_devices
 
     # ---------------------------------------------------------------- meta-training
 
@@ -75,10 +77,14 @@ class FewShotEstimator(BaseEstimator):
         task: Any = None,
         n_shot: int | None = None,
         n_query: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Learn from many tasks how to learn one.
 
         Whatever :meth:`fit` learned before is forgotten. An interrupted call leaves the estimator as it was.
+
+        With ``n_devices`` above 1 each device has a process of its own, which imports the main module anew: a script
+        then needs ``if __name__ == "__main__":`` around what it does.
 
         Parameters
         ----------
@@ -90,6 +96,10 @@ class FewShotEstimator(BaseEstimator):
             Which task each row of the table belongs to (school, patient, machine, ...).
         n_shot, n_query : int, optional
             Rows of a table's tasks to adapt on and to be judged on; see the task sampler ``table``.
+        checkpoint : path, optional
+            A file that keeps what has been learned so far, written twice a minute and at the end, whole or not at all.
+            The same call goes on from it, on any number of devices; without a ``random_state``, with the seed it was
+            begun with.
 
         Returns
         -------
@@ -103,10 +113,19 @@ class FewShotEstimator(BaseEstimator):
             The tasks are of another problem, or learner and meta-optimizer do not fit.
         TrainingDiverged
             The loss is no longer finite.
+        InvalidFile, StorageError
+            The checkpoint is no checkpoint of a meta-training, or cannot be written.
+        MissingData
+            ``n_devices`` needs an extra that is not installed.
+        ProcessFailed
+            The process of a device ended without a result.
         """
+        from autometa.estimators.checkpoint import Checkpoint
+
         sampler = self._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
         check_count("max_steps", self.max_steps, least=0)
         check_count("tasks_per_step", self.tasks_per_step, least=1)
+        check_count("n_devices", self.n_devices, least=1)
         if sampler.info.problem != self.problem:
             right = {"classification": "FewShotClassifier", "regression": "FewShotRegressor"}.get(sampler.info.problem)
             hint = f"use {right}" if right else "neither estimator can"
@@ -115,17 +134,28 @@ class FewShotEstimator(BaseEstimator):
                 f"{self.problem}; {hint}."
             )
         learner = resolve_learner(self.learner, self.problem, self.backbone)
+        device = pick_device(self.device)
+        file = None if checkpoint is None else Checkpoint(checkpoint)
+        begun = file.plan() if file is not None and self.random_state is None else None
         training = MetaTraining(
             learner,
             resolve_meta_optimizer(self.meta_optimizer, learner),
             sampler,
             n_steps=self.max_steps,
             tasks_per_step=self.tasks_per_step,
-            seed=self._seed(),
-            device=pick_device(self.device),
+            seed=self._seed() if begun is None else begun["random_state"],
+            device=device if self.n_devices == 1 else "cpu",
             dtype=pick_dtype(self.precision),
         )
-        run_with_progress(training, verbose=self.verbose)
+        if file is not None:
+            file.resume(training)
+        if self.n_devices == 1:
+            run_with_progress(training, verbose=self.verbose, checkpoint=file)
+        else:
+            from autometa.estimators.devices import check_devices, run_on_devices
+
+            check_devices(self.n_devices, device, self.device)
+            run_on_devices(training, self.n_devices, device, checkpoint=file, verbose=self.verbose)
         self._become(meta_trained(training, max_steps=self.max_steps))
         return self
 
