@@ -58,6 +58,14 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         summary="Ridge regression on learned features, solved in closed form.",
         reference="Bertinetto et al. 2019, Meta-learning with differentiable closed-form solvers, section 3.2",
     )
+    yield am.LearnerSpec(
+        name="svm_head",
+        factory="autometa_plugins.optimization.svm_head:SVMHead",
+        family="optimization",
+        problems=frozenset({"classification"}),
+        summary="A support vector machine on learned features, differentiated at its solution.",
+        reference="Lee et al. 2019, Meta-learning with differentiable convex optimization, section 3",
+    )
 
 
 @am.hookimpl
