@@ -45,7 +45,7 @@ class Learner(BaseEstimator, ABC):
     """When a control task hands experience over: after every step, every episode or the whole support set."""
 
     def encode_rows(self, X: Any) -> Any:
-        """Turn raw rows, as a user gives them to an estimator, into numbers; ``X`` itself where nothing is to be done."""
+        """Turn raw rows, as a user gives them to an estimator, into numbers; by default ``X`` itself."""
         return X
 
     @abstractmethod

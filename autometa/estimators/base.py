@@ -187,6 +187,7 @@ class FewShotEstimator(BaseEstimator):
 
     def _sampler(self, tasks: Any, y: Any, task: Any, **sizes: int | None) -> TaskSampler:
         if y is not None or task is not None:
+            tasks = resolve_learner(self.learner, self.problem, self.backbone).encode_rows(tasks)
             return table_sampler(tasks, y, task, problem=self.problem, **sizes)
         if any(size is not None for size in sizes.values()):
             raise InvalidParameter("n_shot and n_query are for tables: give y and task too, or set them on the sampler")

@@ -115,7 +115,14 @@ def encode_parameter(value: Any, where: str) -> Any:
         if _scikit_learn().get(name) is not type(value):
             raise InvalidParameter(f"{where}={value!r} cannot be saved: {name} is no estimator of scikit-learn itself.")
         return {"scikit-learn": {"name": name, **_parameters(value, where)}}
-    raise InvalidParameter(f"{where}={value!r} cannot be saved: it is a {type(value).__name__}, not a plain value.")
+    hint = ""
+    if isinstance(value, torch.nn.Module):
+        hint = " A network is saved by the backbone that builds it: offer one from a plugin ('autometa plugins new')."
+    elif callable(value):
+        hint = " A function can be given by its import path, 'package.module:function'."
+    raise InvalidParameter(
+        f"{where}={value!r} cannot be saved: it is a {type(value).__name__}, not a plain value.{hint}"
+    )
 
 
 def decode_parameter(code: Any) -> Any:

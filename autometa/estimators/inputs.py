@@ -39,6 +39,7 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
     ValueError
         The rows cannot be used; the text says why.
     """
+    X = (estimator._learner_now() if reset else estimator._fitted.learner).encode_rows(X)
     if meta is None:
         return validate_data(estimator, X, reset=reset, dtype=np.float64)  # type: ignore[no-any-return]
     if meta.encoder is not None:

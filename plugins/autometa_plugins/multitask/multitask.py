@@ -139,7 +139,7 @@ class MultiTask(am.Learner):
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search how training tasks share the trunk and how closely the support set is fitted."""
         return cls(
-            weighting=trial.suggest_categorical("weighting", list(WEIGHTINGS)),
+            weighting=trial.suggest_categorical("weighting", list(WEIGHTINGS)),  # type: ignore[arg-type]
             steps=trial.suggest_int("steps", 3, 300, log=True),
             weight_decay=trial.suggest_float("weight_decay", 0.0, 0.1),
         )

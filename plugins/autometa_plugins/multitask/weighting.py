@@ -51,7 +51,7 @@ def without_conflicts(
     trunk : sequence of Tensor
         The parameters that tasks share.
     """
-    tasks, which = ids.unique(return_inverse=True)
+    tasks, which = torch.unique(ids, return_inverse=True)
     of_trunk = losses(True, False)
     shares = of_trunk.new_zeros(len(tasks)).index_add(0, which, of_trunk / len(of_trunk))
     gradients = [

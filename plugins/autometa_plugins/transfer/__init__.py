@@ -36,6 +36,14 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         family="transfer",
     )
     yield am.LearnerSpec(
+        name="frozen_features",
+        factory=f"{here}.frozen_features:FrozenFeatures",
+        summary="A pretrained network brought along, and logistic or ridge regression on its features.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Kornblith et al. 2019, Do Better ImageNet Models Transfer Better?, section 4.1",
+        family="transfer",
+    )
+    yield am.LearnerSpec(
         name="distill",
         factory=f"{here}.distill:Distill",
         summary="Pretrain on all base classes with self-distillation, then logistic regression on its features.",
@@ -54,4 +62,14 @@ def autometa_meta_optimizers() -> Iterable[am.MetaOptimizerSpec]:
         summary="Supervised training on the pooled data of the meta-train tasks.",
         problems=frozenset({"classification", "regression"}),
         reference="Chen et al. 2019, section 3.2",
+    )
+
+
+@am.hookimpl
+def autometa_backbones() -> Iterable[am.BackboneSpec]:
+    """Offer networks that stay as they are."""
+    yield am.BackboneSpec(
+        name="frozen",
+        factory="autometa_plugins.transfer.frozen:Frozen",
+        summary="A pretrained network brought along, never trained.",
     )
