@@ -103,12 +103,20 @@ class Reversed(nn.Module):
         return x.flip(0)
 
 
+class Counted(nn.Module):
+    """Asks how many examples there are, which no trace can tell."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.arange(len(x)).unsqueeze(1)
+
+
 def test_networks_that_are_more_than_linear_layers_are_not_run_as_matrix_products() -> None:
     hooked, tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     hooked[0].register_forward_hook(lambda module, inputs, outputs: 2 * outputs)
     tied[1].weight = tied[0].weight
     for network in (
         nn.Sequential(nn.Linear(3, 2), Reversed()),
+        nn.Sequential(nn.Linear(3, 2), Counted()),
         nn.Sequential(nn.Linear(3, 2), nn.Softmax(0)),
         hooked,
         tied,

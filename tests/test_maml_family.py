@@ -75,6 +75,7 @@ EXACT = {
     "anil": {"steps": 2, "inner_lr": 0.3},
     "meta_sgd": {"steps": 2, "inner_lr": 0.2},
     "boil": {"steps": 2, "inner_lr": 0.3},
+    "cavia": {"steps": 2, "inner_lr": 0.5, "n_context": 3},
 }
 
 
@@ -108,7 +109,7 @@ def test_one_module_serves_tasks_with_any_number_of_classes(name: str) -> None:
         assert outputs.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["anil", "meta_sgd"])
+@pytest.mark.parametrize("name", ["anil", "meta_sgd", "cavia"])
 def test_renamed_classes_are_predicted_by_their_new_names(name: str) -> None:
     made = learner(name, **EXACT[name])
     module, batch = build(made, BLOBS), blobs(n_way=4)
@@ -122,6 +123,7 @@ SHORT = {
     "anil": ({}, 2.0),
     "meta_sgd": ({}, 3.0),
     "boil": ({"steps": 3}, 3.0),
+    "cavia": ({}, 3.0),
 }
 """Parameters, and the squared error that a short meta-training gets below; not adapting leaves about 4."""
 
@@ -169,13 +171,13 @@ def test_anil_computes_features_once_and_trains_inductive_batch_norm() -> None:
     assert not torch.equal(training.module.state_dict()["backbone.blocks.1.running_mean"], before)
 
 
-@pytest.mark.parametrize("name", ["meta_sgd", "boil"])
+@pytest.mark.parametrize("name", ["meta_sgd", "boil", "cavia"])
 def test_all_strategies_give_the_same_meta_gradients(name: str) -> None:
+    strategies = ("loop", "vmap") if name == "cavia" else ("loop", "bmm", "vmap")
     for info, batch in ((SINES, sines()), (BLOBS, blobs())):
         module = build(learner(name, **EXACT[name]), info)
         first, *others = (
-            gradients(learner(name, strategy=strategy, **EXACT[name]), module, batch)
-            for strategy in ("loop", "bmm", "vmap")
+            gradients(learner(name, strategy=strategy, **EXACT[name]), module, batch) for strategy in strategies
         )
         for other in others:
             torch.testing.assert_close(other, first, rtol=1e-9, atol=1e-11)
@@ -249,6 +251,46 @@ def test_reptile_moves_what_is_adapted_and_nothing_else(name: str) -> None:
     assert body <= moved <= body | ({"head.weight", "head.bias"} if name == "meta_sgd" else set())
 
 
+def test_cavia_adapts_contexts_from_zero_and_nothing_of_the_network() -> None:
+    module, batch = build(learner("cavia", n_context=3), BLOBS), blobs()
+    assert not any("task" in name or "classes" in name for name in module.state_dict())
+    still = learner("cavia", steps=0).adapt(module, batch.support)
+    assert {name: tuple(value.shape) for name, value in still.items()} == {"task": (3, 3), "classes": (3, 3, 3)}
+    assert not any(value.any() for value in still.values())
+    once = learner("cavia", steps=1).adapt(module, batch.support)
+    torch.testing.assert_close(once["task"], still["task"])  # all classes are alike before the first step
+    assert once["classes"].any()
+    assert learner("cavia", steps=2).adapt(module, batch.support)["task"].any()
+
+
+def test_cavias_outputs_do_not_depend_on_the_units_of_its_context() -> None:
+    batch = sines()
+    cavia = learner("cavia", steps=3, inner_lr=0.5, n_context=3)
+    module = build(cavia, SINES)
+    adapted = cavia.adapt(module, batch.support)
+    outputs = cavia.predict(module, adapted, batch.query.x)
+    module.conditioned.features.backbone.layers[0].weight.data[:, -3:] *= 10
+    cavia.set_params(inner_lr=0.5 / 10**2)
+    again = cavia.adapt(module, batch.support)
+    torch.testing.assert_close(again["task"], adapted["task"] / 10)
+    torch.testing.assert_close(cavia.predict(module, again, batch.query.x), outputs)
+
+
+def test_cavia_looks_at_images_once_and_modulates_their_channels() -> None:
+    cavia = am.make_learner("cavia", backbone=am.make_backbone("conv4", n_filters=4), n_context=6, steps=3)
+    tasks = am.make_tasks("glyphs", size=20, n_way=3, n_shot=2, n_query=3)
+    torch.manual_seed(0)
+    module, batch = cavia.build(tasks.info).eval(), tasks.sample(2, seed=0)
+    calls: list[int] = []
+    module.shared.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    outputs = cavia.predict(module, cavia.adapt(module, batch.support), batch.query.x)
+    assert calls == [12, 18]
+    assert outputs.shape == (2, 9, 3)
+    features, context = torch.randn(2, 4), torch.randn(6)
+    scale, shift = module.conditioned.features.film(context).view(2, 4)
+    torch.testing.assert_close(module.conditioned.features(features, context), features * (1 + scale) + shift)
+
+
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
@@ -256,6 +298,9 @@ def test_reptile_moves_what_is_adapted_and_nothing_else(name: str) -> None:
         ("anil", {"inner_lr": 0}, "inner_lr=0 of learner 'anil'"),
         ("meta_sgd", {"steps": 0.5}, "steps=0.5 of learner 'meta_sgd'"),
         ("meta_sgd", {"inner_lr": -1}, "inner_lr=-1 of learner 'meta_sgd'"),
+        ("cavia", {"steps": -2}, "steps=-2 of learner 'cavia'"),
+        ("cavia", {"inner_lr": 0.0}, "inner_lr=0.0 of learner 'cavia'"),
+        ("cavia", {"n_context": 0}, "n_context=0 of learner 'cavia'"),
         ("boil", {"steps": True}, "steps=True of learner 'boil'"),
         ("boil", {"inner_lr": "big"}, "inner_lr='big' of learner 'boil'"),
     ],

@@ -49,7 +49,7 @@ def read(module: nn.Module) -> Program | None:
     if module not in _programs:
         try:
             _programs[module] = _trace(module)
-        except (UnknownLayer, fx.proxy.TraceError, TypeError):
+        except (UnknownLayer, fx.proxy.TraceError, TypeError, RuntimeError):  # the last for len(x)
             _programs[module] = None
     return _programs[module]
 

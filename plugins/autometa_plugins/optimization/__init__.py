@@ -51,6 +51,14 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="optimization",
     )
     yield am.LearnerSpec(
+        name="cavia",
+        factory="autometa_plugins.optimization.cavia:CAVIA",
+        summary="Gradient steps on a few context parameters that condition one shared network.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Zintgraf et al. 2019, sections 3.1 and 3.2",
+        family="optimization",
+    )
+    yield am.LearnerSpec(
         name="ridge",
         factory="autometa_plugins.optimization.ridge:Ridge",
         family="optimization",
