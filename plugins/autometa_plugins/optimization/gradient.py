@@ -47,7 +47,6 @@ class Gradient(am.MetaOptimizer):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"gradient"})
-    shares_tasks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -84,7 +83,6 @@ class Gradient(am.MetaOptimizer):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             clip=self.clip,
-            average=self.average,
         )
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
