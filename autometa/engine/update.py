@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autometa.contracts.meta_optimizer import Average
 from autometa.engine.threads import ModuleLoss, SideBySide
 from autometa.errors import InvalidParameter
 
@@ -33,6 +34,8 @@ class ParameterUpdate:
         Learning rate over meta-training; see :func:`schedule_factor`.
     clip : float, optional
         Largest norm of the whole gradient; a larger one is scaled down to it.
+    average : callable, optional
+        ``MetaOptimizer.average``: gradients become means over the processes that share a step's tasks.
 
     Raises
     ------
@@ -49,6 +52,7 @@ class ParameterUpdate:
         weight_decay: float = 0.0,
         schedule: str = "constant",
         clip: float | None = None,
+        average: Average | None = None,
     ) -> None:
         kinds = _optimizers()
         if not isinstance(optimizer, str) or optimizer.lower() not in kinds:
@@ -60,7 +64,7 @@ class ParameterUpdate:
         if clip is not None and not clip > 0:
             raise InvalidParameter(f"clip={clip!r} must be positive, or None not to clip.")
         schedule_factor(schedule, 0.0)
-        self._lr, self._schedule, self._clip = lr, schedule, clip
+        self._lr, self._schedule, self._clip, self._average = lr, schedule, clip, average
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._side_by_side = SideBySide(module, self._parameters)
         kind = kinds[optimizer.lower()]
@@ -125,12 +129,22 @@ class ParameterUpdate:
 
     def _descend(self, values: list[Tensor], progress: float) -> Tensor:
         if self._optimizer is not None:
+            if self._average is not None:
+                self._average_gradients(self._average)
             if self._clip is not None:
                 self._clip_gradient(self._clip)
             for group in self._optimizer.param_groups:
                 group["lr"] = self._lr * schedule_factor(self._schedule, progress)
             self._optimizer.step()
         return torch.stack(values).sum()
+
+    def _average_gradients(self, average: Average) -> None:
+        """Replace gradients by their means; a parameter that no process's tasks reach keeps none."""
+        reached = self._parameters[0].new_tensor([parameter.grad is not None for parameter in self._parameters])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        *means, shares = average([*gradients, reached])
+        for parameter, mean, share in zip(self._parameters, means, shares.tolist(), strict=True):
+            parameter.grad = mean if share else None
 
     def _clip_gradient(self, limit: float) -> None:
         """What ``clip_grad_norm_`` does, which takes five times as long to call for a small network."""

@@ -47,6 +47,7 @@ class Gradient(am.MetaOptimizer):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"gradient"})
+    shares_tasks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Gradient(am.MetaOptimizer):
             weight_decay=self.weight_decay,
             schedule=self.schedule,
             clip=self.clip,
+            average=self.average,
         )
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
