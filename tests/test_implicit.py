@@ -99,7 +99,7 @@ def test_on_a_quadratic_problem_the_gradient_is_that_of_the_closed_form() -> Non
 @pytest.mark.parametrize("problem", ["regression", "classification"])
 def test_gradients_of_a_network_equal_finite_differences_of_the_loss_after_many_steps(problem: str) -> None:
     backbone = am.make_backbone("mlp", hidden=(2,), activation="tanh")
-    learner, batch = imaml(backbone=backbone, steps=80, inner_lr=0.3, regularization=1.0), tasks(problem, n_tasks=2)
+    learner, batch = imaml(backbone=backbone, steps=100, inner_lr=0.2, regularization=2.0), tasks(problem, n_tasks=2)
     module = build(learner, problem)
 
     def objective() -> Tensor:
