@@ -1,4 +1,4 @@
-"""Runs of two processes, which need a main module of their own: ``python tests/two_processes.py FOLDER``.
+"""Runs of two processes, which need a main module of their own: ``python tests/two_processes.py FOLDER WHAT ...``.
 
 Everything that two processes can do in one launch is one launch, for starting them is what takes the time.
 """
@@ -168,28 +168,30 @@ class NeedsAll(am.MetaOptimizer):
         return {"loss": torch.zeros(())}
 
 
-def troubles() -> dict[str, str]:
-    """What the estimator raises for each kind of trouble, and how many processes it leaves behind."""
-    told = {}
-    for kind in ("killed", "interrupted", "broken"):
-        estimator = am.FewShotClassifier(
-            "prototypical", max_steps=3, tasks_per_step=2, n_devices=2, device="cpu", random_state=0
-        )
-        try:
-            estimator.meta_fit(Trouble(kind, os.getpid()))
-        except (Exception, KeyboardInterrupt) as error:
-            left = len(multiprocessing.active_children())
-            told[kind] = f"{type(error).__name__}: {error} [{left} left, {hasattr(estimator, 'module_')}]"
-    return told
+def trouble(kind: str) -> str:
+    """What the estimator raises for a kind of trouble, and how many processes it leaves behind."""
+    estimator = am.FewShotClassifier(
+        "prototypical", max_steps=3, tasks_per_step=2, n_devices=2, device="cpu", random_state=0
+    )
+    try:
+        estimator.meta_fit(Trouble(kind, os.getpid()))
+    except (Exception, KeyboardInterrupt) as error:
+        notes = "".join(getattr(error, "__notes__", []))
+        left = len(multiprocessing.active_children())
+        return f"{type(error).__name__}: {error} {notes} [{left} left, {hasattr(estimator, 'module_')}]"
+    return "nothing"
 
 
-def main(folder: Path) -> None:
-    """Run everything and leave the results in a folder."""
+def main(folder: Path, *what: str) -> None:
+    """Run what is named and leave the results in a folder."""
     from lightning_fabric import Fabric
 
-    Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(together, folder)
-    torch.save(troubles(), folder / "troubles.pt")
+    for name in what:
+        if name == "together":
+            Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(together, folder)
+        else:
+            (folder / f"{name}.txt").write_text(trouble(name))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
