@@ -1,322 +1,511 @@
-"""Race MAML's meta-gradient: autometa against learn2learn, higher and torchopt.
+"""Measure the speed of autometa: its meta-step against other libraries', its samplers, and its latency.
 
-Every contender differentiates the same query loss, second order, of the same tasks, from the same parameters; before
-any timing their meta-gradients are asserted to be equal. What is timed is one meta-step without the outer optimizer:
-inner steps, query loss and backward pass. Contenders take turns, and the median of their turns counts.
-
-    python examples/benchmarks/speed.py --learn2learn PATH_TO_CLONE --output examples/benchmarks/speed.md
+    python examples/benchmarks/speed.py --learn2learn PATH_TO_CLONE
 
 ``learn2learn`` does not build on recent Pythons, but the part raced here is plain Python: give a clone of its
-repository. A contender that is not installed has a row that says so.
+repository. A contender that cannot be imported is left out. Every measurement is appended to ``speed.csv`` with commit,
+date and machine, and one that is there already for the same commit and machine is not taken again: a run that was
+stopped goes on where it was. ``speed.md`` is written from the newest row of every measurement.
+
+Before a network is timed the meta-gradients of all contenders are asserted to be equal, first order and second. They
+take turns, and the median of their turns counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
-import importlib
 import importlib.util
+import itertools
+import multiprocessing
 import os
 import platform
+import resource
 import statistics
+import subprocess
 import sys
 import time
-import types
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+import speed_race
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import autometa as am
 
-LR = 0.01
-TASKS = (1, 4, 8, 16, 32)
+HERE = Path(__file__).parent
+TASKS = (1, 4, 16, 32)
 STEPS = (1, 5)
-MetaGradient = Callable[[], list[Tensor]]
+PARTS = ("peak", "race", "memory", "samplers", "latency", "profile")
+FIELDS = ("part", "cell", "who", "value", "unit", "n", "commit", "date", "machine")
+MAX_MEMORY_SECONDS = 5.0
+"""Memory is not measured of cells whose meta-step takes longer; it grows no more by then."""
+N_PROFILED = 4
+Row = dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Race:
-    """One network, its tasks and the number of inner steps."""
+class Records:
+    """The rows of ``speed.csv``."""
 
-    name: str
-    learner: am.Learner
-    module: nn.Module
-    info: am.TaskInfo
-    batch: am.TaskBatch
-    steps: int
+    def __init__(self, path: Path, device: str) -> None:
+        self._path, self._machine = path, machine(device)
+        self._commit = commit()
+        with path.open(newline="") if path.exists() else open(os.devnull) as file:
+            self.rows: list[Row] = list(csv.DictReader(file))
 
-    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Loss of one task."""
-        return functional.mse_loss(outputs, y) if y.is_floating_point() else functional.cross_entropy(outputs, y)
+    def has(self, part: str, cell: str) -> bool:
+        """Whether this was measured on this machine at this commit."""
+        now = (part, cell, self._commit, self._machine)
+        return any((row["part"], row["cell"], row["commit"], row["machine"]) == now for row in self.rows)
 
-    def plain_network(self) -> nn.Module:
-        """The same network as peers take it: one head row for each class, all starting equal."""
-        backbone = am.build_backbone(self.learner.backbone, tuple(self.batch.support.x.shape[2:]))
-        n_outputs = self.batch.support.n_classes or 1
-        network = nn.Sequential(backbone, nn.Linear(backbone.n_features, n_outputs))
-        state = {name: value.detach() for name, value in self.module.named_parameters() if name != "rates"}
-        for (_, mine), value in zip(network.named_parameters(), state.values(), strict=True):
-            mine.data.copy_(value.expand_as(mine))
-        return network
+    def add(self, part: str, cell: str, who: str, value: float, unit: str, n: int = 1) -> None:
+        """Append a row."""
+        values = (
+            part,
+            cell,
+            who,
+            f"{value:.6g}",
+            unit,
+            str(n),
+            self._commit,
+            str(datetime.date.today()),
+            self._machine,
+        )
+        row = dict(zip(FIELDS, values, strict=True))
+        is_new = not self._path.exists()
+        with self._path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+        self.rows.append(row)
+        print(f"{part:9} {cell:34} {who:22} {value:12.4g} {unit}", flush=True)  # noqa: T201
 
-    def tasks(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Support inputs and targets, query inputs and targets of every task."""
-        support, query = self.batch.support, self.batch.query
-        return list(zip(support.x, support.y, query.x, query.y, strict=True))
-
-
-def sinusoid_race(n_tasks: int, steps: int) -> Race:
-    """Finn et al. 2017, section 5.1: two hidden layers of 40, ten examples."""
-    backbone = am.make_backbone("mlp", hidden=(40, 40))
-    learner = am.make_learner("maml", backbone=backbone, steps=steps, inner_lr=LR, learn_lr=False)
-    torch.manual_seed(0)
-    amplitude, phase = 0.1 + 4.9 * torch.rand(n_tasks, 1, 1), torch.pi * torch.rand(n_tasks, 1, 1)
-    x = 10 * torch.rand(n_tasks, 20, 1) - 5
-    y = amplitude * torch.sin(x - phase)
-    batch = am.TaskBatch(support=am.Examples(x[:, :10], y[:, :10]), query=am.Examples(x[:, 10:], y[:, 10:]))
-    info = am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=1, n_shot=10, n_query=10)
-    return Race(
-        name="sinusoid MLP 40-40", learner=learner, module=learner.build(info), info=info, batch=batch, steps=steps
-    )
-
-
-def conv4_race(n_tasks: int, steps: int) -> Race:
-    """Omniglot's shapes: 28x28, 5-way 1-shot, 15 query images a class, 64 filters, batch statistics."""
-    backbone = am.make_backbone("conv4", batch_norm="transductive")
-    learner = am.make_learner("maml", backbone=backbone, steps=steps, inner_lr=LR, learn_lr=False)
-    torch.manual_seed(0)
-    x = torch.rand(n_tasks, 80, 1, 28, 28)
-    y = torch.arange(5).repeat(n_tasks, 16)
-    batch = am.TaskBatch(support=am.Examples(x[:, :5], y[:, :5]), query=am.Examples(x[:, 5:], y[:, 5:]))
-    info = am.TaskInfo(problem="classification", input_shape=(1, 28, 28), n_outputs=5, n_shot=1, n_query=15)
-    module = learner.build(info)
-    nn.init.normal_(module.head.weight, std=0.1)
-    return Race(name="Conv4, 28x28", learner=learner, module=module, info=info, batch=batch, steps=steps)
+    def newest(self, part: str) -> dict[str, dict[str, Row]]:
+        """The last row of every cell and ``who``."""
+        found: dict[str, dict[str, Row]] = {}
+        for row in self.rows:
+            if row["part"] == part:
+                found.setdefault(row["cell"], {})[row["who"]] = row
+        return found
 
 
-RACES = {"sinusoid": sinusoid_race, "conv4": conv4_race}
+def commit() -> str:
+    """Short id of the commit; with a plus where files differ from it."""
+    git = ("git", "-C", str(HERE))
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "../../autometa", "../../plugins"], check=False)
+    return head.stdout.strip() + ("+" if changed.returncode else "")
 
 
-def autometa(race: Race) -> MetaGradient:
-    """Meta-optimizer "gradient", with an outer step too small to move anything, which the others are spared."""
-    parameters = [value for name, value in race.module.named_parameters() if name != "rates"]
-    optimizer = am.make_meta_optimizer("gradient", optimizer="sgd", lr=1e-30, clip=None)
-    optimizer.start(race.learner, race.module, race.info)
-
-    def run() -> list[Tensor]:
-        optimizer.step(race.batch)
-        return [value.grad for value in parameters]
-
-    return run
-
-
-def learn2learn(race: Race) -> MetaGradient:
-    """The loop of its examples: clone, adapt, backward, task by task."""
-    maml = importlib.import_module("learn2learn.algorithms.maml").MAML(race.plain_network(), lr=LR)
-
-    def run() -> list[Tensor]:
-        maml.zero_grad()
-        tasks = race.tasks()
-        for support_x, support_y, query_x, query_y in tasks:
-            clone = maml.clone()
-            for _ in range(race.steps):
-                clone.adapt(race.loss(clone(support_x), support_y))
-            (race.loss(clone(query_x), query_y) / len(tasks)).backward()
-        return [value.grad for value in maml.parameters()]
-
-    return run
+def machine(device: str) -> str:
+    """Processor or accelerator, threads and versions."""
+    if device != "cpu":
+        model = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    else:
+        model = platform.processor()
+        if Path("/proc/cpuinfo").exists():
+            lines = Path("/proc/cpuinfo").read_text().splitlines()
+            model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+    peers = [f"{name} {metadata.version(name)}" for name in ("higher", "torchopt") if importlib.util.find_spec(name)]
+    parts = (f"{os.cpu_count()} cores", f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", *peers)
+    return ", ".join((model, *parts, f"Python {platform.python_version()}"))
 
 
-def higher(race: Race) -> MetaGradient:
-    """The loop of its examples: an inner-loop context for each task."""
-    innerloop_ctx = importlib.import_module("higher").innerloop_ctx
-    network = race.plain_network()
-    optimizer = torch.optim.SGD(network.parameters(), lr=LR)
-
-    def run() -> list[Tensor]:
-        network.zero_grad()
-        tasks = race.tasks()
-        for support_x, support_y, query_x, query_y in tasks:
-            with innerloop_ctx(network, optimizer, copy_initial_weights=False) as (functional_network, inner):
-                for _ in range(race.steps):
-                    inner.step(race.loss(functional_network(support_x), support_y))
-                (race.loss(functional_network(query_x), query_y) / len(tasks)).backward()
-        return [value.grad for value in network.parameters()]
-
-    return run
+def seconds_of(run: Callable[[], object], device: str) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    run()
+    if device != "cpu":
+        torch.accelerator.synchronize()
+    return time.perf_counter() - start
 
 
-def torchopt(race: Race) -> MetaGradient:
-    """The loop of its examples: a differentiable optimizer whose start is recovered after each task."""
-    library = importlib.import_module("torchopt")
-    network = race.plain_network()
-    parameters = list(network.parameters())
-    inner = library.MetaSGD(network, lr=LR)
-
-    def run() -> list[Tensor]:
-        for value in parameters:
-            value.grad = None
-        network_start = library.extract_state_dict(network, by="reference")
-        inner_start = library.extract_state_dict(inner, by="reference")
-        tasks = race.tasks()
-        for support_x, support_y, query_x, query_y in tasks:
-            for _ in range(race.steps):
-                inner.step(race.loss(network(support_x), support_y))
-            (race.loss(network(query_x), query_y) / len(tasks)).backward()
-            library.recover_state_dict(network, network_start)
-            library.recover_state_dict(inner, inner_start)
-        return [value.grad for value in parameters]
-
-    return run
+def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int]]:
+    """Network, order, inner steps and tasks of every race, the many tasks of large networks last."""
+    grid = itertools.product(arguments.tasks, arguments.networks, arguments.orders, arguments.steps)
+    for n_tasks, network, order, steps in grid:
+        yield network, order, steps, n_tasks
 
 
-CONTENDERS: dict[str, Callable[[Race], MetaGradient]] = {
-    "autometa": autometa,
-    "learn2learn": learn2learn,
-    "higher": higher,
-    "torchopt": torchopt,
+def name_of(network: str, order: str, steps: int, n_tasks: int) -> str:
+    """The name of a cell."""
+    return f"{network}/{order}/{steps} steps/{n_tasks} tasks"
+
+
+def measure_peak(records: Records, arguments: argparse.Namespace) -> None:
+    """Measure the most arithmetic the machine does: the larger of a matrix product and a convolution."""
+    device = arguments.device
+    left, right = torch.randn(2, 2048, 2048, device=device)
+    conv = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(device, memory_format=torch.channels_last)
+    images = torch.randn(64, 64, 28, 28, device=device).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for who, run, flops in (
+            ("matrix product", lambda: left @ right, 2 * 2048**3),
+            ("convolution", lambda: conv(images), 2 * 64 * 64 * 64 * 9 * 28 * 28),
+        ):
+            fastest = min(seconds_of(run, device) for _ in range(20))
+            records.add("peak", "peak", who, flops / fastest / 1e9, "GFLOP/s", 20)
+
+
+def measure_races(records: Records, arguments: argparse.Namespace) -> None:
+    """Time all contenders on every cell."""
+    asserted: set[tuple[str, str, int]] = set()
+    for network, order, steps, n_tasks in cells(arguments):
+        cell = name_of(network, order, steps, n_tasks)
+        if records.has("race", cell):
+            continue
+        if (network, order, steps) not in asserted:
+            speed_race.assert_equal_gradients(network, steps, order)
+            asserted.add((network, order, steps))
+            records.add(
+                "flops", f"{network}/{order}/{steps} steps", "one task", flops_of(network, order, steps), "FLOP"
+            )
+        race = speed_race.make_race(network, n_tasks, steps, order, device=arguments.device)
+        runs = {name: speed_race.CONTENDERS[name](race) for name in speed_race.contenders()}
+        for run in runs.values():
+            for _ in range(2):  # strategies are measured in the first step, and threads start with the second
+                run(race.batch[: min(n_tasks, 2)])
+        taken: dict[str, list[float]] = {name: [] for name in runs}
+        begin = time.perf_counter()
+        while not taken["autometa"] or time.perf_counter() - begin < arguments.seconds:
+            for name, run in runs.items():
+                taken[name].append(seconds_of(partial(run, race.batch), arguments.device))
+        for name, times in taken.items():
+            records.add("race", cell, name, 1e3 * statistics.median(times), "ms", len(times))
+
+
+def flops_of(network: str, order: str, steps: int) -> float:
+    """Multiplications and additions of one task's meta-step, in products and convolutions."""
+    race = speed_race.make_race(network, 1, steps, order)
+    run = speed_race.plain(race)
+    with FlopCounterMode(display=False) as counter:
+        run(race.batch)
+    return counter.get_total_flops()
+
+
+def measure_memory(records: Records, arguments: argparse.Namespace) -> None:
+    """Measure how much memory two meta-steps need at most, beyond what was there before."""
+    times = records.newest("race")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__"])
+    for network, order, steps, n_tasks in cells(arguments):
+        cell = name_of(network, order, steps, n_tasks)
+        if records.has("memory", cell):
+            continue
+        for name in speed_race.contenders():
+            taken = times.get(cell, {}).get(name)
+            if taken is None or float(taken["value"]) > 1e3 * MAX_MEMORY_SECONDS:
+                continue
+            mine, other = context.Pipe()
+            process = context.Process(
+                target=report_memory, args=(other, name, network, n_tasks, steps, order, arguments)
+            )
+            process.start()
+            other.close()
+            records.add("memory", cell, name, mine.recv() / 2**20, "MiB")
+            process.join()
+
+
+def report_memory(
+    connection: Connection, name: str, network: str, n_tasks: int, steps: int, order: str, arguments: argparse.Namespace
+) -> None:
+    """Send the growth of the peak, in bytes; run in a process of its own."""
+    torch.set_num_threads(arguments.threads)
+    if arguments.learn2learn:
+        speed_race.offer_learn2learn(arguments.learn2learn)
+    race = speed_race.make_race(network, n_tasks, steps, order, device=arguments.device)
+    run = speed_race.CONTENDERS[name](race)
+    on_cpu = arguments.device == "cpu"
+    before = peak_bytes(on_cpu)
+    for _ in range(2):
+        run(race.batch)
+    connection.send(peak_bytes(on_cpu) - before)
+
+
+def peak_bytes(on_cpu: bool) -> int:
+    """The most memory that this process has had so far."""
+    if not on_cpu:
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def table_sampler() -> am.TaskSampler:
+    """Two hundred tasks of fifty rows in one table."""
+    rng = np.random.default_rng(0)
+    columns = {f"x{i}": rng.standard_normal(10_000) for i in range(8)}
+    data = pd.DataFrame({**columns, "task": np.repeat(np.arange(200), 50), "y": rng.standard_normal(10_000)})
+    return am.make_tasks("table", data=data, task="task", target="y", n_shot=10)
+
+
+def bundled_samplers() -> dict[str, Callable[[], am.TaskSampler]]:
+    """Those that need no file; Omniglot where ``AUTOMETA_DATA`` says where it is."""
+    found: dict[str, Callable[[], am.TaskSampler]] = {
+        name: (lambda name=name: am.make_tasks(name))
+        for name in ("sinusoid", "harmonics", "linear", "glyphs", "digits")
+    }
+    found["table"] = table_sampler
+    if root := os.environ.get("AUTOMETA_DATA"):
+        found["omniglot"] = lambda: am.make_tasks("omniglot", root=Path(root) / "omniglot")
+    return found
+
+
+def measure_samplers(records: Records, arguments: argparse.Namespace) -> None:
+    """Count how many episodes a second are drawn, 32 at a time."""
+    for name, make in bundled_samplers().items():
+        if records.has("samplers", name):
+            continue
+        sampler = make()
+        sampler.sample(32, seed=0)
+        begin, n = time.perf_counter(), 0
+        while time.perf_counter() - begin < arguments.seconds / 4:
+            n += 1
+            sampler.sample(32, seed=n)
+        records.add("samplers", name, "episodes", 32 * n / (time.perf_counter() - begin), "1/s", n)
+
+
+def problems() -> dict[str, am.TaskSampler]:
+    """The tasks on which latency is measured and steps are profiled."""
+    return {
+        "images": am.make_tasks("glyphs", size=28, n_way=5, n_shot=1, n_query=1),
+        "sinusoid": am.make_tasks("sinusoid", n_shot=10, n_query=10),
+    }
+
+
+def learners_for(problem: str) -> list[str]:
+    """Names of all learners that suit a problem."""
+    table = am.plugins()
+    suits = table["problems"].map(lambda found: problem in found)
+    return list(table[(table["kind"] == "learner") & (table["status"] == "active") & suits]["name"])
+
+
+def measure_latency(records: Records, arguments: argparse.Namespace) -> None:
+    """Time adapting to one new task and predicting its query, by the estimator and by the learner alone."""
+    for kind, tasks in problems().items():
+        for name in learners_for(tasks.info.problem):
+            cell = f"{kind}/{name}"
+            if records.has("latency", cell):
+                continue
+            is_classification = tasks.info.problem == "classification"
+            estimator_class = am.FewShotClassifier if is_classification else am.FewShotRegressor
+            estimator = estimator_class(learner=name, max_steps=1, random_state=0, device=arguments.device)
+            try:
+                estimator.meta_fit(tasks)
+            except (am.Incompatible, am.InvalidParameter) as reason:
+                print(f"latency   {cell}: left out: {reason}")  # noqa: T201
+                continue
+            one = tasks.sample(1, split="test", seed=1)
+            X, y, queries = (part[0].numpy() for part in (one.support.x, one.support.y, one.query.x))
+            here = one.to(arguments.device)
+            for who, run in (
+                ("adapt/predict", partial(adapt_and_predict, estimator.learner_, estimator.module_, here)),
+                ("fit/predict", partial(fit_and_predict, estimator, X, y, queries)),
+            ):
+                run()
+                taken: list[float] = []
+                begin = time.perf_counter()
+                while len(taken) < 200 and (len(taken) < 3 or time.perf_counter() - begin < arguments.seconds):
+                    taken.append(seconds_of(run, arguments.device))
+                p50, p95 = np.percentile(taken, [50, 95])
+                records.add("latency", cell, f"{who} p50", 1e3 * p50, "ms", len(taken))
+                records.add("latency", cell, f"{who} p95", 1e3 * p95, "ms", len(taken))
+
+
+def adapt_and_predict(learner: am.Learner, module: nn.Module, batch: am.TaskBatch) -> None:
+    """What the engine does for new tasks."""
+    with torch.no_grad():
+        learner.predict(module, learner.adapt(module, batch.support), batch.query.x)
+
+
+def fit_and_predict(estimator: Any, X: np.ndarray, y: np.ndarray, queries: np.ndarray) -> None:
+    """What a user does for a new task."""
+    estimator.fit(X, y).predict(queries)
+
+
+PROFILED = {
+    "prototypical": ("prototypical", "images"),
+    "maml, MLP": ("maml", "sinusoid"),
+    "maml, Conv4": ("maml", "images"),
+    "ridge": ("ridge", "images"),
+    "fine_tune, pooled": ("fine_tune", "images"),
+    "multitask": ("multitask", "sinusoid"),
+    "in_context": ("in_context", "sinusoid"),
 }
 
 
-def assert_equal_gradients(name: str, steps: int) -> None:
-    """Compare every contender's meta-gradient with autometa's, in double precision, of four tasks.
-
-    The rows of a peer's head, which start as autometa's one row, are added up.
-    """
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    race = RACES[name](4, steps)
-    run = autometa(race)
-    run()  # the first step is taken on one thread: the second is what is raced
-    expected = run()
-    largest = max(float(gradient.abs().max()) for gradient in expected)
-    for who in filter(installed, CONTENDERS):
-        for mine, other in zip(expected, CONTENDERS[who](race)(), strict=True):
-            summed = other if other.shape == mine.shape else other.sum(dim=0, keepdim=True)
-            torch.testing.assert_close(
-                summed, mine, rtol=1e-4, atol=1e-8 * largest, msg=lambda text, who=who: f"{who}: {text}"
-            )
-    torch.set_default_dtype(before)
-
-
-def race_seconds(runs: dict[str, MetaGradient], *, seconds: float, turns: int) -> dict[str, float]:
-    """Median time of one meta-step of each contender, which take at least so many turns and so many seconds in all."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < seconds or len(taken["autometa"]) < turns:
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in taken.items()}
+def measure_profile(records: Records, arguments: argparse.Namespace) -> None:
+    """Say what one outer step of 16 tasks spends its time on: torch's operations, and what is not in any."""
+    for family, (name, kind) in PROFILED.items():
+        if records.has("profile", family):
+            continue
+        tasks, learner = problems()[kind], am.make_learner(name)
+        torch.manual_seed(0)
+        module = learner.build(tasks.info).to(arguments.device)
+        optimizer = am.make_meta_optimizer(learner.default_meta_optimizer)
+        optimizer.start(learner, module, tasks.info)
+        batch = tasks.sample(16, seed=0).to(arguments.device)
+        for _ in range(3):
+            optimizer.step(batch)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            wall = sum(seconds_of(partial(optimizer.step, batch), arguments.device) for _ in range(5))
+        events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
+        inside = sum(event.self_cpu_time_total for event in events) / 1e6
+        records.add("profile", family, "outer step", 1e3 * wall / 5, "ms", 5)
+        for event in events[:N_PROFILED]:
+            records.add("profile", family, event.key, 100 * event.self_cpu_time_total / 1e6 / max(wall, inside), "%")
+        records.add("profile", family, "outside torch", 100 * max(0.0, wall - inside) / max(wall, inside), "%")
 
 
-def offer_learn2learn(clone: Path) -> None:
-    """Make ``learn2learn.algorithms.maml`` importable from a clone, without the package's compiled parts."""
-    for name in ("learn2learn", "learn2learn.algorithms"):
-        package = types.ModuleType(name)
-        package.__path__ = [str(clone.joinpath(*name.split(".")))]
-        sys.modules[name] = package
-
-
-def machine() -> str:
-    """Processor, threads and versions."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    peers = [
-        f"{name} {metadata.version(name)}"
-        for name in ("higher", "torchopt")
-        if importlib.util.find_spec(name) is not None
-    ]
-    versions = ", ".join([f"torch {torch.__version__}", f"Python {platform.python_version()}", *peers])
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {versions}"
-
-
-def table(races: list[str], tasks: list[int], steps: list[int], seconds: float, turns: int) -> list[str]:
-    """Run all races; the rows of a Markdown table."""
-    lines = [
-        "| network | inner steps | tasks | autometa (ms) | "
-        + " | ".join(f"{name} ÷ autometa" for name in list(CONTENDERS)[1:])
-        + " |",
-        "|---" * (3 + len(CONTENDERS)) + "|",
-    ]
-    print(*lines, sep="\n")  # noqa: T201
-    for name in races:
-        for n_steps in steps:
-            assert_equal_gradients(name, n_steps)
-            for n_tasks in tasks:
-                race = RACES[name](n_tasks, n_steps)
-                there = {who: make(race) for who, make in CONTENDERS.items() if installed(who)}
-                medians = race_seconds(there, seconds=seconds, turns=turns)
-                ratios = [
-                    f"{medians[who] / medians['autometa']:.2f}" if who in medians else "not installed"
-                    for who in list(CONTENDERS)[1:]
-                ]
-                cells = [race.name, n_steps, n_tasks, f"{1e3 * medians['autometa']:.1f}", *ratios]
-                lines.append("| " + " | ".join(map(str, cells)) + " |")
-                print(lines[-1], flush=True)  # noqa: T201
-    return lines
-
-
-def installed(name: str) -> bool:
-    """Whether a contender can be imported."""
-    return name in sys.modules or importlib.util.find_spec(name) is not None
+MEASURES = {
+    "peak": measure_peak,
+    "race": measure_races,
+    "memory": measure_memory,
+    "samplers": measure_samplers,
+    "latency": measure_latency,
+    "profile": measure_profile,
+}
 
 
 def main() -> None:
-    """Race and write the table."""
+    """Measure what is missing and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--learn2learn", type=Path, help="clone of github.com/learnables/learn2learn")
-    parser.add_argument("--race", choices=RACES, action="append", help="only this network")
+    parser.add_argument("--part", dest="parts", choices=PARTS, action="append", help="only this part")
+    parser.add_argument("--profile", dest="parts", action="append_const", const="profile", help="--part profile")
+    parser.add_argument("--network", dest="networks", choices=speed_race.NETWORKS, action="append", help="only this")
+    parser.add_argument("--order", dest="orders", choices=speed_race.ORDERS, action="append", help="only this order")
     parser.add_argument("--tasks", type=int, action="append", help="only this number of tasks")
     parser.add_argument("--steps", type=int, action="append", help="only this number of inner steps")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each row, at least")
-    parser.add_argument("--turns", type=int, default=3, help="for each row, at least")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each cell, or one turn if that takes longer")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--output", type=Path, help="Markdown file to write")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--output", type=Path, default=HERE / "speed.csv", help="the tables go beside it, as .md")
     arguments = parser.parse_args()
+    arguments.networks = arguments.networks or list(speed_race.NETWORKS)
+    arguments.orders = arguments.orders or list(speed_race.ORDERS)
+    arguments.tasks, arguments.steps = arguments.tasks or list(TASKS), arguments.steps or list(STEPS)
     torch.set_num_threads(arguments.threads)
     if arguments.learn2learn:
-        offer_learn2learn(arguments.learn2learn)
-    lines = table(
-        arguments.race or list(RACES),
-        arguments.tasks or list(TASKS),
-        arguments.steps or list(STEPS),
-        arguments.seconds,
-        arguments.turns,
-    )
-    if arguments.output:
-        write(arguments.output, lines)
+        speed_race.offer_learn2learn(arguments.learn2learn)
+    records = Records(arguments.output, arguments.device)
+    for part in arguments.parts or PARTS:
+        if part != "peak" or not records.has("peak", "peak"):
+            MEASURES[part](records, arguments)
+        write(arguments.output.with_suffix(".md"), records)
 
 
-def write(path: Path, lines: list[str]) -> None:
-    """Write the table and how it came about; remarks that the file already has at its end stay."""
+def write(path: Path, records: Records) -> None:
+    """Write the tables; remarks that the file already has at its end stay."""
     heading = "## Remarks"
     remarks = path.read_text().partition(heading) if path.exists() else ("", "", "")
-    command = [
-        "PATH" if before == "--learn2learn" else word for before, word in zip(["", *sys.argv], sys.argv, strict=False)
-    ]
+    runs = dict.fromkeys((row["commit"], row["date"], row["machine"]) for row in records.rows)
     text = [
-        "# Speed of MAML's meta-gradient",
+        "# Speed",
         "",
-        "Second order; inner steps, query loss and backward pass of a batch of tasks. Meta-gradients are asserted",
-        "equal before timing. Contenders take turns; medians count. A ratio above 1: autometa is faster.",
+        "Written by `python examples/benchmarks/speed.py --learn2learn PATH` from `speed.csv`.",
         "",
-        *lines,
+        *race_table(records),
+        *sampler_table(records),
+        *latency_table(records),
+        *profile_table(records),
+        "## Machines",
         "",
-        f"{datetime.date.today()}, `python {' '.join(command)}`  ",
-        machine(),
+        *(f"- commit {commit}, {date}: {where}" for commit, date, where in runs),
     ]
     path.write_text("\n".join(text) + "\n" + (f"\n{heading}{remarks[2]}" if remarks[1] else ""))
+
+
+def race_table(records: Records) -> list[str]:
+    """Times against peers, against the arithmetic and in memory."""
+    peers = list(speed_race.CONTENDERS)[1:]
+    memory, flops = records.newest("memory"), records.newest("flops")
+    peak = max((float(row["value"]) for row in records.newest("peak").get("peak", {}).values()), default=float("nan"))
+    lines = [
+        "## A meta-step of MAML",
+        "",
+        "Inner steps, query loss, backward pass and outer SGD step of a batch of tasks; meta-gradients are asserted",
+        "equal first. Contenders take turns; medians count. Above 1: autometa is faster. The floor is the time that",
+        f"products and convolutions alone would take at the machine's measured peak, {peak:.0f} GFLOP/s. Memory is how",
+        "much the process's peak grows over two steps, choosing a strategy included.",
+        "",
+        "| network | order | inner steps | tasks | autometa (ms) | "
+        + " | ".join(f"{peer} ÷ autometa" for peer in peers)
+        + " | × floor | MiB: autometa, "
+        + ", ".join(peers)
+        + " |",
+        "|---" * (7 + len(peers)) + "|",
+    ]
+    found = records.newest("race")
+    grid = itertools.product(speed_race.NETWORKS, speed_race.ORDERS, STEPS, TASKS)
+    for network, order, steps, n_tasks in grid:
+        cell = name_of(network, order, steps, n_tasks)
+        times = {who: float(row["value"]) for who, row in found.get(cell, {}).items()}
+        if not times:
+            continue
+        ratios = [f"{times[peer] / times['autometa']:.2f}" if peer in times else "n/a" for peer in peers]
+        of_task = float(flops[f"{network}/{order}/{steps} steps"]["one task"]["value"])
+        floor = 1e3 * of_task * n_tasks / (peak * 1e9)
+        needs = memory.get(cell, {})
+        amounts = ", ".join(
+            f"{float(needs[who]['value']):.0f}" if who in needs else "–" for who in ("autometa", *peers)
+        )
+        row = [speed_race.NETWORKS[network].title, order, steps, n_tasks, f"{times['autometa']:.2f}", *ratios]
+        lines.append("| " + " | ".join(map(str, [*row, f"{times['autometa'] / floor:.1f}", amounts])) + " |")
+    return [*lines, ""]
+
+
+def sampler_table(records: Records) -> list[str]:
+    """Episodes a second."""
+    found = records.newest("samplers")
+    lines = ["## Samplers", "", "Default episodes, drawn 32 at a time.", "", "| sampler | episodes/s |", "|---|---|"]
+    return [*lines, *(f"| {name} | {float(row['episodes']['value']):.0f} |" for name, row in found.items()), ""]
+
+
+def latency_table(records: Records) -> list[str]:
+    """Milliseconds of one new task."""
+    columns = [f"{who} {p}" for who in ("adapt/predict", "fit/predict") for p in ("p50", "p95")]
+    lines = [
+        "## Latency",
+        "",
+        "Adapting to one new task and predicting its query, in ms: a learner's `adapt` and `predict`, and `fit` and",
+        "`predict` of an estimator. Learners have their defaults. Images: 5-way 1-shot, 28x28, 5 queries; sinusoid: 10",
+        "examples, 10 queries. Calls: 200, or as many as the time for one cell allows.",
+        "",
+        "| task | learner | " + " | ".join(columns) + " | calls |",
+        "|---" * 7 + "|",
+    ]
+    for cell, rows in records.newest("latency").items():
+        values = [f"{float(rows[column]['value']):.2f}" if column in rows else "–" for column in columns]
+        lines.append("| " + " | ".join([*cell.split("/"), *values, rows[columns[0]]["n"]]) + " |")
+    return [*lines, ""]
+
+
+def profile_table(records: Records) -> list[str]:
+    """What an outer step spends its time on."""
+    lines = [
+        "## One outer step of 16 tasks",
+        "",
+        "Default learners and meta-optimizers under torch's profiler, which slows small operations down: the largest",
+        "shares, and what is spent outside torch's operations.",
+        "",
+        "| learner | ms | shares |",
+        "|---|---|---|",
+    ]
+    for family, rows in records.newest("profile").items():
+        last = rows["outer step"]
+        same = [(who, row) for who, row in rows.items() if row["unit"] == "%" and row["commit"] == last["commit"]]
+        shares = ", ".join(f"{who} {float(row['value']):.0f}%" for who, row in same)
+        lines.append(f"| {family} | {float(last['value']):.1f} | {shares} |")
+    return [*lines, ""]
 
 
 if __name__ == "__main__":
