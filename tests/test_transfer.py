@@ -176,7 +176,7 @@ def test_pooling_labels_that_mean_something_else_in_every_task_is_refused() -> N
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
-        ("fine_tune", {"tune": "body"}, "tune='body' of learner 'fine_tune' must be 'head' or 'all'"),
+        ("fine_tune", {"tune": "body"}, "tune='body' of learner 'fine_tune' must be 'auto', 'head' or 'all'"),
         ("fine_tune", {"lr": 0.0}, "lr=0.0 of learner 'fine_tune' must be positive"),
         ("multitask", {"n_tasks": 0}, "n_tasks=0 of learner 'multitask' must be a positive integer"),
         ("multitask", {"lr": 0.0}, "lr=0.0 of learner 'multitask' must be positive"),

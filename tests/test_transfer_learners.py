@@ -268,3 +268,22 @@ def test_real_targets_are_refused(name: str) -> None:
 def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:
     with pytest.raises(am.InvalidParameter, match=message):
         am.make_learner(name, backbone="identity", **wrong).build(Shifts().info)
+
+
+# ---------------------------------------------------------------- fine-tuning
+
+
+def test_fine_tuning_changes_the_whole_network_in_regression_and_the_head_for_classes() -> None:
+    for tasks, whole in ((Lines(), True), (Blobs(), False)):
+        learner, batch = am.make_learner("fine_tune", backbone=MLP), tasks.sample(2, seed=0).to(dtype=DOUBLE)
+        module = build(learner, tasks.info)
+        adapted = learner.adapt(module, batch.support)
+        assert (set(adapted) == {name for name, _ in module.named_parameters()}) == whole
+
+
+def test_fine_tuning_on_sinusoids_beats_fitting_the_head_alone() -> None:
+    tasks, small = am.make_tasks("sinusoid"), am.make_backbone("mlp", hidden=(40, 40))
+    learner = am.make_learner("fine_tune", backbone=small)
+    module = trained(learner, tasks, 400, lr=1e-3).module
+    head = am.make_learner("fine_tune", backbone=small, tune="head")
+    assert mean_loss(learner, module, tasks) < 0.97 * mean_loss(head, module, tasks)
