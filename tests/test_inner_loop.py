@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 
 import autometa as am
 from autometa.engine import strategies
@@ -282,3 +283,21 @@ def test_a_head_is_fitted_by_descending_the_loss() -> None:
     assert all(bool((after < before).all()) for before, after in itertools.pairwise(losses))
     alone = am.fit_head(features[1:, :4], am.Examples(features[1:, :4], y[1:, :4]), steps=9)
     torch.testing.assert_close(am.fit_head(features, support, steps=9)["weight"][1, :2], alone["weight"][0])
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_losses_are_as_precise_as_their_examples(classes: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(2, 7, 3, dtype=torch.float64, generator=generator)
+    y = (
+        torch.arange(14).reshape(2, 7) % 3
+        if classes
+        else torch.randn(2, 7, 3, dtype=torch.float64, generator=generator)
+    )
+    found = am.loss_on(am.Examples(outputs, y))(outputs)
+    exact = (
+        functional.cross_entropy(outputs.movedim(-1, 1), y, reduction="none").mean(1)
+        if classes
+        else (outputs - y).square().mean((1, 2))
+    )
+    torch.testing.assert_close(found, exact, rtol=1e-14, atol=0)

@@ -285,7 +285,7 @@ class _Loss:
         self._absent = ~self._targets.any(dim=1, keepdim=True) if examples.is_classification else None
         if self._absent is None:
             counts = counts * (self._targets.shape[2] / 2)
-        self._share = (examples.mask / counts).unsqueeze(2).to(self._targets.dtype)
+        self._share = (examples.mask.to(self._targets.dtype) / counts).unsqueeze(2)
 
     def gradient(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Gradient in the outputs, and the probabilities that :meth:`curve` needs."""

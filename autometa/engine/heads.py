@@ -50,7 +50,8 @@ def fit_head(
     Incompatible
         The tasks have another number of outputs than the head to start from.
     """
-    share = (support.mask / support.mask.sum(dim=1, keepdim=True).clamp(min=1)).unsqueeze(-1).to(features.dtype)
+    mask = support.mask.to(features.dtype).unsqueeze(-1)
+    share = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
     centre = (features * share).sum(dim=1, keepdim=True)
     centred = features - centre
     length = (centred.square() * share).sum(dim=(1, 2), keepdim=True).sqrt()

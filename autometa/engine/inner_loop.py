@@ -31,7 +31,7 @@ def loss_on(examples: Examples) -> Loss:
     Cross-entropy over the classes a task has, or squared error. Neither padded examples count nor classes that a
     task narrower than the widest lacks: a task's loss is the same alone and among others.
     """
-    share = examples.mask / examples.mask.sum(dim=1, keepdim=True).clamp(min=1)
+    counts = examples.mask.sum(dim=1).clamp(min=1)
     if examples.is_classification:
         absent = ~examples.one_hot().any(dim=1, keepdim=True)
         y = examples.y.masked_fill(~examples.mask, IGNORED_CLASS)
@@ -39,11 +39,11 @@ def loss_on(examples: Examples) -> Loss:
         def cross_entropy(outputs: Tensor) -> Tensor:
             logits = outputs[..., : examples.n_classes].masked_fill(absent, torch.finfo(outputs.dtype).min)
             each = functional.cross_entropy(logits.movedim(-1, 1), y, reduction="none", ignore_index=IGNORED_CLASS)
-            return (each * share).sum(dim=1)
+            return each.sum(dim=1) / counts
 
         return cross_entropy
     targets = examples.targets()
-    weights = (share / targets.shape[-1]).unsqueeze(-1).to(targets.dtype)
+    weights = (examples.mask.to(targets.dtype) / (counts * targets.shape[-1]).unsqueeze(-1)).unsqueeze(-1)
     return lambda outputs: ((outputs - targets).square() * weights).flatten(1).sum(dim=1)
 
 
