@@ -102,6 +102,18 @@ def test_chunks_of_tasks_give_the_whole_gradient(chunk: int | str, monkeypatch: 
     torch.testing.assert_close(results[0], results[1])
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_filters_laid_out_channels_last_move_by_their_own_gradients_on_threads(optimizer: str) -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(2, 2, 3).double().to(memory_format=torch.channels_last)
+    before = network.weight.detach().clone()
+    slopes = torch.randn(2, 2, 3, 3, dtype=DOUBLE)
+    update = am.ParameterUpdate(network, optimizer=optimizer, lr=0.1)
+    update.step_on_threads([lambda module: (module.weight * slopes).sum()] * 2, progress=0.0, threads=2)
+    moved = before - network.weight.detach()
+    torch.testing.assert_close(moved, 0.2 * slopes if optimizer == "sgd" else 0.1 * slopes.sign(), rtol=1e-6, atol=1e-6)
+
+
 def three_steps(learner: am.Learner, **parameters: object) -> list[Tensor]:
     optimizer = am.make_meta_optimizer("gradient", optimizer="sgd", lr=0.1, **parameters)
     module = build(learner).train()

@@ -133,6 +133,7 @@ class ParameterUpdate:
                 self._average_gradients(self._average)
             if self._clip is not None:
                 self._clip_gradient(self._clip)
+            self._lay_out_gradients()
             for group in self._optimizer.param_groups:
                 group["lr"] = self._lr * schedule_factor(self._schedule, progress)
             self._optimizer.step()
@@ -145,6 +146,13 @@ class ParameterUpdate:
         *means, shares = average([*gradients, reached])
         for parameter, mean, share in zip(self._parameters, means, shares.tolist(), strict=True):
             parameter.grad = mean if share else None
+
+    def _lay_out_gradients(self) -> None:
+        """Lay every gradient out as its parameter, such as channels-last: fused optimizers pair numbers by place."""
+        for parameter in self._parameters:
+            gradient = parameter.grad
+            if gradient is not None and gradient.stride() != parameter.stride():
+                parameter.grad = torch.empty_like(parameter).copy_(gradient)
 
     def _clip_gradient(self, limit: float) -> None:
         """What ``clip_grad_norm_`` does, which takes five times as long to call for a small network."""
