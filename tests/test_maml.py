@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from autometa_plugins.optimization.per_step_norm import PerStepNorm
 from torch import Tensor, nn
 
 import autometa as am
@@ -98,6 +99,137 @@ def test_first_order_meta_gradients_are_the_query_gradients_at_the_adapted_param
     assert not torch.allclose(exact.head.weight.grad, module.head.weight.grad)
 
 
+def meta_gradient(maml: am.Learner, module: nn.Module, batch: am.TaskBatch, progress: float) -> list[Tensor]:
+    parameters = list(module.parameters())
+    return list(torch.autograd.grad(maml.meta_loss(module, batch, progress).mean(), parameters, materialize_grads=True))
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.29, 0.3, 1.0])
+def test_derivatives_are_of_first_order_until_their_share_of_meta_training_is_over(progress: float) -> None:
+    batch = sines()
+    module = build(learner(), SINES)
+    first, second = (meta_gradient(learner(first_order=order), module, batch, 0.0) for order in (True, False))
+    annealed = meta_gradient(learner(first_order_until=0.3), module, batch, progress)
+    torch.testing.assert_close(annealed, first if progress < 0.3 else second)
+    assert not torch.allclose(first[-1], second[-1])
+
+
+@pytest.mark.parametrize(("info", "batch"), [(SINES, sines()), (BLOBS, blobs())], ids=["regression", "classification"])
+def test_losses_after_every_step_give_way_to_that_after_the_last(info: am.TaskInfo, batch: am.TaskBatch) -> None:
+    module = build(learner(steps=3), info)
+    after = [am.query_losses(learner(steps=steps), module, batch) for steps in (1, 2, 3)]
+    maml = learner(steps=3, multi_step_loss=0.5)
+    torch.testing.assert_close(maml.meta_loss(module, batch, 0.0), sum(after) / 3)
+    torch.testing.assert_close(maml.meta_loss(module, batch, 0.25), (after[0] + after[1]) / 6 + after[2] * 2 / 3)
+    for progress in (0.5, 1.0):
+        torch.testing.assert_close(maml.meta_loss(module, batch, progress), after[2])
+    torch.testing.assert_close(maml.meta_loss(module, batch, 0.5 - 1e-9), after[2])
+
+
+def test_multi_step_meta_gradients_equal_finite_differences() -> None:
+    maml, batch = learner(steps=3, multi_step_loss=1.0, inner_lr=0.2), sines()
+    module = build(maml, SINES)
+
+    def objective() -> Tensor:
+        with torch.no_grad():
+            return maml.meta_loss(module, batch, 0.4).mean()
+
+    for parameter, slopes in zip(module.parameters(), meta_gradient(maml, module, batch, 0.4), strict=True):
+        torch.testing.assert_close(slopes, finite_differences(objective, parameter), rtol=1e-5, atol=1e-8)
+
+
+PATTERNS = am.make_tasks("glyphs", size=8, n_way=3, n_shot=2, n_query=2)
+
+
+def per_step(**parameters: object) -> am.Learner:
+    backbone = am.make_backbone("conv4", n_filters=2)
+    return am.make_learner("maml", **{"backbone": backbone, "steps": 2, "per_step_norm": True, **parameters})
+
+
+def norms(module: nn.Module) -> list[nn.Module]:
+    return [layer for layer in module.modules() if isinstance(layer, PerStepNorm)]
+
+
+def test_per_step_norms_keep_statistics_of_every_step_and_share_them_among_tasks() -> None:
+    maml = per_step()
+    torch.manual_seed(0)
+    module = maml.build(PATTERNS.info).train()
+    layers, batch = norms(module), PATTERNS.sample(3, seed=0)
+    assert len(layers) == 4
+    assert [tuple(layer.weight.shape) for layer in layers] == [(3, 2)] * 4
+    adapted = maml.adapt(module, batch.support)
+    assert not any("blocks.1." in name for name in adapted)
+    moved = [(layer.running_mean != 0).all(dim=1).tolist() for layer in layers]
+    assert moved == [[True, True, False]] * 4  # the last is of the adapted weights, which the query shows
+    maml.predict(module, adapted, batch.query.x)
+    assert all((layer.running_mean[2] != 0).all() for layer in layers)
+    assert not any(torch.equal(layer.running_var[0], layer.running_var[2]) for layer in layers)
+    gradient = dict(
+        zip(
+            dict(module.named_parameters()),
+            meta_gradient(maml, module, batch, 0.0),
+            strict=True,
+        )
+    )
+    assert gradient["backbone.blocks.1.weight"].abs().sum(dim=1).gt(0).all()
+
+
+def test_per_step_norm_predicts_inductively_and_changes_nothing_after_meta_training() -> None:
+    maml = per_step()
+    torch.manual_seed(0)
+    module, batch = maml.build(PATTERNS.info).double().train(), PATTERNS.sample(2, seed=0).to(dtype=DOUBLE)
+    maml.meta_loss(module, batch, 0.0)
+    module.eval()
+    before = [value.clone() for value in module.state_dict().values()]
+    adapted = maml.adapt(module, batch.support)
+    outputs = maml.predict(module, adapted, batch.query.x)
+    torch.testing.assert_close(maml.predict(module, adapted, batch.query.x[:, :1]), outputs[:, :1])
+    torch.testing.assert_close(list(module.state_dict().values()), before, rtol=0, atol=0)
+    vectorised = per_step(strategy="vmap")
+    torch.testing.assert_close(
+        vectorised.predict(module, vectorised.adapt(module, batch.support), batch.query.x), outputs
+    )
+    assert per_step(steps=4).predict(module, adapted, batch.query.x).shape == (2, 6, 3)
+
+
+def test_per_step_norm_meta_gradients_equal_finite_differences() -> None:
+    maml = per_step(inner_lr=0.1)
+    torch.manual_seed(0)
+    module, batch = maml.build(PATTERNS.info).double().eval(), PATTERNS.sample(2, seed=0).to(dtype=DOUBLE)
+    for layer in norms(module):  # every step by statistics and gains of its own
+        for value in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
+            value.data += 0.2 * torch.rand_like(value)
+
+    def objective() -> Tensor:
+        with torch.no_grad():
+            return am.query_losses(maml, module, batch).mean()
+
+    slopes = dict(zip(dict(module.named_parameters()), meta_gradient(maml, module, batch, 0.0), strict=True))
+    for name in ("head.weight", "rates", "backbone.blocks.1.weight", "backbone.blocks.13.bias"):
+        expected = finite_differences(objective, module.get_parameter(name))
+        torch.testing.assert_close(slopes[name], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_per_step_norm_on_threads_gives_the_same_as_without() -> None:
+    results = []
+    for threads in (1, 2):
+        maml = per_step()
+        update = am.make_meta_optimizer("gradient", optimizer="sgd", lr=0.1, chunk=1, threads=threads)
+        torch.manual_seed(0)
+        module = maml.build(PATTERNS.info).train()
+        update.start(maml, module, PATTERNS.info)
+        for step in range(3):
+            update.step(PATTERNS.sample(3, seed=step))
+        results.append(module.state_dict())
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_per_step_norm_needs_batch_norm() -> None:
+    for backbone in ("mlp", am.make_backbone("conv4", norm="group")):
+        with pytest.raises(am.InvalidParameter, match="per_step_norm=True of maml needs a backbone with inductive"):
+            per_step(backbone=backbone).build(PATTERNS.info)
+
+
 def test_one_module_serves_tasks_with_any_number_of_classes_in_any_order() -> None:
     maml = learner(steps=4)
     module = build(maml, BLOBS)
@@ -174,6 +306,8 @@ def test_labels_permuted_within_tasks_score_chance() -> None:
         ({"steps": -1}, "steps=-1 of maml"),
         ({"steps": 1.5}, "steps=1.5 of maml"),
         ({"inner_lr": 0}, "inner_lr=0 of maml"),
+        ({"first_order_until": 1.5}, "first_order_until=1.5 of maml"),
+        ({"multi_step_loss": -0.1}, "multi_step_loss=-0.1 of maml"),
     ],
 )
 def test_impossible_parameters_are_named_before_any_work(wrong: dict[str, object], message: str) -> None:

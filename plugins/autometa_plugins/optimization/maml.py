@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
+from sklearn.base import clone
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.optimization.per_step_norm import at_step, per_step_parameters, step_weights, with_per_step_norm
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -31,19 +33,32 @@ class MAML(am.Learner):
         Learn the step sizes.
     first_order : bool, default=False
         Leave out second derivatives (FOMAML, Finn et al. 2017, section 5.2).
+    first_order_until : float, default=0.0
+        Share of meta-training during which second derivatives are left out all the same: MAML++'s derivative-order
+        annealing (Antoniou et al. 2019, section 4), which is faster and steadier at first.
+    multi_step_loss : float, default=0.0
+        Share of meta-training during which the query losses after every step count, equally at first and by the end
+        of it only the last: MAML++'s multi-step loss, which steadies many steps.
+    per_step_norm : bool, default=False
+        Give the backbone's batch norms gain, bias and running statistics of their own for every step, MAML++'s
+        per-step batch norm; all tasks share them. Meta-training normalises each task's examples by themselves,
+        whatever comes after it by the averages of meta-training, so predictions stay inductive.
     checkpoint : bool, default=False
         Take every step again when it is differentiated: the memory of many steps is that of one, for about a third
         more time; the gradient is the same.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
     backbone : str or Backbone, default="auto"
-        "auto": by the inputs' shape, for images conv4 with group norm. Running averages of batch norm describe no
-        task's own weights (adapting with them stayed at chance); batch statistics would be transductive.
+        "auto": by the inputs' shape, for images conv4 with group norm. One running average of batch norm for all
+        steps describes no task's own weights (adapting with it stayed at chance), see ``per_step_norm``, which has
+        conv4 with batch norm here; batch statistics would be transductive.
 
     References
     ----------
     C. Finn, P. Abbeel, S. Levine: Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks. ICML 2017,
     algorithms 1 and 2.
+
+    A. Antoniou, H. Edwards, A. Storkey: How to train your MAML. ICLR 2019.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"gradient", "inner_gradient"})
@@ -56,6 +71,9 @@ class MAML(am.Learner):
         inner_lr: float = 0.03,
         learn_lr: bool = True,
         first_order: bool = False,
+        first_order_until: float = 0.0,
+        multi_step_loss: float = 0.0,
+        per_step_norm: bool = False,
         checkpoint: bool = False,
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
         backbone: str | am.Backbone = "auto",
@@ -64,6 +82,9 @@ class MAML(am.Learner):
         self.inner_lr = inner_lr
         self.learn_lr = learn_lr
         self.first_order = first_order
+        self.first_order_until = first_order_until
+        self.multi_step_loss = multi_step_loss
+        self.per_step_norm = per_step_norm
         self.checkpoint = checkpoint
         self.strategy = strategy
         self.backbone = backbone
@@ -77,10 +98,17 @@ class MAML(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return backbone, head and step sizes."""
         self._check()
-        is_image = len(info.input_shape) == 3
-        chosen = am.make_backbone("conv4", norm="group") if self.backbone == "auto" and is_image else self.backbone
+        chosen = self.backbone
+        if chosen == "auto" and len(info.input_shape) == 3:
+            chosen = am.make_backbone("conv4", norm="batch" if self.per_step_norm else "group")
+        backbone = am.build_backbone(chosen, info.input_shape)
+        if self.per_step_norm and not with_per_step_norm(backbone, self.steps + 1):
+            raise am.InvalidParameter(
+                f"per_step_norm=True of maml needs a backbone with inductive batch norm, such as conv4 for images; "
+                f"backbone={self.backbone!r} has none for inputs of shape {info.input_shape}."
+            )
         return Network(
-            am.build_backbone(chosen, info.input_shape),
+            backbone,
             n_outputs=1 if info.problem == "classification" else info.n_outputs,
             zero_head=info.problem == "classification",
             n_rates=self.steps if self.learn_lr else 0,
@@ -90,33 +118,73 @@ class MAML(am.Learner):
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return every task's own parameters, by name in ``module``, each [tasks, *shape]."""
         self._check()
-        assert isinstance(module, Network)
-        start = am.per_task(module, len(support))
-        del start["rates"]
-        if support.is_classification:
-            for name in ("head.weight", "head.bias"):
-                start[name] = start[name].expand(-1, support.n_classes, *start[name].shape[2:])
-        rates = module.rates.unbind(dim=1) if len(module.rates) else [self.inner_lr] * len(start)
-        return am.descend(
-            module,
-            start,
-            support,
-            steps=self.steps,
-            rates=dict(zip(start, rates, strict=True)),
-            first_order=self.first_order,
-            checkpoint=self.checkpoint,
-            strategy=self.strategy,
-        )
+        return self._states(module, support, one_by_one=self.per_step_norm, first_order=self.first_order)[-1]
 
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
         """Outputs of every task's own network."""
-        return am.call_per_task(module, adapted, x, strategy=self.strategy)
+        return am.call_per_task(self._at(module, self.steps), adapted, x, strategy=self._strategy())
+
+    def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
+        """Query losses after adapting; while ``multi_step_loss`` lasts, weighted sums of those after every step."""
+        self._check()
+        every_step = progress < self.multi_step_loss and self.steps > 0
+        states = self._states(
+            module,
+            batch.support,
+            one_by_one=every_step or self.per_step_norm,
+            first_order=self.first_order or progress < self.first_order_until,
+        )
+        if not every_step:
+            return am.query_losses(self, module, batch, adapted=states[-1])
+        weights = step_weights(self.steps, progress / self.multi_step_loss)
+        losses = [
+            weight * am.query_losses(clone(self).set_params(steps=steps), module, batch, adapted=states[steps])
+            for steps, weight in enumerate(weights, start=1)
+        ]
+        return torch.stack(losses).sum(dim=0)
+
+    def _states(
+        self, module: nn.Module, support: am.Examples, *, one_by_one: bool, first_order: bool
+    ) -> list[dict[str, Tensor]]:
+        """Every task's parameters before and after the steps, or between all of them if taken one by one."""
+        assert isinstance(module, Network)
+        start = am.per_task(module, len(support), own_parameters(module))
+        if support.is_classification:
+            for name in ("head.weight", "head.bias"):
+                start[name] = start[name].expand(-1, support.n_classes, *start[name].shape[2:])
+        states, n_learned, fixed = [start], len(module.rates), [self.inner_lr] * len(start)
+        for first in range(self.steps) if one_by_one and self.steps else (0,):
+            rates = module.rates[min(first, n_learned - 1) :].unbind(dim=1) if n_learned else fixed
+            after = am.descend(
+                self._at(module, first),
+                states[-1],
+                support,
+                steps=min(1, self.steps) if one_by_one else self.steps,
+                rates=dict(zip(start, rates, strict=True)),
+                first_order=first_order,
+                checkpoint=self.checkpoint,
+                strategy=self._strategy(),
+            )
+            states.append(after)
+        return states
+
+    def _at(self, module: nn.Module, step: int) -> nn.Module:
+        return at_step(module, step) if self.per_step_norm else module
+
+    def _strategy(self) -> str:
+        # Running averages are updated by one task after the other.
+        return "loop" if self.per_step_norm and self.strategy == "auto" else self.strategy
 
     def _check(self) -> None:
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
             raise am.InvalidParameter(f"steps={self.steps!r} of maml must be a non-negative integer.")
         if not self.inner_lr > 0:
             raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of maml must be positive, such as 0.03.")
+        for name in ("first_order_until", "multi_step_loss"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise am.InvalidParameter(
+                    f"{name}={getattr(self, name)!r} of maml must be a share of meta-training, from 0 to 1."
+                )
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
@@ -152,8 +220,14 @@ class Network(nn.Module):
         if zero_head:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        self.rates = nn.Parameter(torch.full((n_rates, len(list(self.parameters()))), rate))
+        self.rates = nn.Parameter(torch.full((n_rates, len(own_parameters(self))), rate))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [n, *features] to [n, rows of the head]."""
         return self.head(self.backbone(x))  # type: ignore[no-any-return]
+
+
+def own_parameters(module: nn.Module) -> list[str]:
+    """Names of the parameters that every task has its own of."""
+    shared = {"rates"} | per_step_parameters(module)
+    return [name for name, _ in module.named_parameters() if name not in shared]

@@ -1,0 +1,101 @@
+"""Batch norm with gain, bias and running statistics of their own for every inner step (Antoniou et al. 2019)."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class PerStepNorm(_BatchNorm):
+    """What stands in a network for a batch norm: all tensors have a leading axis of inner steps.
+
+    Activations differ before and after every inner step, so one running average for all of them describes none. Which
+    step a layer is at belongs to the module, see :func:`at_step`, and never changes: what is differentiated later, or
+    taken again then, is what was run.
+
+    Parameters
+    ----------
+    layer : batch norm with running statistics
+        Every step starts as a copy of it.
+    n_steps : int
+        Steps told apart: as many as there are updates, and the state after the last one.
+    """
+
+    def __init__(self, layer: _BatchNorm, n_steps: int) -> None:
+        super().__init__(layer.num_features, layer.eps, layer.momentum, layer.affine)
+        self.step = 0
+        for name, value in [*layer.named_parameters(), *layer.named_buffers()]:
+            if value.dim():
+                setattr(self, name, _same_kind(value, value.detach().repeat(n_steps, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise by the examples themselves in training, else by the averages of this step."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        if self.training:
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+        return functional.batch_norm(
+            x,
+            self.running_mean[self.step],
+            self.running_var[self.step],
+            self.weight[self.step] if self.affine else None,
+            self.bias[self.step] if self.affine else None,
+            self.training,
+            self.momentum or 0.0,
+            self.eps,
+        )
+
+
+def _same_kind(value: Tensor, new: Tensor) -> Tensor:
+    return nn.Parameter(new) if isinstance(value, nn.Parameter) else new
+
+
+def with_per_step_norm(network: nn.Module, n_steps: int) -> bool:
+    """Replace every inductive batch norm within a network; tell whether there was one."""
+    found = False
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, _BatchNorm) and layer.running_mean is not None:
+                setattr(parent, name, PerStepNorm(layer, n_steps))
+                found = True
+    return found
+
+
+def at_step(module: Module, step: int) -> Module:
+    """A view of the module that normalises as at this inner step; its tensors are the module's.
+
+    Steps beyond the last are as the last.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    view = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    for layer in view.modules():
+        if isinstance(layer, PerStepNorm):
+            assert layer.running_mean is not None
+            layer.step = min(step, len(layer.running_mean) - 1)
+    return view
+
+
+def per_step_parameters(module: nn.Module) -> set[str]:
+    """Names of the parameters that per-step norms hold."""
+    return {
+        f"{prefix}.{name}"
+        for prefix, layer in module.named_modules()
+        if isinstance(layer, PerStepNorm)
+        for name, _ in layer.named_parameters()
+    }
+
+
+def step_weights(n_steps: int, done: float) -> list[float]:
+    """Weight of the query loss after each of ``n_steps`` steps: equal at first, all on the last once ``done`` is 1.
+
+    Antoniou et al. 2019, section 4, multi-step loss optimization.
+    """
+    other = (1 - min(done, 1.0)) / n_steps
+    return [other] * (n_steps - 1) + [1 - other * (n_steps - 1)]
