@@ -116,8 +116,9 @@ def descend(
         Leave out second derivatives: inner gradients count as constants in the outer derivative.
     checkpoint : bool, default=False
         Keep only each step's parameters and take the step again when it is differentiated: the memory of second-order
-        steps is then that of one step, for about a third more time. The gradient is the same; it can be taken once,
-        not differentiated further. First-order steps keep no more than that anyway.
+        steps is then that of one step, for 1.3 times the time of a convolutional network and about 3 times that of
+        a small network of linear layers. The gradient is the same; it can be taken once, not differentiated further.
+        First-order steps keep no more than that anyway.
     strategy : {"auto", "bmm", "vmap", "loop"}
         How tasks are run side by side; the numbers are the same. ``"auto"`` measures once and keeps the fastest.
         Plain steps of a multilayer perceptron (ReLU or tanh) are one operation with a derivative of its own.
