@@ -36,7 +36,7 @@ def test_the_python_snippets_run_and_do_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "readme"}
     ran = [snippet for snippet in snippets("python") if not snippet.startswith("# ")]
-    assert len(ran) == 4
+    assert len(ran) == 6
     for snippet in ran:
         exec(compile(snippet, "README.md", "exec"), names)
     assert (tmp_path / "digits.autometa").exists()
