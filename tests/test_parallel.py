@@ -58,15 +58,16 @@ def alone(script: ModuleType, name: str, **changes: Any) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile"])
+@pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile", "implicit"])
 def test_two_processes_end_where_one_does(script: ModuleType, ranks: list[dict[str, Any]], name: str) -> None:
     one = alone(script, name)
     for rank in ranks:
-        torch.testing.assert_close(rank[name], one, rtol=1e-9, atol=1e-12)
+        # Softmax does not see a row that all classes share: its gradient is rounding, of which Adam makes 1e-12.
+        torch.testing.assert_close(rank[name], one, rtol=1e-9, atol=1e-11)
     assert len(one["loss"]) == script.N_STEPS
 
 
-@pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile", "batch norm"])
+@pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile", "implicit", "batch norm"])
 def test_both_processes_hold_the_same_bits(ranks: list[dict[str, Any]], name: str) -> None:
     first, second = (rank[name] for rank in ranks)
     assert first["loss"] == second["loss"]

@@ -100,6 +100,11 @@ def runs() -> dict[str, dict[str, Any]]:
             "meta_optimizer": am.make_meta_optimizer("reptile"),
             "sampler": Blobs(),
         },
+        "implicit": {
+            "learner": am.make_learner("imaml", steps=3),
+            "meta_optimizer": am.make_meta_optimizer("implicit"),
+            "sampler": Blobs(),
+        },
         "batch norm": {
             "learner": am.make_learner("prototypical", backbone=bn),
             "meta_optimizer": gradient,

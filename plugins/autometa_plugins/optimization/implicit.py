@@ -50,6 +50,7 @@ class Implicit(am.MetaOptimizer):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"inner_objective"})
+    shares_tasks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -81,7 +82,12 @@ class Implicit(am.MetaOptimizer):
             )
         self.learner_, self.module_ = learner, module
         self.update_ = am.ParameterUpdate(
-            module, optimizer=self.optimizer, lr=self.lr, schedule=self.schedule, clip=self.clip
+            module,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            schedule=self.schedule,
+            clip=self.clip,
+            average=self.average,
         )
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
