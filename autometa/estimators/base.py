@@ -21,6 +21,7 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
+from autometa.engine import matrix_products
 from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.folding import is_transductive
 from autometa.engine.seeding import fresh_module, seeded
@@ -231,7 +232,11 @@ class FewShotEstimator(BaseEstimator):
         target = torch.tensor(y, device=device, dtype=dtype if y.dtype.kind == "f" else torch.int64)[None]
         support = Examples(x, target, n_classes=n_outputs if self.problem == "classification" else 0)
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
+            if meta is not None:
+                matrix_products.share(meta.module, module)
             adapted = learner.adapt(module, support)
+            if meta is not None:
+                matrix_products.share(module, meta.module)  # a network is read once, not for every task
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
         adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
         return Fitted(

@@ -49,7 +49,8 @@ PARTS = ("peak", "race", "memory", "samplers", "latency", "profile")
 FIELDS = ("part", "cell", "who", "value", "unit", "n", "commit", "date", "machine")
 MAX_MEMORY_SECONDS = 5.0
 """Memory is not measured of cells whose meta-step takes longer; it grows no more by then."""
-N_PROFILED = 4
+N_PROFILED_TASKS = 4
+N_SHARES = 4
 Row = dict[str, str]
 
 
@@ -202,6 +203,7 @@ def measure_memory(records: Records, arguments: argparse.Namespace) -> None:
         cell = name_of(network, order, steps, n_tasks)
         if records.has("memory", cell):
             continue
+        found: dict[str, float] = {}
         for name in speed_race.contenders():
             taken = times.get(cell, {}).get(name)
             if taken is None or float(taken["value"]) > 1e3 * MAX_MEMORY_SECONDS:
@@ -212,8 +214,10 @@ def measure_memory(records: Records, arguments: argparse.Namespace) -> None:
             )
             process.start()
             other.close()
-            records.add("memory", cell, name, mine.recv() / 2**20, "MiB")
+            found[name] = mine.recv() / 2**20
             process.join()
+        for name, amount in found.items():
+            records.add("memory", cell, name, amount, "MiB")
 
 
 def report_memory(
@@ -306,15 +310,18 @@ def measure_latency(records: Records, arguments: argparse.Namespace) -> None:
             one = tasks.sample(1, split="test", seed=1)
             X, y, queries = (part[0].numpy() for part in (one.support.x, one.support.y, one.query.x))
             here = one.to(arguments.device)
+            found: dict[str, list[float]] = {}
             for who, run in (
                 ("adapt/predict", partial(adapt_and_predict, estimator.learner_, estimator.module_, here)),
                 ("fit/predict", partial(fit_and_predict, estimator, X, y, queries)),
             ):
                 run()
-                taken: list[float] = []
+                taken = []
                 begin = time.perf_counter()
                 while len(taken) < 200 and (len(taken) < 3 or time.perf_counter() - begin < arguments.seconds):
                     taken.append(seconds_of(run, arguments.device))
+                found[who] = taken
+            for who, taken in found.items():
                 p50, p95 = np.percentile(taken, [50, 95])
                 records.add("latency", cell, f"{who} p50", 1e3 * p50, "ms", len(taken))
                 records.add("latency", cell, f"{who} p95", 1e3 * p95, "ms", len(taken))
@@ -328,7 +335,7 @@ def adapt_and_predict(learner: am.Learner, module: nn.Module, batch: am.TaskBatc
 
 def fit_and_predict(estimator: Any, X: np.ndarray, y: np.ndarray, queries: np.ndarray) -> None:
     """What a user does for a new task."""
-    estimator.fit(X, y).predict(queries)
+    estimator.fit(X, y.squeeze()).predict(queries)
 
 
 PROFILED = {
@@ -337,30 +344,32 @@ PROFILED = {
     "maml, Conv4": ("maml", "images"),
     "ridge": ("ridge", "images"),
     "fine_tune, pooled": ("fine_tune", "images"),
-    "multitask": ("multitask", "sinusoid"),
+    "multitask": ("multitask", "table"),
     "in_context": ("in_context", "sinusoid"),
 }
 
 
 def measure_profile(records: Records, arguments: argparse.Namespace) -> None:
-    """Say what one outer step of 16 tasks spends its time on: torch's operations, and what is not in any."""
+    """Say what one outer step spends its time on: torch's operations, and what is not in any."""
     for family, (name, kind) in PROFILED.items():
         if records.has("profile", family):
             continue
-        tasks, learner = problems()[kind], am.make_learner(name)
+        tasks = table_sampler() if kind == "table" else problems()[kind]
+        learner = am.make_learner(name)
         torch.manual_seed(0)
         module = learner.build(tasks.info).to(arguments.device)
         optimizer = am.make_meta_optimizer(learner.default_meta_optimizer)
         optimizer.start(learner, module, tasks.info)
-        batch = tasks.sample(16, seed=0).to(arguments.device)
-        for _ in range(3):
+        batch = tasks.sample(N_PROFILED_TASKS, seed=0).to(arguments.device)
+        for _ in range(2):
             optimizer.step(batch)
+        n = 1 if seconds_of(partial(optimizer.step, batch), arguments.device) > 0.1 else 5
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-            wall = sum(seconds_of(partial(optimizer.step, batch), arguments.device) for _ in range(5))
+            wall = sum(seconds_of(partial(optimizer.step, batch), arguments.device) for _ in range(n))
         events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
         inside = sum(event.self_cpu_time_total for event in events) / 1e6
-        records.add("profile", family, "outer step", 1e3 * wall / 5, "ms", 5)
-        for event in events[:N_PROFILED]:
+        records.add("profile", family, "outer step", 1e3 * wall / n, "ms", n)
+        for event in events[:N_SHARES]:
             records.add("profile", family, event.key, 100 * event.self_cpu_time_total / 1e6 / max(wall, inside), "%")
         records.add("profile", family, "outside torch", 100 * max(0.0, wall - inside) / max(wall, inside), "%")
 
@@ -492,7 +501,7 @@ def latency_table(records: Records) -> list[str]:
 def profile_table(records: Records) -> list[str]:
     """What an outer step spends its time on."""
     lines = [
-        "## One outer step of 16 tasks",
+        f"## One outer step of {N_PROFILED_TASKS} tasks",
         "",
         "Default learners and meta-optimizers under torch's profiler, which slows small operations down: the largest",
         "shares, and what is spent outside torch's operations.",
