@@ -10,6 +10,8 @@ from autometa_plugins.optimization.per_step_norm import PerStepNorm
 from torch import Tensor, nn
 
 import autometa as am
+from autometa.training.evaluation import evaluate
+from autometa.training.outer_loop import MetaTraining
 
 DOUBLE = torch.float64
 SINES = am.TaskInfo(problem="regression", input_shape=(2,), n_outputs=1, n_shot=6, n_query=5)
@@ -208,6 +210,43 @@ def test_per_step_norm_meta_gradients_equal_finite_differences() -> None:
     for name in ("head.weight", "rates", "backbone.blocks.1.weight", "backbone.blocks.13.bias"):
         expected = finite_differences(objective, module.get_parameter(name))
         torch.testing.assert_close(slopes[name], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_per_step_norm_sees_a_support_set_by_itself_without_padding_and_queries_by_averages() -> None:
+    maml = per_step()
+    torch.manual_seed(0)
+    module, batch = maml.build(PATTERNS.info).double().train(), PATTERNS.sample(2, seed=0).to(dtype=DOUBLE)
+    maml.meta_loss(module, batch, 0.0)
+    module.eval()
+
+    def outputs(support: am.Examples) -> Tensor:
+        return maml.predict(module, maml.adapt(module, support), batch.query.x)
+
+    before = outputs(batch.support)
+    for layer in norms(module):
+        layer.running_mean[:2] += 1
+    torch.testing.assert_close(outputs(batch.support), before)
+    mask = batch.support.mask.clone()
+    mask[1, 4:] = False
+    x = batch.support.x * mask[..., None, None, None]
+    padded = am.Examples(x, batch.support.y * mask, mask, n_classes=3)
+    short = am.Examples(x[1:, :4], padded.y[1:, :4], n_classes=3)
+    torch.testing.assert_close(outputs(padded)[0], before[0])
+    torch.testing.assert_close(outputs(padded)[1:], maml.predict(module, maml.adapt(module, short), batch.query.x[1:]))
+    for layer in norms(module):
+        layer.running_mean[2] += 1
+    assert not torch.allclose(outputs(batch.support), before)
+
+
+def test_per_step_norm_lets_inductive_batch_norm_learn() -> None:
+    tasks = am.make_tasks("glyphs", size=8, n_way=3, n_shot=3, n_query=3)
+    maml = per_step(backbone=am.make_backbone("conv4", n_filters=8), first_order=True)
+    update = am.make_meta_optimizer("gradient", lr=0.01)
+    training = MetaTraining(maml, update, tasks, n_steps=40, tasks_per_step=4, seed=0)
+    training.run_to()
+    judged = evaluate(maml, training.module, tasks, split="test", n_tasks=100, seed=0)
+    assert judged.normalization == "batch (inductive)"
+    assert judged.scores.mean() > 0.45  # chance is a third
 
 
 def test_per_step_norm_on_threads_gives_the_same_as_without() -> None:

@@ -132,8 +132,8 @@ SHORT = {
 def test_a_short_meta_training_on_sine_waves_beats_not_adapting(name: str) -> None:
     parameters, bound = SHORT[name]
     made = learner(name, backbone=am.make_backbone("mlp", hidden=(40, 40)), **parameters)
-    update = am.make_meta_optimizer("gradient", lr=3e-3)
-    training = MetaTraining(made, update, SINUSOID, n_steps=200, tasks_per_step=16, seed=0)
+    update = am.make_meta_optimizer("gradient", lr=5e-3)
+    training = MetaTraining(made, update, SINUSOID, n_steps=120, tasks_per_step=16, seed=0)
     training.run_to()
     adapted = evaluate(made, training.module, SINUSOID, split="test", n_tasks=100, seed=0).scores.mean()
     made.set_params(steps=0)

@@ -41,8 +41,9 @@ class MAML(am.Learner):
         of it only the last: MAML++'s multi-step loss, which steadies many steps.
     per_step_norm : bool, default=False
         Give the backbone's batch norms gain, bias and running statistics of their own for every step, MAML++'s
-        per-step batch norm; all tasks share them. Meta-training normalises each task's examples by themselves,
-        whatever comes after it by the averages of meta-training, so predictions stay inductive.
+        per-step batch norm; all tasks share them. Inner steps normalise a support set by itself. Queries are
+        normalised by themselves in meta-training and by its averages afterwards, where MAML++'s code stays with their
+        own: predictions are inductive. (Support sets normalised by averages as well adapted to chance.)
     checkpoint : bool, default=False
         Take every step again when it is differentiated: the memory of many steps is that of one, for 1.3
         times the time on images and about 3 times that of a small network; the gradient is the same.
@@ -118,11 +119,13 @@ class MAML(am.Learner):
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return every task's own parameters, by name in ``module``, each [tasks, *shape]."""
         self._check()
-        return self._states(module, support, one_by_one=self.per_step_norm, first_order=self.first_order)[-1]
+        return self._states(module, support, one_by_one=False, first_order=self.first_order)[-1]
 
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
         """Outputs of every task's own network."""
-        return am.call_per_task(self._at(module, self.steps), adapted, x, strategy=self._strategy())
+        if self.per_step_norm:
+            module = at_step(module, self.steps, is_support=False)
+        return am.call_per_task(module, adapted, x, strategy=self._strategy())
 
     def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Query losses after adapting; while ``multi_step_loss`` lasts, weighted sums of those after every step."""
@@ -131,7 +134,7 @@ class MAML(am.Learner):
         states = self._states(
             module,
             batch.support,
-            one_by_one=every_step or self.per_step_norm,
+            one_by_one=every_step,
             first_order=self.first_order or progress < self.first_order_until,
         )
         if not every_step:
@@ -148,6 +151,15 @@ class MAML(am.Learner):
     ) -> list[dict[str, Tensor]]:
         """Every task's parameters before and after the steps, or between all of them if taken one by one."""
         assert isinstance(module, Network)
+        if self.per_step_norm and not support.mask.all():
+            # Padding would count in the statistics of a support set.
+            alone = [support[task : task + 1].select(support.mask[task]) for task in range(len(support))]
+            each = [self._states(module, one, one_by_one=one_by_one, first_order=first_order) for one in alone]
+            return [
+                {name: torch.cat([state[name] for state in states]) for name in states[0]}
+                for states in zip(*each, strict=True)
+            ]
+        one_by_one = one_by_one or self.per_step_norm
         start = am.per_task(module, len(support), own_parameters(module))
         if support.is_classification:
             for name in ("head.weight", "head.bias"):
@@ -156,7 +168,7 @@ class MAML(am.Learner):
         for first in range(self.steps) if one_by_one and self.steps else (0,):
             rates = module.rates[min(first, n_learned - 1) :].unbind(dim=1) if n_learned else fixed
             after = am.descend(
-                self._at(module, first),
+                at_step(module, first, is_support=True) if self.per_step_norm else module,
                 states[-1],
                 support,
                 steps=min(1, self.steps) if one_by_one else self.steps,
@@ -167,9 +179,6 @@ class MAML(am.Learner):
             )
             states.append(after)
         return states
-
-    def _at(self, module: nn.Module, step: int) -> nn.Module:
-        return at_step(module, step) if self.per_step_norm else module
 
     def _strategy(self) -> str:
         # Running averages are updated by one task after the other.

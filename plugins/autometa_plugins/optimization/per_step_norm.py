@@ -16,8 +16,8 @@ class PerStepNorm(_BatchNorm):
     """What stands in a network for a batch norm: all tensors have a leading axis of inner steps.
 
     Activations differ before and after every inner step, so one running average for all of them describes none. Which
-    step a layer is at belongs to the module, see :func:`at_step`, and never changes: what is differentiated later, or
-    taken again then, is what was run.
+    step a layer is at, and whether the examples are a whole support set, which is normalised by itself, belongs to the
+    module, see :func:`at_step`, and never changes: what is differentiated later, or taken again then, is what was run.
 
     Parameters
     ----------
@@ -30,24 +30,27 @@ class PerStepNorm(_BatchNorm):
     def __init__(self, layer: _BatchNorm, n_steps: int) -> None:
         super().__init__(layer.num_features, layer.eps, layer.momentum, layer.affine)
         self.step = 0
+        self.is_support = False
         for name, value in [*layer.named_parameters(), *layer.named_buffers()]:
             if value.dim():
                 setattr(self, name, _same_kind(value, value.detach().repeat(n_steps, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise by the examples themselves in training, else by the averages of this step."""
+        """Normalise by the examples themselves in training and for a support set, else by this step's averages."""
         assert self.running_mean is not None
         assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        by_examples = (self.training or self.is_support) and x.numel() > x.shape[1]  # one number has no spread
         if self.training:
-            assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
+        keeps_averages = self.training or not by_examples
         return functional.batch_norm(
             x,
-            self.running_mean[self.step],
-            self.running_var[self.step],
+            self.running_mean[self.step] if keeps_averages else None,
+            self.running_var[self.step] if keeps_averages else None,
             self.weight[self.step] if self.affine else None,
             self.bias[self.step] if self.affine else None,
-            self.training,
+            by_examples,
             self.momentum or 0.0,
             self.eps,
         )
@@ -68,17 +71,17 @@ def with_per_step_norm(network: nn.Module, n_steps: int) -> bool:
     return found
 
 
-def at_step(module: Module, step: int) -> Module:
+def at_step(module: Module, step: int, *, is_support: bool) -> Module:
     """A view of the module that normalises as at this inner step; its tensors are the module's.
 
-    Steps beyond the last are as the last.
+    Steps beyond the last are as the last. ``is_support``: what it is given is one task's whole support set.
     """
     tensors = [*module.parameters(), *module.buffers()]
     view = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
     for layer in view.modules():
         if isinstance(layer, PerStepNorm):
             assert layer.running_mean is not None
-            layer.step = min(step, len(layer.running_mean) - 1)
+            layer.step, layer.is_support = min(step, len(layer.running_mean) - 1), is_support
     return view
 
 
