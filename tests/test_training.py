@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import autometa as am
+from autometa.testing.toys import Shifts
 from autometa.training import MetaTraining, check_compatible, evaluate
 
 
@@ -140,3 +141,15 @@ def test_labels_permuted_within_tasks_score_chance():
 def test_an_incompatible_meta_optimizer_is_refused_before_any_work():
     with pytest.raises(am.Incompatible, match=r"Reptile needs a learner that provides \['inner_gradient'\].*use meta_"):
         check_compatible(am.make_learner("ridge"), am.make_meta_optimizer("reptile"))
+
+
+@pytest.mark.parametrize("learner", ["prototypical", "ridge", "maml", "relation", "in_context"])
+def test_queries_of_a_class_that_the_support_lacks_count_as_wrong_and_teach_nothing(learner: str) -> None:
+    tasks, optimizer = Shifts(n_shot=2, n_query=6), am.make_meta_optimizer("gradient")
+    assert (tasks.sample(16, seed=0).support.y.sum(dim=1) == 0).any()
+    run = MetaTraining(am.make_learner(learner), optimizer, tasks, n_steps=5, tasks_per_step=16, seed=0)
+    run.run_to()
+    assert run.history["loss"].max() < 10
+    judged = evaluate(run.learner, run.module, tasks, split="test", n_tasks=50, seed=0)
+    assert judged.losses.max() < 20
+    assert judged.scores.min() < 0.5

@@ -47,9 +47,13 @@ def predict_outputs(
 
 
 def task_losses(learner: Learner, outputs: Tensor, query: Examples) -> Float[Tensor, "task"]:
-    """Return the loss of every task, padded places left out."""
+    """Return the loss of every task, leaving out padded places and queries of a class that the support lacks.
+
+    No learner can answer those that :func:`predict_outputs` forbids to; as scores they count as wrong.
+    """
     if query.is_classification:
-        y = query.y.masked_fill(~query.mask, IGNORED_CLASS)
+        answerable = outputs.gather(2, query.y.unsqueeze(2)).squeeze(2) > torch.finfo(outputs.dtype).min
+        y = query.y.masked_fill(~(query.mask & answerable), IGNORED_CLASS)
     else:
         mask = query.mask if query.y.dim() == 2 else query.mask.unsqueeze(-1)
         y = query.y.masked_fill(~mask, torch.nan)

@@ -38,6 +38,10 @@ class Learner(BaseEstimator, ABC):
     needs_meta_training: ClassVar[frozenset[str]] = frozenset()
     """Problems for which adapting from an untrained θ means nothing."""
 
+    names_code: ClassVar[frozenset[str]] = frozenset()
+    """Hyperparameters that may be import paths of functions, which the learner calls: who loads a saved estimator must
+    say that they are trusted."""
+
     predicts_unseen_classes: ClassVar[bool] = False
     """Whether it may predict a class that the support set lacks (it knows classes from elsewhere)."""
 

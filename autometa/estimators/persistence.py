@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.resources import files
@@ -61,7 +62,7 @@ def save(estimator: FewShotEstimator, path: str | os.PathLike[str]) -> None:
     _write(Path(path), safetensors.torch.save(tensors.by_name, metadata=metadata))
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     """Read an estimator that :meth:`FewShotClassifier.save` wrote.
 
     Nothing in the file is run: it holds numbers, and names of installed components.
@@ -70,6 +71,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     ----------
     path : path or str
         A file, or the name of an estimator that comes with autometa.
+    trusted : collection of str, optional
+        Import paths, such as ``"package.module:function"``, of functions that the estimator may call: a learner that
+        encodes raw rows may name one.
 
     Returns
     -------
@@ -82,7 +86,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     MissingData, UnknownName
         There is no such file, or a component it names is not installed.
     InvalidFile
-        The file is damaged, changed, not one of autometa or of a later version of it.
+        The file is damaged, changed, not one of autometa or of a later version of it, or names a function that is
+        not among those trusted.
     """
     found = _find(path)
     try:
@@ -91,7 +96,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise MissingData(f"{os.fspath(path)!r} cannot be read: {error}.") from error
     document, tensors = _read(data, found)
     try:
-        return _decode(document, tensors)
+        estimator = _decode(document, tensors)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, AutometaError):
             error.add_note(f"while reading {found}, saved by autometa {document.get('version')}")
@@ -100,6 +105,15 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"{found} does not fit the components installed here (it was saved by autometa {document.get('version')}): "
             f"{type(error).__name__}: {error}"
         ) from error
+    for learner in (estimator.learner, getattr(estimator, "learner_", None)):
+        for name in learner.names_code if isinstance(learner, Learner) else ():
+            named = getattr(learner, name)
+            if isinstance(named, str) and named not in trusted:
+                raise InvalidFile(
+                    f"{found} names the function {named!r} ({name} of its learner), which its predict would call with "
+                    f"your rows; if you know it, load with trusted=[{named!r}]."
+                )
+    return estimator
 
 
 def bundled() -> dict[str, Path]:

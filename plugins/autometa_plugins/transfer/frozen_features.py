@@ -35,7 +35,8 @@ class FrozenFeatures(am.Learner):
     encoder : callable or str, optional
         From raw rows as they are given to an estimator's ``fit`` and ``predict`` (a list of texts, a DataFrame, an
         array) to numbers [n, n_features]: a sentence encoder's ``encode``, for one. By its import path
-        ``"package.module:function"`` it can be saved with the estimator. Tasks of a sampler are numbers already and
+        ``"package.module:function"`` it can be saved with the estimator, and loaded by who trusts it:
+        ``am.load(file, trusted=["package.module:function"])``. Tasks of a sampler are numbers already and
         are not encoded.
     C : float, default=1.0
         Inverse strength of the logistic regression's penalty.
@@ -63,6 +64,7 @@ class FrozenFeatures(am.Learner):
     default_meta_optimizer: ClassVar[str | None] = None
     provides: ClassVar[frozenset[str]] = frozenset()
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"C", "alpha", "normalize"})
+    names_code: ClassVar[frozenset[str]] = frozenset({"encoder"})
 
     def __init__(
         self,
