@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -83,11 +84,18 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(
         torch.testing.assert_close(value, whole[name])
 
 
-@pytest.mark.parametrize("learner", ["prototypical", "ridge"])
-def test_images_embedded_once_give_the_scores_of_images(parity: ModuleType, learner: str) -> None:
+def embedded_learners() -> list[str]:
+    groups = tomllib.loads((BENCHMARKS / "parity.toml").read_text())
+    entries = groups["omniglot"]["entries"].values()
+    return [entry["learner"]["name"] for entry in entries if entry.get("embedded", True)]
+
+
+@pytest.mark.parametrize("name", embedded_learners())
+def test_images_embedded_once_give_the_scores_of_images(parity: ModuleType, name: str) -> None:
     from embedded import embedded
 
     tasks = am.make_tasks("glyphs", n_drawers=10, size=8, n_query=3)
+    learner = am.make_learner(name, backbone=am.make_backbone("conv4", n_filters=8))
     model = am.FewShotClassifier(learner, max_steps=2, tasks_per_step=1, random_state=0).meta_fit(tasks)
     plain = evaluate(model.learner_, model.module_, tasks, split="test", n_tasks=30, seed=0)
     module, features = embedded(model.module_, tasks)

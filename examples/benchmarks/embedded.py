@@ -48,10 +48,11 @@ class Features(nn.Module):
 def embedded(module: nn.Module, tasks: am.ClassEpisodes) -> tuple[nn.Module, Embedded]:
     """The same θ without its backbone, and the same tasks (classes, images, order) with features for images.
 
-    Of images outside the test split the features are zero. Learners keep their backbone as ``module.backbone``, or θ is
-    the backbone itself.
+    Of images outside the test split the features are zero. Learners keep their backbone as an attribute ``backbone`` of
+    θ or of a part of it, or θ is the backbone itself.
     """
-    backbone: Any = getattr(module, "backbone", module)
+    holder = next((name for name, part in module.named_modules() if hasattr(part, "backbone")), None)
+    backbone: Any = module if holder is None else module.get_submodule(holder).backbone
     images = tasks.load()
     features = _features(backbone, images)
     rest = Features(features.shape[1])
@@ -59,7 +60,7 @@ def embedded(module: nn.Module, tasks: am.ClassEpisodes) -> tuple[nn.Module, Emb
         other: nn.Module = rest
     else:
         other = copy.deepcopy(module)
-        other.backbone = rest
+        other.get_submodule(holder or "").backbone = rest
     # Something must tell where θ is and how precise, when the backbone was all of it.
     if not list(other.parameters()):
         other.register_parameter("place", nn.Parameter(torch.zeros((), device=features.device)))
