@@ -236,6 +236,18 @@ def test_auto_measures_once_and_keeps_the_fastest(ragged: am.Examples, monkeypat
     assert list(strategies._fastest.values()) == [strategies.loop]
 
 
+def test_one_task_alone_is_run_without_measuring(ragged: am.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)).to(DOUBLE)
+    monkeypatch.setattr(strategies, "_fastest", {})
+    start = am.per_task(network, 1)
+    results = [
+        am.descend(network, start, ragged[:1], steps=2, rates=0.3, strategy=name) for name in ("auto", "vmap", "loop")
+    ]
+    assert not strategies._fastest
+    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(results[0], results[2])
+
+
 def test_batch_norm_with_running_averages_runs_one_task_after_the_other_while_training() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     examples = am.Examples(torch.randn(2, 6, 3), torch.arange(6).remainder(2).repeat(2, 1))

@@ -71,7 +71,7 @@ def call_per_task(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs
     if _chain(strategy, module) is not None:
         return matrix_products(module, parameters, x)
     key = ("call", *_shapes(module, parameters, x), torch.is_grad_enabled())
-    choices = resolve(strategy, module)
+    choices = resolve(strategy, module, len(next(iter(parameters.values()))))
     run = fastest(choices, key, _device(parameters), lambda run: run(module, parameters, x))
     return run(module, parameters, x)
 
@@ -285,7 +285,7 @@ def _choose(
             torch.autograd.grad(squares, values, materialize_grads=True)
 
     key = ("descend", *_shapes(module, parameters, support.x), create_graph)
-    return fastest(resolve(strategy, module), key, _device(parameters), step)
+    return fastest(resolve(strategy, module, len(support)), key, _device(parameters), step)
 
 
 def _device(parameters: Mapping[str, Tensor]) -> torch.device:

@@ -68,8 +68,10 @@ def updates_statistics(module: nn.Module) -> bool:
     return any(isinstance(part, _BatchNorm) and part.training and part.track_running_stats for part in module.modules())
 
 
-def resolve(strategy: str, module: nn.Module) -> list[Strategy]:
+def resolve(strategy: str, module: nn.Module, n_tasks: int) -> list[Strategy]:
     """Return the strategies to choose from: the one of this name, or for ``"auto"`` all that suit the module.
+
+    One task alone gains nothing from ``vmap``.
 
     Raises
     ------
@@ -87,7 +89,8 @@ def resolve(strategy: str, module: nn.Module) -> list[Strategy]:
         raise Incompatible(f"strategy={strategy!r} {reason}")
     if strategy != "auto":
         return [STRATEGIES[strategy]]
-    return [found for name, found in STRATEGIES.items() if name == "loop" or _reasons[name](module) is None]
+    names = [name for name in STRATEGIES if not (name == "vmap" and n_tasks == 1)]
+    return [STRATEGIES[name] for name in names if name == "loop" or _reasons[name](module) is None]
 
 
 def _why_not_bmm(module: nn.Module) -> str | None:
@@ -131,7 +134,7 @@ def fastest(
 
 
 def _measure(choices: list[Strategy], device: torch.device, run: Callable[[Strategy], object]) -> Strategy:
-    seconds: dict[Strategy, float] = {}
+    usable: list[Strategy] = []
     accelerator = {} if device.type == "cpu" else {"device_type": device.type}
     with torch.random.fork_rng(devices=[device] if accelerator else [], **accelerator):
         for strategy in sorted(choices, key=lambda choice: choice is vmap and device.type == "cpu"):
@@ -141,8 +144,11 @@ def _measure(choices: list[Strategy], device: torch.device, run: Callable[[Strat
                 if strategy is loop:
                     raise
             else:
-                seconds[strategy] = min(_seconds(run, strategy, device) for _ in range(2))
-    best = next(iter(seconds))
+                usable.append(strategy)
+        # They take turns, so that another program that comes or goes meanwhile slows all of them.
+        turns = [{strategy: _seconds(run, strategy, device) for strategy in usable} for _ in range(2)]
+    seconds = {strategy: min(turn[strategy] for turn in turns) for strategy in usable}
+    best = usable[0]
     for strategy, taken in seconds.items():
         if taken * MARGIN < seconds[best]:
             best = strategy
