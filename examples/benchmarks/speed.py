@@ -174,8 +174,8 @@ def measure_races(records: Records, arguments: argparse.Namespace) -> None:
         race = speed_race.make_race(network, n_tasks, steps, order, device=arguments.device)
         runs = {name: speed_race.CONTENDERS[name](race) for name in speed_race.contenders()}
         for run in runs.values():
-            for _ in range(2):  # strategies are measured in the first step, and threads start with the second
-                run(race.batch[: min(n_tasks, 2)])
+            run(race.batch[:1])
+        runs["autometa"](race.batch[: min(n_tasks, 4)])  # threads start with the second step, of several tasks
         taken: dict[str, list[float]] = {name: [] for name in runs}
         begin = time.perf_counter()
         while not taken["autometa"] or time.perf_counter() - begin < arguments.seconds:
