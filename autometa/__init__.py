@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from autometa.engine.folding import build_backbone as build_backbone
     from autometa.engine.heads import apply_head as apply_head
     from autometa.engine.heads import fit_head as fit_head
+    from autometa.engine.heads import solve_ridge as solve_ridge
     from autometa.engine.inner_loop import call_per_task as call_per_task
     from autometa.engine.inner_loop import descend as descend
     from autometa.engine.inner_loop import loss_on as loss_on
@@ -123,6 +124,7 @@ _EXPORTS = {
     "fit_head": "autometa.engine.heads",
     "loss_on": "autometa.engine.inner_loop",
     "per_task": "autometa.engine.inner_loop",
+    "solve_ridge": "autometa.engine.heads",
     "query_losses": "autometa.contracts.forward",
     "task_losses": "autometa.contracts.forward",
     # estimators

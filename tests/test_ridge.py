@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from autometa_plugins.optimization.ridge import solve_ridge
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
@@ -66,7 +65,7 @@ def test_ridge_equals_scikit_learns_on_the_rows_that_count(n: int, n_features: i
     x, y = rng.normal(5, 2, (3, n, n_features)), rng.normal(-2, 3, (3, n, 2))
     mask = np.arange(n) < np.array([[n], [n - 1], [2]])
     padded_x, padded_y = (torch.tensor(np.where(mask[..., None], a, 0.0)) for a in (x, y))
-    weights, intercept = solve_ridge(
+    weights, intercept = am.solve_ridge(
         padded_x, padded_y, torch.tensor(mask, dtype=torch.float64), torch.tensor(penalty, dtype=torch.float64)
     )
     for task in range(3):
@@ -84,7 +83,7 @@ def test_the_gradient_through_the_solution_equals_finite_differences(n_features:
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.float64)
 
     def solve(x: Tensor, y: Tensor, log_penalty: Tensor) -> tuple[Tensor, Tensor]:
-        return solve_ridge(x, y, mask, log_penalty.exp())
+        return am.solve_ridge(x, y, mask, log_penalty.exp())
 
     assert torch.autograd.gradcheck(solve, (x, y, log_penalty))
 

@@ -90,3 +90,33 @@ def apply_head(head: nn.Linear | Head, features: Float[Tensor, "task n feature"]
         return head(features)  # type: ignore[no-any-return]
     bias = head["bias"].unsqueeze(-2) if head["bias"].dim() == 2 else head["bias"]
     return features @ head["weight"].mT + bias
+
+
+def solve_ridge(x: Tensor, y: Tensor, mask: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and intercept that minimize ``|x w + b - y|² + penalty |w|²`` over the unmasked rows of every task.
+
+    Parameters
+    ----------
+    x : Tensor of shape [tasks, n, n_features]
+    y : Tensor of shape [tasks, n, n_outputs]
+    mask : Tensor of shape [tasks, n], of the dtype of ``x``
+        1 where a row counts, else 0.
+    penalty : scalar Tensor, positive
+
+    Returns
+    -------
+    weights : Tensor of shape [tasks, n_features, n_outputs]
+    intercept : Tensor of shape [tasks, 1, n_outputs]
+    """
+    counts = mask.sum(1).clamp(min=1)[:, None, None]
+    mask = mask.unsqueeze(-1)
+    x_mean, y_mean = ((t * mask).sum(1, keepdim=True) / counts for t in (x, y))
+    x, y = (x - x_mean) * mask, (y - y_mean) * mask
+    xt = x.transpose(1, 2)
+    n, n_features = x.shape[1:]
+    penalties = penalty * torch.eye(min(n, n_features), dtype=x.dtype, device=x.device)
+    if n < n_features:
+        weights = xt @ torch.linalg.solve(x @ xt + penalties, y)
+    else:
+        weights = torch.linalg.solve(xt @ x + penalties, xt @ y)
+    return weights, y_mean - x_mean @ weights

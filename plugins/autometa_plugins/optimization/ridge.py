@@ -59,7 +59,7 @@ class Ridge(am.Learner):
         # Solved in double precision: a small λ beside large features leaves few digits of single precision.
         # Apple's devices have no double.
         exact = features.dtype if features.device.type == "mps" else torch.float64
-        weights, intercept = solve_ridge(
+        weights, intercept = am.solve_ridge(
             features.to(exact), support.targets().to(exact), support.mask.to(exact), penalty.to(exact)
         )
         return {"weights": weights.to(features.dtype), "intercept": intercept.to(features.dtype)}
@@ -86,33 +86,3 @@ class _RidgeHead(nn.Module):
         self.backbone = backbone
         self.log_penalty = nn.Parameter(torch.zeros(()))
         self.scale = nn.Parameter(torch.tensor(_INITIAL_SCALE)) if scaled else None
-
-
-def solve_ridge(x: Tensor, y: Tensor, mask: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights and intercept that minimize ``|x w + b - y|² + penalty |w|²`` over the unmasked rows of every task.
-
-    Parameters
-    ----------
-    x : Tensor of shape [tasks, n, n_features]
-    y : Tensor of shape [tasks, n, n_outputs]
-    mask : Tensor of shape [tasks, n], of the dtype of ``x``
-        1 where a row counts, else 0.
-    penalty : scalar Tensor, positive
-
-    Returns
-    -------
-    weights : Tensor of shape [tasks, n_features, n_outputs]
-    intercept : Tensor of shape [tasks, 1, n_outputs]
-    """
-    counts = mask.sum(1).clamp(min=1)[:, None, None]
-    mask = mask.unsqueeze(-1)
-    x_mean, y_mean = ((t * mask).sum(1, keepdim=True) / counts for t in (x, y))
-    x, y = (x - x_mean) * mask, (y - y_mean) * mask
-    xt = x.transpose(1, 2)
-    n, n_features = x.shape[1:]
-    penalties = penalty * torch.eye(min(n, n_features), dtype=x.dtype, device=x.device)
-    if n < n_features:
-        weights = xt @ torch.linalg.solve(x @ xt + penalties, y)
-    else:
-        weights = torch.linalg.solve(xt @ x + penalties, xt @ y)
-    return weights, y_mean - x_mean @ weights

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import autometa as am
-from autometa_plugins.optimization.ridge import solve_ridge
 from autometa_plugins.transfer.frozen import Frozen
 from autometa_plugins.transfer.logistic import fit_logistic
 
@@ -110,7 +109,7 @@ class FrozenFeatures(am.Learner):
             return fit_logistic(features, support, C=self.C)
         # Apple's devices have no double precision.
         exact = features.dtype if features.device.type == "mps" else torch.float64
-        weight, bias = solve_ridge(
+        weight, bias = am.solve_ridge(
             features.to(exact),
             support.targets().to(exact),
             support.mask.to(exact),
