@@ -58,6 +58,7 @@ def test_a_score_is_written_with_all_that_belongs_to_it(parity: ModuleType) -> N
     text = parity.REPORT.read_text()
     assert "| maml | 5-shot, 1 step | .67 |" in text
     assert text.endswith("## Remarks\n\nBy hand.\n")
+    assert "Recipes without a score yet: maml_learned_rates, first_order" in text
 
 
 def test_a_run_that_was_cut_goes_on_and_ends_the_same(

@@ -216,6 +216,10 @@ def report() -> None:
             continue
         found.sort(key=lambda row: order.index(row["entry"]) if row["entry"] in order else len(order))
         lines += [f"## {group}", "", *table(found), ""]
+        measured = {row["entry"] for row in found}
+        missing = [name.split("/")[1] for name in order if name.startswith(f"{group}/") and name not in measured]
+        if missing:
+            lines += [f"Recipes without a score yet: {', '.join(missing)}.", ""]
     heading = "## Remarks"
     remarks = REPORT.read_text().partition(heading)[2] if REPORT.exists() else "\n"
     REPORT.write_text("\n".join(lines) + f"\n{heading}{remarks}")
