@@ -380,6 +380,7 @@ def n_finals(output: Path) -> int:
     return [trial.state for trial in study.trials].count(TrialState.COMPLETE)
 
 
+@pytest.mark.slow
 def test_after_kill_9_between_finals_two_processes_complete_it_as_if_nothing_had_been(tmp_path: Path) -> None:
     script = tmp_path / "run_it.py"
     script.write_text(CALL)
