@@ -65,7 +65,7 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(
     parity: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = short(parity, "sinusoid/maml", steps=200)
-    whole = parity.meta_train(entry, 0, torch.device("cpu")).module.state_dict()
+    whole = parity.meta_train(entry, 0, torch.device("cpu"))[0].module.state_dict()
 
     monkeypatch.setattr(parity, "CHECKPOINT_EVERY", 0.0)
     said = parity.say
@@ -78,9 +78,10 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         parity.meta_train(entry, 0, torch.device("cpu"))
     monkeypatch.setattr(parity, "say", said)
-    resumed = parity.meta_train(entry, 0, torch.device("cpu"))
+    resumed, cpu_seconds = parity.meta_train(entry, 0, torch.device("cpu"))
     assert "step 5 of 200" in capsys.readouterr().out
     assert resumed.step_count == 200
+    assert cpu_seconds > 0
     for name, value in resumed.module.state_dict().items():
         torch.testing.assert_close(value, whole[name])
 

@@ -33,6 +33,7 @@ from embedded import embedded
 from torch import nn
 
 import autometa as am
+from autometa.engine.folding import describe_normalization
 from autometa.training import Evaluation, MetaTraining, evaluate
 
 HERE = Path(__file__).parent
@@ -98,8 +99,8 @@ def make(kind: str, table: dict[str, Any]) -> Any:
     return getattr(am, f"make_{kind}")(name, **parameters)
 
 
-def meta_train(entry: Entry, seed: int, device: torch.device) -> MetaTraining:
-    """Meta-train an entry, from its last checkpoint where there is one."""
+def meta_train(entry: Entry, seed: int, device: torch.device) -> tuple[MetaTraining, float]:
+    """Meta-train an entry, from its last checkpoint where there is one; the processor seconds that took as well."""
     learner = make("learner", entry.learner)
     default = learner.default_meta_optimizer
     meta_optimizer = make("meta_optimizer", {"name": default} | entry.meta_optimizer) if default else None
@@ -119,22 +120,24 @@ def meta_train(entry: Entry, seed: int, device: torch.device) -> MetaTraining:
         if stored["recipe"] == repr(entry):
             training.load_state_dict(stored["training"])
             cpu_before = stored["cpu_seconds"]
+        else:
+            say(f"  {entry.name}: the recipe changed since {checkpoint} was written; begun anew")
     began, saved = time.process_time(), time.monotonic()
-    training.cpu_seconds = cpu_before
+    cpu_seconds = cpu_before
     while training.progress < 1:
         training.run_to(min(1.0, training.progress + max(1e-3, 5 / max(1, entry.steps))))
-        training.cpu_seconds = cpu_before + time.process_time() - began
+        cpu_seconds = cpu_before + time.process_time() - began
         if time.monotonic() - saved > CHECKPOINT_EVERY:
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            state = {"recipe": repr(entry), "training": training.state_dict(), "cpu_seconds": training.cpu_seconds}
+            state = {"recipe": repr(entry), "training": training.state_dict(), "cpu_seconds": cpu_seconds}
             torch.save(state, checkpoint.with_suffix(".part"))
             checkpoint.with_suffix(".part").replace(checkpoint)
             saved = time.monotonic()
             loss = training.history["loss"].tail(100).mean()
-            done = f"step {training.step_count} of {entry.steps}, {training.cpu_seconds:.0f} s"
+            done = f"step {training.step_count} of {entry.steps}, {cpu_seconds:.0f} s"
             say(f"  {entry.name}: {done}, loss {loss:.4f}")
     checkpoint.unlink(missing_ok=True)
-    return training
+    return training, cpu_seconds
 
 
 def judge(entry: Entry, training: MetaTraining, seed: int) -> Iterator[tuple[str, int, Evaluation]]:
@@ -153,7 +156,7 @@ def judge(entry: Entry, training: MetaTraining, seed: int) -> Iterator[tuple[str
 def run(entry: Entry, seed: int, device: torch.device) -> None:
     """Meta-train, judge and append the scores."""
     say(f"{entry.name}: {entry.steps} outer steps")
-    training = meta_train(entry, seed, device)
+    training, cpu_seconds = meta_train(entry, seed, device)
     for setting, n_query, found in judge(entry, training, seed):
         mean, error = found.scores.mean(), 1.96 * found.scores.std(ddof=1) / len(found.scores) ** 0.5
         metric = training.sampler.info.metric
@@ -166,11 +169,11 @@ def run(entry: Entry, seed: int, device: torch.device) -> None:
             "ci95": f"{error:.3g}",
             "n_tasks": len(found.scores),
             "n_query": n_query,
-            "normalization": describe(training.module),
+            "normalization": describe_normalization(training.module),
             "split": entry.split,
             "outer_steps": training.step_count,
             "tasks_per_step": entry.tasks_per_step,
-            "cpu_seconds": f"{training.cpu_seconds:.0f}",
+            "cpu_seconds": f"{cpu_seconds:.0f}",
             "seconds": f"{training.seconds:.0f}",
             "device": device.type,
             "threads": torch.get_num_threads(),
@@ -188,13 +191,6 @@ def run(entry: Entry, seed: int, device: torch.device) -> None:
                 writer.writeheader()
             writer.writerow(row)
         say(f"  {entry.name}, {setting}: {mean:.4f} ± {error:.4f} (published {row['published'] or '-'})")
-
-
-def describe(module: nn.Module) -> str:
-    """How the network that was meta-trained normalises."""
-    from autometa.engine.folding import describe_normalization
-
-    return describe_normalization(module)
 
 
 def rows() -> list[dict[str, str]]:
