@@ -30,7 +30,8 @@ class Learner(BaseEstimator, ABC):
     provides: ClassVar[frozenset[str]] = frozenset({"gradient"})
     """What a meta-optimizer may count on: ``"gradient"`` (query loss differentiable in θ), ``"inner_gradient"``
     (``adapt`` returns parameters by name), ``"inner_objective"`` (``adapt`` returns a dict of real tensors that
-    minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`)."""
+    minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`); and what
+    estimators may: ``"distribution"`` (:meth:`predict_distribution`)."""
 
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that may change after meta-training and count at the next adaptation."""
@@ -69,6 +70,14 @@ class Learner(BaseEstimator, ABC):
     @abstractmethod
     def predict(self, module: nn.Module, adapted: Any, x: Tensor) -> Tensor:
         """Outputs for inputs ``x`` [tasks, n, *features]: logits or means, [tasks, n, n_outputs]."""
+
+    def predict_distribution(self, module: nn.Module, adapted: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of real targets, each [tasks, n, n_outputs].
+
+        For regression learners that provide ``"distribution"``. The means are what :meth:`predict` returns; the
+        deviations are positive, in the units of the targets, and those of a new observation, its noise included.
+        """
+        raise NotImplementedError
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Mean loss of each task, [tasks]: cross-entropy or squared error.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import Any, ClassVar, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
 from autometa.estimators.tables import table_sampler
 from autometa.host import make_tasks
 from autometa.training import MetaTraining
+
+Read: TypeAlias = Callable[[Fitted, Tensor], tuple[Tensor, ...]]
+"""What to ask an adapted learner about inputs [1, n, *features]: tensors [1, n, n_outputs]."""
 
 VALUES_AT_ONCE = 2**18
 """Input values per forward pass of a prediction: what bounds its memory."""
@@ -258,6 +262,10 @@ class FewShotEstimator(BaseEstimator):
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Outputs [n, n_outputs] for the rows of ``X``."""
+        return self._in_chunks(X, _outputs_of)[0]
+
+    def _in_chunks(self, X: Any, read: Read) -> tuple[NDArray[np.float64], ...]:
+        """What ``read`` gives for the rows of ``X``, a chunk at a time: arrays [n, n_outputs]."""
         check_is_fitted(self)
         fitted: Fitted = self._fitted
         rows = rows_of(self, X, getattr(self, "_meta", None), reset=False)
@@ -266,19 +274,13 @@ class FewShotEstimator(BaseEstimator):
         x = shaped(rows, fitted.info.input_shape)
         # Transductive batch norm judges an example by those beside it, so there all must be seen together.
         at_once = len(x) if is_transductive(fitted.module) else max(1, VALUES_AT_ONCE // max(1, rows.shape[1]))
-        parts = [self._predict_chunk(fitted, x[start : start + at_once]) for start in range(0, len(x), at_once)]
-        outputs = torch.cat(parts).double().cpu().numpy()
-        if not np.isfinite(outputs).all():
+        parts = [_read_chunk(fitted, x[start : start + at_once], read) for start in range(0, len(x), at_once)]
+        arrays = [torch.cat(columns).double().cpu().numpy() for columns in zip(*parts, strict=True)]
+        if not all(np.isfinite(array).all() for array in arrays):
             raise TrainingDiverged(
                 f"{type(fitted.learner).__name__} adapted to values that are not finite; lower its rates, or scale X."
             )
-        return outputs if fitted.columns is None else outputs[:, fitted.columns]
-
-    @staticmethod
-    def _predict_chunk(fitted: Fitted, x: NDArray[Any]) -> Tensor:
-        inputs = torch.tensor(x, device=fitted.device, dtype=fitted.dtype)[None]
-        with torch.no_grad(), seeded(derive_seed(fitted.seed, "predict"), fitted.device):
-            return predict_outputs(fitted.learner, fitted.module, fitted.adapted, fitted.present, inputs)[0]
+        return tuple(array if fitted.columns is None else array[:, fitted.columns] for array in arrays)
 
     def _plain_info(self, rows: NDArray[Any], n_outputs: int) -> TaskInfo:
         n_shot = max(1, len(rows) // n_outputs) if self.problem == "classification" else len(rows)
@@ -381,6 +383,16 @@ class FewShotEstimator(BaseEstimator):
         if meta is not None:
             tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = meta.encoder is not None
         return tags
+
+
+def _read_chunk(fitted: Fitted, x: NDArray[Any], read: Read) -> tuple[Tensor, ...]:
+    inputs = torch.tensor(x, device=fitted.device, dtype=fitted.dtype)[None]
+    with torch.no_grad(), seeded(derive_seed(fitted.seed, "predict"), fitted.device):
+        return tuple(part[0] for part in read(fitted, inputs))
+
+
+def _outputs_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
+    return (predict_outputs(fitted.learner, fitted.module, fitted.adapted, fitted.present, x),)
 
 
 def meta_trained(training: MetaTraining, *, max_steps: int) -> MetaTrained:

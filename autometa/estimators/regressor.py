@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
-from autometa.errors import InvalidData
+from autometa.errors import Incompatible, InvalidData
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.inputs import checked_y, rows_of
-from autometa.estimators.state import Affine, MetaTrained
+from autometa.estimators.state import Affine, Fitted, MetaTrained
 
 
 class FewShotRegressor(RegressorMixin, FewShotEstimator):
@@ -109,7 +111,9 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         self._hold(fitted)
         return self
 
-    def predict(self, X: Any) -> NDArray[np.float64]:
+    def predict(
+        self, X: Any, return_std: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict the targets of queries.
 
         Rows are taken in chunks that bound the memory. With transductive batch norm they influence one another and
@@ -118,16 +122,39 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         Parameters
         ----------
         X : array-like of shape [n, n_features]
+        return_std : bool, default=False
+            Return the standard deviation of each new observation as well, as learners with a predictive distribution
+            tell it (neural processes).
 
         Returns
         -------
-        ndarray of shape [n], or [n, n_targets] if several were fitted
+        mean : ndarray of shape [n], or [n, n_targets] if several were fitted
             In the units of ``y``.
+        std : ndarray of the shape of ``mean``
+            Only with ``return_std``.
+
+        Raises
+        ------
+        Incompatible
+            ``return_std`` asks for what the learner does not tell.
         """
-        outputs = self._outputs(X)
+        if not return_std:
+            return self._targets_of(self._outputs(X))
+        check_is_fitted(self)
+        learner = self._fitted.learner
+        if "distribution" not in learner.provides:
+            raise Incompatible(
+                f"return_std=True: {learner} predicts numbers without a standard deviation; learners with a "
+                "predictive distribution, such as 'tnp', tell one."
+            )
+        mean, std = self._in_chunks(X, _distribution_of)
+        return self._targets_of(mean), self._targets_of(std, is_deviation=True)
+
+    def _targets_of(self, outputs: NDArray[np.float64], *, is_deviation: bool = False) -> NDArray[np.float64]:
+        """Outputs [n, n_targets] in the user's units; one column as [n]."""
         targets = self._fitted.targets
         assert targets is not None
-        outputs = targets.decode(outputs)
+        outputs = outputs * targets.scale if is_deviation else targets.decode(outputs)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def _real_y(self, X: Any, y: Any, meta: MetaTrained | None) -> NDArray[np.float64]:
@@ -148,6 +175,10 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         tags.target_tags.multi_output = True
         tags.regressor_tags.poor_score = self._means_nothing_yet()
         return tags
+
+
+def _distribution_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
+    return fitted.learner.predict_distribution(fitted.module, fitted.adapted, x)
 
 
 def _target_scale(y: NDArray[np.float64], meta: MetaTrained | None) -> Affine:
