@@ -34,9 +34,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import speed_race
+import speed_steps
 import torch
+from speed_problems import learners_for, problems, seconds_of, table_sampler
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -45,7 +46,7 @@ import autometa as am
 HERE = Path(__file__).parent
 TASKS = (1, 4, 16, 32)
 STEPS = (1, 5)
-PARTS = ("peak", "race", "memory", "samplers", "latency", "profile")
+PARTS = ("peak", "race", "memory", "samplers", "latency", "steps", "profile")
 FIELDS = ("part", "cell", "who", "value", "unit", "n", "commit", "date", "machine")
 MAX_MEMORY_SECONDS = 5.0
 """Memory is not measured of cells whose meta-step takes longer; it grows no more by then."""
@@ -120,15 +121,6 @@ def machine(device: str) -> str:
     peers = [f"{name} {metadata.version(name)}" for name in ("higher", "torchopt") if importlib.util.find_spec(name)]
     parts = (f"{os.cpu_count()} cores", f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", *peers)
     return ", ".join((model, *parts, f"Python {platform.python_version()}"))
-
-
-def seconds_of(run: Callable[[], object], device: str) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    run()
-    if device != "cpu":
-        torch.accelerator.synchronize()
-    return time.perf_counter() - start
 
 
 def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int]]:
@@ -243,14 +235,6 @@ def peak_bytes(on_cpu: bool) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def table_sampler() -> am.TaskSampler:
-    """Two hundred tasks of fifty rows in one table."""
-    rng = np.random.default_rng(0)
-    columns = {f"x{i}": rng.standard_normal(10_000) for i in range(8)}
-    data = pd.DataFrame({**columns, "task": np.repeat(np.arange(200), 50), "y": rng.standard_normal(10_000)})
-    return am.make_tasks("table", data=data, task="task", target="y", n_shot=10)
-
-
 def bundled_samplers() -> dict[str, Callable[[], am.TaskSampler]]:
     """Those that need no file; Omniglot where ``AUTOMETA_DATA`` says where it is."""
     found: dict[str, Callable[[], am.TaskSampler]] = {
@@ -275,21 +259,6 @@ def measure_samplers(records: Records, arguments: argparse.Namespace) -> None:
             n += 1
             sampler.sample(32, seed=n)
         records.add("samplers", name, "episodes", 32 * n / (time.perf_counter() - begin), "1/s", n)
-
-
-def problems() -> dict[str, am.TaskSampler]:
-    """The tasks on which latency is measured and steps are profiled."""
-    return {
-        "images": am.make_tasks("glyphs", size=28, n_way=5, n_shot=1, n_query=1),
-        "sinusoid": am.make_tasks("sinusoid", n_shot=10, n_query=10),
-    }
-
-
-def learners_for(problem: str) -> list[str]:
-    """Names of all learners that suit a problem."""
-    table = am.plugins()
-    suits = table["problems"].map(lambda found: problem in found)
-    return list(table[(table["kind"] == "learner") & (table["status"] == "active") & suits]["name"])
 
 
 def measure_latency(records: Records, arguments: argparse.Namespace) -> None:
@@ -380,6 +349,7 @@ MEASURES = {
     "memory": measure_memory,
     "samplers": measure_samplers,
     "latency": measure_latency,
+    "steps": speed_steps.measure_steps,
     "profile": measure_profile,
 }
 
@@ -425,6 +395,7 @@ def write(path: Path, records: Records) -> None:
         *race_table(records),
         *sampler_table(records),
         *latency_table(records),
+        *speed_steps.steps_table(records),
         *profile_table(records),
         "## Machines",
         "",
