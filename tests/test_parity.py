@@ -30,7 +30,7 @@ def parity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
     monkeypatch.setattr(parity, "RESULTS", tmp_path / "parity.csv")
     monkeypatch.setattr(parity, "REPORT", tmp_path / "PARITY.md")
     yield parity
-    for name in ("parity", "embedded"):
+    for name in ("parity", "judges", "embedded"):
         sys.modules.pop(name, None)
 
 

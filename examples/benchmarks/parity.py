@@ -23,18 +23,16 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from embedded import embedded
-from torch import nn
+from judges import JUDGES
 
 import autometa as am
 from autometa.engine.folding import describe_normalization
-from autometa.training import Evaluation, MetaTraining, evaluate
+from autometa.training import MetaTraining
 
 HERE = Path(__file__).parent
 RECIPES, RESULTS, REPORT = HERE / "parity.toml", HERE / "parity.csv", HERE / "PARITY.md"
@@ -67,6 +65,8 @@ class Entry:
     split: str
     published: dict[str, Any]
     meta_optimizer: dict[str, Any]
+    judge: str
+    """Which of ``judges.JUDGES`` measures it."""
     embedded: bool
     """Whether the backbone is the same for every task, so that test images need to be embedded only once."""
     source: str
@@ -84,7 +84,8 @@ def read_entries() -> dict[str, Entry]:
     for group, table in groups.items():
         own = table.pop("entries")
         for name, entry in own.items():
-            said = {"common": {}, "meta_optimizer": {}, "published": {}, "embedded": False, "remark": "", "source": ""}
+            said = {"common": {}, "meta_optimizer": {}, "published": {}, "judge": "score", "embedded": False}
+            said |= {"remark": "", "source": ""}
             said |= table | entry
             entries[f"{group}/{name}"] = Entry(name=f"{group}/{name}", **said)
     return entries
@@ -140,35 +141,23 @@ def meta_train(entry: Entry, seed: int, device: torch.device) -> tuple[MetaTrain
     return training, cpu_seconds
 
 
-def judge(entry: Entry, training: MetaTraining, seed: int) -> Iterator[tuple[str, int, Evaluation]]:
-    """Every setting's name, number of queries and evaluation on meta-test tasks."""
-    for name, setting in entry.settings.items():
-        parameters = dict(setting)
-        learner = make("learner", entry.learner).set_params(**parameters.pop("learner", {}))
-        tasks = entry.tasks(**parameters)
-        module: nn.Module = training.module
-        if entry.embedded:
-            module, tasks = embedded(module, tasks)
-        scores = evaluate(learner, module, tasks, split="test", n_tasks=entry.test_tasks, seed=seed)
-        yield name, tasks.info.n_query, scores
-
-
 def run(entry: Entry, seed: int, device: torch.device) -> None:
     """Meta-train, judge and append the scores."""
     say(f"{entry.name}: {entry.steps} outer steps")
     training, cpu_seconds = meta_train(entry, seed, device)
-    for setting, n_query, found in judge(entry, training, seed):
-        mean, error = found.scores.mean(), 1.96 * found.scores.std(ddof=1) / len(found.scores) ** 0.5
-        metric = training.sampler.info.metric
+    learner = make("learner", entry.learner)
+    for judged in JUDGES[entry.judge](entry, learner, training.module, seed):
+        setting, scores = judged.setting, judged.scores
+        mean, error = scores.mean(), 1.96 * scores.std(ddof=1) / len(scores) ** 0.5
         row = {
             "entry": entry.name,
             "setting": setting,
-            "metric": metric,
+            "metric": judged.metric,
             "published": entry.published.get(setting, ""),
             "score": f"{mean:.5g}",
             "ci95": f"{error:.3g}",
-            "n_tasks": len(found.scores),
-            "n_query": n_query,
+            "n_tasks": len(scores),
+            "n_query": judged.n_query,
             "normalization": describe_normalization(training.module),
             "split": entry.split,
             "outer_steps": training.step_count,
