@@ -188,6 +188,7 @@ def test_meta_training_learns_what_tells_new_classes_apart(learner: am.Learner) 
         ("matching", "scale", 0.0),
         ("matching", "processing_steps", 0),
         ("relation", "hidden_size", 0),
+        ("relation", "pooling", "max"),
         ("siamese", "same_share", 1.0),
         ("feat", "temperature", 0.0),
         ("feat", "balance", -0.1),
@@ -331,21 +332,30 @@ def test_full_context_lets_every_support_example_change_what_a_query_is() -> Non
 IMAGES = am.TaskInfo(problem="classification", input_shape=(1, 8, 8), n_outputs=2, n_shot=2, n_query=2)
 
 
-def test_relation_compares_every_query_with_the_summed_features_of_every_class() -> None:
-    learner, batch = am.make_learner("relation", backbone="identity"), batch_of()
+@pytest.mark.parametrize("pooling", ["mean", "sum"])
+def test_relation_compares_every_query_with_the_pooled_features_of_every_class(pooling: str) -> None:
+    learner, batch = am.make_learner("relation", pooling=pooling, backbone="identity"), batch_of()
     module = build(learner)
     logits = outputs_of(learner, module, batch.support, batch.query.x)
     with torch.no_grad():
         for task in range(len(batch)):
             for way in range(N_WAY):
-                summed = batch.support.x[task][batch.support.y[task] == way].sum(0)
+                pooled = getattr(batch.support.x[task][batch.support.y[task] == way], pooling)(0)
                 for query, x in enumerate(batch.query.x[task]):
-                    expected = module.relation(torch.cat([summed, x]).unsqueeze(0)).squeeze()
+                    expected = module.relation(torch.cat([pooled, x]).unsqueeze(0)).squeeze()
                     torch.testing.assert_close(logits[task, query, way], expected)
 
 
+def test_repeating_every_support_example_changes_nothing_for_relation() -> None:
+    learner, batch = am.make_learner("relation", backbone="identity"), batch_of()
+    module = build(learner)
+    once = outputs_of(learner, module, batch.support, batch.query.x)
+    twice = outputs_of(learner, module, batch.support.join(batch.support), batch.query.x)
+    torch.testing.assert_close(twice, once)
+
+
 def test_relation_of_images_joins_maps_along_their_channels() -> None:
-    learner = am.make_learner("relation")
+    learner = am.make_learner("relation", pooling="sum")
     module = build(learner, IMAGES)
     assert module.feature_shape == (64, 2, 2)
     x, y = torch.rand(2, 4, 1, 8, 8, dtype=DOUBLE), torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1]])
