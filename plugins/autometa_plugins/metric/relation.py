@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _N_POOLS = 2
 _WIDTH = 64
 """Of the layer that compares features that are no map."""
+_PAIRS_AT_ONCE = 4096
+"""Pairs of query and class that are compared together in prediction: 0.2 GiB for 28x28 images."""
 
 
 class Relation(am.Learner):
@@ -93,12 +95,12 @@ class Relation(am.Learner):
         """Return the score of every query and class before the sigmoid, [tasks, n, n_way]."""
         assert isinstance(module, Comparer)
         queries, classes = am.apply_per_task(module.backbone, x), adapted["classes"]
-        pairs = (len(classes), queries.shape[1], classes.shape[1], -1)
-        # All pairs of query and class of all tasks are one batch; a class meets the same weights wherever it stands.
-        scores: Tensor = module.compare(
-            classes.unsqueeze(1).expand(pairs).flatten(0, 2), queries.unsqueeze(2).expand(pairs).flatten(0, 2)
+        n_at_once = queries.shape[1]
+        if not torch.is_grad_enabled():  # where nothing is kept, memory need not grow with the queries
+            n_at_once = max(1, _PAIRS_AT_ONCE // (len(classes) * classes.shape[1]))
+        return torch.cat(
+            [_compare_all(module, classes, part) for part in torch.split(queries, n_at_once, dim=1)], dim=1
         )
-        return scores.view(pairs[:3])
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Mean squared error of the sigmoids to 1 for the right class and 0 for the others, [tasks], eq. 2."""
@@ -112,6 +114,16 @@ class Relation(am.Learner):
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the width of the layer before the score."""
         return cls(hidden_size=trial.suggest_int("hidden_size", 4, 64, log=True))
+
+
+def _compare_all(module: Comparer, classes: Tensor, queries: Tensor) -> Tensor:
+    """Scores [tasks, n, n_way] of features of classes [tasks, n_way, n_features] and queries [tasks, n, n_features]."""
+    pairs = (len(classes), queries.shape[1], classes.shape[1], -1)
+    # All pairs of query and class of all tasks are one batch; a class meets the same weights wherever it stands.
+    scores = module.compare(
+        classes.unsqueeze(1).expand(pairs).flatten(0, 2), queries.unsqueeze(2).expand(pairs).flatten(0, 2)
+    )
+    return scores.view(pairs[:3])
 
 
 class Comparer(nn.Module):
