@@ -43,6 +43,13 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
         problems=frozenset({"classification"}),
     )
     yield am.TaskSamplerSpec(
+        name="augmented_shot",
+        factory="autometa_plugins.tasks.augmented_shot:AugmentedShot",
+        summary="Long sequences of images of another sampler, each class turned and each image shaken.",
+        problems=frozenset({"classification"}),
+        reference="Santoro et al. 2016, Meta-Learning with Memory-Augmented Neural Networks, section 4.1",
+    )
+    yield am.TaskSamplerSpec(
         name="table",
         factory="autometa_plugins.tasks.table:Table",
         summary="Your own table; a column names the task of each row.",
