@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
@@ -136,11 +137,6 @@ class _AutoFewShot(BaseEstimator):
                 delattr(self, name)
         return self
 
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict classes or values, [n]."""
-        check_is_fitted(self, "estimator_")
-        return self.estimator_.predict(X)
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the winner (and the task it is fitted to, if it is) for :func:`autometa.load`."""
         self._current().save(path)
@@ -196,6 +192,12 @@ name, output, device, n_workers, verbose
     problem = "classification"
     plain = FewShotClassifier
 
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict classes, [n]."""
+        check_is_fitted(self, "estimator_")
+        assert isinstance(self.estimator_, FewShotClassifier)
+        return self.estimator_.predict(X)
+
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict class probabilities, [n, n_classes]."""
         check_is_fitted(self, "estimator_")
@@ -208,3 +210,11 @@ class AutoFewShotRegressor(RegressorMixin, _AutoFewShot):
 
     problem = "regression"
     plain = FewShotRegressor
+
+    def predict(
+        self, X: Any, return_std: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Predict values, [n], and with ``return_std`` their standard deviations; see :class:`FewShotRegressor`."""
+        check_is_fitted(self, "estimator_")
+        assert isinstance(self.estimator_, FewShotRegressor)
+        return self.estimator_.predict(X, return_std)

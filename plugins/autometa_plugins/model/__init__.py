@@ -19,3 +19,27 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         reference="Müller et al. 2022, Transformers Can Do Bayesian Inference, section 3; "
         "Vinyals et al. 2016, Matching Networks for One Shot Learning, eq. 1 (read-out of classes)",
     )
+    yield am.LearnerSpec(
+        name="cnp",
+        factory="autometa_plugins.model.cnp:CNP",
+        family="model",
+        problems=frozenset({"regression"}),
+        summary="Neural process: one mean over the encoded support; predicts mean and deviation.",
+        reference="Garnelo et al. 2018, Conditional Neural Processes, section 2.1",
+    )
+    yield am.LearnerSpec(
+        name="anp",
+        factory="autometa_plugins.model.anp:ANP",
+        family="model",
+        problems=frozenset({"regression"}),
+        summary="Neural process whose queries attend to the support; predicts mean and deviation.",
+        reference="Kim et al. 2019, Attentive Neural Processes, section 3.1; without latent as in Lee et al. 2020",
+    )
+    yield am.LearnerSpec(
+        name="tnp",
+        factory="autometa_plugins.model.tnp:TNP",
+        family="model",
+        problems=frozenset({"regression"}),
+        summary="Neural process as a transformer over the support; predicts mean and deviation.",
+        reference="Nguyen and Grover 2022, Transformer Neural Processes, section 3.2 (TNP-D)",
+    )

@@ -31,6 +31,13 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
         problems=frozenset({"regression"}),
     )
     yield am.TaskSamplerSpec(
+        name="gaussian_process",
+        factory="autometa_plugins.tasks.gaussian_process:GaussianProcess",
+        summary="Functions from Gaussian processes, sizes varied; the best possible likelihood is known.",
+        problems=frozenset({"regression"}),
+        reference="Lee et al. 2020, Bootstrapping Neural Processes, section 5.1",
+    )
+    yield am.TaskSamplerSpec(
         name="glyphs",
         factory="autometa_plugins.tasks.glyphs:Glyphs",
         summary="Deformed letters of scripts never seen in meta-training.",
