@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import SkipTest
@@ -62,9 +63,9 @@ def case_for(
     # Among learners that suit equally well those of the same package come first, which were made for it.
     suitable.sort(key=lambda one: (_distance(meta_optimizer, one), _package(one) != _package(meta_optimizer)))
     for toy in (tasks,) if tasks is not None else TOYS[problem]:
-        found = [one for one in suitable if _builds(one, toy)]
+        found = list(itertools.islice((one for one in suitable if _takes(meta_optimizer, one, toy)), N_OTHERS))
         if found:
-            return MetaOptimizerCase(meta_optimizer, found[0], toy, tuple(found[1:N_OTHERS]))
+            return MetaOptimizerCase(meta_optimizer, found[0], toy, tuple(found[1:]))
     raise AssertionError(
         f"no learner that provides {sorted(meta_optimizer.requires)} was found for {problem}; give one as learner=."
     )
@@ -84,10 +85,15 @@ def _distance(meta_optimizer: MetaOptimizer, learner: Learner) -> int:
     return 1 if default.requires == meta_optimizer.requires else 2
 
 
-def _builds(learner: Learner, tasks: TaskSampler) -> bool:
+def _takes(meta_optimizer: MetaOptimizer, learner: Learner, tasks: TaskSampler) -> bool:
+    """Whether the learner takes the tasks, and the meta-optimizer the learner: it may refuse one that is too large."""
     try:
-        learner.build(tasks.info)
+        module = learner.build(tasks.info)
     except AutometaError:
+        return False
+    try:
+        clone(meta_optimizer).start(learner, module, tasks.info)
+    except Incompatible:
         return False
     return True
 

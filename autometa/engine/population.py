@@ -1,0 +1,168 @@
+"""Many candidates for θ, judged on the same tasks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from autometa.contracts.examples import TaskBatch
+from autometa.contracts.forward import forward, task_losses, task_scores
+from autometa.contracts.learner import Learner
+from autometa.engine.seeding import seeded
+from autometa.errors import InvalidParameter
+
+Population = Mapping[str, Tensor]
+
+_NUMBERS_AT_A_TIME = 2**22
+"""Candidates go together while their inputs are no more than this many numbers."""
+
+
+class PopulationLosses:
+    """Judges candidates for θ by adapting with each of them to the same tasks; nothing is differentiated.
+
+    All candidates meet the same tasks and draw the same random numbers. θ itself is left alone, the running averages
+    of batch norm as well: a candidate that updates them updates a copy of its own.
+
+    Parameters
+    ----------
+    learner : Learner
+    module : nn.Module
+        θ; candidates take the place of its parameters.
+    fitness : {"loss", "score"}, default="loss"
+        What a candidate is judged by, always smaller is better: the learner's loss on the queries, or their share of
+        wrong classes (mean squared error for real targets).
+    strategy : {"auto", "vmap", "loop"}, default="auto"
+        How candidates are run: all in one call, or one after the other; the numbers are the same. "auto": in one call
+        if that is possible, which the first call finds out by comparing the first candidates; some layers and all
+        that depends on values cannot be. Convolutions run one after the other on a CPU, where that is faster.
+
+    Attributes
+    ----------
+    strategy : str
+        ``"vmap"`` or ``"loop"`` once "auto" has decided, which may be set to go on with what an earlier run decided.
+
+    Raises
+    ------
+    InvalidParameter
+        ``fitness`` or ``strategy`` is not one of these.
+    """
+
+    def __init__(self, learner: Learner, module: nn.Module, *, fitness: str = "loss", strategy: str = "auto") -> None:
+        if fitness not in ("loss", "score"):
+            raise InvalidParameter(f"fitness={fitness!r} must be 'loss' or 'score'.")
+        if strategy not in ("auto", "vmap", "loop"):
+            raise InvalidParameter(f"strategy={strategy!r} must be 'auto', 'vmap' or 'loop'.")
+        self.strategy = strategy
+        self._judge = _Judge(learner, module, fitness)
+
+    @torch.no_grad()
+    def __call__(self, population: Population, batch: TaskBatch) -> Float[Tensor, "candidate task"]:
+        """Loss, or error, of every candidate on every task.
+
+        Parameters
+        ----------
+        population : dict of Tensor, each [candidates, *shape]
+            By name in ``module``; parameters that are left out stay as they are.
+        batch : TaskBatch
+        """
+        seed = int(torch.randint(2**62, ()))
+        if self.strategy == "auto":
+            return self._decide(population, batch, seed)
+        return (self._together if self.strategy == "vmap" else self._in_turn)(population, batch, seed)
+
+    def _decide(self, population: Population, batch: TaskBatch, seed: int) -> Tensor:
+        self.strategy = "loop"
+        device = _device(population)
+        if _count(population) > 1 and not (device.type == "cpu" and _is_convolutional(self._judge.module)):
+            # The first ones in turn come first: whatever is measured within is measured as it runs alone.
+            first = self._in_turn({name: values[:2] for name, values in population.items()}, batch, seed)
+            try:
+                with warnings.catch_warnings():
+                    # Operations without a rule of their own run one after the other, slowly.
+                    warnings.filterwarnings("error", message="There is a performance drop")
+                    losses = self._together(population, batch, seed)
+            except (RuntimeError, ValueError, UserWarning):
+                pass  # something in it cannot be mapped; were it wrong in itself, it had failed in turn
+            else:
+                tolerance = torch.finfo(losses.dtype).eps ** 0.5
+                if torch.allclose(losses[:2], first, rtol=tolerance, atol=tolerance, equal_nan=True):
+                    self.strategy = "vmap"
+                    return losses
+        return self._in_turn(population, batch, seed)
+
+    def _together(self, population: Population, batch: TaskBatch, seed: int) -> Tensor:
+        count, x = _count(population), batch.query.x
+        numbers = sum(part.numel() for part in (x if isinstance(x, tuple) else (x,)))
+
+        def judge(candidate: dict[str, Tensor]) -> Tensor:
+            return functional_call(self._judge, candidate, (batch,))  # type: ignore[no-any-return]
+
+        candidates = self._judge.with_own_statistics(population, count)
+        size = max(1, _NUMBERS_AT_A_TIME // max(1, numbers))
+        # The other kernels of attention have no rule for candidates.
+        with seeded(seed, _device(population)), sdpa_kernel(SDPBackend.MATH):
+            return torch.vmap(judge, randomness="same", chunk_size=min(size, count))(candidates)
+
+    def _in_turn(self, population: Population, batch: TaskBatch, seed: int) -> Tensor:
+        count, losses = _count(population), []
+        candidates = self._judge.with_own_statistics(population, count)
+        for values in zip(*(value.unbind() for value in candidates.values()), strict=True):
+            with seeded(seed, _device(population)):
+                losses.append(functional_call(self._judge, dict(zip(candidates, values, strict=True)), (batch,)))
+        return torch.stack(losses)
+
+
+class _Judge(nn.Module):
+    """A learner's whole forward pass as a module, whose parameters can be replaced for one call."""
+
+    def __init__(self, learner: Learner, module: nn.Module, fitness: str) -> None:
+        super().__init__()
+        self.module = module
+        self.learner = learner
+        self.fitness = fitness
+
+    def forward(self, batch: TaskBatch) -> Tensor:
+        """Smaller is better, [tasks]."""
+        assert isinstance(batch.query.x, Tensor)
+        outputs = forward(self.learner, self.module, batch.support, batch.query.x)
+        if self.fitness == "loss":
+            return task_losses(self.learner, outputs, batch.query)
+        scores = task_scores(outputs, batch.query)
+        return 1 - scores if batch.query.is_classification else scores
+
+    def with_own_statistics(self, population: Population, count: int) -> dict[str, Tensor]:
+        """The candidates by their names here, each with a copy of the running averages that it will change."""
+        candidates = {f"module.{name}": values for name, values in population.items()}
+        for name, buffer in _running_averages(self.module).items():
+            candidates[f"module.{name}"] = buffer.expand(count, *buffer.shape).clone()
+        return candidates
+
+
+def _count(population: Population) -> int:
+    return len(next(iter(population.values())))
+
+
+def _device(population: Population) -> torch.device:
+    return next(iter(population.values())).device
+
+
+def _is_convolutional(module: nn.Module) -> bool:
+    return any(isinstance(part, _ConvNd) for part in module.modules())
+
+
+def _running_averages(module: nn.Module) -> dict[str, Tensor]:
+    """Buffers that a forward pass changes, by name."""
+    return {
+        f"{name}.{own}" if name else own: buffer
+        for name, part in module.named_modules()
+        if isinstance(part, _BatchNorm) and part.training and part.track_running_stats
+        for own, buffer in part.named_buffers(recurse=False)
+    }

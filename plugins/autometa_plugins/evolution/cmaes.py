@@ -1,0 +1,159 @@
+"""CMA-ES (Hansen & Ostermeier 2001): candidates from a normal distribution whose shape is learned with its mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+from autometa_plugins.evolution.genome import Genome
+
+if TYPE_CHECKING:
+    from cmaes import CMA  # type: ignore[import-untyped]
+    from optuna import Trial
+
+MOST = 1000
+"""Numbers beyond which the covariance matrix takes longer to keep than it saves."""
+
+
+class CMAES(am.MetaOptimizer):
+    """Evolve a few hundred numbers at most by covariance matrix adaptation; θ is the distribution's mean.
+
+    Hansen 2016, figure 6, as the package ``cmaes`` does it. Nothing is differentiated, and unlike
+    :class:`EvolutionStrategy` step sizes and correlations of the numbers are learned. For learners with few parameters
+    or ``parameters`` that choose a few. All candidates of a step meet the same tasks; batch norm and how candidates
+    are run as in "evolution_strategy".
+
+    Parameters
+    ----------
+    sigma : float, default=0.1
+        First standard deviation of the candidates.
+    population : int or "auto", default="auto"
+        Candidates of a step. "auto": 4 + 3 log n, rounded down, for n numbers.
+    fitness : {"loss", "score"}, default="loss"
+        The mean over tasks of the query loss after adapting, or of what has no gradient: the share of wrong classes
+        (for real targets the squared error).
+    parameters : sequence of str, optional
+        Names of the parameters to evolve, in which ``*`` stands for anything; the others stay. None: all.
+    strategy : {"auto", "vmap", "loop"}, default="auto"
+        How candidates are run; the numbers are the same.
+
+    References
+    ----------
+    N. Hansen, A. Ostermeier: Completely Derandomized Self-Adaptation in Evolution Strategies. Evolutionary
+    Computation 9(2), 2001.
+
+    N. Hansen: The CMA Evolution Strategy: A Tutorial. arXiv 1604.00772.
+
+    M. Nomura, M. Shibata: cmaes: A Simple yet Practical Python Library for CMA-ES. arXiv 2402.01373.
+    """
+
+    def __init__(
+        self,
+        *,
+        sigma: float = 0.1,
+        population: int | Literal["auto"] = "auto",
+        fitness: Literal["loss", "score"] = "loss",
+        parameters: Sequence[str] | None = None,
+        strategy: Literal["auto", "vmap", "loop"] = "auto",
+    ) -> None:
+        self.sigma = sigma
+        self.population = population
+        self.fitness = fitness
+        self.parameters = parameters
+        self.strategy = strategy
+
+    def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
+        """Take over ``module``.
+
+        Raises
+        ------
+        MissingData
+            The package ``cmaes`` is not installed.
+        Incompatible
+            There is nothing to evolve, or too much.
+        """
+        try:
+            from cmaes import CMA
+        except ImportError:
+            raise am.MissingData(
+                "meta_optimizer 'cmaes' needs the package cmaes; install autometa with the extra 'evolution'."
+            ) from None
+        if not self.sigma > 0:
+            raise am.InvalidParameter(f"sigma={self.sigma!r} must be positive, such as 0.1.")
+        if self.population != "auto" and (not isinstance(self.population, int) or self.population < 2):
+            raise am.InvalidParameter(f"population={self.population!r} must be an integer of at least 2, or 'auto'.")
+        self.learner_, self.module_ = learner, module
+        self.genome_ = Genome(module, self.parameters)
+        if len(self.genome_) > MOST:
+            raise am.Incompatible(
+                f"meta_optimizer 'cmaes' is for {MOST} numbers at most, and {len(self.genome_)} of "
+                f"{type(learner).__name__} are to evolve; choose some by parameters=[...], of which there are "
+                f"{[name for name, _ in module.named_parameters()]}, or use meta_optimizer='evolution_strategy'."
+            )
+        self.losses_ = am.PopulationLosses(learner, module, fitness=self.fitness, strategy=self.strategy)
+        self.seed_: int | None = None
+        size = None if self.population == "auto" else self.population
+        mean = self.genome_.read().double().cpu().numpy()
+        self.distribution_ = _plain(CMA(mean, self.sigma, population_size=size))
+
+    def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch:
+        """Draw the batch for one step, and the seed of its candidates."""
+        self.seed_ = am.derive_seed(seed, "candidates")
+        return super().draw(sampler, n_tasks, seed)
+
+    def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
+        """Take one step; record the mean query loss of θ before it, and the candidates' mean fitness."""
+        theta, cma = self.genome_.read(), _made(self.distribution_)
+        seed = int(torch.randint(2**62, ())) if self.seed_ is None else self.seed_
+        self.seed_ = None
+        cma.reseed_rng(seed % 2**32)
+        candidates = [cma.ask() for _ in range(cma.population_size)]
+        with torch.no_grad():
+            loss = am.query_losses(self.learner_, self.module_, batch).mean()
+            vectors = torch.from_numpy(np.stack(candidates)).to(theta)
+            fitness = self.losses_(self.genome_.named(vectors), batch).mean(dim=1)
+        values = fitness.nan_to_num(nan=torch.inf, posinf=torch.inf).tolist()
+        cma.tell(list(zip(candidates, values, strict=True)))
+        self.genome_.write(torch.from_numpy(cma.mean).to(theta))
+        self.distribution_ = _plain(cma)
+        return {"loss": loss, "fitness": fitness.mean()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The distribution, and how candidates are run."""
+        return {"distribution": dict(self.distribution_), "strategy": self.losses_.strategy}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.distribution_ = dict(state["distribution"])
+        self.losses_.strategy = state["strategy"]
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the first standard deviation."""
+        return cls(sigma=trial.suggest_float("sigma", 0.01, 1.0, log=True))
+
+
+def _plain(cma: CMA) -> dict[str, Any]:
+    """What the package would pickle, as tensors and numbers: all but its random state.
+
+    Every step starts from this, so that one that goes on from a checkpoint starts from the same bits.
+    """
+    plain: dict[str, Any] = {}
+    for name, value in cma.__getstate__().items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        plain[name] = torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+    return plain
+
+
+def _made(plain: dict[str, Any]) -> CMA:
+    from cmaes import CMA
+
+    cma = CMA.__new__(CMA)
+    cma.__setstate__({k: v.numpy().copy() if isinstance(v, Tensor) else v for k, v in plain.items()})
+    return cma

@@ -1,0 +1,198 @@
+"""A learned learning rule (Bengio et al. 1990): how weights change is meta-trained, and not where they start."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+from autometa_plugins.evolution.small_network import Signals, outputs_of, propagate
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+TERMS = ("err·pre", "trace", "post·pre", "err·post·pre", "err", "post", "err·post", "pre", "w", "1")
+"""What a weight's change is a weighted sum of."""
+
+RATE_TERMS = ("agreement", "size", "shift", "1")
+"""What the change of a weight's log step size is a weighted sum of."""
+
+MOST_SHIFT = 4.0
+"""A weight's step size stays within this factor, in logarithms, of where all of them start."""
+
+
+class LearnedRule(am.Learner):
+    """A network from fixed random weights whose update rule is an expression with meta-trained coefficients.
+
+    Every weight w moves by Δw = η Σ c_k term_k, in which the terms are what is known at its two ends: the activity
+    before it ("pre") and behind it ("post", for the outputs the prediction), the back-propagated error behind it
+    ("err"), their products, the weight itself, and a fading trace of its earlier err·pre; each a mean over the support
+    examples. Its step size adapts by a rule of the same kind, Δ log η = Σ d_k term_k, from the agreement of err·pre
+    with its trace (their product over their mean square), the size of err·pre (its logarithm), the shift of log η so
+    far, and a constant. One rule serves all weights and biases (whose "pre" is 1). It starts as gradient descent,
+    c = -1 for err·pre and 0 for all else, and :func:`describe_rule` prints what has become of it.
+
+    Only the coefficients are meta-trained, 16 numbers: few enough for meta-optimizer "cmaes", and differentiable too.
+    The weights are drawn once and are the same start for every task; in classification the rows of the outputs start
+    at zero, so a task may have any number of classes and their order does not matter.
+
+    Parameters
+    ----------
+    steps : int, default=5
+        Applications of the rule to the support set.
+    inner_lr : float, default=0.1
+        η, where its meta-training starts.
+    hidden : sequence of int, default=(32, 32)
+        Widths of the hidden layers, of tanh units; inputs are flattened.
+
+    References
+    ----------
+    Y. Bengio, S. Bengio, J. Cloutier: Learning a Synaptic Learning Rule. Technical report 751, Université de
+    Montréal 1990.
+
+    J. Schmidhuber: Evolutionary Principles in Self-Referential Learning. Diploma thesis, TU München 1987.
+
+    B. Confavreux, F. Zenke, E. Agnes, T. Lillicrap, T. Vogels: A meta-learning approach to (re)discover plasticity
+    rules that carry a desired function into a neural network. NeurIPS 2020, eq. 2.
+
+    L. Metz, N. Maheswaranathan, B. Cheung, J. Sohl-Dickstein: Meta-Learning Update Rules for Unsupervised
+    Representation Learning. ICLR 2019.
+    """
+
+    default_meta_optimizer: ClassVar[str | None] = "evolution_strategy"
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps"})
+    needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+
+    def __init__(self, *, steps: int = 5, inner_lr: float = 0.1, hidden: Sequence[int] = (32, 32)) -> None:
+        self.steps = steps
+        self.inner_lr = inner_lr
+        self.hidden = hidden
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return the rule, with the weights that every task starts from as buffers."""
+        self._check()
+        is_classification = info.problem == "classification"
+        widths = [math.prod(info.input_shape), *self.hidden, 1 if is_classification else info.n_outputs]
+        return Rule(widths, zero_outputs=is_classification, rate=self.inner_lr)
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> list[Tensor]:
+        """Return every task's own weights, one tensor [tasks, n_out, n_in + 1] a layer, the biases last."""
+        self._check()
+        assert isinstance(module, Rule)
+        weights = module.start(support)
+        traces, shifts = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+        for _ in range(self.steps):
+            signals = propagate(weights, support)
+            for layer, signal in enumerate(signals):
+                weights[layer], traces[layer], shifts[layer] = module(
+                    weights[layer], traces[layer], shifts[layer], signal
+                )
+        return weights
+
+    def predict(self, module: nn.Module, adapted: list[Tensor], x: Tensor) -> Tensor:
+        """Outputs of every task's own network."""
+        return outputs_of(adapted, x)
+
+    def _check(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
+            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'learned_rule' must be a non-negative integer.")
+        if not self.inner_lr > 0:
+            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of learner 'learned_rule' must be positive.")
+        widths = self.hidden if isinstance(self.hidden, Sequence) else [0]
+        if not all(isinstance(width, int) and width >= 1 for width in widths):
+            raise am.InvalidParameter(
+                f"hidden={self.hidden!r} of learner 'learned_rule' must be a sequence of positive widths."
+            )
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the number of steps and their first size."""
+        return cls(
+            steps=trial.suggest_int("steps", 1, 10),
+            inner_lr=trial.suggest_float("inner_lr", 1e-2, 1.0, log=True),
+        )
+
+
+class Rule(nn.Module):
+    """How the weights of one layer change in one step, and what all tasks start from.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Of the network, from inputs to outputs; one output that all classes share in classification.
+    zero_outputs : bool
+    rate : float
+        η before meta-training.
+    """
+
+    def __init__(self, widths: Sequence[int], *, zero_outputs: bool, rate: float) -> None:
+        super().__init__()
+        sgd = torch.zeros(len(TERMS))
+        sgd[0] = -1.0
+        self.change = nn.Parameter(sgd)
+        self.rate_change = nn.Parameter(torch.zeros(len(RATE_TERMS)))
+        self.log_rate = nn.Parameter(torch.tensor(math.log(rate)))
+        self.trace_logit = nn.Parameter(torch.tensor(2.0))
+        self.n_layers = len(widths) - 1
+        for layer, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
+            linear = nn.Linear(n_in, n_out)
+            weight = torch.cat([linear.weight, linear.bias.unsqueeze(1)], dim=1).detach()
+            is_last = layer == self.n_layers - 1
+            self.register_buffer(f"start_{layer}", torch.zeros_like(weight) if is_last and zero_outputs else weight)
+
+    def start(self, support: am.Examples) -> list[Tensor]:
+        """Weights before adapting, each [tasks, n_out, n_in + 1]."""
+        weights = [self.get_buffer(f"start_{layer}") for layer in range(self.n_layers)]
+        if support.is_classification:
+            weights[-1] = weights[-1].expand(support.n_classes, -1)
+        return [weight.expand(len(support), *weight.shape) for weight in weights]
+
+    def forward(self, weight: Tensor, trace: Tensor, shift: Tensor, signals: Signals) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights [tasks, n_out, n_in + 1] of a layer, their traces and the shifts of their log η after a step."""
+        error = signals.err_pre
+        agreement = 2 * error * trace / (error * error + trace * trace + 1e-8)
+        size = 0.5 * (error * error + 1e-8).log()
+        alike, sized, shifted, constant = self.rate_change.unbind()
+        moved = alike * agreement + sized * size + shifted * shift + constant
+        shift = (shift + moved).clamp(-MOST_SHIFT, MOST_SHIFT)
+        kept = self.trace_logit.sigmoid()
+        trace = kept * trace + (1 - kept) * error
+        c = self.change.unbind()
+        weighted = c[0] * error + c[1] * trace + c[2] * signals.post_pre + c[3] * signals.err_post_pre
+        # Of the products with pre, those of the bias have none.
+        rows = [product[..., -1:] for product in (error, signals.post_pre, signals.err_post_pre)]
+        weighted = weighted + (c[4] * rows[0] + c[5] * rows[1] + c[6] * rows[2] + c[9])
+        weighted = weighted + c[7] * signals.pre + c[8] * weight
+        return weight + (self.log_rate + shift).exp() * weighted, trace, shift
+
+
+def describe_rule(module: nn.Module, digits: int = 2) -> str:
+    """Print the rule: Δw, Δ log η and what they start from; terms that round to nothing are left out.
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> describe_rule(am.make_learner("learned_rule").build(am.make_tasks("linear").info))
+    'Δw = η (-1.00 err·pre); Δ log η = 0; η starts at 0.1'
+    """
+    assert isinstance(module, Rule)
+    change, rate_change = module.change.tolist(), module.rate_change.tolist()
+    text = f"Δw = η ({_sum(change, TERMS, digits)}); Δ log η = {_sum(rate_change, RATE_TERMS, digits)}"
+    text += f"; η starts at {module.log_rate.exp().item():.3g}"
+    if any(round(value, digits) for value in (change[1], rate_change[0])):
+        text += f"; trace keeps {module.trace_logit.sigmoid().item():.{digits}f} a step"
+    return text
+
+
+def _sum(coefficients: Sequence[float], terms: Sequence[str], digits: int) -> str:
+    parts = [
+        f"{value:+.{digits}f}" + ("" if term == "1" else f" {term}")
+        for value, term in zip(coefficients, terms, strict=True)
+        if round(value, digits)
+    ]
+    return " ".join(parts) or "0"
