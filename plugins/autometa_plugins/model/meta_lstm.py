@@ -1,0 +1,214 @@
+"""The LSTM meta-learner (Ravi & Larochelle 2017): a recurrent network is the optimizer of another network."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+from autometa_plugins.model.gradient_codes import log_and_sign
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+class MetaLSTM(am.Learner):
+    """An LSTM whose cell state is a network's parameters, and whose gates say how they follow their gradient.
+
+    A step from the parameters c is ``f * c - i * gradient`` (Ravi & Larochelle 2017, eq. 2): the input gate ``i`` is a
+    step size and the forget gate ``f`` lets go of what was. Both depend on the gradient, the loss, the parameter and
+    their own last value, one by one for every parameter through weights that all parameters share (section 3.2).
+    Gradients and losses are told as magnitude and sign. Parameters start where meta-training puts them, with gates of
+    nearly 1 and of ``inner_lr``: gradient descent. Of the outer derivative, what goes through gradients and losses is
+    left out (section 3.4).
+
+    All classes of a task start from one learned row of the head, so a task may have any number of classes and its
+    result does not depend on their order.
+
+    Parameters
+    ----------
+    steps : int, default=5
+        Updates on the support set. The paper takes 12 for one example of a class and 5 for five.
+    inner_lr : float, default=0.05
+        What the input gate starts from, between 0 and 1.
+    hidden : int, default=0
+        Size of a first LSTM that reads gradients and losses before the gates do; the paper's experiments have one of
+        20, which takes some ten times as long where a whole network is updated. 0: the gates read them at once.
+    adapted : {"auto", "all", "head"}, default="auto"
+        What is updated: backbone and head, as in the paper, or the head on features that all tasks share. "auto":
+        "head" for images, of which the LSTM would have to carry a state for each of 100,000 parameters a task.
+    strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
+        How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
+    backbone : str or Backbone, default="auto"
+        "auto": by the inputs' shape; for images that all tasks' own networks see, conv4 with group norm, for batch norm
+        would make predictions depend on other queries, or on averages over all tasks.
+
+    References
+    ----------
+    S. Ravi, H. Larochelle: Optimization as a Model for Few-Shot Learning. ICLR 2017.
+    """
+
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "strategy"})
+    needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+
+    def __init__(
+        self,
+        *,
+        steps: int = 5,
+        inner_lr: float = 0.05,
+        hidden: int = 0,
+        adapted: Literal["auto", "all", "head"] = "auto",
+        strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
+        backbone: str | am.Backbone = "auto",
+    ) -> None:
+        self.steps = steps
+        self.inner_lr = inner_lr
+        self.hidden = hidden
+        self.adapted = adapted
+        self.strategy = strategy
+        self.backbone = backbone
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return the network whose parameters are updated, what it shares, and the LSTM that updates it."""
+        self._check()
+        images = len(info.input_shape) == 3
+        own = self.adapted == "all" or (self.adapted == "auto" and not images)
+        chosen = (
+            am.make_backbone("conv4", norm="group") if self.backbone == "auto" and images and own else self.backbone
+        )
+        backbone = am.build_backbone(chosen, info.input_shape)
+        n_features: int = backbone.n_features  # type: ignore[assignment]
+        head = nn.Linear(n_features, 1 if info.problem == "classification" else info.n_outputs)
+        if info.problem == "classification":
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        nothing = nn.Identity()
+        return _Network(
+            shared=nothing if own else backbone,
+            own=nn.Sequential(backbone if own else nothing, head),
+            cell=UpdateCell(self.hidden, self.inner_lr),
+        )
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
+        """Return every task's own parameters, by name in ``module.own``, each [tasks, *shape]."""
+        self._check()
+        assert isinstance(module, _Network)
+        parameters = am.per_task(module.own, len(support))
+        if support.is_classification:
+            for name in ("1.weight", "1.bias"):
+                parameters[name] = parameters[name].expand(-1, support.n_classes, *parameters[name].shape[2:])
+        names, shapes = list(parameters), [value.shape for value in parameters.values()]
+        sizes = [math.prod(shape[1:]) for shape in shapes]
+        x, loss = am.apply_per_task(module.shared, support.x).detach(), am.loss_on(support)
+        flat = torch.cat([value.flatten(1) for value in parameters.values()], dim=1)
+        state = module.cell.start(flat)
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                parts = flat.detach().split(sizes, dim=1)
+                leaves = [part.view(shape).requires_grad_() for part, shape in zip(parts, shapes, strict=True)]
+                of_names = dict(zip(names, leaves, strict=True))
+                losses = loss(am.call_per_task(module.own, of_names, x, strategy=self.strategy))
+                gradients = torch.autograd.grad(losses.sum(), leaves)
+            gradient = torch.cat([each.flatten(1) for each in gradients], dim=1)
+            flat, state = module.cell(flat, gradient, losses.detach(), state)
+        values = flat.split(sizes, dim=1)
+        return {name: value.view(shape) for name, value, shape in zip(names, values, shapes, strict=True)}
+
+    def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Outputs of every task's own network."""
+        assert isinstance(module, _Network)
+        return am.call_per_task(module.own, adapted, am.apply_per_task(module.shared, x), strategy=self.strategy)
+
+    def _check(self) -> None:
+        for name in ("steps", "hidden"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise am.InvalidParameter(f"{name}={value!r} of learner 'meta_lstm' must be a non-negative integer.")
+        if not 0 < self.inner_lr < 1:
+            raise am.InvalidParameter(
+                f"inner_lr={self.inner_lr!r} of learner 'meta_lstm' is the value of a gate and must lie between 0 and "
+                "1, such as 0.05."
+            )
+        if self.adapted not in ("auto", "all", "head"):
+            raise am.InvalidParameter(
+                f"adapted={self.adapted!r} of learner 'meta_lstm' must be 'auto', 'all' or 'head'."
+            )
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the number of updates and their first size."""
+        return cls(
+            steps=trial.suggest_int("steps", 1, 12),
+            inner_lr=trial.suggest_float("inner_lr", 3e-3, 0.5 if info.problem == "classification" else 0.1, log=True),
+        )
+
+
+class _Network(nn.Module):
+    def __init__(self, shared: nn.Module, own: nn.Sequential, cell: UpdateCell) -> None:
+        super().__init__()
+        self.shared = shared
+        self.own = own
+        self.cell = cell
+
+
+State = tuple[Tensor, ...]
+"""Last values of forget and input gate [tasks, n]; state of the first LSTM, two tensors [tasks * n, hidden]."""
+
+
+class UpdateCell(nn.Module):
+    """One update of n parameters of every task; each parameter is seen alone.
+
+    Parameters
+    ----------
+    hidden : int
+        Size of the first LSTM; 0 for none.
+    rate : float
+        What the input gate starts from.
+    """
+
+    # A forget gate of 0.993, the upper end of where Ravi & Larochelle's code starts it.
+    forget_bias = 5.0
+
+    def __init__(self, hidden: int, rate: float) -> None:
+        super().__init__()
+        self.first = nn.LSTMCell(4, hidden) if hidden else None
+        self.gates = nn.Linear((hidden or 4) + 1, 2)
+        self.last = nn.Parameter(torch.empty(2))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.01, 0.01)
+        with torch.no_grad():
+            self.gates.bias.copy_(torch.tensor([self.forget_bias, math.log(rate / (1 - rate))]))
+
+    def start(self, parameters: Tensor) -> State:
+        """State before the first update of parameters [tasks, n]: no gate was open yet."""
+        gates = parameters.new_zeros(2, *parameters.shape)
+        if self.first is None:
+            return gates.unbind()
+        state = parameters.new_zeros(2, parameters.numel(), self.first.hidden_size)
+        return (*gates.unbind(), *state.unbind())
+
+    def forward(self, parameters: Tensor, gradient: Tensor, loss: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return updated parameters and the new state.
+
+        Parameters
+        ----------
+        parameters, gradient : Tensor of shape [tasks, n]
+        loss : Tensor of shape [tasks]
+        state : see :meth:`start`
+        """
+        seen = torch.cat(
+            [log_and_sign(gradient), log_and_sign(loss).unsqueeze(1).expand(-1, gradient.shape[1], -1)], -1
+        )
+        forget, rate, *memory = state
+        if self.first is not None:
+            memory = list(self.first(seen.flatten(0, 1), tuple(memory)))
+            seen = memory[0].view(*gradient.shape, -1)
+        from_inputs = self.gates(torch.cat([seen, parameters.unsqueeze(-1)], dim=-1)).unbind(-1)
+        forget, rate = (
+            (now + weight * before).sigmoid()
+            for now, weight, before in zip(from_inputs, self.last, (forget, rate), strict=True)
+        )
+        return forget * parameters - rate * gradient, (forget, rate, *memory)
