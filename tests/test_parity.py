@@ -86,6 +86,25 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(
         torch.testing.assert_close(value, whole[name])
 
 
+def test_likelihoods_stand_beside_that_of_the_exact_process(parity: ModuleType) -> None:
+    entry = short(parity, "gaussian_process/cnp", settings={"RBF": {"kernel": "rbf"}}, published={})
+    parity.run(entry, seed=0, device=torch.device("cpu"))
+    own, exact = parity.rows()
+    assert (own["setting"], exact["setting"]) == ("RBF", "RBF: exact process")
+    assert own["metric"] == exact["metric"] == "log-likelihood"
+    assert float(own["score"]) < 0 < float(exact["score"]) - 1
+
+
+def test_the_likelihood_is_the_normal_density_of_the_targets(parity: ModuleType) -> None:
+    from judges import log_likelihood
+
+    batch = am.make_tasks("gaussian_process").sample(3, split="test", seed=0)
+    mean, deviation = torch.randn(batch.query.y.shape), torch.rand(batch.query.y.shape) + 0.1
+    each = torch.distributions.Normal(mean, deviation).log_prob(batch.query.y).squeeze(-1)
+    expected = torch.stack([row[mask].mean() for row, mask in zip(each, batch.query.mask, strict=True)])
+    torch.testing.assert_close(log_likelihood(mean, deviation, batch.query), expected)
+
+
 def embedded_learners() -> list[str]:
     groups = tomllib.loads((BENCHMARKS / "parity.toml").read_text())
     entries = groups["omniglot"]["entries"].values()

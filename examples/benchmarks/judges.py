@@ -49,8 +49,7 @@ def by_likelihood(entry: Any, learner: am.Learner, module: nn.Module, seed: int)
             with torch.no_grad():
                 adapted = learner.adapt(module, batch.support)
                 own.append(log_likelihood(*learner.predict_distribution(module, adapted, batch.query.x), batch.query))
-            mean, deviation = tasks.oracle(n_tasks, split="test", seed=at)
-            exact.append(log_likelihood(mean, deviation, batch.query.to("cpu")))
+            exact.append(tasks.oracle_log_likelihood(n_tasks, split="test", seed=at))
         for setting_name, found in ((name, own), (f"{name}: exact process", exact)):
             scores = torch.cat(found).double().cpu().numpy()
             yield Judged(setting=setting_name, metric="log-likelihood", n_query=tasks.info.n_query, scores=scores)
