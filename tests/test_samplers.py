@@ -322,7 +322,7 @@ def test_every_bundled_sampler_is_listed_and_can_be_imported() -> None:
     import autometa_plugins.tasks as plugin
 
     specs = {spec.name: spec for spec in plugin.autometa_task_samplers()}
-    functions, drawn = {"sinusoid", "harmonics", "linear"}, {"digits", "glyphs", "augmented_shot"}
+    functions, drawn = {"sinusoid", "harmonics", "linear", "gaussian_process"}, {"digits", "glyphs", "augmented_shot"}
     assert set(specs) == functions | drawn | {"omniglot", "lake_runs", "cifar_fs", "images", "table"}
     assert all(isinstance(spec.resolve(), type) for spec in specs.values())
     assert {name for name, spec in specs.items() if not spec.needs} == functions | drawn
