@@ -107,14 +107,14 @@ class MetaLSTM(am.Learner):
         state = module.cell.start(flat)
         for _ in range(self.steps):
             with torch.enable_grad():
-                parts = flat.detach().split(sizes, dim=1)
+                parts = torch.split(flat.detach(), sizes, dim=1)
                 leaves = [part.view(shape).requires_grad_() for part, shape in zip(parts, shapes, strict=True)]
                 of_names = dict(zip(names, leaves, strict=True))
                 losses = loss(am.call_per_task(module.own, of_names, x, strategy=self.strategy))
                 gradients = torch.autograd.grad(losses.sum(), leaves)
             gradient = torch.cat([each.flatten(1) for each in gradients], dim=1)
             flat, state = module.cell(flat, gradient, losses.detach(), state)
-        values = flat.split(sizes, dim=1)
+        values = torch.split(flat, sizes, dim=1)
         return {name: value.view(shape) for name, value, shape in zip(names, values, shapes, strict=True)}
 
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
