@@ -36,7 +36,7 @@ def test_the_python_snippets_run_and_do_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "readme"}
     ran = [snippet for snippet in snippets("python") if not snippet.startswith("# ")]
-    assert len(ran) == 6
+    assert len(ran) == 8
     for snippet in ran:
         exec(compile(snippet, "README.md", "exec"), names)
     assert (tmp_path / "digits.autometa").exists()
@@ -45,6 +45,8 @@ def test_the_python_snippets_run_and_do_what_they_say(tmp_path, monkeypatch):
     x = np.linspace(-5, 5, 10).reshape(-1, 1)
     assert best.fit(x, np.sin(x[:, 0])).score(x, np.sin(x[:, 0])) > 0
     assert isinstance(names["tasks"], am.TaskSampler)
+    assert names["std"].shape == names["mean"].shape
+    assert (names["std"] > 0).all()
 
 
 def test_the_plugin_is_found_and_passes_the_conformance_kit(tmp_path, monkeypatch, fresh_host):
