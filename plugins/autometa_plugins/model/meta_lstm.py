@@ -46,6 +46,12 @@ class MetaLSTM(am.Learner):
         "auto": by the inputs' shape; for images that all tasks' own networks see, conv4 with group norm, for batch norm
         would make predictions depend on other queries, or on averages over all tasks.
 
+    Notes
+    -----
+    Nothing bounds what learned gates do, and on a few tasks they can diverge. Meta-train with ``clip=0.25`` of the
+    meta-optimizer, as the paper does: on ``linear`` tasks with the identity backbone, the mean squared error was 0.76
+    so and 5.4 without, and the median 0.55 and 0.58 (one seed; the best possible are 0.50 and 0.41).
+
     References
     ----------
     S. Ravi, H. Larochelle: Optimization as a Model for Few-Shot Learning. ICLR 2017.
