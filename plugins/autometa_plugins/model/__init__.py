@@ -43,3 +43,19 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         summary="Neural process as a transformer over the support; predicts mean and deviation.",
         reference="Nguyen and Grover 2022, Transformer Neural Processes, section 3.2 (TNP-D)",
     )
+    yield am.LearnerSpec(
+        name="meta_lstm",
+        factory="autometa_plugins.model.meta_lstm:MetaLSTM",
+        family="model",
+        problems=frozenset({"classification", "regression"}),
+        summary="An LSTM whose cell state is the parameters of the network that it trains.",
+        reference="Ravi & Larochelle 2017, Optimization as a Model for Few-Shot Learning, section 3",
+    )
+    yield am.LearnerSpec(
+        name="meta_networks",
+        factory="autometa_plugins.model.meta_networks:MetaNetworks",
+        family="model",
+        problems=frozenset({"classification", "regression"}),
+        summary="Fast weights beside slow ones, made from the gradients of the support set and kept in a memory.",
+        reference="Munkhdalai & Yu 2017, Meta Networks, section 3 and algorithm 1",
+    )
