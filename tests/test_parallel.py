@@ -58,7 +58,7 @@ def alone(script: ModuleType, name: str, **changes: Any) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile", "implicit"])
+@pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile", "implicit", "evolution"])
 def test_two_processes_end_where_one_does(script: ModuleType, ranks: list[dict[str, Any]], name: str) -> None:
     one = alone(script, name)
     for rank in ranks:
@@ -67,7 +67,7 @@ def test_two_processes_end_where_one_does(script: ModuleType, ranks: list[dict[s
     assert len(one["loss"]) == script.N_STEPS
 
 
-@pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile", "implicit", "batch norm"])
+@pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile", "implicit", "evolution", "batch norm"])
 def test_both_processes_hold_the_same_bits(ranks: list[dict[str, Any]], name: str) -> None:
     first, second = (rank[name] for rank in ranks)
     assert first["loss"] == second["loss"]

@@ -105,6 +105,11 @@ def runs() -> dict[str, dict[str, Any]]:
             "meta_optimizer": am.make_meta_optimizer("implicit"),
             "sampler": Blobs(),
         },
+        "evolution": {
+            "learner": am.make_learner("prototypical"),
+            "meta_optimizer": am.make_meta_optimizer("evolution_strategy", population=4),
+            "sampler": Blobs(),
+        },
         "batch norm": {
             "learner": am.make_learner("prototypical", backbone=bn),
             "meta_optimizer": gradient,

@@ -22,7 +22,7 @@ TERMS = ("err·pre", "trace", "post·pre", "err·post·pre", "err", "post", "err
 RATE_TERMS = ("agreement", "size", "shift", "1")
 """What the change of a weight's log step size is a weighted sum of."""
 
-MOST_SHIFT = 4.0
+MOST_SHIFT = 3.0
 """A weight's step size stays within this factor, in logarithms, of where all of them start."""
 
 
@@ -30,12 +30,13 @@ class LearnedRule(am.Learner):
     """A network from fixed random weights whose update rule is an expression with meta-trained coefficients.
 
     Every weight w moves by Δw = η Σ c_k term_k, in which the terms are what is known at its two ends: the activity
-    before it ("pre") and behind it ("post", for the outputs the prediction), the back-propagated error behind it
-    ("err"), their products, the weight itself, and a fading trace of its earlier err·pre; each a mean over the support
-    examples. Its step size adapts by a rule of the same kind, Δ log η = Σ d_k term_k, from the agreement of err·pre
-    with its trace (their product over their mean square), the size of err·pre (its logarithm), the shift of log η so
-    far, and a constant. One rule serves all weights and biases (whose "pre" is 1). It starts as gradient descent,
-    c = -1 for err·pre and 0 for all else, and :func:`describe_rule` prints what has become of it.
+    before it ("pre") and behind it ("post", for outputs a class's probability or the tanh of a real value), the
+    back-propagated error behind it ("err"), their products, the weight itself, and a fading trace of its earlier
+    err·pre; each a mean over the support examples. Its step size adapts by a rule of the same kind, Δ log η =
+    Σ d_k term_k, from the agreement of err·pre with its trace (their product over their mean square), the size of
+    err·pre (its decimal logarithm), the shift of log η so far, and a constant. One rule serves all weights and biases
+    (whose "pre" is 1). It starts as gradient descent, c = -1 for err·pre and 0 for all else, and
+    :func:`describe_rule` prints what has become of it.
 
     Only the coefficients are meta-trained, 16 numbers: few enough for meta-optimizer "cmaes", and differentiable too.
     The weights are drawn once and are the same start for every task; in classification the rows of the outputs start
@@ -156,7 +157,7 @@ class Rule(nn.Module):
         """Weights [tasks, n_out, n_in + 1] of a layer, their traces and the shifts of their log η after a step."""
         error = signals.err_pre
         agreement = 2 * error * trace / (error * error + trace * trace + 1e-8)
-        size = 0.5 * (error * error + 1e-8).log()
+        size = 0.5 * (error * error + 1e-8).log10()
         alike, sized, shifted, constant = self.rate_change.unbind()
         moved = alike * agreement + sized * size + shifted * shift + constant
         shift = (shift + moved).clamp(-MOST_SHIFT, MOST_SHIFT)

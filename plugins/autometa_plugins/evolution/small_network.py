@@ -44,7 +44,7 @@ def propagate(weights: Sequence[Tensor], support: am.Examples) -> list[Signals]:
         post = outputs.masked_fill(absent, torch.finfo(outputs.dtype).min).softmax(dim=-1)
         error = post - targets
     else:
-        post = outputs
+        post = outputs.tanh()  # unbounded, its products with errors would let single tasks diverge
         error = 2 / outputs.shape[-1] * (outputs - targets)
     signals = []
     for weight, pre in zip(reversed(weights), reversed(inputs), strict=True):
