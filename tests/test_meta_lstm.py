@@ -63,7 +63,7 @@ def test_with_fixed_gates_it_is_gradient_descent(problem: str, adapted: str, hid
     start = am.per_task(module.own, 3)
     if problem == "classification":
         start |= {name: start[name].expand(3, N_WAY, *start[name].shape[2:]) for name in ("1.weight", "1.bias")}
-    seen = am.Examples(am.apply_per_task(module.shared, support.x), support.y)
+    seen = am.Examples(module.seen(support.x), support.y)
     wanted = am.descend(module.own, start, seen, steps=4, rates=0.1)
     found = learner.adapt(module, support)
     assert found.keys() == wanted.keys()
@@ -124,6 +124,22 @@ def test_renaming_the_classes_renames_the_outputs() -> None:
     torch.testing.assert_close(
         forward(learner, module, support, queries()), forward(learner, module, renamed, queries())[..., new_name]
     )
+
+
+@pytest.mark.parametrize("adapted", ["auto", "all"])
+def test_tasks_over_images_are_independent_and_only_the_head_is_their_own_unless_asked_for(adapted: str) -> None:
+    info = am.TaskInfo(problem="classification", input_shape=(1, 8, 8), n_outputs=3, n_shot=2, n_query=2)
+    learner = am.make_learner("meta_lstm", adapted=adapted, steps=2, inner_lr=0.5)
+    torch.manual_seed(0)
+    module = learner.build(info).double().eval()
+    x = torch.randn(3, 6, 1, 8, 8, dtype=torch.float64)
+    support = am.Examples(x, torch.arange(3).repeat(3, 2))
+    together = learner.adapt(module, support)
+    assert (len(together) > 2) == (adapted == "all")
+    outputs = learner.predict(module, together, x)
+    for task in range(3):
+        one = slice(task, task + 1)
+        torch.testing.assert_close(forward(learner, module, support[one], x[one]), outputs[one])
 
 
 @every_problem

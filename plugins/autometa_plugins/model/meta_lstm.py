@@ -91,10 +91,9 @@ class MetaLSTM(am.Learner):
         if info.problem == "classification":
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
-        nothing = nn.Identity()
         return _Network(
-            shared=nothing if own else backbone,
-            own=nn.Sequential(backbone if own else nothing, head),
+            shared=None if own else backbone,
+            own=nn.Sequential(backbone if own else nn.Identity(), head),
             cell=UpdateCell(self.hidden, self.inner_lr),
         )
 
@@ -108,7 +107,7 @@ class MetaLSTM(am.Learner):
                 parameters[name] = parameters[name].expand(-1, support.n_classes, *parameters[name].shape[2:])
         names, shapes = list(parameters), [value.shape for value in parameters.values()]
         sizes = [math.prod(shape[1:]) for shape in shapes]
-        x, loss = am.apply_per_task(module.shared, support.x).detach(), am.loss_on(support)
+        x, loss = module.seen(support.x).detach(), am.loss_on(support)
         flat = torch.cat([value.flatten(1) for value in parameters.values()], dim=1)
         state = module.cell.start(flat)
         for _ in range(self.steps):
@@ -126,7 +125,7 @@ class MetaLSTM(am.Learner):
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
         """Outputs of every task's own network."""
         assert isinstance(module, _Network)
-        return am.call_per_task(module.own, adapted, am.apply_per_task(module.shared, x), strategy=self.strategy)
+        return am.call_per_task(module.own, adapted, module.seen(x), strategy=self.strategy)
 
     def _check(self) -> None:
         for name in ("steps", "hidden"):
@@ -153,11 +152,15 @@ class MetaLSTM(am.Learner):
 
 
 class _Network(nn.Module):
-    def __init__(self, shared: nn.Module, own: nn.Sequential, cell: UpdateCell) -> None:
+    def __init__(self, shared: nn.Module | None, own: nn.Sequential, cell: UpdateCell) -> None:
         super().__init__()
         self.shared = shared
         self.own = own
         self.cell = cell
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the tasks' own networks take in: inputs, or features that all tasks share."""
+        return x if self.shared is None else am.apply_per_task(self.shared, x)
 
 
 State = tuple[Tensor, ...]
