@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining, evaluate
 
 DOUBLE = torch.float64
+BENCHMARK = Path(__file__).parents[1] / "examples" / "benchmarks" / "evolution.py"
 TASKS = {"classification": Blobs(), "regression": Lines()}
 
 
@@ -197,6 +200,18 @@ def test_the_rule_becomes_better_than_gradient_descent(
     training.run_to()
     assert judged() < 0.95 * min(value for value in tried if math.isfinite(value))
     assert all(torch.equal(value, starts[name]) for name, value in training.module.named_buffers())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n_steps", "share"), [("sinusoid", 120, 0.7), ("linear", 120, 0.85)])
+def test_an_evolved_rule_beats_tuned_gradient_descent(name: str, n_steps: int, share: float) -> None:
+    spec = importlib.util.spec_from_file_location("evolution", BENCHMARK)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    found = benchmark.evolve(name, seed=0, n_steps=n_steps)
+    assert found["evolved"] < share * found["descent"], found["rule"]
 
 
 @pytest.mark.parametrize(
