@@ -192,7 +192,7 @@ def test_meta_training_learns_better_updates_than_the_gradient_steps_it_starts_f
     tasks = am.make_tasks("linear")
     learner = am.make_learner("meta_lstm", inner_lr=0.02, backbone="identity")
     meta_optimizer = am.make_meta_optimizer("gradient", lr=0.01)
-    run = MetaTraining(learner, meta_optimizer, tasks, n_steps=300, tasks_per_step=16, seed=0)
+    run = MetaTraining(learner, meta_optimizer, tasks, n_steps=250, tasks_per_step=12, seed=0)
 
     def score(steps: int) -> float:
         judged = am.make_learner("meta_lstm", steps=steps)

@@ -199,7 +199,7 @@ def test_meta_training_classifies_new_letters() -> None:
     tasks = am.make_tasks("glyphs", size=8, n_drawers=10, n_shot=1, n_query=5)
     learner = am.make_learner("meta_networks", backbone=am.make_backbone("mlp", hidden=(64,)))
     run = MetaTraining(
-        learner, am.make_meta_optimizer("gradient", lr=3e-3), tasks, n_steps=150, tasks_per_step=8, seed=0
+        learner, am.make_meta_optimizer("gradient", lr=3e-3), tasks, n_steps=100, tasks_per_step=8, seed=0
     )
     before = evaluate(learner, run.module, tasks, split="test", n_tasks=200, seed=0).scores.mean()
     run.run_to(1.0)
