@@ -44,6 +44,49 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         reference="Nguyen and Grover 2022, Transformer Neural Processes, section 3.2 (TNP-D)",
     )
     yield am.LearnerSpec(
+        name="lstm",
+        factory="autometa_plugins.model.lstm:LSTM",
+        family="model",
+        problems=frozenset({"classification", "regression"}),
+        summary="An LSTM reads the support set, labels one step late; its state is what was learned.",
+        reference="Hochreiter et al. 2001, Learning to Learn Using Gradient Descent; "
+        "Santoro et al. 2016, Meta-Learning with Memory-Augmented Neural Networks, section 2 (protocol)",
+    )
+    yield am.LearnerSpec(
+        name="gru",
+        factory="autometa_plugins.model.gru:GRU",
+        family="model",
+        problems=frozenset({"classification", "regression"}),
+        summary="A GRU reads the support set, labels one step late; its state is what was learned.",
+        reference="Hochreiter et al. 2001, Learning to Learn Using Gradient Descent; "
+        "Santoro et al. 2016, Meta-Learning with Memory-Augmented Neural Networks, section 2 (protocol)",
+    )
+    yield am.LearnerSpec(
+        name="mann",
+        factory="autometa_plugins.model.mann:MANN",
+        family="model",
+        problems=frozenset({"classification", "regression"}),
+        summary="An LSTM writes what it reads to the least used slots of a memory and looks it up by content.",
+        reference="Santoro et al. 2016, Meta-Learning with Memory-Augmented Neural Networks, section 3",
+    )
+    yield am.LearnerSpec(
+        name="snail",
+        factory="autometa_plugins.model.snail:SNAIL",
+        family="model",
+        problems=frozenset({"classification", "regression"}),
+        summary="Causal convolutions and causal attention read the support set.",
+        reference="Mishra et al. 2018, A Simple Neural Attentive Meta-Learner, section 3",
+    )
+    yield am.LearnerSpec(
+        name="plastic",
+        factory="autometa_plugins.model.plastic:Plastic",
+        family="model",
+        problems=frozenset({"classification", "regression"}),
+        summary="A recurrent network whose fast Hebbian weights learn while it reads, as strongly as it decides.",
+        reference="Miconi et al. 2019, Backpropamine, section 3.1; "
+        "Ba et al. 2016, Using Fast Weights to Attend to the Recent Past, section 3",
+    )
+    yield am.LearnerSpec(
         name="meta_lstm",
         factory="autometa_plugins.model.meta_lstm:MetaLSTM",
         family="model",

@@ -1,0 +1,107 @@
+"""What every network that reads sequences does: read, remember, answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+State: TypeAlias = dict[str, Tensor]
+"""What a cell remembers of sequences: tensors that all lead with [sequences]."""
+
+_NUMBERS_AT_ONCE = 2**24
+"""Queries are answered so many at a time that copies of the state hold about this many numbers: 64 MiB."""
+
+
+class Cell(nn.Module, ABC):
+    """A network from a sequence of tokens to features at every step, which never looks ahead."""
+
+    n_features: int
+    """Width of the features."""
+
+    @abstractmethod
+    def start(self, tokens: Tensor) -> State:
+        """State of as many sequences as ``tokens`` [sequences, n, width] has, before anything is read."""
+
+    @abstractmethod
+    def read(self, tokens: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+        """Go on reading.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape [sequences, n, width]
+        mask : Tensor of shape [sequences, n], bool
+            True where a token exists. Padded places come last in every sequence.
+        state : dict of Tensor
+            Of :meth:`start` or of an earlier :meth:`read`; it is left as it is.
+
+        Returns
+        -------
+        features : Tensor of shape [sequences, n, n_features]
+            Those of a step depend on no later one. Anything where padded.
+        state : dict of Tensor
+            After the last token that exists.
+        """
+
+    def answer(self, state: State, tokens: Tensor) -> Tensor:
+        """Features [sequences, n, n_features] of each token [sequences, n, width], read as if it alone came next."""
+        held = sum(value.numel() for value in state.values())
+        parts = torch.split(tokens, max(1, _NUMBERS_AT_ONCE // max(1, held)), dim=1)
+        return torch.cat([self._answer(state, part) for part in parts], dim=1)
+
+    def _answer(self, state: State, tokens: Tensor) -> Tensor:
+        n = tokens.shape[1]
+        copies = {name: value.repeat_interleave(n, dim=0) for name, value in state.items()}
+        alone = tokens.flatten(0, 1).unsqueeze(1)
+        features, _ = self.read(alone, torch.ones_like(alone[..., 0], dtype=torch.bool), copies)
+        return features.view(*tokens.shape[:2], -1)
+
+
+class StepCell(Cell):
+    """A cell that computes one step after the other."""
+
+    @abstractmethod
+    def step(self, token: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one token [sequences, width]; return features [sequences, n_features] and the state after it."""
+
+    def read(self, tokens: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+        """Go on reading, see :meth:`Cell.read`."""
+        ragged = not bool(mask.all())
+        features = []
+        for token, exists in zip(tokens.unbind(1), mask.unbind(1), strict=True):
+            found, after = self.step(token, state)
+            features.append(found)
+            state = _where(exists, after, state) if ragged else after
+        if not features:
+            return tokens.new_zeros(*tokens.shape[:2], self.n_features), state
+        return torch.stack(features, dim=1), state
+
+
+def _where(exists: Tensor, after: State, before: State) -> State:
+    return {
+        name: torch.where(exists.view(-1, *[1] * (value.dim() - 1)), value, before[name])
+        for name, value in after.items()
+    }
+
+
+def read_in_chunks(
+    cell: Cell, tokens: Tensor, mask: Tensor, chunk: int | None, state: State | None = None
+) -> tuple[Tensor, State]:
+    """Read a sequence ``chunk`` tokens at a time, keeping for the gradient the states between chunks only.
+
+    The gradient is the same; each chunk is read a second time on the way back. None: all at once.
+    """
+    state = cell.start(tokens) if state is None else state
+    if chunk is None or chunk >= tokens.shape[1]:
+        return cell.read(tokens, mask, state)
+    features = []
+    for part, exists in zip(torch.split(tokens, chunk, dim=1), torch.split(mask, chunk, dim=1), strict=True):
+        if torch.is_grad_enabled():
+            found, state = checkpoint(cell.read, part, exists, state, use_reentrant=False, preserve_rng_state=False)
+        else:
+            found, state = cell.read(part, exists, state)
+        features.append(found)
+    return torch.cat(features, dim=1), state

@@ -1,0 +1,87 @@
+"""A network whose connections learn while it reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Self
+
+import autometa as am
+from autometa_plugins.model.cells.cell import Cell
+from autometa_plugins.model.cells.plastic import PlasticCell
+from autometa_plugins.model.sequence_learner import SequenceLearner, check_sizes
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+class Plastic(SequenceLearner):
+    """A recurrent network with fast Hebbian weights, which it modulates itself.
+
+    Differentiable neuromodulated plasticity (Miconi et al. 2019, section 3.1): reading associates what is active with
+    what was active a step before, as strongly as a scalar that the network computes says. The associations decay and
+    add to the slow weights; they are used as in Ba et al. 2016, which ``modulated=False`` comes close to. Each unit has
+    one coefficient of plasticity where Miconi et al. have one for each connection. See :class:`SequenceLearner` for how
+    examples are told.
+
+
+    Parameters
+    ----------
+    hidden_size : int, default=64
+    decay : float, default=0.95
+        Share of the fast weights that is left after a step.
+    modulated : bool, default=True
+        Let the network compute the strength of each update; otherwise it is one meta-learned number.
+    backbone : str or Backbone, default="auto"
+        What turns examples into features. "auto": conv4 for images, and vectors as they are, for the cell has weights
+        of its own to read them with.
+    n_labels : int or "auto", default="auto"
+        Slots for classes. "auto": as many as the tasks of meta-training have classes.
+    n_orders : int, default=4
+        Orders in which adaptation reads the support set.
+    along_weight : float, default=1.0
+        Weight of the loss along the support beside that of the query.
+    chunk : int or None, default=None
+        Keep activations of this many steps only for the gradient, and compute the others again. None: keep all, which
+        takes memory in proportion to the length of the support set.
+
+    References
+    ----------
+    T. Miconi, A. Rawal, J. Clune, K. O. Stanley: Backpropamine: Training Self-Modifying Neural Networks with
+    Differentiable Neuromodulated Plasticity. ICLR 2019.
+    J. Ba, G. Hinton, V. Mnih, J. Z. Leibo, C. Ionescu: Using Fast Weights to Attend to the Recent Past. NeurIPS 2016.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int = 64,
+        decay: float = 0.95,
+        modulated: bool = True,
+        backbone: str | am.Backbone = "auto",
+        n_labels: int | Literal["auto"] = "auto",
+        n_orders: int = 4,
+        along_weight: float = 1.0,
+        chunk: int | None = None,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.decay = decay
+        self.modulated = modulated
+        self.backbone = backbone
+        self.n_labels = n_labels
+        self.n_orders = n_orders
+        self.along_weight = along_weight
+        self.chunk = chunk
+
+    def build_cell(self, width: int, length: int) -> Cell:
+        """Return the plastic network."""
+        check_sizes(self, "hidden_size")
+        if not 0 <= self.decay <= 1:
+            raise am.InvalidParameter(f"decay={self.decay!r} must lie between 0 and 1, such as 0.95.")
+        return PlasticCell(width, hidden_size=self.hidden_size, decay=self.decay, modulated=self.modulated)
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the size and the decay."""
+        return cls(
+            hidden_size=trial.suggest_categorical("hidden_size", [32, 64, 128]),
+            decay=trial.suggest_float("decay", 0.8, 1.0),
+        )

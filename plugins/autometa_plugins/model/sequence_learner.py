@@ -1,0 +1,244 @@
+"""Learners whose network reads the support set one example after the other."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+from autometa_plugins.model.cells.cell import Cell, read_in_chunks
+from autometa_plugins.model.sequence_orders import (
+    content_orders,
+    fixed_codes,
+    given_orders,
+    random_codes,
+    random_orders,
+)
+
+
+class SequenceLearner(am.Learner):
+    """Adaptation is reading: what a cell remembers of the support set is all that was learned.
+
+    The protocol is that of Santoro et al. 2016, section 2: a token is an example together with the label of the
+    example before it, and the cell's features at each step predict the label of its own example, which only the next
+    token tells. A query's token comes after the whole support set and sees no other query.
+
+    A class is a slot of ``n_labels`` one-hot codes, drawn at random for every task in meta-training and fixed at
+    adaptation; the logit of a class is the inner product of an output vector with its code. Labels that mean the same
+    in every task keep their slot. A task may have more classes than slots: those beyond get random unit codes, which
+    overlap, so it is better to raise ``n_labels`` before meta-training. Real targets are told as they are and read
+    out linearly.
+
+    A support set has no order. Meta-training draws one for each task and descends the mean of two losses: that of
+    the query, and ``along_weight`` times that of the support examples, each predicted before its label is told.
+    Adaptation reads the set in ``n_orders`` orders that follow from the content of the examples and averages their
+    predictions (probabilities of classes, means), so the arrangement of rows never matters.
+
+    Subclasses store these parameters beside their own and implement :meth:`build_cell`.
+    """
+
+    backbone: str | am.Backbone
+    n_labels: int | str
+    n_orders: int
+    along_weight: float
+    chunk: int | None
+
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"n_orders", "chunk"})
+    needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+
+    @abstractmethod
+    def build_cell(self, width: int, length: int) -> Cell:
+        """Return the network that reads tokens of a width.
+
+        Parameters
+        ----------
+        width : int
+        length : int
+            Tokens of a support set as drawn in meta-training, and one query.
+        """
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return backbone, cell and read-out.
+
+        Raises
+        ------
+        InvalidParameter
+            Names the parameter, its value and what would work.
+        """
+        self._check()
+        is_vector = self.backbone == "auto" and len(info.input_shape) != 3
+        backbone = am.build_backbone("identity" if is_vector else self.backbone, info.input_shape)
+        is_classification = info.problem == "classification"
+        n_told = info.n_outputs
+        if is_classification:
+            n_told = self.n_labels if isinstance(self.n_labels, int) else max(2, info.n_outputs)
+        n_support = info.n_shot * (info.n_outputs if is_classification and not info.shared_classes else 1)
+        cell = self.build_cell(int(backbone.n_features) + n_told + 1, n_support + 1)  # type: ignore[arg-type]
+        return SequenceNetwork(backbone, cell, n_told, shuffled=not info.shared_classes)
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Any]:
+        """Read the support set in every order.
+
+        Returns
+        -------
+        dict
+            ``state``, the cell's, and ``last``, the last label and whether there is one; for classes their ``codes``
+            and which are ``present``. Tensors lead with [tasks, n_orders], ``present`` with [tasks].
+        """
+        self._check()
+        assert isinstance(module, SequenceNetwork)
+        codes = module.codes(support, self.n_orders)
+        return module.read(support, content_orders(support, self.n_orders), codes, self.chunk)[0]
+
+    def predict(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Tensor:
+        """Return log-probabilities of the classes or means, [tasks, n, n_outputs], averaged over the orders."""
+        assert isinstance(module, SequenceNetwork)
+        return averaged(module.answer(adapted, x), adapted)
+
+    def along(self, module: nn.Module, support: am.Examples) -> Tensor:
+        """Predictions for each support example before its label is told, in the order given: [tasks, n, n_outputs]."""
+        assert isinstance(module, SequenceNetwork)
+        adapted, outputs = module.read(support, given_orders(support.mask), module.codes(support, 1), self.chunk)
+        return averaged(outputs, adapted)
+
+    def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
+        """Losses of the query and along the support, one random order and random slots of classes for each task."""
+        assert isinstance(module, SequenceNetwork)
+        support = batch.support
+        codes = module.codes(support, 1)
+        if codes is not None and module.shuffled:
+            codes = random_codes(len(support), support.n_classes, module.n_told, support.y.device).to(codes)
+        adapted, outputs = module.read(support, random_orders(support.mask), codes, self.chunk)
+        judged = am.query_losses(self, module, batch, adapted=adapted)
+        along = am.task_losses(self, averaged(outputs, adapted), support)
+        return (judged + self.along_weight * along) / (1 + self.along_weight)
+
+    def _check(self) -> None:
+        """Refuse parameters that no cell can be built from."""
+        for parameter in ("n_orders", "chunk"):
+            value = getattr(self, parameter)
+            if not (is_positive_int(value) or (parameter == "chunk" and value is None)):
+                more = ", or None for the whole sequence at once" if parameter == "chunk" else ""
+                raise am.InvalidParameter(f"{parameter}={value!r} must be a positive integer{more}.")
+        if self.n_labels != "auto" and not (is_positive_int(self.n_labels) and self.n_labels != 1):
+            raise am.InvalidParameter(
+                f"n_labels={self.n_labels!r} must be an integer from 2 on, or 'auto' for the classes of the task "
+                "distribution."
+            )
+        if not 0 <= self.along_weight < math.inf:
+            raise am.InvalidParameter(
+                f"along_weight={self.along_weight!r} must be a number from 0 (the query alone) on, such as 1.0."
+            )
+
+
+class SequenceNetwork(nn.Module):
+    """Backbone, cell and read-out, and how examples become tokens.
+
+    Parameters
+    ----------
+    backbone : nn.Module with ``n_features``
+    cell : Cell
+    n_told : int
+        Width of a label in a token, and of the read-out.
+    shuffled : bool
+        Whether a class has another slot in every task.
+    """
+
+    def __init__(self, backbone: nn.Module, cell: Cell, n_told: int, *, shuffled: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.cell = cell
+        self.read_out = nn.Linear(cell.n_features, n_told)
+        self.n_told = n_told
+        self.shuffled = shuffled
+
+    def codes(self, support: am.Examples, n_orders: int) -> Tensor | None:
+        """Fixed codes of the classes, [tasks, n_orders, n_way, n_told]; None for real targets."""
+        if not support.is_classification:
+            return None
+        codes = fixed_codes(n_orders, support.n_classes, self.n_told, shuffled=self.shuffled)
+        return codes.to(self.read_out.weight).expand(len(support), -1, -1, -1)
+
+    def read(
+        self, support: am.Examples, orders: Tensor, codes: Tensor | None, chunk: int | None
+    ) -> tuple[dict[str, Any], Tensor]:
+        """Read the support set in ``orders`` [tasks, orders, n].
+
+        Returns
+        -------
+        adapted : dict
+            See :meth:`SequenceLearner.adapt`.
+        outputs : Tensor of shape [tasks, orders, n, n_told]
+            For each support example before its label was told, arranged as in ``support``.
+        """
+        features = am.apply_per_task(self.backbone, support.x)
+        targets = support.targets().to(features.dtype).unsqueeze(1)
+        told = _arranged(targets @ codes if codes is not None else targets, orders)
+        mask = support.mask.unsqueeze(1).expand_as(orders).gather(2, orders)
+        labels = torch.cat([told, mask.unsqueeze(-1).to(told.dtype)], dim=-1)
+        previous = nn.functional.pad(labels, (0, 0, 1, 0))
+        tokens = torch.cat([_arranged(features.unsqueeze(1), orders), previous[:, :, :-1]], dim=-1)
+        found, state = read_in_chunks(self.cell, tokens.flatten(0, 1), mask.flatten(0, 1), chunk)
+        n_read = mask.sum(2)[:, :, None, None]
+        adapted: dict[str, Any] = {
+            "state": {name: value.reshape(*orders.shape[:2], *value.shape[1:]) for name, value in state.items()},
+            "last": previous.gather(2, n_read.expand(-1, -1, -1, previous.shape[-1])).squeeze(2),
+        }
+        if codes is not None:
+            adapted |= {"codes": codes, "present": support.one_hot().any(dim=1)}
+        outputs = self.read_out(found).view(*orders.shape, -1)
+        return adapted, _arranged(outputs, orders.argsort(dim=2))
+
+    def answer(self, adapted: dict[str, Any], x: Tensor) -> Tensor:
+        """Outputs [tasks, orders, n, n_told] for queries ``x`` [tasks, n, *features]."""
+        features = am.apply_per_task(self.backbone, x).unsqueeze(1)
+        last = adapted["last"].unsqueeze(2)
+        shape = (*last.shape[:2], x.shape[1], -1)
+        tokens = torch.cat([features.expand(*shape), last.expand(*shape)], dim=-1)
+        state = {name: value.flatten(0, 1) for name, value in adapted["state"].items()}
+        outputs: Tensor = self.read_out(self.cell.answer(state, tokens.flatten(0, 1)))
+        return outputs.view(*shape)
+
+
+def averaged(outputs: Tensor, adapted: dict[str, Any]) -> Tensor:
+    """Mean over the orders of outputs [tasks, orders, n, n_told].
+
+    Returns
+    -------
+    Tensor of shape [tasks, n, n_outputs]
+        For classes the logarithm of the mean probability; next to none for a class that the support lacks.
+    """
+    if "codes" not in adapted:
+        return outputs.mean(dim=1)
+    logits = outputs @ adapted["codes"].mT
+    absent = ~adapted["present"][:, None, None, :]
+    log_probabilities: Tensor = logits.masked_fill(absent, torch.finfo(logits.dtype).min).log_softmax(dim=-1)
+    mean: Tensor = log_probabilities.logsumexp(dim=1) - math.log(logits.shape[1])
+    return mean
+
+
+def is_positive_int(value: object) -> bool:
+    """Whether a parameter is a whole number from 1 on."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def check_sizes(learner: am.Learner, *names: str) -> None:
+    """Refuse parameters that are no positive integers.
+
+    Raises
+    ------
+    InvalidParameter
+    """
+    for name in names:
+        if not is_positive_int(getattr(learner, name)):
+            raise am.InvalidParameter(f"{name}={getattr(learner, name)!r} must be a positive integer.")
+
+
+def _arranged(values: Tensor, orders: Tensor) -> Tensor:
+    """Values [tasks, orders or 1, n, width] in each order."""
+    index = orders.unsqueeze(-1).expand(-1, -1, -1, values.shape[-1])
+    return values.expand(-1, orders.shape[1], -1, -1).gather(2, index)
