@@ -48,9 +48,11 @@ def test_an_installation_brings_what_is_imported() -> None:
     by_package = {name: {canonicalize_name(d) for d in providers.get(name, [])} for name in sorted(foreign)}
     missing = {name for name, found in by_package.items() if not found & dependencies}
     # The conformance kit's pytest decorator imports pytest when a test suite calls it.
-    assert missing - {"pytest"} == {"lightning_fabric"}
+    optional = {"lightning_fabric": "parallel", "cmaes": "evolution"}
+    assert missing - {"pytest"} == set(optional)
     extras = PROJECT["optional-dependencies"]
-    assert by_package["lightning_fabric"] <= set(required(extras["parallel"])) & set(required(extras["dev"]))
+    for name, extra in optional.items():
+        assert by_package[name] <= set(required(extras[extra])) & set(required(extras["dev"]))
     assert dependencies <= set().union(*by_package.values()), "a dependency that nothing imports"
 
 
