@@ -18,8 +18,8 @@ class TNP(NeuralProcess):
 
     TNP-D of Nguyen & Grover 2022, section 3.2: support tokens attend to the support, query tokens to the support only,
     and there are no encodings of positions, so that neither order nor other queries matter. A token is x, y and a flag
-    that tells a blank from a target of zero. Layers are normalised before attention and MLP, not behind them, which
-    trains at larger rates without a warm-up.
+    that tells a blank from a target of zero. Other than in the paper, layers are normalised before attention and MLP and
+    not behind them, for which no warm-up is needed (Xiong et al. 2020).
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class TNP(NeuralProcess):
     References
     ----------
     T. Nguyen, A. Grover: Transformer Neural Processes: Uncertainty-Aware Meta Learning Via Sequence Modeling.
-    ICML 2022.
+    ICML 2022. R. Xiong et al.: On Layer Normalization in the Transformer Architecture. ICML 2020.
     """
 
     name: ClassVar[str] = "tnp"
