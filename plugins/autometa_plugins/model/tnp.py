@@ -18,8 +18,8 @@ class TNP(NeuralProcess):
 
     TNP-D of Nguyen & Grover 2022, section 3.2: support tokens attend to the support, query tokens to the support only,
     and there are no encodings of positions, so that neither order nor other queries matter. A token is x, y and a flag
-    that tells a blank from a target of zero. Other than in the paper, layers are normalised before attention and MLP and
-    not behind them, for which no warm-up is needed (Xiong et al. 2020).
+    that tells a blank from a target of zero. Other than in the paper, layers are normalised before attention and MLP
+    and not behind them, for which no warm-up is needed (Xiong et al. 2020).
 
     Parameters
     ----------
