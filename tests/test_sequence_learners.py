@@ -10,7 +10,7 @@ from torch import Tensor
 
 import autometa as am
 from autometa.contracts.forward import forward, task_scores
-from autometa.testing.toys import Blobs
+from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining, evaluate
 
 SMALL = {
@@ -229,3 +229,8 @@ def test_unseen_classes_are_learned_from_the_support(name: str, n_steps: int) ->
     own, other = meta_trained_and_not(name, Blobs(), n_steps, 0.01)
     assert own > 0.75
     assert other < 0.5
+
+
+def test_unseen_functions_are_learned_from_the_support() -> None:
+    own, other = meta_trained_and_not("lstm", Lines(), 160, 0.01)
+    assert own < 0.5 * other
