@@ -65,7 +65,8 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(
     parity: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = short(parity, "sinusoid/maml", steps=200)
-    whole = parity.meta_train(entry, 0, torch.device("cpu"))[0].module.state_dict()
+    *_, (training, _) = parity.meta_train(entry, 0, torch.device("cpu"))
+    whole = training.module.state_dict()
 
     monkeypatch.setattr(parity, "CHECKPOINT_EVERY", 0.0)
     said = parity.say
@@ -76,9 +77,9 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(
 
     monkeypatch.setattr(parity, "say", cut)
     with pytest.raises(KeyboardInterrupt):
-        parity.meta_train(entry, 0, torch.device("cpu"))
+        list(parity.meta_train(entry, 0, torch.device("cpu")))
     monkeypatch.setattr(parity, "say", said)
-    resumed, cpu_seconds = parity.meta_train(entry, 0, torch.device("cpu"))
+    *_, (resumed, cpu_seconds) = parity.meta_train(entry, 0, torch.device("cpu"))
     assert "step 5 of 200" in capsys.readouterr().out
     assert resumed.step_count == 200
     assert cpu_seconds > 0
@@ -87,9 +88,12 @@ def test_a_run_that_was_cut_goes_on_and_ends_the_same(
 
 
 def test_likelihoods_stand_beside_that_of_the_exact_process(parity: ModuleType) -> None:
-    entry = short(parity, "gaussian_process/cnp", settings={"RBF": {"kernel": "rbf"}}, published={})
+    settings = {"RBF": {"kernel": "rbf"}}
+    entry = short(parity, "gaussian_process/cnp", settings=settings, published={"RBF": ".26"}, milestones=[0.5])
     parity.run(entry, seed=0, device=torch.device("cpu"))
-    own, exact = parity.rows()
+    halfway, _, own, exact = parity.rows()
+    assert (halfway["setting"], halfway["published"]) == ("RBF after 6 steps", "")
+    assert (own["published"], own["outer_steps"]) == (".26", "12")
     assert (own["setting"], exact["setting"]) == ("RBF", "RBF: exact process")
     assert own["metric"] == exact["metric"] == "log-likelihood"
     assert float(own["score"]) < 0 < float(exact["score"]) - 1

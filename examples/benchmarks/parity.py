@@ -23,12 +23,13 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from judges import JUDGES
+from judges import JUDGES, Judged
 
 import autometa as am
 from autometa.engine.folding import describe_normalization
@@ -65,6 +66,8 @@ class Entry:
     split: str
     published: dict[str, Any]
     meta_optimizer: dict[str, Any]
+    milestones: list[float]
+    """Shares of meta-training after which it is judged as well: its course where the paper's budget is out of reach."""
     judge: str
     """Which of ``judges.JUDGES`` measures it."""
     embedded: bool
@@ -85,7 +88,7 @@ def read_entries() -> dict[str, Entry]:
         own = table.pop("entries")
         for name, entry in own.items():
             said = {"common": {}, "meta_optimizer": {}, "published": {}, "judge": "score", "embedded": False}
-            said |= {"remark": "", "source": ""}
+            said |= {"remark": "", "source": "", "milestones": []}
             said |= table | entry
             entries[f"{group}/{name}"] = Entry(name=f"{group}/{name}", **said)
     return entries
@@ -100,8 +103,11 @@ def make(kind: str, table: dict[str, Any]) -> Any:
     return getattr(am, f"make_{kind}")(name, **parameters)
 
 
-def meta_train(entry: Entry, seed: int, device: torch.device) -> tuple[MetaTraining, float]:
-    """Meta-train an entry, from its last checkpoint where there is one; the processor seconds that took as well."""
+def meta_train(entry: Entry, seed: int, device: torch.device) -> Iterator[tuple[MetaTraining, float]]:
+    """Meta-train an entry, from its last checkpoint where there is one.
+
+    Gives the training and the processor seconds taken, at every milestone and at the end.
+    """
     learner = make("learner", entry.learner)
     default = learner.default_meta_optimizer
     meta_optimizer = make("meta_optimizer", {"name": default} | entry.meta_optimizer) if default else None
@@ -124,10 +130,14 @@ def meta_train(entry: Entry, seed: int, device: torch.device) -> tuple[MetaTrain
         else:
             say(f"  {entry.name}: the recipe changed since {checkpoint} was written; begun anew")
     began, saved = time.process_time(), time.monotonic()
-    cpu_seconds = cpu_before
+    ahead = [milestone for milestone in entry.milestones if milestone > training.progress]
     while training.progress < 1:
-        training.run_to(min(1.0, training.progress + max(1e-3, 5 / max(1, entry.steps))))
+        training.run_to(min(1.0, *ahead[:1], training.progress + max(1e-3, 5 / max(1, entry.steps))))
         cpu_seconds = cpu_before + time.process_time() - began
+        if ahead and training.progress >= ahead[0]:
+            del ahead[0]
+            yield training, cpu_seconds
+            began = time.process_time() - (cpu_seconds - cpu_before)  # judging is not counted
         if time.monotonic() - saved > CHECKPOINT_EVERY:
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
             state = {"recipe": repr(entry), "training": training.state_dict(), "cpu_seconds": cpu_seconds}
@@ -138,48 +148,68 @@ def meta_train(entry: Entry, seed: int, device: torch.device) -> tuple[MetaTrain
             done = f"step {training.step_count} of {entry.steps}, {cpu_seconds:.0f} s"
             say(f"  {entry.name}: {done}, loss {loss:.4f}")
     checkpoint.unlink(missing_ok=True)
-    return training, cpu_seconds
+    yield training, cpu_before + time.process_time() - began
 
 
 def run(entry: Entry, seed: int, device: torch.device) -> None:
     """Meta-train, judge and append the scores."""
     say(f"{entry.name}: {entry.steps} outer steps")
-    training, cpu_seconds = meta_train(entry, seed, device)
-    learner = make("learner", entry.learner)
-    for judged in JUDGES[entry.judge](entry, learner, training.module, seed):
-        setting, scores = judged.setting, judged.scores
-        mean, error = scores.mean(), 1.96 * scores.std(ddof=1) / len(scores) ** 0.5
-        row = {
-            "entry": entry.name,
-            "setting": setting,
-            "metric": judged.metric,
-            "published": entry.published.get(setting, ""),
-            "score": f"{mean:.5g}",
-            "ci95": f"{error:.3g}",
-            "n_tasks": len(scores),
-            "n_query": judged.n_query,
-            "normalization": describe_normalization(training.module),
-            "split": entry.split,
-            "outer_steps": training.step_count,
-            "tasks_per_step": entry.tasks_per_step,
-            "cpu_seconds": f"{cpu_seconds:.0f}",
-            "seconds": f"{training.seconds:.0f}",
-            "device": device.type,
-            "threads": torch.get_num_threads(),
-            "seed": seed,
-            "commit": output_of("git", "rev-parse", "--short", "HEAD"),
-            "date": datetime.date.today().isoformat(),
-            "machine": machine(),
-            "source": entry.source,
-            "remark": entry.remark,
-        }
-        new = not RESULTS.exists()
-        with RESULTS.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        say(f"  {entry.name}, {setting}: {mean:.4f} ± {error:.4f} (published {row['published'] or '-'})")
+    for training, cpu_seconds in meta_train(entry, seed, device):
+        after = "" if training.progress == 1 else f" after {training.step_count} steps"
+        was_training = training.module.training
+        for judged in JUDGES[entry.judge](entry, make("learner", entry.learner), training.module, seed):
+            append(row_of(entry, training, judged, after, cpu_seconds, seed))
+        training.module.train(was_training)
+
+
+def row_of(
+    entry: Entry,
+    training: MetaTraining,
+    judged: Judged,
+    after: str,
+    cpu_seconds: float,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """A score with all that belongs to it."""
+    scores = judged.scores
+    mean, error = scores.mean(), 1.96 * scores.std(ddof=1) / len(scores) ** 0.5
+    return {
+        "entry": entry.name,
+        "setting": judged.setting + after,
+        "metric": judged.metric,
+        "published": "" if after else entry.published.get(judged.setting, ""),
+        "score": f"{mean:.5g}",
+        "ci95": f"{error:.3g}",
+        "n_tasks": len(scores),
+        "n_query": judged.n_query,
+        "normalization": describe_normalization(training.module),
+        "split": entry.split,
+        "outer_steps": training.step_count,
+        "tasks_per_step": entry.tasks_per_step,
+        "cpu_seconds": f"{cpu_seconds:.0f}",
+        "seconds": f"{training.seconds:.0f}",
+        "device": training.device.type,
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "commit": output_of("git", "rev-parse", "--short", "HEAD"),
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "source": entry.source,
+        "remark": entry.remark,
+    }
+
+
+def append(row: dict[str, Any]) -> None:
+    """Add a row to the results."""
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    told = f"{row['score']} ± {row['ci95']} (published {row['published'] or '-'})"
+    say(f"  {row['entry']}, {row['setting']}: {told}")
 
 
 def rows() -> list[dict[str, str]]:
