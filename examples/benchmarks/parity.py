@@ -163,13 +163,7 @@ def run(entry: Entry, seed: int, device: torch.device) -> None:
 
 
 def row_of(
-    entry: Entry,
-    training: MetaTraining,
-    judged: Judged,
-    after: str,
-    cpu_seconds: float,
-    seed: int,
-    device: torch.device,
+    entry: Entry, training: MetaTraining, judged: Judged, after: str, cpu_seconds: float, seed: int
 ) -> dict[str, Any]:
     """A score with all that belongs to it."""
     scores = judged.scores
