@@ -234,3 +234,26 @@ def test_unseen_classes_are_learned_from_the_support(name: str, n_steps: int) ->
 def test_unseen_functions_are_learned_from_the_support() -> None:
     own, other = meta_trained_and_not("lstm", Lines(), 160, 0.01)
     assert own < 0.5 * other
+
+
+@pytest.mark.parametrize(("name", "accuracy"), [("plastic", 0.5), ("lstm", 0.4)])
+def test_images_are_learned_through_a_convolutional_backbone(name: str, accuracy: float) -> None:
+    tasks = am.make_tasks("glyphs", n_drawers=20, size=8, n_way=3, n_shot=3, n_query=3)
+    learner = am.make_learner(name, backbone=am.make_backbone("conv4", n_filters=16))
+    training = MetaTraining(
+        learner, am.make_meta_optimizer("gradient", lr=3e-3), tasks, n_steps=300, tasks_per_step=8, seed=0
+    )
+    training.run_to()
+    scores = evaluate(learner, training.module, tasks, split="test", n_tasks=100, seed=0).scores
+    assert scores.mean() > accuracy, scores.mean()
+
+
+def test_the_features_of_an_image_have_mean_0_and_spread_1_and_vectors_stay_as_they_are() -> None:
+    tasks = am.make_tasks("glyphs", size=8, n_way=3)
+    network = am.make_learner("lstm", backbone="conv4").build(tasks.info)
+    features = network.features(tasks.sample(2, seed=0).support.x)
+    torch.testing.assert_close(features.mean(-1), torch.zeros(features.shape[:2]), atol=1e-5, rtol=0)
+    assert features.std(-1).min() > 0.9
+    functions = am.make_tasks("sinusoid").sample(2, seed=0).support.x
+    network = am.make_learner("lstm").build(am.make_tasks("sinusoid").info)
+    assert torch.equal(network.features(functions), functions)

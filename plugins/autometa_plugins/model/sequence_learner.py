@@ -84,7 +84,8 @@ class SequenceLearner(am.Learner):
             n_told = self.n_labels if isinstance(self.n_labels, int) else max(2, info.n_outputs)
         n_support = info.n_shot * (info.n_outputs if is_classification and not info.shared_classes else 1)
         cell = self.build_cell(int(backbone.n_features) + n_told + 1, n_support + 1)  # type: ignore[arg-type]
-        return SequenceNetwork(backbone, cell, n_told, shuffled=not info.shared_classes)
+        images = len(info.input_shape) == 3
+        return SequenceNetwork(backbone, cell, n_told, shuffled=not info.shared_classes, images=images)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Any]:
         """Read the support set in every order.
@@ -152,11 +153,16 @@ class SequenceNetwork(nn.Module):
         Width of a label in a token, and of the read-out.
     shuffled : bool
         Whether a class has another slot in every task.
+    images : bool
+        Whether the features of an example are brought to mean 0 and spread 1 before they become part of a token: those
+        of images share a large mean, beside which neither their differences nor the label count for much.
     """
 
-    def __init__(self, backbone: nn.Module, cell: Cell, n_told: int, *, shuffled: bool) -> None:
+    def __init__(self, backbone: nn.Module, cell: Cell, n_told: int, *, shuffled: bool, images: bool) -> None:
         super().__init__()
+        n_features = int(backbone.n_features)  # type: ignore[arg-type]
         self.backbone = backbone
+        self.scaled = nn.LayerNorm(n_features, elementwise_affine=False) if images else nn.Identity()
         self.cell = cell
         self.read_out = nn.Linear(cell.n_features, n_told)
         self.n_told = n_told
@@ -168,6 +174,11 @@ class SequenceNetwork(nn.Module):
             return None
         codes = fixed_codes(n_orders, support.n_classes, self.n_told, shuffled=self.shuffled)
         return codes.to(self.read_out.weight).expand(len(support), -1, -1, -1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What a token holds of each example, [tasks, n, n_features]."""
+        scaled: Tensor = self.scaled(am.apply_per_task(self.backbone, x))
+        return scaled
 
     def read(
         self, support: am.Examples, orders: Tensor, codes: Tensor | None, chunk: int | None
@@ -181,7 +192,7 @@ class SequenceNetwork(nn.Module):
         outputs : Tensor of shape [tasks, orders, n, n_told]
             For each support example before its label was told, arranged as in ``support``.
         """
-        features = am.apply_per_task(self.backbone, support.x)
+        features = self.features(support.x)
         targets = support.targets().to(features.dtype).unsqueeze(1)
         told = _arranged(targets @ codes if codes is not None else targets, orders)
         mask = support.mask.unsqueeze(1).expand_as(orders).gather(2, orders)
@@ -201,7 +212,7 @@ class SequenceNetwork(nn.Module):
 
     def answer(self, adapted: dict[str, Any], x: Tensor) -> Tensor:
         """Outputs [tasks, orders, n, n_told] for queries ``x`` [tasks, n, *features]."""
-        features = am.apply_per_task(self.backbone, x).unsqueeze(1)
+        features = self.features(x).unsqueeze(1)
         last = adapted["last"].unsqueeze(2)
         shape = (*last.shape[:2], x.shape[1], -1)
         tokens = torch.cat([features.expand(*shape), last.expand(*shape)], dim=-1)
