@@ -91,7 +91,7 @@ def test_likelihoods_stand_beside_that_of_the_exact_process(parity: ModuleType) 
     settings = {"RBF": {"kernel": "rbf"}}
     entry = short(parity, "gaussian_process/cnp", settings=settings, published={"RBF": ".26"}, milestones=[0.5])
     parity.run(entry, seed=0, device=torch.device("cpu"))
-    halfway, _, own, exact = parity.rows()
+    halfway, own, exact = parity.rows()
     assert (halfway["setting"], halfway["published"]) == ("RBF after 6 steps", "")
     assert (own["published"], own["outer_steps"]) == (".26", "12")
     assert (own["setting"], exact["setting"]) == ("RBF", "RBF: exact process")

@@ -27,6 +27,8 @@ class Judged:
     n_query: int
     scores: NDArray[Any]
     """One number for each meta-test task."""
+    is_reference: bool = False
+    """Whether it is what no learner can beat, whatever was learned."""
 
 
 def by_score(entry: Any, learner: am.Learner, module: nn.Module, seed: int) -> Iterator[Judged]:
@@ -50,9 +52,14 @@ def by_likelihood(entry: Any, learner: am.Learner, module: nn.Module, seed: int)
                 adapted = learner.adapt(module, batch.support)
                 own.append(log_likelihood(*learner.predict_distribution(module, adapted, batch.query.x), batch.query))
             exact.append(tasks.oracle_log_likelihood(n_tasks, split="test", seed=at))
-        for setting_name, found in ((name, own), (f"{name}: exact process", exact)):
-            scores = torch.cat(found).double().cpu().numpy()
-            yield Judged(setting=setting_name, metric="log-likelihood", n_query=tasks.info.n_query, scores=scores)
+        for who, found in (("", own), (": exact process", exact)):
+            yield Judged(
+                setting=name + who,
+                metric="log-likelihood",
+                n_query=tasks.info.n_query,
+                scores=torch.cat(found).double().cpu().numpy(),
+                is_reference=found is exact,
+            )
 
 
 def log_likelihood(mean: Tensor, deviation: Tensor, query: am.Examples) -> Tensor:

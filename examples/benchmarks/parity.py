@@ -158,7 +158,8 @@ def run(entry: Entry, seed: int, device: torch.device) -> None:
         after = "" if training.progress == 1 else f" after {training.step_count} steps"
         was_training = training.module.training
         for judged in JUDGES[entry.judge](entry, make("learner", entry.learner), training.module, seed):
-            append(row_of(entry, training, judged, after, cpu_seconds, seed))
+            if not (after and judged.is_reference):
+                append(row_of(entry, training, judged, after, cpu_seconds, seed))
         training.module.train(was_training)
 
 
