@@ -261,6 +261,24 @@ def test_a_faulty_learner_is_caught_by_the_right_check(learner: Callable[[], am.
     assert "Traceback" not in text
 
 
+def test_a_distribution_that_is_none_is_caught() -> None:
+    cnp = type(am.make_learner("cnp"))
+
+    class OtherMeans(cnp):  # type: ignore[misc, valid-type]
+        def predict(self, *given: Any) -> torch.Tensor:
+            return super().predict(*given) + 1
+
+    class NegativeDeviations(cnp):  # type: ignore[misc, valid-type]
+        def predict_distribution(self, *given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            mean, deviation = super().predict_distribution(*given)
+            return mean, deviation if torch.is_grad_enabled() else -deviation
+
+    (other,) = failures(OtherMeans(), "check_provides", tasks=Lines())
+    assert "not what predict() returns" in other
+    (negative,) = failures(NegativeDeviations(), "check_provides", tasks=Lines())
+    assert "must be positive" in negative
+
+
 class IgnoresTheSeed(Lines):
     """Draws as it likes."""
 

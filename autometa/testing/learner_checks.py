@@ -225,6 +225,8 @@ def check_provides(case: LearnerCase) -> None:
         expect(not unknown, f"adapt() returned {unknown}, which are no parameters of θ.")
     if "inner_objective" in provides:
         _check_inner_objective(case, batch, module)
+    if "distribution" in provides and not batch.query.is_classification:
+        _check_distribution(case, batch, module)
     if "pooled" in provides and case.learner.n_pooled_tasks(case.tasks.info) is None:
         _expect_gradient(case.learner.pooled_loss(module, batch, 0.5), module, "pooled_loss()")
     if "memory" in provides:
@@ -250,6 +252,19 @@ def _check_inner_objective(case: LearnerCase, batch: TaskBatch, module: nn.Modul
     expect(
         (own <= other).all(),
         "adapted to another task, inner_objective() is lower than adapted to its own: adapt() does not minimize it.",
+    )
+
+
+def _check_distribution(case: LearnerCase, batch: TaskBatch, module: nn.Module) -> None:
+    with torch.no_grad():
+        adapted = case.learner.adapt(module, batch.support)
+        outputs = case.learner.predict(module, adapted, _x(batch.query))
+        mean, deviation = case.learner.predict_distribution(module, adapted, _x(batch.query))
+    expect_close(mean, outputs, "the means of predict_distribution() are not what predict() returns")
+    expect(
+        deviation.shape == mean.shape and (deviation > 0).all(),
+        f"the standard deviations of predict_distribution() {tuple(deviation.shape)} must be positive and "
+        f"of the shape of the means {tuple(mean.shape)}.",
     )
 
 

@@ -239,7 +239,7 @@ def bundled_samplers() -> dict[str, Callable[[], am.TaskSampler]]:
     """Those that need no file; Omniglot where ``AUTOMETA_DATA`` says where it is."""
     found: dict[str, Callable[[], am.TaskSampler]] = {
         name: (lambda name=name: am.make_tasks(name))
-        for name in ("sinusoid", "harmonics", "linear", "glyphs", "digits")
+        for name in ("sinusoid", "harmonics", "linear", "gaussian_process", "glyphs", "digits", "augmented_shot")
     }
     found["table"] = table_sampler
     if root := os.environ.get("AUTOMETA_DATA"):
