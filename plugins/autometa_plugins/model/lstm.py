@@ -19,7 +19,6 @@ class LSTM(SequenceLearner):
     Hochreiter et al. 2001 trained recurrent networks to learn in this way; Santoro et al. 2016 and Duan et al. 2016
     gave it the form of :class:`SequenceLearner`, which says how examples are told.
 
-
     Parameters
     ----------
     hidden_size : int, default=128

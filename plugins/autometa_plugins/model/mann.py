@@ -21,7 +21,6 @@ class MANN(SequenceLearner):
     one memory. The slots used least, one for each head, are emptied before they are written to. See
     :class:`SequenceLearner` for how examples are told.
 
-
     Parameters
     ----------
     hidden_size : int, default=200

@@ -22,7 +22,6 @@ class Plastic(SequenceLearner):
     one coefficient of plasticity where Miconi et al. have one for each connection. See :class:`SequenceLearner` for how
     examples are told.
 
-
     Parameters
     ----------
     hidden_size : int, default=64

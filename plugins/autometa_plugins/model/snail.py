@@ -21,7 +21,6 @@ class SNAIL(SequenceLearner):
     The paper tells a label together with its example; here it comes one step late, see :class:`SequenceLearner`. The
     support set is computed once and a query needs its own place only.
 
-
     Parameters
     ----------
     n_filters : int, default=32
