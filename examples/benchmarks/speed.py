@@ -92,6 +92,14 @@ class Records:
         self.rows.append(row)
         print(f"{part:9} {cell:34} {who:22} {value:12.4g} {unit}", flush=True)  # noqa: T201
 
+    def peaks(self) -> dict[str, float]:
+        """The most arithmetic that each machine did, GFLOP/s."""
+        found: dict[str, float] = {}
+        for row in self.rows:
+            if row["part"] == "peak":
+                found[row["machine"]] = max(found.get(row["machine"], 0.0), float(row["value"]))
+        return found
+
     def newest(self, part: str) -> dict[str, dict[str, Row]]:
         """The last row of every cell and ``who``."""
         found: dict[str, dict[str, Row]] = {}
@@ -408,14 +416,16 @@ def race_table(records: Records) -> list[str]:
     """Times against peers, against the arithmetic and in memory."""
     peers = list(speed_race.CONTENDERS)[1:]
     memory, flops = records.newest("memory"), records.newest("flops")
-    peak = max((float(row["value"]) for row in records.newest("peak").get("peak", {}).values()), default=float("nan"))
+    peaks = records.peaks()
     lines = [
         "## A meta-step of MAML",
         "",
         "Inner steps, query loss, backward pass and outer SGD step of a batch of tasks; meta-gradients are asserted",
         "equal first. Contenders take turns; medians count. Above 1: autometa is faster. The floor is the time that",
-        f"products and convolutions alone would take at the machine's measured peak, {peak:.0f} GFLOP/s. Memory is how",
-        "much the process's peak grows over two steps, choosing a strategy included.",
+        "products and convolutions alone would take at the measured peak of the machine ("
+        + "; ".join(f"{machine.split(',')[0]}: {peak:.0f} GFLOP/s" for machine, peak in peaks.items())
+        + "). Memory",
+        "is how much the process's peak grows over two steps, choosing a strategy included.",
         "",
         "| network | order | inner steps | tasks | autometa (ms) | "
         + " | ".join(f"{peer} ÷ autometa" for peer in peers)
@@ -433,6 +443,7 @@ def race_table(records: Records) -> list[str]:
             continue
         ratios = [f"{times[peer] / times['autometa']:.2f}" if peer in times else "n/a" for peer in peers]
         of_task = float(flops[f"{network}/{order}/{steps} steps"]["one task"]["value"])
+        peak = peaks.get(found[cell]["autometa"]["machine"], float("nan"))
         floor = 1e3 * of_task * n_tasks / (peak * 1e9)
         needs = memory.get(cell, {})
         amounts = ", ".join(

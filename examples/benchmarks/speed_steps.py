@@ -51,10 +51,7 @@ def measure_steps(records: Any, arguments: argparse.Namespace) -> None:
 
 def steps_table(records: Any) -> list[str]:
     """Tasks a second of every learner; the floor is that of the machine the row was measured on."""
-    peaks: dict[str, float] = {}
-    for row in records.rows:
-        if row["part"] == "peak":
-            peaks[row["machine"]] = max(peaks.get(row["machine"], 0.0), float(row["value"]))
+    peaks = records.peaks()
     lines = [
         f"## One outer step of {N_TASKS} tasks, every learner",
         "",
@@ -69,7 +66,7 @@ def steps_table(records: Any) -> list[str]:
         took = rows["outer step"]
         milliseconds, machine = float(took["value"]), took["machine"]
         floor = 1e3 * float(rows["work"]["value"]) / (peaks[machine] * 1e9) if machine in peaks else 0.0
-        times = f"{milliseconds / floor:.0f}" if floor > 1e-3 * milliseconds else "–"
+        times = f"{milliseconds / floor:#.2g}".rstrip(".") if floor > 1e-3 * milliseconds else "–"
         who = f"{machine.split(',')[0]}, {took['commit']}"
         rate = f"{1e3 * N_TASKS / milliseconds:.0f}"
         lines.append("| " + " | ".join([*cell.split("/"), f"{milliseconds:.2f}", rate, times, who]) + " |")
