@@ -66,7 +66,7 @@ def steps_table(records: Any) -> list[str]:
         took = rows["outer step"]
         milliseconds, machine = float(took["value"]), took["machine"]
         floor = 1e3 * float(rows["work"]["value"]) / (peaks[machine] * 1e9) if machine in peaks else 0.0
-        times = f"{milliseconds / floor:#.2g}".rstrip(".") if floor > 1e-3 * milliseconds else "–"
+        times = f"{milliseconds / floor:.1f}" if floor > 1e-3 * milliseconds else "–"
         who = f"{machine.split(',')[0]}, {took['commit']}"
         rate = f"{1e3 * N_TASKS / milliseconds:.0f}"
         lines.append("| " + " | ".join([*cell.split("/"), f"{milliseconds:.2f}", rate, times, who]) + " |")
