@@ -149,7 +149,8 @@ def test_a_larger_c_violates_margins_less() -> None:
     module = learner.build(info()).double()
 
     def violations(C: float) -> Tensor:
-        outputs = learner.predict(module, learner.set_params(C=C).adapt(module, support), support.x)
+        adapted = learner.set_params(C=C).adapt(module, support)
+        outputs = support.x @ adapted["weights"].mT
         own = outputs.gather(2, support.y.unsqueeze(-1))
         return (outputs + 1 - support.one_hot() - own).amax(dim=2).sum()
 
@@ -188,9 +189,9 @@ def test_meta_training_tells_new_glyphs_apart() -> None:
     tasks = am.make_tasks("glyphs", size=14, n_way=5, n_shot=1, n_query=5)
     learner = am.make_learner("svm_head", backbone=am.make_backbone("conv4", n_filters=16))
     run = MetaTraining(
-        learner, am.make_meta_optimizer("gradient", lr=3e-3), tasks, n_steps=60, tasks_per_step=8, seed=0
+        learner, am.make_meta_optimizer("gradient", lr=3e-3), tasks, n_steps=120, tasks_per_step=8, seed=0
     )
     before = evaluate(learner, run.module, tasks, split="test", n_tasks=50, seed=0).scores.mean()
     run.run_to(1.0)
     after = evaluate(learner, run.module, tasks, split="test", n_tasks=50, seed=0).scores.mean()
-    assert after > max(0.5, before + 0.1)
+    assert after > before + 0.15

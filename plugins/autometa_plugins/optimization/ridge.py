@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -12,7 +13,8 @@ import autometa as am
 if TYPE_CHECKING:
     from optuna import Trial
 
-_INITIAL_SCALE = 5.0
+_INITIAL_SCALE = 20.0
+"""Outputs lie around 0 and 1, and a softmax of those is nearly even: 20-way Omniglot is learned half as fast from 5."""
 
 
 class Ridge(am.Learner):
@@ -40,7 +42,7 @@ class Ridge(am.Learner):
         self.regularization = regularization
 
     def build(self, info: am.TaskInfo) -> nn.Module:
-        """Return the backbone, log λ and, for classes, the scale of the logits.
+        """Return the backbone, log λ and, for classes, the logarithm of the scale of the logits.
 
         Raises
         ------
@@ -68,7 +70,7 @@ class Ridge(am.Learner):
         """Return logits or means, [tasks, n, n_outputs]."""
         assert isinstance(module, _RidgeHead)
         outputs: Tensor = am.apply_per_task(module.backbone, x) @ adapted["weights"] + adapted["intercept"]
-        return outputs if module.scale is None else module.scale * outputs
+        return outputs if module.log_scale is None else module.log_scale.exp() * outputs
 
     def _check(self) -> None:
         if not self.regularization > 0:
@@ -85,4 +87,4 @@ class _RidgeHead(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.log_penalty = nn.Parameter(torch.zeros(()))
-        self.scale = nn.Parameter(torch.tensor(_INITIAL_SCALE)) if scaled else None
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE))) if scaled else None

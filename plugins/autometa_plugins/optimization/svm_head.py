@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
@@ -12,6 +13,8 @@ import autometa as am
 if TYPE_CHECKING:
     from optuna import Trial
 
+_INITIAL_SCALE = 7.0
+"""Margins are at most 1, and a softmax of those is nearly even: 20-way Omniglot is hardly learned from 1."""
 _MOST_STEPS = 40
 _GAP = 1e-12
 """Duality gap at which the dual counts as solved, relative to the weights' squared norm plus the violations."""
@@ -48,7 +51,7 @@ class SVMHead(am.Learner):
         self.backbone = backbone
 
     def build(self, info: am.TaskInfo) -> nn.Module:
-        """Return the backbone and the scale of the logits.
+        """Return the backbone and the logarithm of the scale of the logits.
 
         Raises
         ------
@@ -77,7 +80,7 @@ class SVMHead(am.Learner):
         """Return logits, [tasks, n, n_way]."""
         assert isinstance(module, _Scaled)
         outputs: Tensor = am.apply_per_task(module.backbone, x) @ adapted["weights"].mT
-        return module.scale * outputs
+        return module.log_scale.exp() * outputs
 
     def _check(self) -> None:
         if not self.C > 0:
@@ -93,7 +96,7 @@ class _Scaled(nn.Module):
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
-        self.scale = nn.Parameter(torch.ones(()))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE)))
 
 
 def solve_dual(kernel: Tensor, one_hot: Tensor, C: float) -> Tensor:
