@@ -71,7 +71,7 @@ def test_it_starts_as_gradient_descent(problem: str) -> None:
 
 
 @pytest.mark.parametrize("problem", TASKS)
-def test_errors_sent_back_by_hand_are_the_gradient_and_products_are_means_over_examples(problem: str) -> None:
+def test_errors_sent_back_by_hand_are_the_gradient_and_padding_counts_nothing(problem: str) -> None:
     support = TASKS[problem].sample(2, seed=0).to(dtype=DOUBLE).support
     mask = support.mask.clone()
     mask[0, 3:] = False
@@ -88,11 +88,12 @@ def test_errors_sent_back_by_hand_are_the_gradient_and_products_are_means_over_e
     gradients = torch.autograd.grad(am.loss_on(support)(outputs).sum(), weights)
     signals = propagate([weight.detach() for weight in weights], support)
     for signal, gradient in zip(signals, gradients, strict=True):
-        torch.testing.assert_close(signal.err_pre, gradient)
+        torch.testing.assert_close(signal.err_pre(), gradient)
     pre, post = activities[1]
-    seen = post[0, :3].unsqueeze(2) * pre[0, :3].unsqueeze(1)
-    torch.testing.assert_close(signals[1].post_pre[0], seen.mean(dim=0))
-    torch.testing.assert_close(signals[1].pre[0, 0], pre[0, :3].mean(dim=0))
+    torch.testing.assert_close(signals[1].pre, pre)
+    torch.testing.assert_close(signals[1].post, post)
+    torch.testing.assert_close(signals[1].share[0, :3], torch.full((3, 1), 1 / 3, dtype=DOUBLE))
+    assert not signals[1].share[0, 3:].any()
 
 
 def test_every_coefficient_weighs_what_its_name_says() -> None:
@@ -127,7 +128,7 @@ def test_every_coefficient_weighs_what_its_name_says() -> None:
 def test_step_sizes_grow_where_errors_agree_with_their_trace_and_stay_within_bounds() -> None:
     module = built(am.make_learner("learned_rule", hidden=()), Lines().info)
     (signal,) = propagate([torch.ones(1, 1, 7, dtype=DOUBLE)], Lines().sample(1, seed=0).to(dtype=DOUBLE).support)
-    weight, error = torch.zeros(1, 1, 7, dtype=DOUBLE), signal.err_pre
+    weight, error = torch.zeros(1, 1, 7, dtype=DOUBLE), signal.err_pre()
     with torch.no_grad():
         module.rate_change[RATE_TERMS.index("agreement")] = 0.5
         for trace, wanted in ((error, 0.5), (-error, -0.5), (0 * error, 0.0)):

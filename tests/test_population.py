@@ -104,6 +104,14 @@ def test_what_cannot_be_run_together_runs_in_turn_and_is_said_to(learner: tuple[
     torch.testing.assert_close(losses, am.PopulationLosses(made, module, strategy="loop")(population, batch))
 
 
+def test_candidates_that_adapt_many_numbers_run_in_turn_on_a_cpu() -> None:
+    learner = am.make_learner("maml", backbone=am.make_backbone("mlp", hidden=(300, 300)))
+    module, batch = built(learner, Lines())
+    judge = am.PopulationLosses(learner, module)
+    judge(candidates(module), batch)
+    assert judge.strategy == "loop"
+
+
 class AddsUpCandidates(am.Backbone):
     """Is another function under vmap, without an error."""
 
@@ -148,9 +156,10 @@ def test_candidates_leave_the_running_averages_and_theta_alone(strategy: str) ->
 
 
 def test_parameters_left_out_stay_and_the_score_is_the_share_of_wrong_classes() -> None:
-    learner = am.make_learner("ridge")
+    learner = am.make_learner("siamese", backbone="identity")
     module, batch = built(learner, Blobs())
-    population = {"scale": torch.tensor([1.0, 5.0, -1.0], dtype=torch.float64)}
+    weight = module.weight.detach()
+    population = {"weight": torch.stack([weight, 3 * weight, -weight])}
     losses = am.PopulationLosses(learner, module)(population, batch)
     assert not torch.allclose(losses[0], losses[1])
     wrong = am.PopulationLosses(learner, module, fitness="score")(population, batch)

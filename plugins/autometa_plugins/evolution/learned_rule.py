@@ -155,21 +155,29 @@ class Rule(nn.Module):
 
     def forward(self, weight: Tensor, trace: Tensor, shift: Tensor, signals: Signals) -> tuple[Tensor, Tensor, Tensor]:
         """Weights [tasks, n_out, n_in + 1] of a layer, their traces and the shifts of their log η after a step."""
-        error = signals.err_pre
-        agreement = 2 * error * trace / (error * error + trace * trace + 1e-8)
-        size = 0.5 * (error * error + 1e-8).log10()
+        error = signals.err_pre()
         alike, sized, shifted, constant = self.rate_change.unbind()
-        moved = alike * agreement + sized * size + shifted * shift + constant
-        shift = (shift + moved).clamp(-MOST_SHIFT, MOST_SHIFT)
-        kept = self.trace_logit.sigmoid()
-        trace = kept * trace + (1 - kept) * error
+        squares = error * error + 1e-8
+        agreement = error * trace / (squares + trace * trace)
+        # Twice the product over the sum of squares, and half the logarithm of the square.
+        shift = (1 + shifted) * shift + 2 * alike * agreement + 0.5 * sized * squares.log10() + constant
+        shift = shift.clamp(-MOST_SHIFT, MOST_SHIFT)
+        trace = error.lerp(trace, self.trace_logit.sigmoid())
+        change = self._products(signals) + self.change[1] * trace + self.change[8] * weight
+        return weight + (self.log_rate + shift).exp() * change, trace, shift
+
+    def _products(self, signals: Signals) -> Tensor:
+        """The terms that are products of something behind a weight and something before it, in one matrix product."""
         c = self.change.unbind()
-        weighted = c[0] * error + c[1] * trace + c[2] * signals.post_pre + c[3] * signals.err_post_pre
-        # Of the products with pre, those of the bias have none.
-        rows = [product[..., -1:] for product in (error, signals.post_pre, signals.err_post_pre)]
-        weighted = weighted + (c[4] * rows[0] + c[5] * rows[1] + c[6] * rows[2] + c[9])
-        weighted = weighted + c[7] * signals.pre + c[8] * weight
-        return weight + (self.log_rate + shift).exp() * weighted, trace, shift
+        pre, post, err, share = signals
+        both = err * post
+        behind = (c[0] * err + c[2] * post + c[3] * both) * share
+        # Of the terms without "pre" and those with nothing else, the other factor is 1.
+        alone = ((c[4] * err + c[5] * post + c[6] * both) * share).sum(dim=1, keepdim=True) + c[9]
+        before = c[7] * (share.mT @ pre)
+        behind = torch.cat([behind, alone, torch.ones_like(alone)], dim=1)
+        before = torch.cat([pre, torch.ones_like(before), before], dim=1)
+        return behind.mT @ before
 
 
 def describe_rule(module: nn.Module, digits: int = 2) -> str:

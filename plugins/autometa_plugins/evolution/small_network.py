@@ -15,14 +15,20 @@ import autometa as am
 
 
 class Signals(NamedTuple):
-    """Means over a task's support examples of products at both ends of every weight, [tasks, n_out, n_in + 1]."""
+    """What is known at the two ends of a layer's weights when its support examples pass."""
 
-    err_pre: Tensor
-    """The gradient of the task's mean loss."""
-    post_pre: Tensor
-    err_post_pre: Tensor
     pre: Tensor
-    """[tasks, 1, n_in + 1]"""
+    """Activities before the weights, [tasks, n_support, n_in + 1]."""
+    post: Tensor
+    """Activities behind the weights, [tasks, n_support, n_out]."""
+    err: Tensor
+    """Errors behind the weights, [tasks, n_support, n_out]."""
+    share: Tensor
+    """What each example counts in a mean over its task's examples, [tasks, n_support, 1]."""
+
+    def err_pre(self) -> Tensor:
+        """The gradient of the task's mean loss, [tasks, n_out, n_in + 1]."""
+        return (self.err * self.share).mT @ self.pre
 
 
 def outputs_of(weights: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -48,9 +54,7 @@ def propagate(weights: Sequence[Tensor], support: am.Examples) -> list[Signals]:
         error = 2 / outputs.shape[-1] * (outputs - targets)
     signals = []
     for weight, pre in zip(reversed(weights), reversed(inputs), strict=True):
-        ends = torch.cat([error, post, error * post], dim=-1) * share
-        err_pre, post_pre, err_post_pre = (ends.mT @ pre).chunk(3, dim=1)
-        signals.append(Signals(err_pre, post_pre, err_post_pre, share.mT @ pre))
+        signals.append(Signals(pre, post, error, share))
         post = pre[..., :-1]
         error = (error @ weight[..., :-1]) * (1 - post * post)
     return signals[::-1]
