@@ -163,7 +163,7 @@ class MAML(am.Learner):
                 for states in zip(*each, strict=True)
             ]
         one_by_one = one_by_one or self.per_step_norm
-        start = am.per_task(module, len(support), own_parameters(module))
+        start = am.per_task(module, len(support), module.own)
         if support.is_classification:
             for name in ("head.weight", "head.bias"):
                 start[name] = start[name].expand(-1, support.n_classes, *start[name].shape[2:])
@@ -232,14 +232,11 @@ class Network(nn.Module):
         if zero_head:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        self.rates = nn.Parameter(torch.full((n_rates, len(own_parameters(self))), rate))
+        shared = per_step_parameters(self)
+        self.own = [name for name, _ in self.named_parameters() if name not in shared]
+        """Names of the parameters that every task has its own of."""
+        self.rates = nn.Parameter(torch.full((n_rates, len(self.own)), rate))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [n, *features] to [n, rows of the head]."""
         return self.head(self.backbone(x))  # type: ignore[no-any-return]
-
-
-def own_parameters(module: nn.Module) -> list[str]:
-    """Names of the parameters that every task has its own of."""
-    shared = {"rates"} | per_step_parameters(module)
-    return [name for name, _ in module.named_parameters() if name not in shared]
