@@ -49,8 +49,8 @@ def loss_on(examples: Examples) -> Loss:
 
 def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None) -> dict[str, Tensor]:
     """The module's parameters (or those named) as views [n_tasks, *shape], the start of a :func:`descend`."""
-    own = {name: module.get_parameter(name) for name in names} if names else dict(module.named_parameters())
-    return {name: value.expand(n_tasks, *value.shape) for name, value in own.items()}
+    parameters = dict(module.named_parameters())
+    return {name: parameters[name].expand(n_tasks, *parameters[name].shape) for name in names or parameters}
 
 
 def call_per_task(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs, *, strategy: str = "auto") -> Tensor:
