@@ -194,4 +194,4 @@ def test_meta_training_tells_new_glyphs_apart() -> None:
     before = evaluate(learner, run.module, tasks, split="test", n_tasks=50, seed=0).scores.mean()
     run.run_to(1.0)
     after = evaluate(learner, run.module, tasks, split="test", n_tasks=50, seed=0).scores.mean()
-    assert after > before + 0.15
+    assert after > max(0.5, before + 0.1)
