@@ -23,7 +23,7 @@ from autometa.errors import InvalidParameter
 Population = Mapping[str, Tensor]
 
 _NUMBERS_AT_A_TIME = 2**22
-"""Candidates go together while their inputs, or what they adapt, are no more than this many numbers."""
+"""Candidates go together while their inputs are no more than this many numbers."""
 _MOST_ADAPTED = 2**16
 """A candidate that adapts more numbers than this fills the cache of a processor's core by itself."""
 
@@ -113,7 +113,7 @@ class PopulationLosses:
             return functional_call(self._judge, candidate, (batch,))  # type: ignore[no-any-return]
 
         candidates = self._judge.with_own_statistics(population, count)
-        size = max(1, _NUMBERS_AT_A_TIME // max(1, numbers, self._judge.n_adapted))
+        size = max(1, _NUMBERS_AT_A_TIME // max(1, numbers))
         # The other kernels of attention have no rule for candidates.
         with seeded(seed, _device(population)), sdpa_kernel(SDPBackend.MATH):
             return torch.vmap(judge, randomness="same", chunk_size=min(size, count))(candidates)
