@@ -30,9 +30,8 @@ class IMAML(am.Learner):
         Gradient steps; more come closer to the minimum and cost no memory in meta-training.
     inner_lr : float or "auto", default="auto"
         Step size. "auto": 0.1 for classes, as in the paper, and 0.01 for real targets, whose squared errors
-        are steep: from 0.03 on, sinusoids diverge.
-        With conv4 and group norm, 16 steps of 0.1 raised the objective on Omniglot (from 1.61 to 1.84) and meta-training
-        did not learn; 0.03 lowered it, to 1.23.
+        are steep: from 0.03 on, sinusoids diverge. With conv4 and group norm, 16 steps of 0.1 raised the objective on
+        Omniglot (from 1.61 to 1.84) and meta-training did not learn; 0.03 lowered it, to 1.23.
     regularization : float, default=2.0
         λ, at least 0: how strongly a task is held at the start. A step size above ``2 / λ`` diverges.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
