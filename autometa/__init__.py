@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from autometa.engine.inner_loop import loss_on as loss_on
     from autometa.engine.inner_loop import per_task as per_task
     from autometa.engine.population import PopulationLosses as PopulationLosses
+    from autometa.engine.replay import Replay as Replay
     from autometa.engine.update import ParameterUpdate as ParameterUpdate
     from autometa.errors import AutometaError as AutometaError
     from autometa.errors import Incompatible as Incompatible
@@ -119,6 +120,7 @@ _EXPORTS = {
     "apply_per_task": "autometa.engine.folding",
     "build_backbone": "autometa.engine.folding",
     "ParameterUpdate": "autometa.engine.update",
+    "Replay": "autometa.engine.replay",
     "PopulationLosses": "autometa.engine.population",
     "apply_head": "autometa.engine.heads",
     "call_per_task": "autometa.engine.inner_loop",

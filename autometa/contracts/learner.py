@@ -33,6 +33,11 @@ class Learner(BaseEstimator, ABC):
     minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`); and what
     estimators may: ``"distribution"`` (:meth:`predict_distribution`)."""
 
+    replayable: ClassVar[bool] = False
+    """Whether :meth:`meta_loss` (or :meth:`pooled_loss`), and :meth:`adapt`, do the same operations whatever numbers a
+    batch holds and however far meta-training is, random numbers being drawn on the device: an accelerator may then
+    record them once and repeat them (see ``autometa.Replay``)."""
+
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that may change after meta-training and count at the next adaptation."""
 

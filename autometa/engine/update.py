@@ -93,7 +93,8 @@ class ParameterUpdate:
             if part.requires_grad:
                 part.backward()  # type: ignore[no-untyped-call]
             values.append(part.detach())
-        return self._descend(values, progress)
+        self._descend(progress)
+        return torch.stack(values).sum()
 
     def step_on_threads(self, losses: Sequence[ModuleLoss], progress: float, threads: int) -> Tensor:
         """Do the same for losses of the module that do not depend on one another, several at the same time.
@@ -118,7 +119,20 @@ class ParameterUpdate:
                     # A gradient may be a view: the first is copied, since it is added to.
                     parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
             values.append(value)
-        return self._descend(values, progress)
+        self._descend(progress)
+        return torch.stack(values).sum()
+
+    def differentiate(self, loss: Tensor) -> list[Tensor | None]:
+        """Gradient of a scalar in every parameter that is learned; None where it does not depend on one."""
+        if not loss.requires_grad:
+            return [None] * len(self._parameters)
+        return list(torch.autograd.grad(loss, self._parameters, allow_unused=True))
+
+    def step_along(self, gradients: Sequence[Tensor | None], progress: float) -> None:
+        """Take a step along gradients found already, in the order of :meth:`differentiate`; they may be overwritten."""
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._descend(progress)
 
     def _can_fuse(self) -> bool:
         return all(value.device.type in ("cpu", "cuda") and value.is_floating_point() for value in self._parameters)
@@ -127,7 +141,7 @@ class ParameterUpdate:
         for parameter in self._parameters:
             parameter.grad = None
 
-    def _descend(self, values: list[Tensor], progress: float) -> Tensor:
+    def _descend(self, progress: float) -> None:
         if self._optimizer is not None:
             if self._average is not None:
                 self._average_gradients(self._average)
@@ -137,7 +151,6 @@ class ParameterUpdate:
             for group in self._optimizer.param_groups:
                 group["lr"] = self._lr * schedule_factor(self._schedule, progress)
             self._optimizer.step()
-        return torch.stack(values).sum()
 
     def _average_gradients(self, average: Average) -> None:
         """Replace gradients by their means; a parameter that no process's tasks reach keeps none."""
@@ -156,12 +169,13 @@ class ParameterUpdate:
 
     def _clip_gradient(self, limit: float) -> None:
         """What ``clip_grad_norm_`` does, which takes five times as long to call for a small network."""
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        reached = [parameter for parameter in self._parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in reached if parameter.grad is not None]
         if gradients:
-            norm = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).norm()
+            norm = torch.stack(torch._foreach_norm(gradients)).norm()
             factor = (limit / (norm + 1e-6)).clamp(max=1.0)
-            for gradient in gradients:
-                gradient.mul_(factor)
+            for parameter, scaled in zip(reached, torch._foreach_mul(gradients, factor), strict=True):
+                parameter.grad = scaled
 
     def state_dict(self) -> dict[str, Any]:
         """State of the torch optimizer."""

@@ -17,7 +17,8 @@ from autometa.contracts.forward import forward, task_losses, task_scores
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskSampler
-from autometa.engine.seeding import fresh_module
+from autometa.engine.replay import PLAIN_CALLS, Replay
+from autometa.engine.seeding import fresh_module, seeded
 from autometa.host import make_meta_optimizer
 from autometa.testing.expectations import (
     copied,
@@ -377,6 +378,39 @@ def check_devices_agree(case: LearnerCase) -> None:
     )
 
 
+def check_replays(case: LearnerCase) -> None:
+    """A learner that says that it is replayable gives the same loss and gradients where a CUDA device repeats them."""
+    if not case.learner.replayable:
+        return
+    if not torch.cuda.is_available():
+        raise SkipTest("there is no CUDA device here")
+    device, meta_optimizer = torch.device("cuda"), case.meta_optimizer()
+    module = case.module().float().to(device).train()
+    twin = copied(module)
+    if meta_optimizer is not None:
+        meta_optimizer.start(case.learner, module, case.tasks.info)
+    loss = case.learner.pooled_loss if "pooled" in case.learner.provides else case.learner.meta_loss
+
+    def differentiate(module: nn.Module, batch: TaskBatch) -> list[Tensor | None]:
+        value = loss(module, batch, 0.5).mean()
+        learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        return [value.detach(), *torch.autograd.grad(value, learned, allow_unused=True)]
+
+    replay: Replay[Tensor | None] = Replay(functools.partial(differentiate, module))
+    for seed in range(PLAIN_CALLS + 3):
+        drawn = case.tasks.sample(4, seed=seed) if meta_optimizer is None else meta_optimizer.draw(case.tasks, 4, seed)
+        batch = drawn.to(device, torch.float32)
+        with seeded(seed, device):
+            found = replay(batch)
+        with seeded(seed, device):
+            wanted = differentiate(twin, batch)
+        for mine, other in zip(found, wanted, strict=True):
+            expect((mine is None) == (other is None), "repeating reaches other parameters than calling.")
+            if mine is not None and other is not None:
+                expect_close(mine, other, "a repeated gradient differs from the one called", 1e-3)
+    expect(replay.n_recorded > 0, "it says that it is replayable, and waits for the device.")
+
+
 LEARNER_CHECKS: tuple[Check, ...] = (
     check_build_is_seeded,
     check_shapes,
@@ -393,4 +427,5 @@ LEARNER_CHECKS: tuple[Check, ...] = (
     check_permuted_labels_score_chance,
     check_search_space,
     check_devices_agree,
+    check_replays,
 )

@@ -44,6 +44,7 @@ class Feat(am.Learner):
     H. Ye, H. Hu, D. Zhan, F. Sha: Few-Shot Learning via Embedding Adaptation with Set-to-Set Functions. CVPR 2020.
     """
 
+    replayable: ClassVar[bool] = True
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"temperature"})
 
     def __init__(

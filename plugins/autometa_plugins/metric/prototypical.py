@@ -26,6 +26,7 @@ class Prototypical(am.Learner):
         Divides the logits; the paper has 1. Larger values give more even probabilities and never another class.
     """
 
+    replayable: ClassVar[bool] = True
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"temperature"})
 
     def __init__(self, backbone: str | am.Backbone = "auto", temperature: float = 1.0) -> None:

@@ -45,6 +45,7 @@ class Relation(am.Learner):
     Learning. CVPR 2018.
     """
 
+    replayable: ClassVar[bool] = True
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification"})
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ class Siamese(am.Learner):
     G. Koch, R. Zemel, R. Salakhutdinov: Siamese Neural Networks for One-shot Image Recognition. ICML Deep Learning
     Workshop 2015.
     """
+
+    replayable: ClassVar[bool] = True
 
     def __init__(self, *, same_share: float = 0.5, backbone: str | am.Backbone = "auto") -> None:
         self.same_share = same_share

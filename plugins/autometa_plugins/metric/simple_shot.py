@@ -40,6 +40,7 @@ class SimpleShot(am.Learner):
     Few-Shot Learning. 2019.
     """
 
+    replayable: ClassVar[bool] = True
     default_meta_optimizer: ClassVar[str | None] = "pooled"
     provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"transform", "temperature"})
@@ -82,7 +83,8 @@ class SimpleShot(am.Learner):
             examples = am.Examples(examples.x, y, examples.mask, module.head.out_features)
         features = am.apply_per_task(module.backbone, examples.x)
         if module.training:
-            module.follow(features[examples.mask].detach().mean(0))
+            counted = features.detach() * examples.mask.unsqueeze(-1)
+            module.follow(counted.sum(dim=(0, 1)) / examples.mask.sum())
         return am.task_losses(self, module.head(features), examples).mean()
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:

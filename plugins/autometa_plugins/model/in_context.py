@@ -37,6 +37,7 @@ class InContext(am.Learner):
     n_heads : int, default=4
     """
 
+    replayable: ClassVar[bool] = True
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
     def __init__(

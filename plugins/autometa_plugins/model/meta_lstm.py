@@ -57,6 +57,7 @@ class MetaLSTM(am.Learner):
     S. Ravi, H. Larochelle: Optimization as a Model for Few-Shot Learning. ICLR 2017.
     """
 
+    replayable: ClassVar[bool] = True
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "strategy"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 

@@ -47,6 +47,7 @@ class MetaNetworks(am.Learner):
     T. Munkhdalai, H. Yu: Meta Networks. ICML 2017.
     """
 
+    replayable: ClassVar[bool] = True
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
     def __init__(self, *, dim: int = 64, hidden: int = 20, backbone: str | am.Backbone = "auto") -> None:

@@ -28,6 +28,7 @@ class NeuralProcess(am.Learner):
     ``backbone`` and ``min_std``.
     """
 
+    replayable: ClassVar[bool] = True
     name: ClassVar[str]
     sizes: ClassVar[tuple[str, ...]]
     """Parameters that must be positive integers."""

@@ -53,6 +53,7 @@ class SequenceLearner(am.Learner):
     along_weight: float
     chunk: int | None
 
+    replayable: ClassVar[bool] = True
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"n_orders", "chunk"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
@@ -116,9 +117,11 @@ class SequenceLearner(am.Learner):
         """Losses of the query and along the support, one random order and random slots of classes for each task."""
         assert isinstance(module, SequenceNetwork)
         support = batch.support
-        codes = module.codes(support, 1)
-        if codes is not None and module.shuffled:
-            codes = random_codes(len(support), support.n_classes, module.n_told, support.y.device).to(codes)
+        if support.is_classification and module.shuffled:
+            drawn = random_codes(len(support), support.n_classes, module.n_told, support.y.device)
+            codes: Tensor | None = drawn.to(module.read_out.weight)
+        else:
+            codes = module.codes(support, 1)
         adapted, outputs = module.read(support, random_orders(support.mask), codes, self.chunk)
         judged = am.query_losses(self, module, batch, adapted=adapted)
         along = am.task_losses(self, averaged(outputs, adapted), support)

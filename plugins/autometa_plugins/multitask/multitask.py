@@ -49,6 +49,7 @@ class MultiTask(am.Learner):
     T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn: Gradient Surgery for Multi-Task Learning. NeurIPS 2020.
     """
 
+    replayable: ClassVar[bool] = True
     default_meta_optimizer: ClassVar[str | None] = "pooled"
     provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "lr", "weight_decay"})

@@ -75,7 +75,7 @@ def projected_weights(gradients: Float[Tensor, "task parameter"]) -> Float[Tenso
     coefficients = torch.eye(n, dtype=products.dtype, device=products.device)
     rows = torch.arange(n, device=products.device)
     # Every task goes through the others in an order of its own, all at the same time.
-    orders = torch.stack([torch.randperm(n) for _ in range(n)]).to(products.device)
+    orders = torch.rand(n, n, device=products.device).argsort(dim=1)
     for others in orders.unbind(dim=1):
         conflict = (coefficients * products[others]).sum(dim=1).clamp(max=0)
         conflict = conflict.masked_fill(others == rows, 0)

@@ -40,6 +40,7 @@ class ANIL(am.Learner):
     Effectiveness of MAML. ICLR 2020.
     """
 
+    replayable: ClassVar[bool] = True
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"regression"})
 
     def __init__(

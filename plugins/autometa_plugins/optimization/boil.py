@@ -43,6 +43,7 @@ class BOIL(am.Learner):
     J. Oh, H. Yoo, C. Kim, S. Yun: BOIL: Towards Representation Change for Few-shot Learning. ICLR 2021.
     """
 
+    replayable: ClassVar[bool] = True
     provides: ClassVar[frozenset[str]] = frozenset({"gradient", "inner_gradient"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 

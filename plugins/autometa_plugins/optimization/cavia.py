@@ -42,6 +42,7 @@ class CAVIA(am.Learner):
     L. Zintgraf, K. Shiarlis, V. Kurin, K. Hofmann, S. Whiteson: Fast Context Adaptation via Meta-Learning. ICML 2019.
     """
 
+    replayable: ClassVar[bool] = True
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "inner_lr", "strategy"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 

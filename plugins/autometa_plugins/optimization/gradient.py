@@ -77,6 +77,7 @@ class Gradient(am.MetaOptimizer):
         if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
             raise am.InvalidParameter(f"threads={self.threads!r} must be a positive integer or 'auto'.")
         self.learner_, self.module_ = learner, module
+        self.replay_ = am.Replay(self._loss_and_gradients)
         self.update_ = am.ParameterUpdate(
             module,
             optimizer=self.optimizer,
@@ -89,6 +90,11 @@ class Gradient(am.MetaOptimizer):
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean query loss before it."""
+        if self.learner_.replayable and batch.query.y.device.type == "cuda" and not isinstance(self.chunk, int):
+            loss, *gradients = self.replay_(batch)
+            assert loss is not None
+            self.update_.step_along(gradients, self.progress)
+            return {"loss": loss.clone()}
         threads = self._threads(batch)
         size = self._chunk(batch, threads)
         chunks = [batch[first : first + size] for first in range(0, len(batch), size)] if size < len(batch) else [batch]
@@ -100,6 +106,10 @@ class Gradient(am.MetaOptimizer):
 
     def _loss(self, module: nn.Module, chunk: am.TaskBatch, n_tasks: int) -> Tensor:
         return self.learner_.meta_loss(module, chunk, self.progress).sum() / n_tasks
+
+    def _loss_and_gradients(self, batch: am.TaskBatch) -> list[Tensor | None]:
+        loss = self._loss(self.module_, batch, len(batch))
+        return [loss.detach(), *self.update_.differentiate(loss)]
 
     def _threads(self, batch: am.TaskBatch) -> int:
         x: Tensor = batch.query.x

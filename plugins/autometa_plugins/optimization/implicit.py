@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
@@ -81,6 +81,7 @@ class Implicit(am.MetaOptimizer):
                 f"damping={self.damping!r} of meta-optimizer 'implicit' must not be negative, such as 1.0."
             )
         self.learner_, self.module_ = learner, module
+        self.replay_ = am.Replay(self._loss_and_gradients)
         self.update_ = am.ParameterUpdate(
             module,
             optimizer=self.optimizer,
@@ -93,19 +94,16 @@ class Implicit(am.MetaOptimizer):
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean query loss before it."""
         size = self.chunk or len(batch)
-        losses: list[Tensor] = []
+        find = self.replay_ if self.learner_.replayable else self._loss_and_gradients
+        sums: list[Tensor] = []
+        for first in range(0, len(batch), size):
+            found = [part / len(batch) for part in find(batch[first : first + size]) if part is not None]
+            sums = [whole + part for whole, part in zip(sums, found, strict=True)] if sums else found
+        self.update_.step_along(sums[1:], self.progress)
+        return {"loss": sums[0]}
 
-        def parts() -> Iterator[Tensor]:
-            for first in range(0, len(batch), size):
-                loss, surrogate = self._differentiate(batch[first : first + size])
-                losses.append(loss / len(batch))
-                yield surrogate / len(batch)
-
-        self.update_.step(parts(), self.progress)
-        return {"loss": torch.stack(losses).sum()}
-
-    def _differentiate(self, batch: am.TaskBatch) -> tuple[Tensor, Tensor]:
-        """Summed query loss of the tasks, and a scalar whose gradient in θ is the implicit gradient of that loss."""
+    def _loss_and_gradients(self, batch: am.TaskBatch) -> Sequence[Tensor]:
+        """Summed query loss of the tasks, and its implicit gradient in every parameter."""
         learner, module = self.learner_, self.module_
         with torch.no_grad():
             adapted = {name: value.detach() for name, value in learner.adapt(module, batch.support).items()}
@@ -124,9 +122,7 @@ class Implicit(am.MetaOptimizer):
         solution = conjugate_gradients(curvature, wanted, self.cg_steps)
         mixed = sum(((s * v).sum() for s, v in zip(slopes, solution, strict=True)), loss.new_zeros(()))
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad(loss - mixed, parameters, materialize_grads=True)
-        surrogate = sum(((p * g).sum() for p, g in zip(parameters, gradients, strict=True)), loss.new_zeros(()))
-        return loss.detach(), surrogate
+        return [loss.detach(), *torch.autograd.grad(loss - mixed, parameters, materialize_grads=True)]
 
     def state_dict(self) -> dict[str, Any]:
         """State of the torch optimizer."""

@@ -99,6 +99,11 @@ class MAML(am.Learner):
         fixed: frozenset[str] = frozenset() if self.learn_lr else frozenset({"inner_lr"})
         return frozenset({"steps", "first_order", "checkpoint", "strategy"}) | fixed
 
+    @property
+    def replayable(self) -> bool:  # type: ignore[override]
+        """Not while the loss changes in the course of meta-training."""
+        return not (self.first_order_until or self.multi_step_loss or self.per_step_norm)
+
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return backbone, head and step sizes."""
         self._check()

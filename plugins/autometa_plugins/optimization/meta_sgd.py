@@ -39,6 +39,7 @@ class MetaSGD(am.Learner):
     Z. Li, F. Zhou, F. Chen, H. Li: Meta-SGD: Learning to Learn Quickly for Few-Shot Learning. arXiv 1707.09835.
     """
 
+    replayable: ClassVar[bool] = True
     provides: ClassVar[frozenset[str]] = frozenset({"gradient", "inner_gradient"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "strategy"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"regression"})

@@ -41,21 +41,28 @@ class Reptile(am.MetaOptimizer):
         if not 0 < self.step_size <= 1:
             raise am.InvalidParameter(f"step_size={self.step_size!r} must lie in (0, 1].")
         self.learner_, self.module_ = learner, module
+        self.replay_ = am.Replay(self._loss_and_means)
+        self.moved_: list[str] = []
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean loss of the adapted weights on the query, which they have seen."""
-        examples = batch.support.join(batch.query)
         share = self.step_size * (1 - self.progress)
+        loss, *means = self.replay_(batch) if self.learner_.replayable else self._loss_and_means(batch)
         parameters = dict(self.module_.named_parameters())
         with torch.no_grad():
-            adapted = self.learner_.adapt(self.module_, examples)
-            outputs = self.learner_.predict(self.module_, adapted, batch.query.x)
-            loss = am.task_losses(self.learner_, outputs, batch.query).mean()
-            starts = [parameters[name] for name in adapted]
-            means = [_mean_like(value, start) for value, start in zip(adapted.values(), starts, strict=True)]
-            for start, mean in zip(starts, means if self.average is None else self.average(means), strict=True):
-                start.lerp_(mean, share)
-        return {"loss": loss}
+            for name, mean in zip(self.moved_, means if self.average is None else self.average(means), strict=True):
+                parameters[name].lerp_(mean, share)
+        return {"loss": loss.clone()}
+
+    @torch.no_grad()
+    def _loss_and_means(self, batch: am.TaskBatch) -> list[Tensor]:
+        """Mean query loss of the adapted weights, and their means over the tasks, those of ``moved_``."""
+        parameters = dict(self.module_.named_parameters())
+        adapted = self.learner_.adapt(self.module_, batch.support.join(batch.query))
+        outputs = self.learner_.predict(self.module_, adapted, batch.query.x)
+        self.moved_ = list(adapted)
+        means = [_mean_like(value, parameters[name]) for name, value in adapted.items()]
+        return [am.task_losses(self.learner_, outputs, batch.query).mean(), *means]
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

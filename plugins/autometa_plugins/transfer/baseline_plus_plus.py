@@ -39,6 +39,7 @@ class BaselinePlusPlus(am.Learner):
     W. Chen, Y. Liu, Z. Kira, Y. Wang, J. Huang: A Closer Look at Few-shot Classification. ICLR 2019.
     """
 
+    replayable: ClassVar[bool] = True
     default_meta_optimizer: ClassVar[str | None] = "pooled"
     provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "lr"})

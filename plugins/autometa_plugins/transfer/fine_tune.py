@@ -50,6 +50,7 @@ class FineTune(am.Learner):
     Out-of-Distribution. ICLR 2022.
     """
 
+    replayable: ClassVar[bool] = True
     default_meta_optimizer: ClassVar[str | None] = "pooled"
     provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset(

@@ -36,6 +36,7 @@ class MeanParameters(am.Learner):
     C. Finn, P. Abbeel, S. Levine: Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks. ICML 2017.
     """
 
+    replayable: ClassVar[bool] = True
     default_meta_optimizer: ClassVar[str | None] = "pooled"
     provides: ClassVar[frozenset[str]] = frozenset({"pooled", "gradient", "inner_gradient"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "lr", "strategy"})

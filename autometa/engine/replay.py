@@ -1,0 +1,129 @@
+"""Operations that an accelerator records once and repeats for every batch of the same shape."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from autometa.contracts.examples import Examples, TaskBatch, map_inputs
+
+Output = TypeVar("Output", Tensor, Tensor | None)
+PLAIN_CALLS = 3
+"""Calls for every shape before the one that is recorded: libraries set themselves up, strategies are chosen."""
+MOST_RECORDED = 8
+"""Shapes that are recorded; each keeps the memory of its call."""
+
+
+class Replay(Generic[Output]):
+    """A function of a batch of tasks, whose operations on a CUDA device are recorded once and repeated.
+
+    Calling a few thousand operations one by one takes the processor longer than a GPU needs to carry them out; a
+    recorded call (a CUDA graph) is one. On other devices, for batches of ever other shapes, and where the function
+    turns out to wait for the device, it is called as it is.
+
+    Parameters
+    ----------
+    function : callable from TaskBatch to a sequence of Tensor or None
+        Does the same operations whatever numbers the batch holds: no branch on a value, no random number from outside
+        the device, no CPU tensor. It may change tensors in place, such as running averages.
+
+    Notes
+    -----
+    Tensors returned are overwritten by the next call for the same shape.
+    """
+
+    def __init__(self, function: Callable[[TaskBatch], Sequence[Output]]) -> None:
+        self._function = function
+        self._forget()
+
+    def __call__(self, batch: TaskBatch) -> Sequence[Output]:
+        """Return what the function returns for this batch."""
+        if batch.query.y.device.type != "cuda":
+            return self._function(batch)
+        shape = _shape(batch)
+        if shape not in self._recorded:
+            self._calls[shape] += 1
+            if self._calls[shape] <= PLAIN_CALLS or len(self._recorded) == MOST_RECORDED:
+                return self._function(batch)
+            self._recorded[shape] = _record(self._function, batch)
+        recording = self._recorded[shape]
+        return self._function(batch) if recording is None else recording(batch)
+
+    @property
+    def n_recorded(self) -> int:
+        """How many shapes are recorded."""
+        return sum(recording is not None for recording in self._recorded.values())
+
+    def _forget(self) -> None:
+        self._calls: Counter[Hashable] = Counter()
+        self._recorded: dict[Hashable, _Recording[Output] | None] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_function": self._function}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._function = state["_function"]
+        self._forget()
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording(Generic[Output]):
+    """What was recorded, the batch that it reads and the tensors that it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    batch: TaskBatch
+    outputs: Sequence[Output]
+
+    def __call__(self, batch: TaskBatch) -> Sequence[Output]:
+        for mine, given in zip(_tensors(self.batch), _tensors(batch), strict=True):
+            mine.copy_(given)
+        self.graph.replay()
+        return self.outputs
+
+
+def _record(function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch) -> _Recording[Output] | None:
+    """Record a call without carrying it out; None where the function cannot be recorded."""
+    own = _copy(batch)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(batch.query.y.device), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The CUDA Graph is empty")
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                outputs = function(own)
+        except (
+            RuntimeError
+        ):  # It waits for the device, or memory is short: the plain call works, or says what is wrong.
+            return None
+    return _Recording(graph, own, outputs)
+
+
+def _tensors(batch: TaskBatch) -> list[Tensor]:
+    found: list[Tensor] = []
+    for examples in (batch.support, batch.query):
+        found += [*(examples.x if isinstance(examples.x, tuple) else (examples.x,)), examples.y, examples.mask]
+    return found + [part for part in (batch.classes, batch.ids) if part is not None]
+
+
+def _shape(batch: TaskBatch) -> Hashable:
+    """What calls must agree in to be one recording."""
+    tensors = tuple((tuple(part.shape), part.dtype, part.device) for part in _tensors(batch))
+    return tensors, batch.support.n_classes, batch.query.n_classes, batch.classes is None, batch.ids is None
+
+
+def _copy(batch: TaskBatch) -> TaskBatch:
+    def copy(examples: Examples) -> Examples:
+        x = map_inputs(torch.clone, examples.x)
+        return replace(examples, x=x, y=examples.y.clone(), mask=examples.mask.clone())
+
+    return TaskBatch(
+        support=copy(batch.support),
+        query=copy(batch.query),
+        classes=None if batch.classes is None else batch.classes.clone(),
+        ids=None if batch.ids is None else batch.ids.clone(),
+    )
