@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autometa.contracts.examples import Examples, TaskBatch, map_inputs
 
-Output = TypeVar("Output", Tensor, Tensor | None)
+Output = TypeVar("Output", bound="Tensor | None")
 PLAIN_CALLS = 3
 """Calls for every shape before the one that is recorded: libraries set themselves up, strategies are chosen."""
 MOST_RECORDED = 8
