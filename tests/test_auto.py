@@ -45,6 +45,7 @@ def test_meta_fit_keeps_the_winner_of_a_comparison(regressor: am.AutoFewShotRegr
 def test_a_clone_keeps_what_meta_fit_learned_and_not_what_fit_did(regressor: am.AutoFewShotRegressor) -> None:
     x, y = one_wave()
     fitted = clone(regressor).fit(x, y)
+    assert fitted.estimator_.device == "cpu"
     copy = clone(fitted)
     with pytest.raises(NotFittedError):
         copy.predict(x)
@@ -55,6 +56,7 @@ def test_a_clone_keeps_what_meta_fit_learned_and_not_what_fit_did(regressor: am.
 def test_pickling_and_saving_keep_the_predictions(regressor: am.AutoFewShotRegressor, tmp_path: Any) -> None:
     x, y = one_wave()
     fitted = clone(regressor).fit(x, y)
+    assert fitted.estimator_.device == "cpu"
     copy = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_allclose(copy.predict(x), fitted.predict(x))
     assert list(copy.leaderboard_["learner"]) == list(fitted.leaderboard_["learner"])

@@ -112,7 +112,7 @@ def test_the_likelihood_is_the_normal_density_of_the_targets(parity: ModuleType)
 def embedded_learners() -> list[str]:
     groups = tomllib.loads((BENCHMARKS / "parity.toml").read_text())
     entries = groups["omniglot"]["entries"].values()
-    return [entry["learner"]["name"] for entry in entries if entry.get("embedded", True)]
+    return list(dict.fromkeys(entry["learner"]["name"] for entry in entries if entry.get("embedded", True)))
 
 
 @pytest.mark.parametrize("name", embedded_learners())
@@ -121,7 +121,7 @@ def test_images_embedded_once_give_the_scores_of_images(parity: ModuleType, name
 
     tasks = am.make_tasks("glyphs", n_drawers=10, size=8, n_query=3)
     learner = am.make_learner(name, backbone=am.make_backbone("conv4", n_filters=8))
-    model = am.FewShotClassifier(learner, max_steps=2, tasks_per_step=1, random_state=0).meta_fit(tasks)
+    model = am.FewShotClassifier(learner, max_steps=2, tasks_per_step=1, random_state=0, device="cpu").meta_fit(tasks)
     plain = evaluate(model.learner_, model.module_, tasks, split="test", n_tasks=30, seed=0)
     module, features = embedded(model.module_, tasks)
     once = evaluate(model.learner_, module, features, split="test", n_tasks=30, seed=0)

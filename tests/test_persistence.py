@@ -39,7 +39,7 @@ def letters(digits):
 
 @pytest.fixture(scope="module")
 def classifier(digits, letters):
-    estimator = am.FewShotClassifier(max_steps=3, tasks_per_step=2, random_state=0).meta_fit(digits)
+    estimator = am.FewShotClassifier(max_steps=3, tasks_per_step=2, random_state=0, device="cpu").meta_fit(digits)
     return estimator.fit(*letters[:2])
 
 
@@ -81,7 +81,7 @@ def test_every_learner_predicts_the_same_after_loading(learner, problem, tmp_pat
     table = school_table()
     features, target = table[["hours", "kind"]], table["grade" if problem == "classification" else "score"]
     kind = am.FewShotClassifier if problem == "classification" else am.FewShotRegressor
-    estimator = kind(learner, max_steps=2, tasks_per_step=2, random_state=0)
+    estimator = kind(learner, max_steps=2, tasks_per_step=2, random_state=0, device="cpu")
     estimator.meta_fit(features, target, task=table["school"], n_shot=3).fit(features[:12], target[:12])
     estimator.save(tmp_path / "model.autometa")
     loaded = am.load(tmp_path / "model.autometa")
@@ -129,7 +129,7 @@ def test_an_estimator_that_was_only_meta_trained_comes_back_unfitted(classifier,
 
 
 def test_changed_parameters_of_adaptation_and_another_precision_come_back(digits, letters, tmp_path):
-    maml = am.FewShotClassifier("maml", max_steps=2, tasks_per_step=2, random_state=0).meta_fit(digits)
+    maml = am.FewShotClassifier("maml", max_steps=2, tasks_per_step=2, random_state=0, device="cpu").meta_fit(digits)
     maml.set_params(learner__steps=7, precision="64").fit(*letters[:2])
     maml.save(tmp_path / "maml.autometa")
     loaded = am.load(tmp_path / "maml.autometa")

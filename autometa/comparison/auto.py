@@ -116,7 +116,7 @@ class _AutoFewShot(BaseEstimator):
         )
         self.comparison_ = comparison
         self.leaderboard_ = comparison.leaderboard
-        self.best_estimator_ = comparison.best_estimator()
+        self.best_estimator_ = comparison.best_estimator().set_params(device=self.device)
         if hasattr(self, "estimator_"):
             del self.estimator_
         return self

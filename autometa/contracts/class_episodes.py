@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import PurePath
@@ -177,11 +178,11 @@ class ClassEpisodes(TaskSampler):
         )
 
     def to(self, device: torch.device | str) -> Self:
-        """Keep the images on ``device``, so that tasks are gathered there; returns itself."""
+        """Return the same sampler with its images on ``device``, so that tasks are gathered there."""
         data, rows = self._loaded()
-        moved = replace(data, images=data.images.to(device))
-        self._data = (self._parameters(), moved, rows)
-        return self
+        there = copy(self)
+        there._data = (self._parameters(), replace(data, images=data.images.to(device)), rows)
+        return there
 
     def describe(self) -> dict[str, Any]:
         """Numbers of classes and images."""
@@ -323,9 +324,10 @@ def _examples(
     device = data.images.device
     x = data.images.index_select(0, torch.from_numpy(rows.ravel()).to(device))
     x = x.reshape(*rows.shape, *x.shape[1:])
-    mask = torch.from_numpy(np.array(exists)).to(device)
-    if not exists.all():
+    mask = None if exists.all() else torch.from_numpy(np.array(exists)).to(device)
+    if mask is not None:
         x.masked_fill_(~mask[..., None, None, None], 0)
     if not x.is_floating_point():
         x = x.to(torch.float32).div_(255)
-    return Examples(x, torch.from_numpy(np.array(y)).to(device), mask, n_classes)
+    labels = torch.from_numpy(np.array(y)).to(device)
+    return Examples(x, labels, n_classes=n_classes) if mask is None else Examples(x, labels, mask, n_classes)

@@ -40,6 +40,7 @@ class Examples:
     y: Tensor
     mask: Tensor = field(default=None)  # type: ignore[assignment]
     n_classes: int = 0
+    _full: bool | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         shapes = [tuple(part.shape[:2]) for part in (self.x if isinstance(self.x, tuple) else (self.x,))]
@@ -47,6 +48,7 @@ class Examples:
             raise InvalidData(f"x {shapes} and y {tuple(self.y.shape)} must agree in their first two axes [tasks, n].")
         if self.mask is None:
             object.__setattr__(self, "mask", torch.ones(self.y.shape[:2], dtype=torch.bool, device=self.y.device))
+            object.__setattr__(self, "_full", True)
         elif self.mask.shape != self.y.shape[:2]:
             raise InvalidData(
                 f"mask {tuple(self.mask.shape)} must have the shape [tasks, n] of y {tuple(self.y.shape)}."
@@ -58,7 +60,15 @@ class Examples:
         return self.y.shape[0]
 
     def __getitem__(self, tasks: slice | Tensor) -> Examples:
-        return Examples(map_inputs(lambda t: t[tasks], self.x), self.y[tasks], self.mask[tasks], self.n_classes)
+        x = map_inputs(lambda t: t[tasks], self.x)
+        return Examples(x, self.y[tasks], self.mask[tasks], self.n_classes, self._full or None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is padded; to find out, where it is not known, waits for the device."""
+        if self._full is None:
+            object.__setattr__(self, "_full", bool(self.mask.all()))
+        return bool(self._full)
 
     @property
     def is_classification(self) -> bool:
@@ -80,7 +90,8 @@ class Examples:
 
     def select(self, rows: Tensor | slice) -> Examples:
         """The same examples ``rows`` (indices along n) of every task."""
-        return Examples(map_inputs(lambda t: t[:, rows], self.x), self.y[:, rows], self.mask[:, rows], self.n_classes)
+        x = map_inputs(lambda t: t[:, rows], self.x)
+        return Examples(x, self.y[:, rows], self.mask[:, rows], self.n_classes, self._full or None)
 
     def join(self, other: Examples) -> Examples:
         """Both sets of examples of every task, one after the other."""
@@ -93,6 +104,7 @@ class Examples:
             torch.cat([self.y, other.y], dim=1),
             torch.cat([self.mask, other.mask], dim=1),
             max(self.n_classes, other.n_classes),
+            (self._full and other._full) or None,
         )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Examples:
@@ -101,7 +113,9 @@ class Examples:
         def move(t: Tensor) -> Tensor:
             return t.to(device=device, dtype=dtype if t.is_floating_point() else None)
 
-        return replace(self, x=map_inputs(move, self.x), y=move(self.y), mask=self.mask.to(device=device))
+        full = self.is_full if self.mask.device.type == "cpu" else self._full
+        mask = self.mask.to(device=device)
+        return replace(self, x=map_inputs(move, self.x), y=move(self.y), mask=mask, _full=full)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,7 +101,10 @@ class TaskSampler(BaseEstimator, ABC):
         """
 
     def to(self, device: torch.device | str) -> Self:
-        """Keep what is drawn from on ``device`` where that helps, so that no batch has to travel; returns itself."""
+        """Return a sampler of the same tasks that keeps what they are drawn from on ``device``.
+
+        No batch has to travel then. This one is left as it is; where keeping does not help, it is returned itself.
+        """
         return self
 
     def describe(self) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from autometa.contracts.examples import Examples, TaskBatch, map_inputs
 
 Output = TypeVar("Output", bound="Tensor | None")
 PLAIN_CALLS = 3
-"""Calls for every shape before the one that is recorded: libraries set themselves up, strategies are chosen."""
+"""Calls for every shape before the one that is recorded: libraries set themselves up, strategies
+are chosen, and the last is watched."""
 MOST_RECORDED = 8
-"""Shapes that are recorded; each keeps the memory of its call."""
+"""Shapes that are recorded or found not to be; each recording keeps the memory of its call."""
 
 
 class Replay(Generic[Output]):
@@ -49,8 +50,13 @@ class Replay(Generic[Output]):
         shape = _shape(batch)
         if shape not in self._recorded:
             self._calls[shape] += 1
-            if self._calls[shape] <= PLAIN_CALLS or len(self._recorded) == MOST_RECORDED:
+            if self._calls[shape] < PLAIN_CALLS or len(self._recorded) == MOST_RECORDED:
                 return self._function(batch)
+            if self._calls[shape] == PLAIN_CALLS:
+                outputs, waits = _watched(self._function, batch)
+                if waits:
+                    self._recorded[shape] = None
+                return outputs
             self._recorded[shape] = _record(self._function, batch)
         recording = self._recorded[shape]
         return self._function(batch) if recording is None else recording(batch)
@@ -87,18 +93,34 @@ class _Recording(Generic[Output]):
         return self.outputs
 
 
+def _watched(function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch) -> tuple[Sequence[Output], bool]:
+    """Call the function; return its outputs, and whether it waits for the device, which no recording can."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            outputs = function(batch)
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    told = [warning for warning in caught if "synchronizing CUDA operation" not in str(warning.message)]
+    for warning in told:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return outputs, len(told) < len(caught)
+
+
 def _record(function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch) -> _Recording[Output] | None:
     """Record a call without carrying it out; None where the function cannot be recorded."""
-    own = _copy(batch)
+    own, device = _copy(batch), batch.query.y.device
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(batch.query.y.device), warnings.catch_warnings():
+    with torch.cuda.device(device), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The CUDA Graph is empty")
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 outputs = function(own)
-        except (
-            RuntimeError
-        ):  # It waits for the device, or memory is short: the plain call works, or says what is wrong.
+        except RuntimeError:  # Memory is short, or a library cannot be recorded: a plain call works, or says why not.
+            generator = torch.cuda.default_generators[device.index or 0]
+            generator.graphsafe_set_state(generator.clone_state())  # The old one would count as recorded forever.
             return None
     return _Recording(graph, own, outputs)
 
@@ -113,7 +135,8 @@ def _tensors(batch: TaskBatch) -> list[Tensor]:
 def _shape(batch: TaskBatch) -> Hashable:
     """What calls must agree in to be one recording."""
     tensors = tuple((tuple(part.shape), part.dtype, part.device) for part in _tensors(batch))
-    return tensors, batch.support.n_classes, batch.query.n_classes, batch.classes is None, batch.ids is None
+    sets = tuple((examples.n_classes, examples.is_full) for examples in (batch.support, batch.query))
+    return tensors, sets, batch.classes is None, batch.ids is None
 
 
 def _copy(batch: TaskBatch) -> TaskBatch:

@@ -386,7 +386,7 @@ def check_replays(case: LearnerCase) -> None:
         raise SkipTest("there is no CUDA device here")
     device, meta_optimizer = torch.device("cuda"), case.meta_optimizer()
     module = case.module().float().to(device).train()
-    twin = copied(module)
+    twin = copied(module).to(device)  # which lays out what recurrent networks want in one piece
     if meta_optimizer is not None:
         meta_optimizer.start(case.learner, module, case.tasks.info)
     loss = case.learner.pooled_loss if "pooled" in case.learner.provides else case.learner.meta_loss

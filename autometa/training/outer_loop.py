@@ -163,7 +163,8 @@ class MetaTraining:
             self._step(self.meta_optimizer)
             if len(self._pending) >= LOOK_EVERY:
                 self._settle()
-        self._settle()
+        if self._pending:
+            self._settle()
 
     def _step(self, meta_optimizer: MetaOptimizer) -> None:
         started = time.perf_counter()
@@ -176,9 +177,7 @@ class MetaTraining:
         else:
             metrics = self._shared_step(meta_optimizer, batch, seed, self._processes)
         self.step_count += 1
-        self.seconds += time.perf_counter() - started
-        if self._processes is not None and self.max_seconds:
-            self.seconds = self._processes.of_first(self.seconds, self.device)
+        self._count_time(started)
         self._pending.append({"step": self.step_count, "seconds": self.seconds, **metrics})
 
     def _shared_step(
@@ -203,9 +202,16 @@ class MetaTraining:
             for buffer, then, change in zip(buffers, before, changes, strict=True):
                 buffer.copy_(then + change)
 
+    def _count_time(self, started: float) -> None:
+        self.seconds += time.perf_counter() - started
+        if self._processes is not None and self.max_seconds:
+            self.seconds = self._processes.of_first(self.seconds, self.device)
+
     def _settle(self) -> None:
-        """Turn recorded tensors into numbers and stop a run that has diverged."""
+        """Wait for the device, turn recorded tensors into numbers and stop a run that has diverged."""
+        started = time.perf_counter()
         rows = [{key: float(value) for key, value in row.items()} for row in self._pending]
+        self._count_time(started)
         self._pending.clear()
         self._rows.extend(rows)
         for row in rows:

@@ -80,8 +80,11 @@ class Entry:
         return am.make_tasks(self.sampler, **(self.common | parameters))
 
 
-def read_entries() -> dict[str, Entry]:
-    """All entries of ``parity.toml`` by name; what an entry does not say its group does."""
+def read_entries(full: bool = False) -> dict[str, Entry]:
+    """All entries of ``parity.toml`` by name; what an entry does not say its group does.
+
+    ``full``: as their tables of that name say, for an accelerator.
+    """
     groups = tomllib.loads(RECIPES.read_text())
     entries = {}
     for group, table in groups.items():
@@ -90,6 +93,8 @@ def read_entries() -> dict[str, Entry]:
             said = {"common": {}, "meta_optimizer": {}, "published": {}, "judge": "score", "embedded": False}
             said |= {"remark": "", "source": "", "milestones": []}
             said |= table | entry
+            changes = said.pop("full", {})
+            said |= changes if full else {}
             entries[f"{group}/{name}"] = Entry(name=f"{group}/{name}", **said)
     return entries
 
@@ -103,7 +108,9 @@ def make(kind: str, table: dict[str, Any]) -> Any:
     return getattr(am, f"make_{kind}")(name, **parameters)
 
 
-def meta_train(entry: Entry, seed: int, device: torch.device) -> Iterator[tuple[MetaTraining, float]]:
+def meta_train(
+    entry: Entry, seed: int, device: torch.device, max_seconds: float | None = None
+) -> Iterator[tuple[MetaTraining, float]]:
     """Meta-train an entry, from its last checkpoint where there is one.
 
     Gives the training and the processor seconds taken, at every milestone and at the end.
@@ -116,6 +123,7 @@ def meta_train(entry: Entry, seed: int, device: torch.device) -> Iterator[tuple[
         meta_optimizer,
         entry.tasks(**entry.train),
         n_steps=entry.steps,
+        max_seconds=max_seconds,
         tasks_per_step=entry.tasks_per_step,
         seed=seed,
         device=device,
@@ -151,10 +159,10 @@ def meta_train(entry: Entry, seed: int, device: torch.device) -> Iterator[tuple[
     yield training, cpu_before + time.process_time() - began
 
 
-def run(entry: Entry, seed: int, device: torch.device) -> None:
+def run(entry: Entry, seed: int, device: torch.device, max_seconds: float | None = None) -> None:
     """Meta-train, judge and append the scores."""
     say(f"{entry.name}: {entry.steps} outer steps")
-    for training, cpu_seconds in meta_train(entry, seed, device):
+    for training, cpu_seconds in meta_train(entry, seed, device, max_seconds):
         after = "" if training.progress == 1 else f" after {training.step_count} steps"
         was_training = training.module.training
         for judged in JUDGES[entry.judge](entry, make("learner", entry.learner), training.module, seed):
@@ -217,7 +225,7 @@ def rows() -> list[dict[str, str]]:
 
 def report() -> None:
     """Write ``PARITY.md`` from the newest score of every entry and setting; text that it has by hand stays."""
-    newest = {(row["entry"], row["setting"], row["seed"]): row for row in rows()}
+    newest = {(row["entry"], row["setting"], row["seed"], row["device"]): row for row in rows()}
     order = list(read_entries())
     lines = ["# Every learner against its paper", "", *_INTRODUCTION]
     for group in dict.fromkeys(name.split("/")[0] for name in order):
@@ -273,10 +281,10 @@ def table(found: list[dict[str, str]]) -> list[str]:
 
 def machine() -> str:
     """Processor, cores and versions."""
-    cpu = Path("/proc/cpuinfo")
+    cpu, gpu = Path("/proc/cpuinfo"), f"{torch.cuda.get_device_name()}; " if torch.cuda.is_available() else ""
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{model}; {os.cpu_count()} cores; torch {torch.__version__}; Python {platform.python_version()}"
+    return f"{gpu}{model}; {os.cpu_count()} cores; torch {torch.__version__}; Python {platform.python_version()}"
 
 
 def output_of(*command: str) -> str:
@@ -294,14 +302,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("list", "run", "report"))
     parser.add_argument("entries", nargs="*", help="names, or beginnings of names")
-    parser.add_argument("--missing", action="store_true", help="run all that have no score yet")
+    parser.add_argument("--missing", action="store_true", help="run all that have no score yet on this kind of device")
+    parser.add_argument("--full", action="store_true", help="the recipes for an accelerator")
+    parser.add_argument("--max-seconds", type=float, help="end a meta-training after as long even if steps are left")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_intermixed_args()
     torch.set_num_threads(arguments.threads)
-    entries = read_entries()
-    done = {(row["entry"], row["seed"]) for row in rows()}
+    entries = read_entries(arguments.full)
+    device = torch.accelerator.current_accelerator() if arguments.device == "auto" else torch.device(arguments.device)
+    device = device or torch.device("cpu")
+    done = {(row["entry"], row["seed"]) for row in rows() if row["device"] == device.type}
     if arguments.action == "report":
         return report()
     chosen = [name for name in entries if any(name.startswith(start) for start in arguments.entries or [""])]
@@ -309,10 +321,9 @@ def main() -> None:
         return say("\n".join(f"{'*' if (name, str(arguments.seed)) in done else ' '} {name}" for name in chosen))
     if not chosen or not (arguments.entries or arguments.missing):
         sys.exit("name entries to run, or give --missing; 'list' shows all.")
-    device = torch.accelerator.current_accelerator() if arguments.device == "auto" else torch.device(arguments.device)
     for name in chosen:
         if not arguments.missing or (name, str(arguments.seed)) not in done:
-            run(entries[name], arguments.seed, device or torch.device("cpu"))
+            run(entries[name], arguments.seed, device, arguments.max_seconds)
     report()
 
 

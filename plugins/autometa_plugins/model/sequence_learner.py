@@ -202,7 +202,8 @@ class SequenceNetwork(nn.Module):
         labels = torch.cat([told, mask.unsqueeze(-1).to(told.dtype)], dim=-1)
         previous = nn.functional.pad(labels, (0, 0, 1, 0))
         tokens = torch.cat([_arranged(features.unsqueeze(1), orders), previous[:, :, :-1]], dim=-1)
-        found, state = read_in_chunks(self.cell, tokens.flatten(0, 1), mask.flatten(0, 1), chunk)
+        exist = None if support.is_full else mask.flatten(0, 1)
+        found, state = read_in_chunks(self.cell, tokens.flatten(0, 1), exist, chunk)
         n_read = mask.sum(2)[:, :, None, None]
         adapted: dict[str, Any] = {
             "state": {name: value.reshape(*orders.shape[:2], *value.shape[1:]) for name, value in state.items()},

@@ -159,7 +159,7 @@ class MAML(am.Learner):
     ) -> list[dict[str, Tensor]]:
         """Every task's parameters before and after the steps, or between all of them if taken one by one."""
         assert isinstance(module, Network)
-        if self.per_step_norm and not support.mask.all():
+        if self.per_step_norm and not support.is_full:
             # Padding would count in the statistics of a support set.
             alone = [support[task : task + 1].select(support.mask[task]) for task in range(len(support))]
             each = [self._states(module, one, one_by_one=one_by_one, first_order=first_order) for one in alone]

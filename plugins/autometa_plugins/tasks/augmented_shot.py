@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from numbers import Integral
 from typing import Any, Self
 
@@ -141,9 +142,10 @@ class AugmentedShot(am.TaskSampler):
         )
 
     def to(self, device: torch.device | str) -> Self:
-        """Keep the images on ``device``; returns itself."""
-        self._ready().to(device)
-        return self
+        """Return the same sampler with the images on ``device``."""
+        there = copy(self)
+        there._prepared = (self.get_params(), self._ready().to(device))
+        return there
 
     def describe(self) -> dict[str, Any]:
         """What the sampler of the images says of them."""

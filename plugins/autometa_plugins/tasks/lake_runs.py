@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import zipfile
 from collections.abc import Hashable
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,10 +96,11 @@ class LakeRuns(am.TaskSampler):
         return runs[torch.from_numpy(order.ravel()[:n_tasks]).to(runs.query.y.device)]
 
     def to(self, device: torch.device | str) -> Self:
-        """Keep images and runs on ``device``; returns itself."""
+        """Return the same sampler with images and runs on ``device``."""
         background, runs = self._ready()
-        self._prepared = (self._prepared[0], background.to(device), runs.to(device))
-        return self
+        there = copy(self)
+        there._prepared = (self._prepared[0], background.to(device), runs.to(device))
+        return there
 
     def describe(self) -> dict[str, Any]:
         """Numbers of runs and of background alphabets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
@@ -142,10 +143,11 @@ class Table(am.TaskSampler):
         )
 
     def to(self, device: torch.device | str) -> Self:
-        """Keep the rows on ``device``, so that tasks are gathered there; returns itself."""
+        """Return the same sampler with its rows on ``device``, so that tasks are gathered there."""
         rows = self._rows()
-        self._prepared = (self._prepared[0], replace(rows, x=rows.x.to(device), y=rows.y.to(device)))
-        return self
+        there = copy(self)
+        there._prepared = (self._prepared[0], replace(rows, x=rows.x.to(device), y=rows.y.to(device)))
+        return there
 
     def describe(self) -> dict[str, Any]:
         """Numbers of tasks and rows, tasks left out, and the names of the held-out tasks."""

@@ -27,13 +27,13 @@ class Cell(nn.Module, ABC):
         """State of as many sequences as ``tokens`` [sequences, n, width] has, before anything is read."""
 
     @abstractmethod
-    def read(self, tokens: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def read(self, tokens: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Go on reading.
 
         Parameters
         ----------
         tokens : Tensor of shape [sequences, n, width]
-        mask : Tensor of shape [sequences, n], bool
+        mask : Tensor of shape [sequences, n], bool, or None for all of them
             True where a token exists. Padded places come last in every sequence.
         state : dict of Tensor
             Of :meth:`start` or of an earlier :meth:`read`; it is left as it is.
@@ -56,7 +56,7 @@ class Cell(nn.Module, ABC):
         n = tokens.shape[1]
         copies = {name: value.repeat_interleave(n, dim=0) for name, value in state.items()}
         alone = tokens.flatten(0, 1).unsqueeze(1)
-        features, _ = self.read(alone, torch.ones_like(alone[..., 0], dtype=torch.bool), copies)
+        features, _ = self.read(alone, None, copies)
         return features.view(*tokens.shape[:2], -1)
 
 
@@ -67,17 +67,21 @@ class StepCell(Cell):
     def step(self, token: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one token [sequences, width]; return features [sequences, n_features] and the state after it."""
 
-    def read(self, tokens: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def read(self, tokens: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Go on reading, see :meth:`Cell.read`."""
-        ragged = not bool(mask.all())
         features = []
-        for token, exists in zip(tokens.unbind(1), mask.unbind(1), strict=True):
+        for place, token in enumerate(tokens.unbind(1)):
             found, after = self.step(token, state)
             features.append(found)
-            state = _where(exists, after, state) if ragged else after
+            state = after if mask is None else _where(mask[:, place], after, state)
         if not features:
             return tokens.new_zeros(*tokens.shape[:2], self.n_features), state
         return torch.stack(features, dim=1), state
+
+
+def everywhere(tokens: Tensor) -> Tensor:
+    """Return the mask [sequences, n] of sequences [sequences, n, width] that have no padding."""
+    return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
 def _where(exists: Tensor, after: State, before: State) -> State:
@@ -88,7 +92,7 @@ def _where(exists: Tensor, after: State, before: State) -> State:
 
 
 def read_in_chunks(
-    cell: Cell, tokens: Tensor, mask: Tensor, chunk: int | None, state: State | None = None
+    cell: Cell, tokens: Tensor, mask: Tensor | None, chunk: int | None, state: State | None = None
 ) -> tuple[Tensor, State]:
     """Read a sequence ``chunk`` tokens at a time, keeping for the gradient the states between chunks only.
 
@@ -98,7 +102,9 @@ def read_in_chunks(
     if chunk is None or chunk >= tokens.shape[1]:
         return cell.read(tokens, mask, state)
     features = []
-    for part, exists in zip(torch.split(tokens, chunk, dim=1), torch.split(mask, chunk, dim=1), strict=True):
+    parts = torch.split(tokens, chunk, dim=1)
+    masks = [None] * len(parts) if mask is None else torch.split(mask, chunk, dim=1)
+    for part, exists in zip(parts, masks, strict=True):
         if torch.is_grad_enabled():
             found, state = checkpoint(cell.read, part, exists, state, use_reentrant=False, preserve_rng_state=False)
         else:

@@ -40,16 +40,15 @@ class RecurrentCell(Cell):
         zeros = tokens.new_zeros(len(tokens), self.network.num_layers, self.network.hidden_size)
         return dict.fromkeys(self.parts, zeros)
 
-    def read(self, tokens: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def read(self, tokens: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Go on reading, see :meth:`Cell.read`."""
         before = tuple(state[part].transpose(0, 1).contiguous() for part in self.parts)
-        ragged = not bool(mask.all())
-        lengths = mask.sum(1)
+        lengths = None if mask is None else mask.sum(1)
         # A packed sequence must not be empty: one that is reads a padded token, and its state is put back.
-        given = _packed(tokens, lengths.clamp(min=1)) if ragged else tokens
+        given = tokens if lengths is None else _packed(tokens, lengths.clamp(min=1))
         features, after = self.network(given, before if len(before) > 1 else before[0])
         states = [part.transpose(0, 1) for part in (after if len(before) > 1 else (after,))]
-        if ragged:
+        if lengths is not None:
             features, _ = pad_packed_sequence(features, batch_first=True, total_length=tokens.shape[1])
             begun = (lengths > 0)[:, None, None]
             states = [torch.where(begun, new, state[part]) for part, new in zip(self.parts, states, strict=True)]

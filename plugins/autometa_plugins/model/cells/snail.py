@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from autometa_plugins.model.cells.cell import Cell, State
+from autometa_plugins.model.cells.cell import Cell, State, everywhere
 
 
 class CausalConvolution(Cell):
@@ -27,10 +27,11 @@ class CausalConvolution(Cell):
         """Return ``past`` [sequences, dilation, width]."""
         return {"past": tokens.new_zeros(len(tokens), self.dilation, tokens.shape[-1])}
 
-    def read(self, tokens: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def read(self, tokens: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Go on reading, see :meth:`Cell.read`."""
         inputs = torch.cat([state["past"], tokens], dim=1)
-        last = mask.sum(1, keepdim=True) + torch.arange(self.dilation, device=mask.device)
+        exist = everywhere(tokens) if mask is None else mask
+        last = exist.sum(1, keepdim=True) + torch.arange(self.dilation, device=tokens.device)
         past = inputs.gather(1, last.unsqueeze(-1).expand(-1, -1, inputs.shape[-1]))
         return self._gated(inputs[:, : tokens.shape[1]], tokens), {"past": past}
 
@@ -65,16 +66,17 @@ class CausalAttention(Cell):
             "seen": torch.zeros(n, 0, dtype=torch.bool, device=tokens.device),
         }
 
-    def read(self, tokens: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def read(self, tokens: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Go on reading, see :meth:`Cell.read`."""
         query, key, value = self.project(tokens).split(self.sizes, dim=-1)
         keys, values = torch.cat([state["keys"], key], dim=1), torch.cat([state["values"], value], dim=1)
         n, earlier = tokens.shape[1], state["seen"].unsqueeze(1).expand(-1, tokens.shape[1], -1)
         # Padded places come last, so a step that exists sees none; one that is padded sees itself and stays finite.
-        causal = torch.ones(n, n, dtype=torch.bool, device=mask.device).tril().expand(len(tokens), -1, -1)
+        causal = torch.ones(n, n, dtype=torch.bool, device=tokens.device).tril().expand(len(tokens), -1, -1)
         visible = torch.cat([earlier, causal], dim=2)
         found = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=visible)
-        return found, {"keys": keys, "values": values, "seen": torch.cat([state["seen"], mask], dim=1)}
+        seen = torch.cat([state["seen"], everywhere(tokens) if mask is None else mask], dim=1)
+        return found, {"keys": keys, "values": values, "seen": seen}
 
     def answer(self, state: State, tokens: Tensor) -> Tensor:
         """Features of tokens that each come next, see :meth:`Cell.answer`."""
@@ -102,7 +104,7 @@ class DenseStack(Cell):
             tokens = torch.cat([tokens, tokens.new_zeros(*tokens.shape[:2], layer.n_features)], dim=-1)
         return state
 
-    def read(self, tokens: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def read(self, tokens: Tensor, mask: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Go on reading, see :meth:`Cell.read`."""
         after: State = {}
         for number, layer in enumerate(self._cells()):
