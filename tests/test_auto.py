@@ -37,7 +37,7 @@ def one_wave() -> tuple[np.ndarray, np.ndarray]:
 def test_meta_fit_keeps_the_winner_of_a_comparison(regressor: am.AutoFewShotRegressor) -> None:
     assert set(regressor.leaderboard_["learner"]) == {"ridge", "sklearn"}
     x, y = one_wave()
-    winner = regressor.comparison_.best_estimator()
+    winner = regressor.comparison_.best_estimator().set_params(device="cpu")
     np.testing.assert_allclose(regressor.fit(x, y).predict(x), winner.fit(x, y).predict(x))
     assert regressor.n_features_in_ == 1
 

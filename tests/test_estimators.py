@@ -193,7 +193,7 @@ def test_the_same_seed_gives_the_same_estimator(digits, letters):
     support, labels, query, _ = letters
 
     def probabilities():
-        estimator = am.FewShotClassifier(max_steps=3, tasks_per_step=2, random_state=7).meta_fit(digits)
+        estimator = am.FewShotClassifier(max_steps=3, tasks_per_step=2, random_state=7, device="cpu").meta_fit(digits)
         return estimator.fit(support, labels).predict_proba(query)
 
     np.testing.assert_array_equal(probabilities(), probabilities())

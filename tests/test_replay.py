@@ -30,25 +30,25 @@ def test_elsewhere_than_on_cuda_the_function_is_called() -> None:
         calls.append(batch)
         return sums(batch)
 
-    replay = am.Replay(count)
+    replay = am.Replay()
     for seed in range(PLAIN_CALLS + 2):
-        found = replay(batch_of(3, seed))
+        found = replay(count, batch_of(3, seed))
         torch.testing.assert_close(found[0], batch_of(3, seed).support.x.sum())
     assert len(calls) == PLAIN_CALLS + 2
     assert replay.n_recorded == 0
 
 
 def test_it_can_be_pickled() -> None:
-    assert pickle.loads(pickle.dumps(am.Replay(sums)))(batch_of(2, 0))[1] is None
+    assert pickle.loads(pickle.dumps(am.Replay()))(sums, batch_of(2, 0))[1] is None
 
 
 @needs_cuda
 def test_repeated_calls_give_the_numbers_of_plain_calls() -> None:
-    replay = am.Replay(sums)
+    replay = am.Replay()
     for seed in range(PLAIN_CALLS + 4):
         batch = batch_of(3, seed, "cuda")
         torch.manual_seed(seed)
-        found = [part if part is None else part.clone() for part in replay(batch)]
+        found = [part if part is None else part.clone() for part in replay(sums, batch)]
         torch.manual_seed(seed)
         torch.testing.assert_close(found, sums(batch))
     assert replay.n_recorded == 1
@@ -59,20 +59,20 @@ def test_a_function_that_waits_for_the_device_is_called_as_it_is() -> None:
     def waits(batch: am.TaskBatch) -> list[Tensor | None]:
         return [batch.support.x.sum() if batch.support.x.sum() > 0 else -batch.support.x.sum()]
 
-    replay = am.Replay(waits)
+    replay = am.Replay()
     for seed in range(PLAIN_CALLS + 3):
         batch = batch_of(3, seed, "cuda")
-        torch.testing.assert_close(replay(batch)[0], batch.support.x.sum().abs())
+        torch.testing.assert_close(replay(waits, batch)[0], batch.support.x.sum().abs())
     assert replay.n_recorded == 0
 
 
 @needs_cuda
 def test_only_so_many_shapes_are_recorded() -> None:
-    replay = am.Replay(sums)
+    replay = am.Replay()
     for n_tasks in range(1, MOST_RECORDED + 3):
         for seed in range(PLAIN_CALLS + 2):
             batch = batch_of(n_tasks, seed, "cuda")
-            torch.testing.assert_close(replay(batch)[0], batch.support.x.sum())
+            torch.testing.assert_close(replay(sums, batch)[0], batch.support.x.sum())
     assert replay.n_recorded == MOST_RECORDED
 
 

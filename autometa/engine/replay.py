@@ -13,6 +13,8 @@ from torch import Tensor
 
 from autometa.contracts.examples import Examples, TaskBatch, map_inputs
 
+LARGEST_SHARE = 1 / 8
+"""Of the device's memory: a call that needs more is not recorded, for a recording keeps it."""
 Output = TypeVar("Output", bound="Tensor | None")
 PLAIN_CALLS = 3
 """Calls for every shape before the one that is recorded: libraries set themselves up, strategies
@@ -22,60 +24,59 @@ MOST_RECORDED = 8
 
 
 class Replay(Generic[Output]):
-    """A function of a batch of tasks, whose operations on a CUDA device are recorded once and repeated.
+    """Calls of a function of a batch of tasks, whose operations on a CUDA device are recorded once and repeated.
 
     Calling a few thousand operations one by one takes the processor longer than a GPU needs to carry them out; a
-    recorded call (a CUDA graph) is one. On other devices, for batches of ever other shapes, and where the function
-    turns out to wait for the device, it is called as it is.
-
-    Parameters
-    ----------
-    function : callable from TaskBatch to a sequence of Tensor or None
-        Does the same operations whatever numbers the batch holds: no branch on a value, no random number from outside
-        the device, no CPU tensor. It may change tensors in place, such as running averages.
-
-    Notes
-    -----
-    Tensors returned are overwritten by the next call for the same shape.
+    recorded call (a CUDA graph) is one. On other devices, for batches of ever other shapes, where the function turns
+    out to wait for the device and where a call needs much memory, it is called as it is.
     """
 
-    def __init__(self, function: Callable[[TaskBatch], Sequence[Output]]) -> None:
-        self._function = function
-        self._forget()
+    def __init__(self) -> None:
+        self._calls: Counter[Hashable] = Counter()
+        self._recorded: dict[Hashable, _Recording[Output] | None] = {}
 
-    def __call__(self, batch: TaskBatch) -> Sequence[Output]:
-        """Return what the function returns for this batch."""
+    def __call__(self, function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch) -> Sequence[Output]:
+        """Return what the function returns for this batch.
+
+        Parameters
+        ----------
+        function : callable from TaskBatch to a sequence of Tensor or None
+            The same one at every call. Does the same operations whatever numbers the batch holds: no branch on a value,
+            no random number from outside the device, no CPU tensor. It may change tensors in place, such as running
+            averages.
+        batch : TaskBatch
+
+        Returns
+        -------
+        sequence of Tensor or None
+            Overwritten by the next call for the same shape.
+        """
         if batch.query.y.device.type != "cuda":
-            return self._function(batch)
+            return function(batch)
         shape = _shape(batch)
         if shape not in self._recorded:
             self._calls[shape] += 1
             if self._calls[shape] < PLAIN_CALLS or len(self._recorded) == MOST_RECORDED:
-                return self._function(batch)
+                return function(batch)
             if self._calls[shape] == PLAIN_CALLS:
-                outputs, waits = _watched(self._function, batch)
+                outputs, waits = _watched(function, batch)
                 if waits:
                     self._recorded[shape] = None
                 return outputs
-            self._recorded[shape] = _record(self._function, batch)
+            self._recorded[shape] = _record(function, batch)
         recording = self._recorded[shape]
-        return self._function(batch) if recording is None else recording(batch)
+        return function(batch) if recording is None else recording(batch)
 
     @property
     def n_recorded(self) -> int:
         """How many shapes are recorded."""
         return sum(recording is not None for recording in self._recorded.values())
 
-    def _forget(self) -> None:
-        self._calls: Counter[Hashable] = Counter()
-        self._recorded: dict[Hashable, _Recording[Output] | None] = {}
-
     def __getstate__(self) -> dict[str, Any]:
-        return {"_function": self._function}
+        return {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._function = state["_function"]
-        self._forget()
+        self.__init__()  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +104,20 @@ def _watched(function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch
             outputs = function(batch)
         finally:
             torch.cuda.set_sync_debug_mode(before)
-    told = [warning for warning in caught if "synchronizing CUDA operation" not in str(warning.message)]
-    for warning in told:
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return outputs, len(told) < len(caught)
+    waits = False
+    for warning in caught:
+        if "synchronizing CUDA operation" in str(warning.message):
+            waits = True
+        elif "Synchronization debug mode" not in str(warning.message):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return outputs, waits
 
 
 def _record(function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch) -> _Recording[Output] | None:
     """Record a call without carrying it out; None where the function cannot be recorded."""
     own, device = _copy(batch), batch.query.y.device
-    graph = torch.cuda.CUDAGraph()
+    torch.cuda.empty_cache()
+    reserved, graph = torch.cuda.memory_reserved(device), torch.cuda.CUDAGraph()
     with torch.cuda.device(device), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The CUDA Graph is empty")
         try:
@@ -122,6 +127,9 @@ def _record(function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch)
             generator = torch.cuda.default_generators[device.index or 0]
             generator.graphsafe_set_state(generator.clone_state())  # The old one would count as recorded forever.
             return None
+    grown = torch.cuda.memory_reserved(device) - reserved
+    if grown > LARGEST_SHARE * torch.cuda.get_device_properties(device).total_memory:
+        return None
     return _Recording(graph, own, outputs)
 
 

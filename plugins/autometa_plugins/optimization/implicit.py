@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
@@ -81,7 +82,7 @@ class Implicit(am.MetaOptimizer):
                 f"damping={self.damping!r} of meta-optimizer 'implicit' must not be negative, such as 1.0."
             )
         self.learner_, self.module_ = learner, module
-        self.replay_ = am.Replay(self._loss_and_gradients)
+        self.replay_: am.Replay[Tensor] = am.Replay()
         self.update_ = am.ParameterUpdate(
             module,
             optimizer=self.optimizer,
@@ -94,7 +95,7 @@ class Implicit(am.MetaOptimizer):
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean query loss before it."""
         size = self.chunk or len(batch)
-        find = self.replay_ if self.learner_.replayable else self._loss_and_gradients
+        find = partial(self.replay_, self._loss_and_gradients) if self.learner_.replayable else self._loss_and_gradients
         sums: list[Tensor] = []
         for first in range(0, len(batch), size):
             found = [part / len(batch) for part in find(batch[first : first + size]) if part is not None]

@@ -41,13 +41,14 @@ class Reptile(am.MetaOptimizer):
         if not 0 < self.step_size <= 1:
             raise am.InvalidParameter(f"step_size={self.step_size!r} must lie in (0, 1].")
         self.learner_, self.module_ = learner, module
-        self.replay_ = am.Replay(self._loss_and_means)
+        self.replay_: am.Replay[Tensor] = am.Replay()
         self.moved_: list[str] = []
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean loss of the adapted weights on the query, which they have seen."""
         share = self.step_size * (1 - self.progress)
-        loss, *means = self.replay_(batch) if self.learner_.replayable else self._loss_and_means(batch)
+        find = self._loss_and_means
+        loss, *means = self.replay_(find, batch) if self.learner_.replayable else find(batch)
         parameters = dict(self.module_.named_parameters())
         with torch.no_grad():
             for name, mean in zip(self.moved_, means if self.average is None else self.average(means), strict=True):
