@@ -211,6 +211,39 @@ def test_meta_training_learns_sinusoids() -> None:
     assert judge() < 0.6 * untrained
 
 
+@pytest.mark.parametrize("inner_lr", [1e-4, 0.1, 100.0])
+@pytest.mark.parametrize("problem", ["regression", "classification"])
+def test_no_step_raises_a_task_s_objective(problem: str, inner_lr: float) -> None:
+    backbone = am.make_backbone("mlp", hidden=(8, 8))
+    batch, heights = tasks(problem, n_tasks=6), []
+    for steps in (0, 1, 2, 4, 8, 16):
+        learner = imaml(backbone=backbone, steps=steps, inner_lr=inner_lr, regularization=2.0)
+        module = build(learner, problem)
+        with torch.no_grad():
+            adapted = learner.adapt(module, batch.support)
+            heights.append(learner.inner_objective(module, adapted, batch.support))
+    fell = torch.stack(heights).diff(dim=0)
+    assert (fell <= 1e-12).all()
+    assert (heights[-1] < heights[0]).all()
+
+
+def test_the_steps_can_be_differentiated() -> None:
+    backbone = am.make_backbone("mlp", hidden=(3,), activation="tanh")
+    learner, batch = imaml(backbone=backbone, steps=4, inner_lr=3.0, regularization=2.0), tasks(n_tasks=2)
+    module = build(learner)
+    loss = am.query_losses(learner, module, batch).mean()
+    parameters = {name: value for name, value in module.named_parameters() if value.numel()}
+    found = torch.autograd.grad(loss, list(parameters.values()))
+
+    def objective() -> Tensor:
+        with torch.no_grad():
+            return am.query_losses(learner, module, batch).mean()
+
+    for (name, parameter), gradient in zip(parameters.items(), found, strict=True):
+        expected = finite_differences(objective, parameter)
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-8, msg=lambda text, name=name: name + text)
+
+
 @pytest.mark.parametrize("meta_optimizer", ["gradient", "reptile"])
 def test_other_meta_optimizers_train_the_same_learner(meta_optimizer: str) -> None:
     learner, batch = imaml(steps=5, regularization=2.0), tasks(n_tasks=8)

@@ -59,7 +59,7 @@ def embedded(module: nn.Module, tasks: am.ClassEpisodes) -> tuple[nn.Module, Emb
     if backbone is module:
         other: nn.Module = rest
     else:
-        other = copy.deepcopy(module)
+        other = copy.deepcopy(module).to(features.device)  # which lays out what recurrent networks want in one piece
         other.get_submodule(holder or "").backbone = rest
     # Something must tell where θ is and how precise, when the backbone was all of it.
     if not list(other.parameters()):

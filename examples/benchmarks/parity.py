@@ -247,7 +247,8 @@ _INTRODUCTION = (
     "Written by `python examples/benchmarks/parity.py report` from [parity.csv](parity.csv); the recipes are in",
     "[parity.toml](parity.toml). *Ours* is the mean over meta-test tasks ± 1.96 standard errors, of a single model and",
     "one seed. Steps are outer steps; *CPU s* is the processor time of meta-training. Batch normalisation is inductive",
-    "unless it says otherwise; the published numbers of MAML, Reptile and Meta-SGD are transductive.",
+    "unless it says otherwise; the published numbers of MAML, Reptile and Meta-SGD are transductive. Rows of device",
+    "cuda are the recipes of `--full`.",
     "",
 )
 

@@ -1,6 +1,7 @@
 """Measure the speed of autometa: its meta-step against other libraries', its samplers, and its latency.
 
     python examples/benchmarks/speed.py --learn2learn PATH_TO_CLONE
+    python examples/benchmarks/speed.py --learn2learn PATH_TO_CLONE --device cuda --output speed_cuda.csv
 
 ``learn2learn`` does not build on recent Pythons, but the part raced here is plain Python: give a clone of its
 repository. A contender that cannot be imported is left out. Every measurement is appended to ``speed.csv`` with commit,
@@ -400,7 +401,7 @@ def write(path: Path, records: Records) -> None:
     text = [
         "# Speed",
         "",
-        "Written by `python examples/benchmarks/speed.py --learn2learn PATH` from `speed.csv`.",
+        f"Written by `python examples/benchmarks/speed.py --learn2learn PATH` from `{path.with_suffix('.csv').name}`.",
         "",
         *race_table(records),
         *sampler_table(records),
@@ -437,6 +438,8 @@ def race_table(records: Records) -> list[str]:
         "|---" * (7 + len(peers)) + "|",
     ]
     found = records.newest("race")
+    if not found:
+        return []
     grid = itertools.product(speed_race.NETWORKS, speed_race.ORDERS, STEPS, TASKS)
     for network, order, steps, n_tasks in grid:
         cell = name_of(network, order, steps, n_tasks)
@@ -452,19 +455,25 @@ def race_table(records: Records) -> list[str]:
             f"{float(needs[who]['value']):.0f}" if who in needs else "–" for who in ("autometa", *peers)
         )
         row = [speed_race.NETWORKS[network].title, order, steps, n_tasks, f"{times['autometa']:.2f}", *ratios]
-        lines.append("| " + " | ".join(map(str, [*row, f"{times['autometa'] / floor:.1f}", amounts])) + " |")
+        over = f"{times['autometa'] / floor:.1f}" if floor == floor else "–"
+        lines.append("| " + " | ".join(map(str, [*row, over, amounts])) + " |")
     return [*lines, ""]
 
 
 def sampler_table(records: Records) -> list[str]:
     """Episodes a second."""
     found = records.newest("samplers")
+    if not found:
+        return []
     lines = ["## Samplers", "", "Default episodes, drawn 32 at a time.", "", "| sampler | episodes/s |", "|---|---|"]
     return [*lines, *(f"| {name} | {float(row['episodes']['value']):.0f} |" for name, row in found.items()), ""]
 
 
 def latency_table(records: Records) -> list[str]:
     """Milliseconds of one new task."""
+    found = records.newest("latency")
+    if not found:
+        return []
     columns = [f"{who} {p}" for who in ("adapt/predict", "fit/predict") for p in ("p50", "p95")]
     lines = [
         "## Latency",
@@ -476,7 +485,7 @@ def latency_table(records: Records) -> list[str]:
         "| task | learner | " + " | ".join(columns) + " | calls |",
         "|---" * 7 + "|",
     ]
-    for cell, rows in records.newest("latency").items():
+    for cell, rows in found.items():
         values = [f"{float(rows[column]['value']):.2f}" if column in rows else "–" for column in columns]
         lines.append("| " + " | ".join([*cell.split("/"), *values, rows[columns[0]]["n"]]) + " |")
     return [*lines, ""]
@@ -484,6 +493,9 @@ def latency_table(records: Records) -> list[str]:
 
 def profile_table(records: Records) -> list[str]:
     """What an outer step spends its time on."""
+    found = records.newest("profile")
+    if not found:
+        return []
     lines = [
         f"## One outer step of {N_PROFILED_TASKS} tasks",
         "",
@@ -493,7 +505,7 @@ def profile_table(records: Records) -> list[str]:
         "| learner | ms | shares |",
         "|---|---|---|",
     ]
-    for family, rows in records.newest("profile").items():
+    for family, rows in found.items():
         last = rows["outer step"]
         same = [(who, row) for who, row in rows.items() if row["unit"] == "%" and row["commit"] == last["commit"]]
         shares = ", ".join(f"{who} {float(row['value']):.0f}%" for who, row in same)

@@ -51,7 +51,9 @@ def measure_steps(records: Any, arguments: argparse.Namespace) -> None:
 
 def steps_table(records: Any) -> list[str]:
     """Tasks a second of every learner; the floor is that of the machine the row was measured on."""
-    peaks = records.peaks()
+    peaks, found = records.peaks(), records.newest("steps")
+    if not found:
+        return []
     lines = [
         f"## One outer step of {N_TASKS} tasks, every learner",
         "",
@@ -62,7 +64,7 @@ def steps_table(records: Any) -> list[str]:
         "| task | learner | ms | tasks/s | × floor | machine |",
         "|---" * 6 + "|",
     ]
-    for cell, rows in records.newest("steps").items():
+    for cell, rows in found.items():
         took = rows["outer step"]
         milliseconds, machine = float(took["value"]), took["machine"]
         floor = 1e3 * float(rows["work"]["value"]) / (peaks[machine] * 1e9) if machine in peaks else 0.0

@@ -95,8 +95,10 @@ class IMAML(am.Learner):
         differentiable = torch.is_grad_enabled()
 
         def look(point: Point) -> tuple[Point, Tensor, Point]:
-            if not differentiable:
-                point = {name: value.detach().requires_grad_() for name, value in point.items()}
+            point = {
+                name: value if differentiable and value.requires_grad else value.detach().requires_grad_()
+                for name, value in point.items()
+            }
             objective = self.inner_objective(module, point, support)
             found = torch.autograd.grad(
                 objective.sum(), list(point.values()), create_graph=differentiable, materialize_grads=True
