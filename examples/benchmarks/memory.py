@@ -87,7 +87,7 @@ def main() -> None:
     names = ("checkpoint", "steps", "tasks", "chunk", "threads")
     rows = []
     for text in texts:
-        rows.append(run(dict(zip(names, map(int, text.split(",")), strict=True)), limit_s=3600))
+        rows.append(run(dict(zip(names, map(int, text.split(",")), strict=True)), limit_s=14400))
         print(rows[-1], flush=True)  # noqa: T201
     if options.output:
         options.output.write_text(report(rows))
