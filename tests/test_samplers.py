@@ -236,8 +236,23 @@ def test_samplers_that_hold_images_themselves_are_never_mixed_up() -> None:
 
 
 def test_tasks_are_gathered_where_the_images_lie() -> None:
-    batch = Numbered().to("meta").sample(2, seed=0)
+    tasks = Numbered()
+    batch = tasks.to("meta").sample(2, seed=0)
+    assert tasks.sample(2, seed=0).query.x.device.type == "cpu"
     assert {t.device.type for t in (batch.support.x, batch.query.y, batch.classes)} == {"meta"}
+
+
+def test_examples_know_whether_any_is_padded() -> None:
+    x, y = torch.zeros(2, 3, 1), torch.zeros(2, 3)
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    whole, ragged = am.Examples(x, y), am.Examples(x, y, mask)
+    assert whole.is_full
+    assert not ragged.is_full
+    assert ragged[:1].is_full
+    assert ragged.select(slice(0, 1)).is_full
+    assert not whole.join(ragged).is_full
+    assert whole.join(whole)[1:].select([0, 2]).to("meta", torch.float64).is_full  # which could not look
+    assert not ragged.to("meta").is_full
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,9 @@ def test_nothing_of_held_out_entities_enters_the_encoder() -> None:
 
 
 def test_rows_can_lie_on_another_device() -> None:
-    batch = make(schools()).to("meta").sample(2, seed=0)
-    assert batch.query.x.device.type == "meta"
+    tasks = make(schools())
+    assert tasks.to("meta").sample(2, seed=0).query.x.device.type == "meta"
+    assert tasks.sample(2, seed=0).query.x.device.type == "cpu"
 
 
 @pytest.mark.parametrize("name", ["school_exam_ilea", "landmine_fields", "cracker_brand_choice", "pig_growth"])

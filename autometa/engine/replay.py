@@ -13,14 +13,14 @@ from torch import Tensor
 
 from autometa.contracts.examples import Examples, TaskBatch, map_inputs
 
-LARGEST_SHARE = 1 / 8
-"""Of the device's memory: a call that needs more is not recorded, for a recording keeps it."""
 Output = TypeVar("Output", bound="Tensor | None")
 PLAIN_CALLS = 3
-"""Calls for every shape before the one that is recorded: libraries set themselves up, strategies
-are chosen, and the last is watched."""
+"""Calls for every shape before the one that is recorded: libraries set themselves up, strategies are chosen, and the
+last is watched."""
 MOST_RECORDED = 8
 """Shapes that are recorded or found not to be; each recording keeps the memory of its call."""
+LARGEST_SHARE = 1 / 8
+"""Of the device's memory: a call that needs more is not recorded."""
 
 
 class Replay(Generic[Output]):
