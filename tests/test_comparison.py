@@ -282,12 +282,15 @@ def test_hopeless_trials_are_pruned_and_keep_their_score() -> None:
 
 def test_a_budget_in_seconds_is_shared_by_trials_and_finals(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()
-    clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 64)  # by this clock every step takes 1/64 s
+    clock = SimpleNamespace(
+        perf_counter=lambda: next(ticks) / 64
+    )  # by this clock a step takes 1/64 s, and so does waiting
     monkeypatch.setattr("autometa.training.outer_loop.time", clock)
     comparison = am.compare("sinusoid", ["ridge"], budget=5 * 0.25, **{**FAST, "max_steps": 100_000})
-    assert list(comparison.trials["seconds"]) == [0.25] * 3
+    assert list(comparison.trials["seconds"]) == [0.25 + 1 / 64] * 3
     assert list(comparison.history.groupby("seed")["seconds"].max()) == [0.25] * 2
-    assert list(comparison.history.groupby("seed")["step"].max()) == [16] * 2
+    # Between the points of its learning curve a final looks at its losses, three times before the end.
+    assert list(comparison.history.groupby("seed")["step"].max()) == [16 - 3] * 2
 
 
 def test_one_joint_study_chooses_the_learner_and_only_the_winner_is_judged() -> None:
