@@ -94,6 +94,7 @@ class IMAML(am.Learner):
         first = self.inner_lr if self.inner_lr != "auto" else 0.1 if support.is_classification else 0.01
         differentiable = torch.is_grad_enabled()
 
+        @torch.enable_grad()
         def look(point: Point) -> tuple[Point, Tensor, Point]:
             point = {
                 name: value if differentiable and value.requires_grad else value.detach().requires_grad_()
@@ -105,21 +106,19 @@ class IMAML(am.Learner):
             )
             return point, objective.detach(), dict(zip(point, found, strict=True))
 
-        with torch.enable_grad():
-            values, height, slopes = look(_start(module, support))
-            size = torch.full_like(height, first)
-            for _ in range(self.steps):
-                ahead = {name: value - _by_task(size, value) * slopes[name] for name, value in values.items()}
-                ahead, height_ahead, slopes_ahead = look(ahead)
-                kept = _descends(slopes, slopes_ahead) & (
-                    height_ahead <= height + _ROUNDING * torch.finfo(height.dtype).eps * height.abs()
-                )
-                values, slopes = (
-                    {name: torch.where(_by_task(kept, old), new[name], old) for name, old in olds.items()}
-                    for olds, new in ((values, ahead), (slopes, slopes_ahead))
-                )
-                height = torch.where(kept, height_ahead, height)
-                size = size * torch.where(kept, _LONGER, _SHORTER)
+        values, height, slopes = look(_start(module, support))
+        size = torch.full_like(height, first)
+        for _ in range(self.steps):
+            ahead = {name: value - _by_task(size, value) * slopes[name] for name, value in values.items()}
+            ahead, height_ahead, slopes_ahead = look(ahead)
+            rounding = _ROUNDING * torch.finfo(height.dtype).eps * height.abs()
+            kept = _descends(slopes, slopes_ahead) & (height_ahead <= height + rounding)
+            values, slopes = (
+                {name: torch.where(_by_task(kept, old), new[name], old) for name, old in olds.items()}
+                for olds, new in ((values, ahead), (slopes, slopes_ahead))
+            )
+            height = torch.where(kept, height_ahead, height)
+            size = size * torch.where(kept, _LONGER, _SHORTER)
         return values if differentiable else {name: value.detach() for name, value in values.items()}
 
     def inner_objective(self, module: nn.Module, adapted: dict[str, Tensor], support: am.Examples) -> Tensor:
