@@ -30,7 +30,7 @@ def test_elsewhere_than_on_cuda_the_function_is_called() -> None:
         calls.append(batch)
         return sums(batch)
 
-    replay = am.Replay()
+    replay = am.Replay(True)
     for seed in range(PLAIN_CALLS + 2):
         found = replay(count, batch_of(3, seed))
         torch.testing.assert_close(found[0], batch_of(3, seed).support.x.sum())
@@ -39,12 +39,12 @@ def test_elsewhere_than_on_cuda_the_function_is_called() -> None:
 
 
 def test_it_can_be_pickled() -> None:
-    assert pickle.loads(pickle.dumps(am.Replay()))(sums, batch_of(2, 0))[1] is None
+    assert pickle.loads(pickle.dumps(am.Replay(True)))(sums, batch_of(2, 0))[1] is None
 
 
 @needs_cuda
 def test_repeated_calls_give_the_numbers_of_plain_calls() -> None:
-    replay = am.Replay()
+    replay = am.Replay(True)
     for seed in range(PLAIN_CALLS + 4):
         batch = batch_of(3, seed, "cuda")
         torch.manual_seed(seed)
@@ -59,7 +59,7 @@ def test_a_function_that_waits_for_the_device_is_called_as_it_is() -> None:
     def waits(batch: am.TaskBatch) -> list[Tensor | None]:
         return [batch.support.x.sum() if batch.support.x.sum() > 0 else -batch.support.x.sum()]
 
-    replay = am.Replay()
+    replay = am.Replay(True)
     for seed in range(PLAIN_CALLS + 3):
         batch = batch_of(3, seed, "cuda")
         torch.testing.assert_close(replay(waits, batch)[0], batch.support.x.sum().abs())
@@ -67,8 +67,16 @@ def test_a_function_that_waits_for_the_device_is_called_as_it_is() -> None:
 
 
 @needs_cuda
+def test_what_is_not_allowed_is_never_recorded() -> None:
+    replay = am.Replay(False)
+    for seed in range(PLAIN_CALLS + 3):
+        replay(sums, batch_of(3, seed, "cuda"))
+    assert replay.n_recorded == 0
+
+
+@needs_cuda
 def test_only_so_many_shapes_are_recorded() -> None:
-    replay = am.Replay()
+    replay = am.Replay(True)
     for n_tasks in range(1, MOST_RECORDED + 3):
         for seed in range(PLAIN_CALLS + 2):
             batch = batch_of(n_tasks, seed, "cuda")

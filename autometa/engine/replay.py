@@ -29,9 +29,15 @@ class Replay(Generic[Output]):
     Calling a few thousand operations one by one takes the processor longer than a GPU needs to carry them out; a
     recorded call (a CUDA graph) is one. On other devices, for batches of ever other shapes, where the function turns
     out to wait for the device and where a call needs much memory, it is called as it is.
+
+    Parameters
+    ----------
+    allowed : bool
+        Whether calls may be recorded at all, such as ``Learner.replayable``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allowed: bool) -> None:
+        self._allowed = allowed
         self._calls: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, _Recording[Output] | None] = {}
 
@@ -51,7 +57,7 @@ class Replay(Generic[Output]):
         sequence of Tensor or None
             Overwritten by the next call for the same shape.
         """
-        if batch.query.y.device.type != "cuda":
+        if not self.suits(batch):
             return function(batch)
         shape = _shape(batch)
         if shape not in self._recorded:
@@ -67,16 +73,20 @@ class Replay(Generic[Output]):
         recording = self._recorded[shape]
         return function(batch) if recording is None else recording(batch)
 
+    def suits(self, batch: TaskBatch) -> bool:
+        """Whether calls for such a batch may be recorded: it lies on a CUDA device."""
+        return self._allowed and batch.query.y.device.type == "cuda"
+
     @property
     def n_recorded(self) -> int:
         """How many shapes are recorded."""
         return sum(recording is not None for recording in self._recorded.values())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}
+        return {"allowed": self._allowed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)

@@ -396,7 +396,7 @@ def check_replays(case: LearnerCase) -> None:
         learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
         return [value.detach(), *torch.autograd.grad(value, learned, allow_unused=True)]
 
-    replay: Replay[Tensor | None] = Replay()
+    replay: Replay[Tensor | None] = Replay(True)
     for seed in range(PLAIN_CALLS + 3):
         drawn = case.tasks.sample(4, seed=seed) if meta_optimizer is None else meta_optimizer.draw(case.tasks, 4, seed)
         batch = drawn.to(device, torch.float32)

@@ -77,7 +77,7 @@ class Gradient(am.MetaOptimizer):
         if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
             raise am.InvalidParameter(f"threads={self.threads!r} must be a positive integer or 'auto'.")
         self.learner_, self.module_ = learner, module
-        self.replay_: am.Replay[Tensor | None] = am.Replay()
+        self.replay_: am.Replay[Tensor | None] = am.Replay(learner.replayable)
         self.update_ = am.ParameterUpdate(
             module,
             optimizer=self.optimizer,
@@ -90,7 +90,7 @@ class Gradient(am.MetaOptimizer):
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean query loss before it."""
-        if self.learner_.replayable and batch.query.y.device.type == "cuda" and not isinstance(self.chunk, int):
+        if self.replay_.suits(batch) and not isinstance(self.chunk, int):
             loss, *gradients = self.replay_(self._loss_and_gradients, batch)
             assert loss is not None
             self.update_.step_along(gradients, self.progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
@@ -82,7 +81,7 @@ class Implicit(am.MetaOptimizer):
                 f"damping={self.damping!r} of meta-optimizer 'implicit' must not be negative, such as 1.0."
             )
         self.learner_, self.module_ = learner, module
-        self.replay_: am.Replay[Tensor] = am.Replay()
+        self.replay_: am.Replay[Tensor] = am.Replay(learner.replayable)
         self.update_ = am.ParameterUpdate(
             module,
             optimizer=self.optimizer,
@@ -95,10 +94,10 @@ class Implicit(am.MetaOptimizer):
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean query loss before it."""
         size = self.chunk or len(batch)
-        find = partial(self.replay_, self._loss_and_gradients) if self.learner_.replayable else self._loss_and_gradients
         sums: list[Tensor] = []
         for first in range(0, len(batch), size):
-            found = [part / len(batch) for part in find(batch[first : first + size]) if part is not None]
+            chunk = batch[first : first + size]
+            found = [part / len(batch) for part in self.replay_(self._loss_and_gradients, chunk)]
             sums = [whole + part for whole, part in zip(sums, found, strict=True)] if sums else found
         self.update_.step_along(sums[1:], self.progress)
         return {"loss": sums[0]}

@@ -41,14 +41,13 @@ class Reptile(am.MetaOptimizer):
         if not 0 < self.step_size <= 1:
             raise am.InvalidParameter(f"step_size={self.step_size!r} must lie in (0, 1].")
         self.learner_, self.module_ = learner, module
-        self.replay_: am.Replay[Tensor] = am.Replay()
+        self.replay_: am.Replay[Tensor] = am.Replay(learner.replayable)
         self.moved_: list[str] = []
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean loss of the adapted weights on the query, which they have seen."""
         share = self.step_size * (1 - self.progress)
-        find = self._loss_and_means
-        loss, *means = self.replay_(find, batch) if self.learner_.replayable else find(batch)
+        loss, *means = self.replay_(self._loss_and_means, batch)
         parameters = dict(self.module_.named_parameters())
         with torch.no_grad():
             for name, mean in zip(self.moved_, means if self.average is None else self.average(means), strict=True):

@@ -74,7 +74,7 @@ class Pooled(am.MetaOptimizer):
                 "n_base_classes and TaskBatch.classes, or with shared_classes=True."
             )
         self.learner_, self.module_ = learner, module
-        self.replay_: am.Replay[Tensor | None] = am.Replay()
+        self.replay_: am.Replay[Tensor | None] = am.Replay(learner.replayable)
         self.mixes_ = own_classes
         self.n_fixed_ = n_fixed if info.n_base_tasks is None else None
         self.fixed_: tuple[am.TaskSampler, am.TaskBatch] | None = None
@@ -118,8 +118,7 @@ class Pooled(am.MetaOptimizer):
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the supervised loss before it."""
-        find = self._loss_and_gradients
-        loss, *gradients = self.replay_(find, batch) if self.learner_.replayable else find(batch)
+        loss, *gradients = self.replay_(self._loss_and_gradients, batch)
         assert loss is not None
         self.update_.step_along(gradients, self.progress)
         return {"loss": loss.clone()}
