@@ -14,7 +14,7 @@ from autometa.errors import InvalidParameter
 if TYPE_CHECKING:
     import torch
 
-    from autometa.contracts.encoder import TableEncoder
+    from autometa.tables.encoder import TableEncoder
 
 Problem = Literal["classification", "regression", "control"]
 Split = Literal["train", "valid", "test"]

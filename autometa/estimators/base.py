@@ -22,19 +22,20 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
-from autometa.engine import matrix_products
 from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.folding import is_transductive
-from autometa.engine.seeding import fresh_module, seeded
+from autometa.engine.inner_loop import mlp_program
+from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.estimators.inputs import n_features, rows_of, shaped
 from autometa.estimators.parameters import changed_since, check_count, set_nested
-from autometa.estimators.progress import run_with_progress
+from autometa.estimators.saved_state import save
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
-from autometa.estimators.tables import table_sampler
+from autometa.estimators.table_sampler import table_sampler
 from autometa.host import make_tasks
 from autometa.training import MetaTraining
+from autometa.training.progress import run_with_progress
 
 Read: TypeAlias = Callable[[Fitted, Tensor], tuple[Tensor, ...]]
 """What to ask an adapted learner about inputs [1, n, *features]: tensors [1, n, n_outputs]."""
@@ -125,7 +126,7 @@ class FewShotEstimator(BaseEstimator):
         ProcessFailed
             The process of a device ended without a result.
         """
-        from autometa.estimators.checkpoint import Checkpoint
+        from autometa.training.checkpoint import Checkpoint
 
         sampler = self._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
         check_count("max_steps", self.max_steps, least=0)
@@ -157,7 +158,7 @@ class FewShotEstimator(BaseEstimator):
         if self.n_devices == 1:
             run_with_progress(training, verbose=self.verbose, checkpoint=file)
         else:
-            from autometa.estimators.devices import check_devices, run_on_devices
+            from autometa.training.devices import check_devices, run_on_devices
 
             check_devices(self.n_devices, device, self.device)
             run_on_devices(training, self.n_devices, device, checkpoint=file, verbose=self.verbose)
@@ -237,10 +238,10 @@ class FewShotEstimator(BaseEstimator):
         support = Examples(x, target, n_classes=n_outputs if self.problem == "classification" else 0)
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
             if meta is not None:
-                matrix_products.share(meta.module, module)
+                mlp_program.share(meta.module, module)
             adapted = learner.adapt(module, support)
             if meta is not None:
-                matrix_products.share(module, meta.module)  # a network is read once, not for every task
+                mlp_program.share(module, meta.module)  # a network is read once, not for every task
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
         adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
         return Fitted(
@@ -328,8 +329,6 @@ class FewShotEstimator(BaseEstimator):
         NotFittedError
             Nothing has been learned.
         """
-        from autometa.estimators.persistence import save
-
         save(self, path)
 
     # ---------------------------------------------------------------- scikit-learn's conventions

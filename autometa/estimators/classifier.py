@@ -12,11 +12,11 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 
-from autometa.contracts.encoder import TableEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.inputs import checked_y, rows_of
 from autometa.estimators.state import Affine, MetaTrained
+from autometa.tables.encoder import TableEncoder
 
 
 class FewShotClassifier(ClassifierMixin, FewShotEstimator):

@@ -16,9 +16,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from autometa.contracts.encoder import TableEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.state import MetaTrained
+from autometa.tables.encoder import TableEncoder
 
 
 def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset: bool) -> NDArray[Any]:

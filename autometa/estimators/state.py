@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autometa.contracts.encoder import TableEncoder
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskInfo
+from autometa.tables.encoder import TableEncoder
 
 T = TypeVar("T")
 
