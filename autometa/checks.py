@@ -42,12 +42,8 @@ def check_int(
     """
     if _is_one_of(value, also):
         return
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, Integral)
-        or value < least
-        or (most is not None and value > most)
-    ):
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or int(value) < least or (most is not None and int(value) > most):
         if most is not None:
             wanted = f"an integer from {least} to {most}"
         else:
