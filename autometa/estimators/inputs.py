@@ -16,9 +16,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.state import MetaTrained
-from autometa.tables.encoder import TableEncoder
 
 
 def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset: bool) -> NDArray[Any]:
@@ -53,7 +53,7 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
     return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])  # type: ignore[no-any-return]
 
 
-def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: TableEncoder) -> NDArray[Any]:
+def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: RowEncoder) -> NDArray[Any]:
     if not hasattr(X, "columns"):
         X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
     X = validate_data(estimator, X, reset=False, skip_check_array=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from autometa.checks import check_int
 from autometa.errors import InvalidData, InvalidFile, InvalidParameter
 from autometa.tables.columns import Column, InvalidColumn, numbers_of, read_column
 
@@ -86,8 +87,7 @@ class TableEncoder(BaseEstimator):
         InvalidData
             A column or the target cannot be used; the message names it.
         """
-        if not isinstance(self.max_levels, int) or self.max_levels < 1:
-            raise InvalidParameter(f"max_levels={self.max_levels!r} must be a positive integer.")
+        check_int("max_levels", self.max_levels)
         frame = _as_frame(X)
         if len(frame) == 0:
             raise InvalidData("X has no rows; at least one is needed.")

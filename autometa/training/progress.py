@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from autometa.training.checkpoint import Checkpoint
 from autometa.training.outer_loop import MetaTraining
-
-if TYPE_CHECKING:
-    from autometa.training.checkpoint import Checkpoint
 
 UPDATES = 100
 
