@@ -7,7 +7,7 @@ Three experiments on one thread, each judged on 500 meta-test tasks that nothing
 - "budget": meta-optimizer "evolution_strategy" against "gradient" at equal numbers of task evaluations, of maml;
 - "accuracy": "evolution_strategy" that is told accuracies alone, of prototypical networks.
 
-    python examples/benchmarks/evolution.py --seeds 0 1 --output examples/benchmarks/evolution.md
+    python examples/benchmarks/evolution/evolution.py --seeds 0 1 --output examples/benchmarks/evolution/evolution.md
 """
 
 from __future__ import annotations

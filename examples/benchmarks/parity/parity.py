@@ -3,10 +3,10 @@
 Recipes and published numbers lie in ``parity.toml``. Each entry is meta-trained once and judged in every setting of its
 group; the scores are appended to ``parity.csv``, from which ``PARITY.md`` is written.
 
-    python examples/benchmarks/parity.py list
-    python examples/benchmarks/parity.py run sinusoid/maml omniglot/ridge
-    python examples/benchmarks/parity.py run --missing
-    python examples/benchmarks/parity.py report
+    python examples/benchmarks/parity/parity.py list
+    python examples/benchmarks/parity/parity.py run sinusoid/maml omniglot/ridge
+    python examples/benchmarks/parity/parity.py run --missing
+    python examples/benchmarks/parity/parity.py report
 
 A run that is cut goes on from its last checkpoint in ``runs/parity``. Data of other people are looked for in the folder
 that the variable ``AUTOMETA_DATA`` names.
@@ -244,7 +244,7 @@ def report() -> None:
 
 
 _INTRODUCTION = (
-    "Written by `python examples/benchmarks/parity.py report` from [parity.csv](parity.csv); the recipes are in",
+    "Written by `python examples/benchmarks/parity/parity.py report` from [parity.csv](parity.csv); the recipes are in",
     "[parity.toml](parity.toml). *Ours* is the mean over meta-test tasks ± 1.96 standard errors, of a single model and",
     "one seed. Steps are outer steps; *CPU s* is the processor time of meta-training. Batch normalisation is inductive",
     "unless it says otherwise; the published numbers of MAML, Reptile and Meta-SGD are transductive. Rows of device",

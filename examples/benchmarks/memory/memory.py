@@ -3,7 +3,7 @@
 One outer step of the meta-optimizer "gradient" on Conv4 (64 filters, group norm), 84 x 84 x 3 images, 5-way 5-shot and
 15 queries per class. Every case runs in a process of its own, whose peak resident memory the system tells.
 
-    python examples/benchmarks/memory.py --output examples/benchmarks/memory.md
+    python examples/benchmarks/memory/memory.py --output examples/benchmarks/memory/memory.md
 """
 
 from __future__ import annotations

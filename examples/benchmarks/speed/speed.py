@@ -1,7 +1,7 @@
 """Measure the speed of autometa: its meta-step against other libraries', its samplers, and its latency.
 
-    python examples/benchmarks/speed.py --learn2learn PATH_TO_CLONE
-    python examples/benchmarks/speed.py --learn2learn PATH_TO_CLONE --device cuda --output speed_cuda.csv
+    python examples/benchmarks/speed/speed.py --learn2learn PATH_TO_CLONE
+    python examples/benchmarks/speed/speed.py --learn2learn PATH_TO_CLONE --device cuda --output speed_cuda.csv
 
 ``learn2learn`` does not build on recent Pythons, but the part raced here is plain Python: give a clone of its
 repository. A contender that cannot be imported is left out. Every measurement is appended to ``speed.csv`` with commit,
@@ -401,7 +401,8 @@ def write(path: Path, records: Records) -> None:
     text = [
         "# Speed",
         "",
-        f"Written by `python examples/benchmarks/speed.py --learn2learn PATH` from `{path.with_suffix('.csv').name}`.",
+        "Written by `python examples/benchmarks/speed/speed.py --learn2learn PATH` from "
+        f"`{path.with_suffix('.csv').name}`.",
         "",
         *race_table(records),
         *sampler_table(records),
