@@ -1,4 +1,4 @@
-"""Objects as JSON and tensors, and back: nothing that could run code when it is read."""
+"""Objects as JSON and tensors, and back; reading them runs no code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLAIN = (type(None), bool, int, float, str)
 
 
 class Tensors:
-    """Tensors set aside while the rest of an object becomes JSON, and found again by name."""
+    """The tensors of an object, kept by name while the rest becomes JSON."""
 
     def __init__(self, found: dict[str, Tensor] | None = None) -> None:
         self.by_name = found if found is not None else {}

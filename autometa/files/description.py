@@ -18,7 +18,7 @@ from autometa.host.catalog import make
 
 
 def describe(value: Any) -> Any:
-    """Return JSON that says all of a component or a parameter; data that is not JSON appears as its hash."""
+    """Describe a component or a parameter completely, as JSON; data that is not JSON appears as its hash."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.generic):
@@ -64,7 +64,7 @@ def restore(described: Any, what: str) -> Any:
 
 
 def _hash(value: Any) -> str:
-    """A hash of the content, the same in every process."""
+    """Hash the content; the same in every process."""
     if isinstance(value, pd.DataFrame | pd.Series):
         # joblib hashes the pickle, in which equal strings may or may not be one object
         rows = pd.util.hash_pandas_object(value).to_numpy()
