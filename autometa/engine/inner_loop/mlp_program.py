@@ -72,11 +72,12 @@ def matrix_products(module: nn.Module, parameters: Parameters, x: Tensor) -> Ten
 
 
 def _read(module: nn.Module) -> Program:
-    tied = len(list(module.parameters())) != len(list(module.named_parameters(remove_duplicate=False)))
-    if tied or any(_is_intercepted(part) for part in module.modules()):
+    parts = dict(module.named_modules())
+    own = [id(tensor) for part in parts.values() for tensor in part._parameters.values() if tensor is not None]
+    if len(set(own)) < len(own) or any(map(_is_intercepted, parts.values())):
         raise UnknownLayer
     notes = _Notes()
-    with _noted_layers(module):
+    with _noted_layers(parts):
         last = module(_Value(notes, 0))
     if not isinstance(last, _Value) or last.notes is not notes or last.place != len(notes.steps) or not last.place:
         raise UnknownLayer
@@ -90,11 +91,11 @@ def _is_intercepted(part: nn.Module) -> bool:
 
 
 @contextmanager
-def _noted_layers(module: nn.Module) -> Iterator[None]:
+def _noted_layers(parts: Mapping[str, nn.Module]) -> Iterator[None]:
     """While this lasts, torch's layers note that they are called."""
     layers = [
         (name, part)
-        for name, part in module.named_modules()
+        for name, part in parts.items()
         if type(part).__module__.startswith("torch.nn") and not isinstance(part, nn.Sequential)
     ]
     try:

@@ -162,7 +162,7 @@ def vmap_pays(parameters: Parameters, x: Inputs, order: Order) -> bool:
 
     On a CPU: from :data:`FEWEST_TASKS` on, unless tasks are large, see :data:`MOST_NUMBERS`. On accelerators: always.
     """
-    first = x[0] if isinstance(x, tuple) else x
+    first: Tensor = x[0] if isinstance(x, tuple) else x
     if first.device.type != "cpu":
         return True
     n_tasks, n = first.shape[:2]
