@@ -58,6 +58,13 @@ def test_gradient_and_curvature_are_those_of_autograd(ragged: am.Examples) -> No
     torch.testing.assert_close(loss.curvature(predictions, change), curvature)
 
 
+def test_value_and_predictions_are_those_of_each_alone(ragged: am.Examples) -> None:
+    loss, outputs = am.SupportLoss(ragged), outputs_for(ragged)
+    value, predictions = loss.value_and_predictions(outputs)
+    torch.testing.assert_close(value, loss(outputs))
+    torch.testing.assert_close(predictions, loss.predictions(outputs))
+
+
 def test_it_is_the_loss_that_learners_have_by_default(ragged: am.Examples) -> None:
     outputs = outputs_for(ragged)
     if ragged.is_classification:

@@ -42,10 +42,12 @@ class SupportLoss:
         self._examples = examples
         self._targets = examples.targets()
         counts = examples.mask.sum(dim=1, keepdim=True).clamp(min=1)
-        self._counts = counts.squeeze(1)
-        n_terms = counts if examples.is_classification else counts * self._targets.shape[2]
-        self._shares = (examples.mask.to(self._targets.dtype) / n_terms).unsqueeze(2)
+        self._counts = counts
         self._absent = ~self._targets.any(dim=1, keepdim=True) if examples.is_classification else None
+        if self._absent is None:
+            counts = counts * (self._targets.shape[2] / 2)
+        self._slopes = (examples.mask.to(self._targets.dtype) / counts).unsqueeze(2)
+        """What prediction minus target is multiplied by."""
 
     @property
     def n_outputs(self) -> int:
@@ -58,11 +60,19 @@ class SupportLoss:
             return ((outputs - self._targets).square() * self._shares).flatten(1).sum(dim=1)
         logits = self._logits(outputs, self._absent).movedim(-1, 1)
         each = functional.cross_entropy(logits, self._classes, reduction="none", ignore_index=IGNORED_CLASS)
-        return each.sum(dim=1) / self._counts
+        return each.sum(dim=1) / self._counts.squeeze(1)
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [tasks, n, n_classes], 0 for a class that a task lacks; for real targets the outputs."""
         return outputs if self._absent is None else self._logits(outputs, self._absent).softmax(dim=2)
+
+    def value_and_predictions(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both from one softmax, for optimizers that need the value and the gradient of every point."""
+        if self._absent is None:
+            return self(outputs), outputs
+        log_probabilities = self._logits(outputs, self._absent).log_softmax(dim=2)
+        value = -(self._targets * log_probabilities * self._slopes).flatten(1).sum(dim=1)
+        return value, log_probabilities.exp()
 
     def gradient(self, predictions: Tensor) -> Tensor:
         """Gradient of the loss in the outputs, [tasks, n, n_outputs], where predictions are these."""
@@ -85,9 +95,9 @@ class SupportLoss:
         return self._examples.y.masked_fill(~self._examples.mask, IGNORED_CLASS)
 
     @cached_property
-    def _slopes(self) -> Tensor:
-        """What prediction minus target is multiplied by."""
-        return self._shares if self._absent is not None else 2 * self._shares
+    def _shares(self) -> Tensor:
+        """What a squared error is multiplied by."""
+        return self._slopes / 2
 
 
 def loss_on(examples: Examples) -> SupportLoss:
