@@ -1,8 +1,9 @@
 """Gradient descent of multilayer perceptrons on many tasks, with its derivatives written out.
 
-In a small network most of the time goes into recording operations, the more so where gradients are differentiated
-again. For a chain of linear layers and activations both derivatives are a few matrix products: the gradient, and
-going back through a step the Hessian times a vector (Pearlmutter 1994: Fast Exact Multiplication by the Hessian).
+Autograd spends most of the time of a small network on recording operations, even more where gradients are
+differentiated again. For a chain of linear layers and activations both derivatives are a few matrix products: the
+gradient and, backward through a step, the Hessian times a vector (Pearlmutter 1994: Fast Exact Multiplication by the
+Hessian).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from autometa.contracts.examples import Examples
 from autometa.engine.inner_loop.support_loss import SupportLoss
 
 Rate = float | Tensor | Sequence[float]
-"""Step size of a parameter: one, or one for each step, of which the last is reused."""
+"""Step size of a parameter: one for all steps, or one for each; further steps reuse the last."""
 
 
 class Activation(NamedTuple):
-    """An elementwise function of z, and its derivatives from z and its own value a."""
+    """An elementwise function of z; its derivatives are computed from z and the function's value a."""
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor, Tensor], Tensor | None]
@@ -71,7 +72,7 @@ class Chain:
 
     @cached_property
     def places(self) -> tuple[tuple[int, int | None], ...]:
-        """Where weight and bias of every layer are among the names."""
+        """Positions of every layer's weight and bias in ``names``."""
         places = itertools.count()
         return tuple((next(places), None if layer.bias is None else next(places)) for layer in self.layers)
 
@@ -88,7 +89,7 @@ class Descent(NamedTuple):
 
 
 def suits(chain: Chain, parameters: Mapping[str, Tensor], support: Examples, rates: object) -> bool:
-    """Whether :func:`descend` serves these parameters, examples and step sizes (one for all, or a dict of them)."""
+    """Return whether :func:`descend` can run these parameters, examples and step sizes (one, or a dict of them)."""
     x = support.x
     if parameters.keys() != set(chain.names):
         return False
@@ -113,7 +114,7 @@ def _is_plain(rate: object) -> bool:
 
 
 def descend(descent: Descent, values: Sequence[Tensor], rates: Sequence[Rate]) -> Sequence[Tensor]:
-    """Where gradient descent on the support set's mean loss leads.
+    """Descend the support loss; return the values after the last step.
 
     Parameters
     ----------
@@ -155,26 +156,26 @@ class _DescentFunction(torch.autograd.Function):
 
 
 def _part(fixed: Sequence[Rate | None], tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Rate]]:
-    """Values and rates, of which the tensors come after the values."""
+    """Split tensors into values and the learned rates after them; return values and all rates."""
     learned = iter(tensors[len(fixed) :])
     return tensors[: len(fixed)], [next(learned) if rate is None else rate for rate in fixed]
 
 
 class _Pass(NamedTuple):
-    """One pass forth and back through the chain; every list has an entry for each layer."""
+    """One pass forward and backward through the chain; every list has an entry for each layer."""
 
     inputs: list[Tensor]
     slopes: list[Tensor | None]
     bends: list[Tensor | None]
-    """The activation's curvature times the loss's gradient in its value."""
+    """Curvature of the activation times the gradient of the loss in its value."""
     errors: list[Tensor]
-    """The loss's gradient in what the linear layer returns."""
+    """Gradient of the loss in the output of the linear layer."""
     predictions: Tensor
-    """Those of the loss."""
+    """Of the support loss, for its curvature."""
 
 
 class _Steps:
-    """The steps of one descent, and the way back through them."""
+    """The steps of one descent, and their backward."""
 
     def __init__(self, descent: Descent, rates: Sequence[Rate]) -> None:
         self._descent, self._rates = descent, rates
@@ -188,7 +189,7 @@ class _Steps:
         for step in range(self._descent.steps):
             taken = self._pass(values)
             if keep:
-                # The start is kept by autograd, which notices when it is changed in place.
+                # Autograd stores the start, and raises if somebody changes it in place.
                 self._starts.append(values if step else ())
                 self._passes.append(taken)
             moved = list(values)
@@ -223,7 +224,7 @@ class _Steps:
     def backward(
         self, starts: Sequence[Tensor], gradients: Sequence[Tensor], learned: Sequence[bool]
     ) -> Iterator[Tensor | None]:
-        """Gradients in the starts and in the step sizes that are tensors."""
+        """Yield the gradients in the starts, then in the step sizes that are tensors."""
         of_rates = [torch.zeros_like(rate) if isinstance(rate, Tensor) else None for rate in self._rates]
         for step in reversed(range(len(self._passes))):
             taken = self._passes[step]
@@ -246,15 +247,15 @@ class _Steps:
                     at -= (moved * gradients[place]).sum()
 
     def _back(self, values: Sequence[Tensor], taken: _Pass, step: int, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Take the Hessian times the gradients, scaled by the step sizes, from the gradients."""
+        """Subtract the Hessian times the gradients, scaled by the step sizes, from the gradients."""
         inputs, slopes, bends, errors, predictions = taken
         sizes = [of_parameter[step] for of_parameter in self._by_step]
         first = sizes[0]
-        # One number for all parameters is applied to the product, not to its factors.
+        # If all parameters have one rate, it multiplies the products, not their factors.
         rate = first if not isinstance(first, Tensor) and sizes.count(first) == len(sizes) else None
         scaled = gradients if rate is not None else [g * size for g, size in zip(gradients, sizes, strict=True)]
         rate = 1.0 if rate is None else rate
-        # How the pass would change if the values changed by these: forth,
+        # How the pass changes if the values change by ``scaled``: forward,
         of_inputs: list[Tensor] = []
         of_sums: list[Tensor] = []
         for (weight, bias), a, slope in zip(self._places, inputs, slopes, strict=True):
@@ -263,7 +264,7 @@ class _Steps:
                 of_sum = torch.baddbmm(of_sum, of_inputs[-1], values[weight].mT)
             of_sums.append(of_sum)
             of_inputs.append(of_sum if slope is None else of_sum * slope)
-        # and back.
+        # and backward.
         result = list(gradients)
         change = self._loss.curvature(predictions, of_inputs.pop())
         for i in reversed(range(len(inputs))):
