@@ -233,7 +233,7 @@ def test_accuracy_alone_meta_trains_a_classifier() -> None:
         ("evolution_strategy", {"sigma": 0.0}, am.InvalidParameter, "sigma=0.0 must be positive"),
         ("evolution_strategy", {"shaping": "rank"}, am.InvalidParameter, "shaping='rank' must be 'ranks' or 'none'"),
         ("evolution_strategy", {"fitness": "gain"}, am.InvalidParameter, "fitness='gain' must be 'loss' or 'score'"),
-        ("evolution_strategy", {"lr": -1.0}, am.InvalidParameter, "lr=-1.0 must be positive"),
+        ("evolution_strategy", {"lr": -1.0}, am.InvalidParameter, "lr=-1.0 must be a positive number"),
         ("evolution_strategy", {"parameters": ["x*"]}, am.InvalidParameter, r"'x\*' fits none of \['other', 'point'\]"),
         ("cmaes", {"parameters": "point"}, am.InvalidParameter, "parameters='point' must be a sequence"),
         ("cmaes", {"sigma": -1.0}, am.InvalidParameter, "sigma=-1.0 must be positive"),

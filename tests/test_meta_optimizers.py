@@ -268,14 +268,14 @@ def test_reptile_takes_the_mean_of_the_rows_of_a_shared_head() -> None:
     ("name", "wrong", "message"),
     [
         ("gradient", {"optimizer": "adamm"}, "optimizer='adamm' must be one of"),
-        ("gradient", {"lr": 0.0}, "lr=0.0 must be positive"),
-        ("gradient", {"weight_decay": -1.0}, "weight_decay=-1.0 must not be negative"),
+        ("gradient", {"lr": 0.0}, "lr=0.0 must be a positive number"),
+        ("gradient", {"weight_decay": -1.0}, "weight_decay=-1.0 must be a number of at least 0"),
         ("gradient", {"schedule": "linear"}, "schedule='linear' must be one of"),
-        ("gradient", {"clip": -1.0}, "clip=-1.0 must be positive"),
+        ("gradient", {"clip": -1.0}, "clip=-1.0 must be a positive number, or None"),
         ("gradient", {"chunk": 0}, "chunk=0 must be a positive integer"),
         ("gradient", {"threads": 0}, "threads=0 must be a positive integer"),
         ("reptile", {"step_size": 2.0}, "step_size=2.0 must lie in"),
-        ("pooled", {"lr": -1.0}, "lr=-1.0 must be positive"),
+        ("pooled", {"lr": -1.0}, "lr=-1.0 must be a positive number"),
     ],
 )
 def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:

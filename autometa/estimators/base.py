@@ -25,7 +25,6 @@ from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.folding import is_transductive
-from autometa.engine.inner_loop import mlp_program
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
@@ -226,11 +225,7 @@ class FewShotEstimator(BaseEstimator):
         target = torch.tensor(y, device=device, dtype=dtype if y.dtype.kind == "f" else torch.int64)[None]
         support = Examples(x, target, n_classes=n_outputs if self.problem == "classification" else 0)
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
-            if meta is not None:
-                mlp_program.share(meta.module, module)
             adapted = learner.adapt(module, support)
-            if meta is not None:
-                mlp_program.share(module, meta.module)  # a network is read once, not for every task
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
         adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
         return Fitted(

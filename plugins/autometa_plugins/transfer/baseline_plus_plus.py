@@ -87,8 +87,7 @@ class BaselinePlusPlus(am.Learner):
         assert isinstance(module, Cosines)
         features = module.features(support.x)
         members = support.one_hot().to(features.dtype)
-        share = (support.mask / support.mask.sum(dim=1, keepdim=True).clamp(min=1)).unsqueeze(-1).to(features.dtype)
-        absent = ~members.any(dim=1, keepdim=True)
+        loss = am.SupportLoss(am.Examples(features, support.y, support.mask, support.n_classes))
         factor = self._factor(support.n_classes)
         if module.keeps_head:
             directions = functional.normalize(module.weight, dim=-1).expand(len(support), -1, -1)
@@ -98,8 +97,7 @@ class BaselinePlusPlus(am.Learner):
             norms = features.new_ones(members.shape[0], members.shape[2])
         for _ in range(self.steps):
             cosines = features @ directions.mT
-            logits = (factor * norms.unsqueeze(1) * cosines).masked_fill(absent, -torch.inf)
-            gradient = factor * (logits.softmax(dim=-1) - members) * share
+            gradient = factor * loss.gradient(loss.predictions(factor * norms.unsqueeze(1) * cosines))
             pull = (gradient * norms.unsqueeze(1)).mT @ features
             along = pull - (pull * directions).sum(dim=-1, keepdim=True) * directions
             norms = norms - self.lr * (gradient * cosines).sum(dim=1)

@@ -102,25 +102,27 @@ def test_the_meta_gradient_is_that_of_finite_differences(ragged: am.Examples) ->
 
 
 @pytest.fixture
-def closed_forms(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one entry whenever a descent is taken in closed form."""
+def written_out(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the steps of every descent whose derivatives are written out."""
     taken: list[int] = []
     descend = mlp_descent.descend
 
-    def counted(plan: mlp_descent.Plan, *arguments: object) -> object:
-        taken.append(plan.steps)
-        return descend(plan, *arguments)  # type: ignore[arg-type]
+    def counted(descent: mlp_descent.Descent, *arguments: object) -> object:
+        taken.append(descent.steps)
+        return descend(descent, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(mlp_descent, "descend", counted)
     return taken
 
 
-def test_a_plain_descent_is_taken_in_closed_form_and_no_other(ragged: am.Examples, closed_forms: list[int]) -> None:
+def test_derivatives_of_a_plain_descent_are_written_out_and_of_no_other(
+    ragged: am.Examples, written_out: list[int]
+) -> None:
     network = perceptron((6, 4, 3), nn.ReLU)
     start = am.per_task(network, 4)
     am.descend(network, start, ragged, steps=2, rates=0.1)
     am.descend(network, start, ragged, steps=3, rates=dict.fromkeys(start, 0.1), strategy="bmm")
-    assert closed_forms == [2, 3]
+    assert written_out == [2, 3]
     for other in (
         {"loss": am.loss_on(ragged)},
         {"weight_decay": 0.1},
@@ -136,7 +138,7 @@ def test_a_plain_descent_is_taken_in_closed_form_and_no_other(ragged: am.Example
         nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(6, 3)),
     ):
         am.descend(unlike.to(DOUBLE), am.per_task(unlike, 4), ragged, steps=2, rates=0.1)
-    assert closed_forms == [2, 3]
+    assert written_out == [2, 3]
 
 
 def test_a_network_is_a_chain_only_if_every_layer_feeds_the_next() -> None:

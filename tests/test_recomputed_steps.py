@@ -169,7 +169,7 @@ def test_what_would_change_twice_is_refused(network: nn.Module, what: str) -> No
             network, am.per_task(network, 2), examples, steps=1, rates=0.1, checkpoint=True, strategy="loop"
         )
 
-    with pytest.raises(am.Incompatible, match=f"checkpoint=True takes every step twice and cannot run {what}"):
+    with pytest.raises(am.Incompatible, match=f"checkpoint=True runs every step twice and cannot run {what}"):
         descend()
     with torch.no_grad():  # no step is taken twice
         descend()
