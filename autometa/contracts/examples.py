@@ -70,7 +70,7 @@ class Examples:
     @property
     def problem_record(self) -> Problem:
         """What sets the problem of these examples apart: its score, loss, default learner and estimator."""
-        return find_problem(self.problem or problem_of_targets(self.y))
+        return problem_of_targets(self.y) if self.problem is None else find_problem(self.problem)
 
     @property
     def is_full(self) -> bool:

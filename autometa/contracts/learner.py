@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import query_losses
-from autometa.contracts.problems import find_problem, problem_of_targets
+from autometa.contracts.problems import problem_of_targets
 from autometa.contracts.tasks import TaskInfo
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Learner(BaseEstimator, ABC):
         y : Tensor of shape [tasks, n] or [tasks, n, n_outputs]
             Places that do not count hold ``IGNORED_CLASS`` or NaN.
         """
-        return find_problem(problem_of_targets(y)).loss(outputs, y)
+        return problem_of_targets(y).loss(outputs, y)
 
     @property
     def has_own_loss(self) -> bool:

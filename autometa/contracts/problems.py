@@ -133,12 +133,22 @@ def find_problem(name: str) -> Problem:
     return PROBLEMS[name]
 
 
-def problem_of_targets(y: Tensor) -> str:
-    """Name the problem that targets are of, unless their examples name another.
+def problem_of_targets(y: Tensor) -> Problem:
+    """Return the problem of targets that do not name theirs: indices are of classes, real numbers of a regression."""
+    return PROBLEMS["regression" if y.is_floating_point() else "classification"]
 
-    Class indices are classification, real numbers regression.
+
+def problem_of_metric(metric: str) -> Problem:
+    """Return the problem whose scores have this name.
+
+    Raises
+    ------
+    InvalidParameter
+        There is no such metric.
     """
-    return "regression" if y.is_floating_point() else "classification"
+    found = {problem.metric: problem for problem in PROBLEMS.values()}
+    check_choice("metric", metric, found)
+    return found[metric]
 
 
 @functools.cache
