@@ -97,7 +97,7 @@ class Examples:
         y = self.y if self.y.dim() == 3 else self.y.unsqueeze(-1)
         return y * self.mask.unsqueeze(-1)
 
-    def select(self, rows: Tensor | slice) -> Examples:
+    def select(self, rows: Tensor | slice | list[int]) -> Examples:
         """The same examples ``rows`` (indices along n) of every task."""
         x = map_inputs(lambda t: t[:, rows], self.x)
         return replace(self, x=x, y=self.y[:, rows], mask=self.mask[:, rows], _full=self._full or None)
