@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from autometa.engine.inner_loop import descend as descend
     from autometa.engine.inner_loop import loss_on as loss_on
     from autometa.engine.inner_loop import per_task as per_task
+    from autometa.engine.judging import Outcome as Outcome
+    from autometa.engine.judging import judge as judge
     from autometa.engine.population import PopulationLosses as PopulationLosses
     from autometa.engine.replay import Replay as Replay
     from autometa.engine.update import ParameterUpdate as ParameterUpdate
@@ -125,6 +127,8 @@ _EXPORTS = {
     "make_tasks": "autometa.host",
     "plugins": "autometa.host",
     # engine
+    "Outcome": "autometa.engine.judging",
+    "judge": "autometa.engine.judging",
     "apply_per_task": "autometa.engine.folding",
     "build_backbone": "autometa.engine.folding",
     "ParameterUpdate": "autometa.engine.update",

@@ -17,8 +17,10 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 import torch
 from jaxtyping import install_import_hook
 
-# Shapes and types in the engine's signatures are checked while tests run; users pay nothing for them.
-install_import_hook("autometa.engine", "beartype.beartype")
+# Shapes and types in signatures are checked while tests run; users pay nothing for them.
+install_import_hook(
+    ["autometa.contracts", "autometa.engine", "autometa.training", "autometa_plugins"], "shape_checks.checked"
+)
 
 torch.set_num_threads(1)
 

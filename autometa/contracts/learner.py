@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import query_losses
-from autometa.contracts.losses import cross_entropy, squared_error
+from autometa.contracts.problems import problem_of_targets
 from autometa.contracts.tasks import TaskInfo
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Learner(BaseEstimator, ABC):
         raise NotImplementedError
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Mean loss of each task, [tasks]: cross-entropy or squared error.
+        """Mean loss of each task, [tasks]; by default the problem's: cross-entropy, or squared error.
 
         Parameters
         ----------
@@ -93,7 +93,12 @@ class Learner(BaseEstimator, ABC):
         y : Tensor of shape [tasks, n] or [tasks, n, n_outputs]
             Places that do not count hold ``IGNORED_CLASS`` or NaN.
         """
-        return cross_entropy(outputs, y) if not y.is_floating_point() else squared_error(outputs, y)
+        return problem_of_targets(y).loss(outputs, y)
+
+    @property
+    def has_own_loss(self) -> bool:
+        """True if :meth:`loss` is overridden; the loss of its problem judges any other learner."""
+        return getattr(self.loss, "__func__", None) is not Learner.loss
 
     def meta_loss(self, module: nn.Module, batch: TaskBatch, progress: float) -> Tensor:
         """What meta-training descends, [tasks]: the loss on each query set after adapting to the support set.

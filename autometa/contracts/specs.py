@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from autometa.contracts.problems import PROBLEMS as RECORDS
 from autometa.errors import InvalidParameter, PluginError
 
-PROBLEMS = frozenset({"classification", "regression", "control"})
+PROBLEMS = frozenset(RECORDS)
 _NAME = re.compile(r"[a-z][a-z0-9_+-]*")
 
 

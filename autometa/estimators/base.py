@@ -21,6 +21,7 @@ from autometa.contracts.examples import Examples
 from autometa.contracts.forward import predict_outputs, present_classes
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.problems import find_problem
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.device import pick_device, pick_dtype
@@ -131,11 +132,9 @@ class FewShotEstimator(BaseEstimator):
         check_int("tasks_per_step", self.tasks_per_step)
         check_int("n_devices", self.n_devices)
         if sampler.info.problem != self.problem:
-            right = {"classification": "FewShotClassifier", "regression": "FewShotRegressor"}.get(sampler.info.problem)
-            hint = f"use {right}" if right else "neither estimator can"
             raise Incompatible(
                 f"tasks={type(sampler).__name__} are {sampler.info.problem} and {type(self).__name__} is for "
-                f"{self.problem}; {hint}."
+                f"{self.problem}; use {sampler.info.problem_record.estimator_name}."
             )
         learner = resolve_learner(self.learner, self.problem, self.backbone)
         begun = seed_of(checkpoint) if checkpoint is not None and self.random_state is None else None
@@ -223,7 +222,9 @@ class FewShotEstimator(BaseEstimator):
             module = fresh_module(learner, info, seed).to(device=device, dtype=dtype).eval()
         x = torch.tensor(shaped(rows, info.input_shape), device=device, dtype=dtype)[None]
         target = torch.tensor(y, device=device, dtype=dtype if y.dtype.kind == "f" else torch.int64)[None]
-        support = Examples(x, target, n_classes=n_outputs if self.problem == "classification" else 0)
+        support = Examples(
+            x, target, n_classes=n_outputs if info.problem_record.has_classes else 0, problem=self.problem
+        )
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
             adapted = learner.adapt(module, support)
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
@@ -268,14 +269,15 @@ class FewShotEstimator(BaseEstimator):
         return tuple(array if fitted.columns is None else array[:, fitted.columns] for array in arrays)
 
     def _plain_info(self, rows: NDArray[Any], n_outputs: int) -> TaskInfo:
-        n_shot = max(1, len(rows) // n_outputs) if self.problem == "classification" else len(rows)
+        has_classes = find_problem(self.problem).has_classes
+        n_shot = max(1, len(rows) // n_outputs) if has_classes else len(rows)
         return TaskInfo(
-            problem=self.problem,  # type: ignore[arg-type]
+            problem=self.problem,
             input_shape=(rows.shape[1],),
             n_outputs=n_outputs,
             n_shot=n_shot,
             n_query=1,
-            shared_classes=self.problem == "classification",  # as there is no other task
+            shared_classes=has_classes,  # as there is no other task
         )
 
     def _learner_now(self) -> Learner:

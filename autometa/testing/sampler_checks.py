@@ -59,7 +59,7 @@ def _check_examples(where: str, examples: Examples, info: TaskInfo) -> None:
     expect(x.isfinite().all(), f"{where}: inputs are not finite.")
     expect(mask.dtype == torch.bool and mask.any(1).all(), f"{where}: mask must be bool with an example in every task.")
     expect(not x[~mask].any() and not y[~mask].any(), f"{where}: padded places must hold zeros.")
-    if info.problem == "classification":
+    if info.problem_record.has_classes:
         expect(
             y.dtype == torch.int64 and y.dim() == 2,
             f"{where}: classes must be int64 [tasks, n]; they are {y.dtype} {tuple(y.shape)}.",
@@ -174,7 +174,7 @@ def check_support_and_query_are_disjoint(tasks: TaskSampler) -> None:
 
 def check_order_tells_nothing(tasks: TaskSampler) -> None:
     """The place of a query example does not tell its class, and every class of a drawn-anew task is in its support."""
-    if tasks.info.problem != "classification":
+    if not tasks.info.problem_record.has_classes:
         raise SkipTest("there are no classes")
     batch = tasks.sample(MANY, seed=0)
     expect(

@@ -23,8 +23,6 @@ CURVE_POINTS = 4
 HISTORY_POINTS = 500
 """Most outer steps whose loss is kept."""
 
-ESTIMATORS = {"classification": FewShotClassifier, "regression": FewShotRegressor}
-
 
 def run_final(
     plan: Plan,
@@ -155,7 +153,7 @@ def file_name(label: str) -> str:
 
 def to_estimator(training: MetaTraining) -> FewShotClassifier | FewShotRegressor:
     """Wrap a finished meta-training as the estimator for its problem."""
-    return ESTIMATORS[training.sampler.info.problem].from_training(training)
+    return training.sampler.info.problem_record.estimator.from_training(training)  # type: ignore[no-any-return]
 
 
 def _keep(training: MetaTraining, path: Path) -> dict[str, Any]:

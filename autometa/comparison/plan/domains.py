@@ -83,6 +83,6 @@ def _failure(training: MetaTraining, sampler: TaskSampler) -> str | None:
 
 
 def _outputs(info: TaskInfo) -> str:
-    what = "real target" if info.problem == "regression" else "class label" if info.shared_classes else "class"
+    what = "real target" if not info.problem_record.has_classes else "class label" if info.shared_classes else "class"
     ending = ("es" if what == "class" else "s") * (info.n_outputs != 1)
     return f"{info.n_outputs} {what}{ending}{' that mean the same in every task' * info.shared_classes}"

@@ -14,8 +14,9 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from autometa.comparison.report.canvas import MUTED, PAPER, Style, axes, to_svg
+from autometa.contracts.problems import PROBLEMS, problem_of_metric
 
-METRICS = {"accuracy": "accuracy", "mse": "mean squared error", "return": "return"}
+METRICS = {problem.metric: problem.metric_title for problem in PROBLEMS.values()}
 _WIDE = 15.0
 """Ratio of largest to smallest error from which a logarithmic axis shows more."""
 
@@ -159,16 +160,17 @@ def history_figure(study: Study, metric: str, look: Style) -> str | None:
 
 
 def _score_axis(ax: Axes, which: str, metric: str, scores: NDArray[np.float64], *, label: bool = True) -> None:
-    """Percent for accuracies; a logarithmic axis for errors that span more than one magnitude."""
+    """Percent for shares; a logarithmic axis for errors that span more than one magnitude."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     if label:
         axis.set_label_text(METRICS.get(metric, metric))
     finite = scores[np.isfinite(scores)]
-    if metric == "mse" and len(finite) and finite.min() > 0 and finite.max() > _WIDE * finite.min():
+    problem = problem_of_metric(metric)
+    if not problem.higher_is_better and len(finite) and finite.min() > 0 and finite.max() > _WIDE * finite.min():
         _log_ticks(ax, which, finite)
         return
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    if metric == "accuracy":
+    if problem.is_share:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
 
 
