@@ -24,7 +24,8 @@ class MetaNetworks(am.Learner):
     makes fast weights of the head, which lie in a memory under the example's embedding; a query takes the mean of
     those, weighted by attention to the keys. Slow and fast weights work side by side: ``relu(slow) + relu(fast)`` in
     the embedding, a sum in the head. A gradient of zero makes fast weights of zero. Gradients count as constants in the
-    outer derivative.
+    outer derivative. Before meta-training, fast weights are a step down the gradient: with generators of random sign,
+    every second start is a step up it, which is below chance.
 
     A layer's gradient for one example is the outer product of a change of its outputs and of its inputs. Here the two
     are turned into the two factors of the fast weights, number by number, where the paper takes the product's entries
@@ -142,8 +143,9 @@ class _Network(nn.Module):
         self.backbone = backbone
         self.embedding = nn.Linear(n_features, dim)
         self.head = nn.Linear(dim, n_outputs)
-        self.task_inputs, self.task_outputs = FactorLSTM(hidden), FactorLSTM(hidden)
-        self.head_inputs, self.head_outputs = FactorMLP(hidden), FactorMLP(hidden)
+        # Fast weights start as a step down the gradient: the sign of its inputs, minus the sign of what to change.
+        self.task_inputs, self.task_outputs = FactorLSTM(hidden, start=1), FactorLSTM(hidden, start=-1)
+        self.head_inputs, self.head_outputs = FactorMLP(hidden, start=1), FactorMLP(hidden, start=-1)
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
         order = torch.randn(n_features + dim, generator=torch.Generator().manual_seed(0))
         self.register_buffer("order", order, persistent=False)
