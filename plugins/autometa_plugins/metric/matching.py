@@ -64,13 +64,13 @@ class Matching(am.Learner):
         self.backbone = backbone
 
     @property
-    def adaptation_parameters(self) -> frozenset[str]:  # type: ignore[override]
+    def adaptation_parameters(self) -> frozenset[str]:
         """A learned scale leaves no ``scale`` to change."""
         fixed: frozenset[str] = frozenset() if self.learn_scale else frozenset({"scale"})
         return frozenset({"processing_steps"}) | fixed
 
     @property
-    def needs_meta_training(self) -> frozenset[str]:  # type: ignore[override]
+    def needs_meta_training(self) -> frozenset[str]:
         """Recurrent networks that nobody trained embed nothing."""
         return frozenset({"classification"}) if self.full_context else frozenset()
 

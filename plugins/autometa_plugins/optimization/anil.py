@@ -57,7 +57,7 @@ class ANIL(am.Learner):
         self.backbone = backbone
 
     @property
-    def adaptation_parameters(self) -> frozenset[str]:  # type: ignore[override]
+    def adaptation_parameters(self) -> frozenset[str]:
         """Learned step sizes leave no ``inner_lr`` to change."""
         return frozenset({"steps"}) if self.learn_lr else frozenset({"steps", "inner_lr"})
 

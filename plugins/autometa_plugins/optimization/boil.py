@@ -63,7 +63,7 @@ class BOIL(am.Learner):
         self.backbone = backbone
 
     @property
-    def adaptation_parameters(self) -> frozenset[str]:  # type: ignore[override]
+    def adaptation_parameters(self) -> frozenset[str]:
         """Learned step sizes leave no ``inner_lr`` to change."""
         return frozenset({"steps", "strategy"}) | (frozenset() if self.learn_lr else frozenset({"inner_lr"}))
 

@@ -94,13 +94,13 @@ class MAML(am.Learner):
         self.backbone = backbone
 
     @property
-    def adaptation_parameters(self) -> frozenset[str]:  # type: ignore[override]
+    def adaptation_parameters(self) -> frozenset[str]:
         """Learned step sizes leave no ``inner_lr`` to change."""
         fixed: frozenset[str] = frozenset() if self.learn_lr else frozenset({"inner_lr"})
         return frozenset({"steps", "first_order", "checkpoint", "strategy"}) | fixed
 
     @property
-    def replayable(self) -> bool:  # type: ignore[override]
+    def replayable(self) -> bool:
         """Not while the loss changes in the course of meta-training."""
         return not (self.first_order_until or self.multi_step_loss or self.per_step_norm)
 
