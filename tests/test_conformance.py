@@ -524,7 +524,7 @@ def test_a_plugin_that_imports_torch_when_listed_is_caught(install: Any) -> None
         "heavy",
         "heavy_plugin",
         "import torch\nimport autometa as am\n\n@am.hookimpl\ndef autometa_learners():\n"
-        "    return [am.LearnerSpec(name='heavy', factory='autometa_plugins.metric.prototypical:Prototypical')]\n",
+        "    return [am.LearnerSpec(name='heavy', factory='autometa_plugins.metric.prototypical:Prototypical', problems='classification')]\n",
     )
     assert "imports torch when it is listed" in failures("heavy", "check_light_import")[0]
     assert failures("metric/prototypical", "check_light_import") == []
@@ -535,7 +535,7 @@ def test_a_spec_without_a_class_behind_it_is_caught(install: Any) -> None:
         "acme",
         "acme_plugin",
         "import autometa as am\n\n@am.hookimpl\ndef autometa_learners():\n"
-        "    return [am.LearnerSpec(name='dict', factory='builtins:dict')]\n",
+        "    return [am.LearnerSpec(name='dict', factory='builtins:dict', problems='regression')]\n",
     )
     with pytest.raises(am.PluginError, match="'acme_plugin/dict' is made by <class 'dict'>"):
         am.check_plugin("dict")

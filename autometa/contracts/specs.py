@@ -30,17 +30,18 @@ class Spec:
     summary : str
         One line for listings.
     problems : frozenset of {"classification", "regression", "control"}
-        What it can be used for.
+        What it can be used for. Task samplers and learners must say; others may leave it out, which means all.
     reference : str
         Paper and section.
     """
 
     kind: ClassVar[str] = "component"
+    must_name_problems: ClassVar[bool] = False
 
     name: str
     factory: str | Callable[..., Any]
     summary: str = ""
-    problems: frozenset[str] = PROBLEMS
+    problems: frozenset[str] = frozenset()
     reference: str = ""
 
     def __post_init__(self) -> None:
@@ -50,11 +51,16 @@ class Spec:
                 f"use lower case, digits and '_', like 'my_{self.kind}'."
             )
         problems = frozenset([self.problems] if isinstance(self.problems, str) else self.problems)
-        if not problems or not problems <= PROBLEMS:
+        if not problems and self.must_name_problems:
             raise InvalidParameter(
-                f"problems={set(self.problems)!r} of {self.kind} {self.name!r} must be a non-empty subset of "
-                f"{sorted(PROBLEMS)}."
+                f"{self.kind} {self.name!r} does not say what it is for; write problems={{'classification'}} in its "
+                f"{type(self).__name__}, or any others of {sorted(PROBLEMS)}."
             )
+        if not problems <= PROBLEMS:
+            raise InvalidParameter(
+                f"problems={set(problems)!r} of {self.kind} {self.name!r} must be some of {sorted(PROBLEMS)}."
+            )
+        problems = problems or PROBLEMS
         object.__setattr__(self, "problems", problems)
         if not callable(self.factory) and not (isinstance(self.factory, str) and ":" in self.factory):
             raise InvalidParameter(
@@ -94,6 +100,8 @@ class TaskSamplerSpec(Spec):
     """
 
     kind: ClassVar[str] = "task sampler"
+    must_name_problems: ClassVar[bool] = True
+
     needs: tuple[str, ...] = ()
 
 
@@ -102,6 +110,8 @@ class LearnerSpec(Spec):
     """A learner, returned by ``autometa_learners``."""
 
     kind: ClassVar[str] = "learner"
+    must_name_problems: ClassVar[bool] = True
+
     family: str = "other"
 
 
