@@ -8,17 +8,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from autometa._version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from autometa.checks import check_choice as check_choice
+    from autometa.checks import check_int as check_int
+    from autometa.checks import check_real as check_real
     from autometa.comparison import AutoFewShotClassifier as AutoFewShotClassifier
     from autometa.comparison import AutoFewShotRegressor as AutoFewShotRegressor
     from autometa.comparison import Comparison as Comparison
     from autometa.comparison.compare import compare as compare
     from autometa.contracts.backbone import Backbone as Backbone
-    from autometa.contracts.class_episodes import ClassEpisodes as ClassEpisodes
-    from autometa.contracts.class_images import ClassImages as ClassImages
-    from autometa.contracts.drawing import draw_distinct as draw_distinct
-    from autometa.contracts.drawing import draw_uniform as draw_uniform
-    from autometa.contracts.encoder import TableEncoder as TableEncoder
     from autometa.contracts.examples import Examples as Examples
     from autometa.contracts.examples import TaskBatch as TaskBatch
     from autometa.contracts.forward import query_losses as query_losses
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from autometa.engine.heads import apply_head as apply_head
     from autometa.engine.heads import fit_head as fit_head
     from autometa.engine.heads import solve_ridge as solve_ridge
-    from autometa.engine.inner_loop import call_per_task as call_per_task
-    from autometa.engine.inner_loop import descend as descend
-    from autometa.engine.inner_loop import loss_on as loss_on
-    from autometa.engine.inner_loop import per_task as per_task
+    from autometa.engine.inner_loop.descent import call_per_task as call_per_task
+    from autometa.engine.inner_loop.descent import descend as descend
+    from autometa.engine.inner_loop.descent import loss_on as loss_on
+    from autometa.engine.inner_loop.descent import per_task as per_task
     from autometa.engine.population import PopulationLosses as PopulationLosses
     from autometa.engine.replay import Replay as Replay
     from autometa.engine.update import ParameterUpdate as ParameterUpdate
@@ -68,10 +68,13 @@ if TYPE_CHECKING:
     from autometa.host import make_meta_optimizer as make_meta_optimizer
     from autometa.host import make_tasks as make_tasks
     from autometa.host import plugins as plugins
+    from autometa.sampling.class_episodes import ClassEpisodes as ClassEpisodes
+    from autometa.sampling.class_images import ClassImages as ClassImages
+    from autometa.sampling.random_draws import draw_distinct as draw_distinct
+    from autometa.sampling.random_draws import draw_uniform as draw_uniform
+    from autometa.tables.encoder import TableEncoder as TableEncoder
     from autometa.testing import check_plugin as check_plugin
     from autometa.testing import parametrize_with_plugin_checks as parametrize_with_plugin_checks
-
-__version__ = "1.0.0"
 
 _EXPORTS = {
     # errors
@@ -87,6 +90,10 @@ _EXPORTS = {
     "StorageError": "autometa.errors",
     "TrainingDiverged": "autometa.errors",
     "UnknownName": "autometa.errors",
+    # checks of parameters
+    "check_choice": "autometa.checks",
+    "check_int": "autometa.checks",
+    "check_real": "autometa.checks",
     # what a plugin returns
     "hookimpl": "autometa.contracts.hookspecs",
     "BackboneSpec": "autometa.contracts.specs",
@@ -95,21 +102,21 @@ _EXPORTS = {
     "TaskSamplerSpec": "autometa.contracts.specs",
     # contracts
     "Backbone": "autometa.contracts.backbone",
-    "ClassEpisodes": "autometa.contracts.class_episodes",
-    "ClassImages": "autometa.contracts.class_images",
+    "ClassEpisodes": "autometa.sampling.class_episodes",
+    "ClassImages": "autometa.sampling.class_images",
     "Examples": "autometa.contracts.examples",
     "IGNORED_CLASS": "autometa.contracts.losses",
     "Learner": "autometa.contracts.learner",
     "MetaOptimizer": "autometa.contracts.meta_optimizer",
     "SPLITS": "autometa.contracts.tasks",
-    "TableEncoder": "autometa.contracts.encoder",
+    "TableEncoder": "autometa.tables.encoder",
     "TaskBatch": "autometa.contracts.examples",
     "TaskInfo": "autometa.contracts.tasks",
     "TaskSampler": "autometa.contracts.tasks",
     "check_draw": "autometa.contracts.tasks",
     "derive_seed": "autometa.contracts.seeding",
-    "draw_distinct": "autometa.contracts.drawing",
-    "draw_uniform": "autometa.contracts.drawing",
+    "draw_distinct": "autometa.sampling.random_draws",
+    "draw_uniform": "autometa.sampling.random_draws",
     # components by name
     "make_backbone": "autometa.host",
     "make_learner": "autometa.host",
@@ -123,11 +130,11 @@ _EXPORTS = {
     "Replay": "autometa.engine.replay",
     "PopulationLosses": "autometa.engine.population",
     "apply_head": "autometa.engine.heads",
-    "call_per_task": "autometa.engine.inner_loop",
-    "descend": "autometa.engine.inner_loop",
+    "call_per_task": "autometa.engine.inner_loop.descent",
+    "descend": "autometa.engine.inner_loop.descent",
     "fit_head": "autometa.engine.heads",
-    "loss_on": "autometa.engine.inner_loop",
-    "per_task": "autometa.engine.inner_loop",
+    "loss_on": "autometa.engine.inner_loop.descent",
+    "per_task": "autometa.engine.inner_loop.descent",
     "solve_ridge": "autometa.engine.heads",
     "query_losses": "autometa.contracts.forward",
     "task_losses": "autometa.contracts.forward",

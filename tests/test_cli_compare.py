@@ -21,7 +21,7 @@ from autometa.cli import main
 from autometa.cli.compare import _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
 from autometa.cli.study_file import Component, learners_from_texts, read_study_file, tasks_from_texts
-from autometa.comparison.report import INCOMPLETE
+from autometa.comparison.report.page import INCOMPLETE
 from autometa.errors import InvalidData, InvalidParameter, MissingData
 
 SMALL = [

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa.engine import closed_form
-from autometa.engine.matrix_products import read
+from autometa.engine.inner_loop import mlp_descent
+from autometa.engine.inner_loop.mlp_program import read
 
 DOUBLE = torch.float64
 Rates = float | Tensor | list[float] | dict[str, Tensor]
@@ -105,13 +105,13 @@ def test_the_meta_gradient_is_that_of_finite_differences(ragged: am.Examples) ->
 def closed_forms(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one entry whenever a descent is taken in closed form."""
     taken: list[int] = []
-    descend = closed_form.descend
+    descend = mlp_descent.descend
 
-    def counted(plan: closed_form.Plan, *arguments: object) -> object:
+    def counted(plan: mlp_descent.Plan, *arguments: object) -> object:
         taken.append(plan.steps)
         return descend(plan, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(closed_form, "descend", counted)
+    monkeypatch.setattr(mlp_descent, "descend", counted)
     return taken
 
 

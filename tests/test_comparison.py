@@ -19,9 +19,9 @@ from sqlalchemy import Engine
 from torch import Tensor, nn
 
 import autometa as am
-from autometa.comparison.curves import with_fewer_shots
-from autometa.comparison.result import PLAN
-from autometa.comparison.storage import open_storage, portable_address
+from autometa.comparison.execution.adaptation_curve import with_fewer_shots
+from autometa.comparison.execution.storage import open_storage, portable_address
+from autometa.comparison.execution.stored_plan import PLAN
 
 FAST: dict[str, Any] = {
     "n_trials": 3,
@@ -356,7 +356,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> float:
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr("autometa.comparison.workers.Arm.step", refuse)
+    monkeypatch.setattr("autometa.comparison.execution.workers.Arm.step", refuse)
 
 
 @pytest.mark.parametrize(

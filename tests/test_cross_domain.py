@@ -23,12 +23,12 @@ from optuna.trial import TrialState
 from torch import Tensor, nn
 
 import autometa as am
-import autometa.comparison.finals as finals
+import autometa.comparison.execution.finals as finals
 from autometa.cli import main
 from autometa.cli.study_file import Component, others_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison import work
-from autometa.comparison.report import render, ties_with_best
-from autometa.comparison.storage import open_storage
+from autometa.comparison.execution.storage import open_storage
+from autometa.comparison.report.page import render, ties_with_best
 from autometa.testing.toys import Blobs, Lines, Shifts
 
 FAST: dict[str, Any] = {
@@ -253,7 +253,7 @@ def test_what_fails_on_other_tasks_is_told_and_its_own_scores_stay() -> None:
 def test_bad_test_tasks_are_one_clear_error_before_any_work(
     test_tasks: Any, error: type[Exception], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autometa.comparison.workers.Arm.step", lambda *args: pytest.fail("work was begun"))
+    monkeypatch.setattr("autometa.comparison.execution.workers.Arm.step", lambda *args: pytest.fail("work was begun"))
     with pytest.raises(error, match=text):
         am.compare("sinusoid", ["ridge"], test_tasks=test_tasks, **FAST)
 
@@ -403,7 +403,7 @@ def test_after_kill_9_between_finals_two_processes_complete_it_as_if_nothing_had
 
 
 def test_another_worker_takes_the_test_tasks_from_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import autometa.comparison.workers as workers
+    import autometa.comparison.execution.workers as workers
 
     def stop_at_once(*args: Any, **kwargs: Any) -> float:
         raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 import autometa as am
-from autometa.engine import strategies
+from autometa.engine.inner_loop import strategies
 
 STRATEGIES = ["bmm", "vmap", "loop"]
 DOUBLE = torch.float64

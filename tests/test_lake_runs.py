@@ -15,7 +15,7 @@ from autometa_plugins.tasks.omniglot_files import shrink
 from PIL import Image
 
 import autometa as am
-from autometa.engine.seeding import fresh_module
+from autometa.engine.random_state import fresh_module
 from autometa.training import evaluate
 
 

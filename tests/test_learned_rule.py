@@ -18,7 +18,7 @@ from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining, evaluate
 
 DOUBLE = torch.float64
-BENCHMARK = Path(__file__).parents[1] / "examples" / "benchmarks" / "evolution.py"
+BENCHMARK = Path(__file__).parents[1] / "examples" / "benchmarks" / "evolution" / "evolution.py"
 TASKS = {"classification": Blobs(), "regression": Lines()}
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import autometa as am
-from autometa.estimators import checkpoint as checkpoints
 from autometa.testing.toys import Lines
+from autometa.training import checkpoint as checkpoints
 
 
 class Interrupted(Lines):

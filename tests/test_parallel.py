@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import autometa as am
-from autometa.estimators.devices import check_devices
+from autometa.training.devices import check_devices
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 

@@ -23,6 +23,7 @@ from torch import nn
 
 import autometa as am
 from autometa.estimators import persistence
+from autometa.files import container
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +253,7 @@ def parts(path) -> tuple[dict, dict]:
 
 def rewrite(path, tensors, metadata, *, checksum: bool = False) -> None:
     if checksum:
-        metadata = metadata | {"sha256": persistence._digest(metadata["autometa"], tensors)}
+        metadata = metadata | {"sha256": container._digest(metadata["autometa"], tensors)}
     path.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
 
 

@@ -14,9 +14,9 @@ import optuna
 import pandas as pd
 import pytest
 
-from autometa.comparison.canvas import styles
-from autometa.comparison.report import INCOMPLETE, command_text, render, ties_with_best, write_report
-from autometa.comparison.tuning import importances_of
+from autometa.comparison.report.canvas import styles
+from autometa.comparison.report.page import INCOMPLETE, command_text, render, ties_with_best, write_report
+from autometa.comparison.report.tuning import importances_of
 from autometa.errors import StorageError
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -363,7 +363,7 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="choose another folder"):
+    with pytest.raises(StorageError, match="name a file in a folder you may change"):
         write_report(comparison, tmp_path / "file" / "report.html")
 
 

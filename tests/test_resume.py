@@ -20,9 +20,9 @@ from optuna.trial import Trial, TrialState
 
 import autometa as am
 from autometa.comparison import work
-from autometa.comparison.owner import Owner
-from autometa.comparison.storage import open_storage
-from autometa.comparison.studies import MOST_CUTS, SlotStudy
+from autometa.comparison.execution.owner import Owner
+from autometa.comparison.execution.slot_study import MOST_CUTS, SlotStudy
+from autometa.comparison.execution.storage import open_storage
 
 COMPARE = """
 import sys
@@ -100,7 +100,7 @@ def test_after_kill_9_the_same_command_completes_as_if_nothing_had_been(
 def test_ctrl_c_ends_cleanly_with_what_is_done_and_the_call_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import autometa.comparison.workers as workers
+    import autometa.comparison.execution.workers as workers
 
     run_trial, begun = workers.run_trial, []
 
@@ -151,7 +151,7 @@ def test_several_processes_share_the_work(tmp_path: Path, script: Callable[..., 
 def test_another_worker_completes_a_comparison_from_its_storage_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import autometa.comparison.workers as workers
+    import autometa.comparison.execution.workers as workers
 
     def stop_at_once(*args: Any, **kwargs: Any) -> float:
         raise KeyboardInterrupt
@@ -172,7 +172,7 @@ def test_another_worker_completes_a_comparison_from_its_storage_alone(
 
 
 def test_a_worker_refuses_objects_it_cannot_rebuild(tmp_path: Path) -> None:
-    from autometa.comparison.describe import describe, restore
+    from autometa.files.restore import describe, restore
 
     frame = pd.DataFrame({"x": [1.0, 2.0]})
     described = describe(am.make_learner("ridge"))

@@ -348,7 +348,7 @@ def test_listing_samplers_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["autometa.contracts.class_episodes", "autometa_plugins.tasks.table"])
+@pytest.mark.parametrize("name", ["autometa.sampling.class_episodes", "autometa_plugins.tasks.table"])
 def test_examples_in_docstrings_run(name: str) -> None:
     outcome = doctest.testmod(importlib.import_module(name))
     assert outcome.attempted

@@ -11,8 +11,8 @@ from optuna.trial import FixedTrial
 from torch import Tensor, nn
 
 import autometa as am
-from autometa.comparison.search_space import Candidate, SearchSpace, make_sampler
-from autometa.comparison.studies import SlotStudy, quiet_optuna
+from autometa.comparison.execution.slot_study import SlotStudy, quiet_optuna
+from autometa.comparison.plan.search_space import Candidate, SearchSpace, make_sampler
 
 INFO = am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=1, n_shot=5, n_query=5)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
-from autometa.comparison.statistics import (
+from autometa.comparison.results.statistics import (
     bootstrap_means,
     holm,
     interval,

@@ -11,8 +11,8 @@ from autometa_plugins.tasks.digits import Digits
 from autometa_plugins.tasks.glyphs import Glyphs
 
 import autometa as am
-from autometa.contracts.drawing import draw_distinct
-from autometa.contracts.episode_sizes import most_varied_shots, varied_queries, varied_shots
+from autometa.sampling.episode_sizes import most_varied_shots, varied_queries, varied_shots
+from autometa.sampling.random_draws import draw_distinct
 from autometa.testing.expectations import examples_of, same_task
 from autometa.training import MetaTraining, evaluate
 

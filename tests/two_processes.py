@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa.estimators.checkpoint import Checkpoint
 from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining
+from autometa.training.checkpoint import Checkpoint
 
 N_STEPS, TASKS = 6, 4
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-import autometa
+from autometa._version import __version__
 from autometa.cli import compare, plugins, tasks
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, UnknownName
 
@@ -18,7 +18,7 @@ BAD_USAGE = (UnknownName, InvalidParameter, Incompatible)
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"autometa {autometa.__version__}")
+        typer.echo(f"autometa {__version__}")
         raise typer.Exit
 
 

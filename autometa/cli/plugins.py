@@ -136,7 +136,7 @@ def _component(text: str, kind: str | None) -> Any:
     """The name as typed, or the object that it and its parameters make."""
     from autometa.cli.component_text import parse_component
     from autometa.host import make
-    from autometa.testing.plan import find_named
+    from autometa.testing.checklist import find_named
 
     name, params = parse_component(text)
     if not params:

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autometa.comparison.across import entrants_on
-from autometa.comparison.figures import METRICS
-from autometa.comparison.markup import interval_text, milliseconds_text, score_text, seconds_text
-from autometa.comparison.report import ties_with_best
+from autometa.comparison.report.across import entrants_on
+from autometa.comparison.report.figures import METRICS
+from autometa.comparison.report.markup import interval_text, milliseconds_text, score_text, seconds_text
+from autometa.comparison.report.page import ties_with_best
 
 if TYPE_CHECKING:
     import pandas as pd

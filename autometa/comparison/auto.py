@@ -14,7 +14,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from autometa.comparison.compare import compare
-from autometa.comparison.entrants import Learners
+from autometa.comparison.plan.entrants import Learners
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import Incompatible
 from autometa.estimators import FewShotClassifier, FewShotRegressor

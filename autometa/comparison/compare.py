@@ -13,12 +13,10 @@ from typing import Any, Literal
 import torch
 from optuna.storages import BaseStorage
 
-from autometa.comparison.entrants import Learners, Tasks, check_count
-from autometa.comparison.environment import describe_environment
-from autometa.comparison.plan import Plan, Settings, make_plan
-from autometa.comparison.progress import Progress, make_progress
-from autometa.comparison.result import RUN_FILE, Comparison, register_plan, stored_plan, write_whole
-from autometa.comparison.storage import (
+from autometa.comparison.execution.environment import describe_environment
+from autometa.comparison.execution.progress import Progress, make_progress
+from autometa.comparison.execution.slot_study import quiet_optuna
+from autometa.comparison.execution.storage import (
     JOURNAL,
     TemporaryFolder,
     locate_storage,
@@ -26,10 +24,14 @@ from autometa.comparison.storage import (
     portable_address,
     prepare_output,
 )
-from autometa.comparison.studies import quiet_optuna
-from autometa.comparison.workers import Arm, open_arms, run_processes, work_through
+from autometa.comparison.execution.stored_plan import register_plan, stored_plan
+from autometa.comparison.execution.workers import Arm, open_arms, run_processes, work_through
+from autometa.comparison.plan.entrants import Learners, Tasks, check_count
+from autometa.comparison.plan.plan import Plan, Settings, make_plan
+from autometa.comparison.result import RUN_FILE, Comparison
 from autometa.engine.device import pick_device
 from autometa.errors import AutometaError, InvalidParameter
+from autometa.files.atomic import write_whole
 
 
 def compare(

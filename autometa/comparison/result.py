@@ -12,21 +12,20 @@ from typing import Any
 import optuna
 import pandas as pd
 import torch
-from optuna.storages import BaseStorage
 
-from autometa.comparison.finals import file_name, model_file, to_estimator, train_final
-from autometa.comparison.frames import Frames, collect_frames
-from autometa.comparison.plan import Pair, Plan, restore_plan
-from autometa.comparison.same_plan import check_same, check_version
-from autometa.comparison.storage import TemporaryFolder, open_storage
-from autometa.comparison.studies import quiet_optuna
-from autometa.comparison.workers import Arm, open_arms
+from autometa.comparison.execution.finals import file_name, model_file, to_estimator, train_final
+from autometa.comparison.execution.slot_study import quiet_optuna
+from autometa.comparison.execution.storage import TemporaryFolder, open_storage
+from autometa.comparison.execution.stored_plan import stored_plan
+from autometa.comparison.execution.workers import Arm, open_arms
+from autometa.comparison.plan.plan import Pair, Plan
+from autometa.comparison.results.tables import Frames, collect_frames
 from autometa.engine.device import pick_device
 from autometa.errors import InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.estimators.persistence import load as load_estimator
+from autometa.files.atomic import write_whole
 
-PLAN = "plan"
 RUN_FILE = "run.json"
 
 
@@ -201,7 +200,7 @@ class Comparison:
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the comparison as one self-contained HTML file and return its path."""
-        from autometa.comparison.report import write_report
+        from autometa.comparison.report.page import write_report
 
         write_report(self, path)
         return Path(path)
@@ -224,46 +223,3 @@ class Comparison:
             self.best_estimator(tasks).save(path)
         except InvalidParameter as error:
             warnings.warn(f"the winner on {tasks!r} is not saved: {error}", UserWarning, stacklevel=4)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that no reader ever sees half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
-    """Keep the plan in the study named like the comparison, or see that it is the one kept there.
-
-    Raises
-    ------
-    InvalidParameter
-        Another plan, or one of another version, has the name.
-    """
-    study = optuna.create_study(storage=storage, study_name=plan.name, load_if_exists=True)
-    stored = study.user_attrs.get(PLAN)
-    if stored is not None:
-        check_same(stored, plan, f"{where}, comparison {plan.name!r},")
-    elif study.trials:
-        raise InvalidParameter(f"{where} holds an Optuna study {plan.name!r} that is no comparison; give another name.")
-    study.set_user_attr(PLAN, dict(plan.described))
-
-
-def stored_plan(storage: BaseStorage, name: str) -> Plan:
-    """Make the plan of a comparison from its storage.
-
-    Raises
-    ------
-    InvalidParameter
-        There is no comparison of this name, or it is of another version.
-    """
-    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=storage)]
-    found = [n for n in names if "/" not in n]
-    if name not in names:
-        raise InvalidParameter(f"name={name!r} is no comparison in this storage; it holds {found or 'none'}.")
-    stored = optuna.load_study(storage=storage, study_name=name).user_attrs.get(PLAN)
-    if stored is None:
-        raise InvalidParameter(f"name={name!r} is an Optuna study that autometa did not make.")
-    check_version(stored, f"comparison {name!r}")
-    return restore_plan(name, stored)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from sklearn.base import BaseEstimator
 
 from autometa.contracts.examples import TaskBatch
+from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidParameter
 
 if TYPE_CHECKING:
     import torch
-
-    from autometa.contracts.encoder import TableEncoder
 
 Problem = Literal["classification", "regression", "control"]
 Split = Literal["train", "valid", "test"]
@@ -74,7 +73,7 @@ class TaskSampler(BaseEstimator, ABC):
     """A task distribution: hyperparameters in the constructor, tasks from :meth:`sample`."""
 
     @property
-    def encoder(self) -> TableEncoder | None:
+    def encoder(self) -> RowEncoder | None:
         """Turns a user's raw rows into the sampler's inputs (tables); None where examples are tensors already."""
         return None
 

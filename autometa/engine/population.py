@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.forward import predict_outputs, present_classes, task_losses, task_scores
 from autometa.contracts.learner import Learner
-from autometa.engine.seeding import seeded
+from autometa.engine.random_state import seeded
 from autometa.errors import InvalidParameter
 
 Population = Mapping[str, Tensor]

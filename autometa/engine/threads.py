@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor, nn
 
-from autometa.engine import matrix_products
+from autometa.engine.inner_loop import mlp_program
 
 ModuleLoss = Callable[[nn.Module], Tensor]
 Differentiated = tuple[Tensor, tuple[Tensor | None, ...]]
@@ -86,7 +86,7 @@ def _copy(module: nn.Module) -> nn.Module:
     """A module of the same tensors: only what a call with other parameters swaps is its own."""
     tensors = [*module.parameters(), *module.buffers()]
     twin = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
-    matrix_products.share(module, twin)
+    mlp_program.share(module, twin)
     return twin
 
 

@@ -15,6 +15,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from autometa.checks import check_int
 from autometa.contracts.backbone import Backbone
 from autometa.contracts.examples import Examples
 from autometa.contracts.forward import predict_outputs, present_classes
@@ -22,19 +23,20 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
-from autometa.engine import matrix_products
 from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.folding import is_transductive
-from autometa.engine.seeding import fresh_module, seeded
+from autometa.engine.inner_loop import mlp_program
+from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.estimators.inputs import n_features, rows_of, shaped
-from autometa.estimators.parameters import changed_since, check_count, set_nested
-from autometa.estimators.progress import run_with_progress
+from autometa.estimators.parameters import changed_since, set_nested
+from autometa.estimators.saved_state import save
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
-from autometa.estimators.tables import table_sampler
+from autometa.estimators.table_sampler import table_sampler
 from autometa.host import make_tasks
 from autometa.training import MetaTraining
+from autometa.training.run import run, seed_of
 
 Read: TypeAlias = Callable[[Fitted, Tensor], tuple[Tensor, ...]]
 """What to ask an adapted learner about inputs [1, n, *features]: tensors [1, n, n_outputs]."""
@@ -125,12 +127,10 @@ class FewShotEstimator(BaseEstimator):
         ProcessFailed
             The process of a device ended without a result.
         """
-        from autometa.estimators.checkpoint import Checkpoint
-
         sampler = self._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
-        check_count("max_steps", self.max_steps, least=0)
-        check_count("tasks_per_step", self.tasks_per_step, least=1)
-        check_count("n_devices", self.n_devices, least=1)
+        check_int("max_steps", self.max_steps, least=0)
+        check_int("tasks_per_step", self.tasks_per_step)
+        check_int("n_devices", self.n_devices)
         if sampler.info.problem != self.problem:
             right = {"classification": "FewShotClassifier", "regression": "FewShotRegressor"}.get(sampler.info.problem)
             hint = f"use {right}" if right else "neither estimator can"
@@ -139,28 +139,18 @@ class FewShotEstimator(BaseEstimator):
                 f"{self.problem}; {hint}."
             )
         learner = resolve_learner(self.learner, self.problem, self.backbone)
-        device = pick_device(self.device)
-        file = None if checkpoint is None else Checkpoint(checkpoint)
-        begun = file.plan() if file is not None and self.random_state is None else None
+        begun = seed_of(checkpoint) if checkpoint is not None and self.random_state is None else None
         training = MetaTraining(
             learner,
             resolve_meta_optimizer(self.meta_optimizer, learner),
             sampler,
             n_steps=self.max_steps,
             tasks_per_step=self.tasks_per_step,
-            seed=self._seed() if begun is None else begun["random_state"],
-            device=device if self.n_devices == 1 else "cpu",
+            seed=self._seed() if begun is None else begun,
+            device=pick_device(self.device) if self.n_devices == 1 else "cpu",
             dtype=pick_dtype(self.precision),
         )
-        if file is not None:
-            file.resume(training)
-        if self.n_devices == 1:
-            run_with_progress(training, verbose=self.verbose, checkpoint=file)
-        else:
-            from autometa.estimators.devices import check_devices, run_on_devices
-
-            check_devices(self.n_devices, device, self.device)
-            run_on_devices(training, self.n_devices, device, checkpoint=file, verbose=self.verbose)
+        run(training, device=self.device, n_devices=self.n_devices, checkpoint=checkpoint, verbose=self.verbose)
         self._become(meta_trained(training, max_steps=self.max_steps))
         return self
 
@@ -237,10 +227,10 @@ class FewShotEstimator(BaseEstimator):
         support = Examples(x, target, n_classes=n_outputs if self.problem == "classification" else 0)
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
             if meta is not None:
-                matrix_products.share(meta.module, module)
+                mlp_program.share(meta.module, module)
             adapted = learner.adapt(module, support)
             if meta is not None:
-                matrix_products.share(module, meta.module)  # a network is read once, not for every task
+                mlp_program.share(module, meta.module)  # a network is read once, not for every task
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
         adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
         return Fitted(
@@ -328,8 +318,6 @@ class FewShotEstimator(BaseEstimator):
         NotFittedError
             Nothing has been learned.
         """
-        from autometa.estimators.persistence import save
-
         save(self, path)
 
     # ---------------------------------------------------------------- scikit-learn's conventions

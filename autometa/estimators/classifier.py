@@ -12,7 +12,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 
-from autometa.contracts.encoder import TableEncoder
+from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.inputs import checked_y, rows_of
@@ -123,7 +123,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         self._hold(fitted)
         return self
 
-    def _fit_shared(self, rows: NDArray[Any], y: NDArray[Any], encoder: TableEncoder) -> Self:
+    def _fit_shared(self, rows: NDArray[Any], y: NDArray[Any], encoder: RowEncoder) -> Self:
         """Fit labels that mean what they meant in meta-training."""
         coded = encoder.encode_target(y)
         seen = np.unique(coded)

@@ -16,7 +16,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from autometa.contracts.encoder import TableEncoder
+from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.state import MetaTrained
 
@@ -53,7 +53,7 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
     return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])  # type: ignore[no-any-return]
 
 
-def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: TableEncoder) -> NDArray[Any]:
+def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: RowEncoder) -> NDArray[Any]:
     if not hasattr(X, "columns"):
         X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
     X = validate_data(estimator, X, reset=False, skip_check_array=True)

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autometa.contracts.encoder import TableEncoder
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.row_encoder import RowEncoder
 from autometa.contracts.tasks import TaskInfo
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class MetaTrained:
     meta_optimizer: MetaOptimizer | None
     module: nn.Module
     info: TaskInfo
-    encoder: TableEncoder | None
+    encoder: RowEncoder | None
     history: pd.DataFrame
     max_steps: int
     tasks_per_step: int

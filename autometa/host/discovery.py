@@ -16,7 +16,7 @@ import pluggy
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import autometa
+from autometa._version import __version__
 from autometa.contracts import hookspecs
 from autometa.contracts.specs import Spec
 from autometa.errors import NameClash, PluginError
@@ -172,8 +172,8 @@ def _check_requirement(point: EntryPoint) -> None:
             requirement.marker and not requirement.marker.evaluate()
         ):
             continue
-        if not requirement.specifier.contains(autometa.__version__, prereleases=True):
-            raise PluginError(f"needs autometa{requirement.specifier}, and this is autometa {autometa.__version__}.")
+        if not requirement.specifier.contains(__version__, prereleases=True):
+            raise PluginError(f"needs autometa{requirement.specifier}, and this is autometa {__version__}.")
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from autometa.contracts.backbone import Backbone
-from autometa.engine.seeding import seeded
+from autometa.engine.random_state import seeded
 from autometa.errors import AutometaError
 from autometa.testing.expectations import expect, expect_close, same_state, untouched_random_state
 

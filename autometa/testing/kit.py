@@ -12,7 +12,7 @@ from unittest import SkipTest
 from autometa.contracts.learner import Learner
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, InvalidParameter
-from autometa.testing.plan import Check, checks_of
+from autometa.testing.checklist import Check, checks_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from autometa.contracts.forward import forward, task_losses, task_scores
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskSampler
+from autometa.engine.random_state import fresh_module, seeded
 from autometa.engine.replay import PLAIN_CALLS, Replay
-from autometa.engine.seeding import fresh_module, seeded
 from autometa.host import make_meta_optimizer
 from autometa.testing.expectations import (
     copied,

@@ -16,7 +16,7 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskSampler
 from autometa.engine.folding import describe_normalization
-from autometa.engine.seeding import seeded
+from autometa.engine.random_state import seeded
 from autometa.errors import Incompatible
 
 TASKS_AT_ONCE = 25

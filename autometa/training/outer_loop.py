@@ -17,7 +17,7 @@ from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
 from autometa.engine.processes import Processes
-from autometa.engine.seeding import fresh_module, seeded
+from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import Incompatible, InvalidParameter, TrainingDiverged
 
 if TYPE_CHECKING:

@@ -1,0 +1,146 @@
+"""Checks of single parameters: one set, one wording, the culprit always named the same way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+from autometa.errors import InvalidParameter
+
+
+def check_int(
+    name: str, value: Any, *, least: int = 1, most: int | None = None, also: Iterable[Any] = (), of: str = ""
+) -> None:
+    """Refuse what is not a whole number from ``least`` to ``most``.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given. True and False are no numbers.
+    least : int, default=1
+    most : int, optional
+        None: no upper bound.
+    also : iterable, optional
+        Other values that are allowed, such as ``"auto"`` or None.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+
+    Raises
+    ------
+    InvalidParameter
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> am.check_int("n_filters", 0, of="backbone 'conv4'")
+    Traceback (most recent call last):
+    autometa.errors.InvalidParameter: n_filters=0 of backbone 'conv4' must be a positive integer.
+    """
+    if _is_one_of(value, also):
+        return
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or int(value) < least or (most is not None and int(value) > most):
+        if most is not None:
+            wanted = f"an integer from {least} to {most}"
+        else:
+            wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise InvalidParameter(_text(name, value, of, wanted, also))
+
+
+def check_real(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    also: Iterable[Any] = (),
+    of: str = "",
+    such_as: float | None = None,
+) -> None:
+    """Refuse what is not a finite number above ``above``, from ``least`` to ``most``.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given. True and False are no numbers.
+    above, least, most : float, optional
+        Bounds: the first excluded, the others included.
+    also : iterable, optional
+        Other values that are allowed, such as ``"auto"`` or None.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+    such_as : float, optional
+        A value that works, for the error.
+
+    Raises
+    ------
+    InvalidParameter
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> am.check_real("lr", -1, above=0, such_as=0.001)
+    Traceback (most recent call last):
+    autometa.errors.InvalidParameter: lr=-1 must be a positive number, such as 0.001.
+    """
+    if _is_one_of(value, also):
+        return
+    inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    inside = inside and (above is None or value > above)
+    inside = inside and (least is None or value >= least) and (most is None or value <= most)
+    if not inside:
+        wanted = "a positive number" if above == 0 else "a number" if above is None else f"a number above {above:g}"
+        if least is not None:
+            wanted += f" from {least:g} to {most:g}" if most is not None else f" of at least {least:g}"
+        elif most is not None:
+            wanted += f" of at most {most:g}"
+        hint = "" if such_as is None else f", such as {such_as}"
+        raise InvalidParameter(_text(name, value, of, wanted + hint, also))
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any], *, of: str = "") -> None:
+    """Refuse what is not one of ``choices``.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given.
+    choices : iterable
+        What is allowed.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+
+    Raises
+    ------
+    InvalidParameter
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> am.check_choice("norm", "bath", ("batch", "layer"), of="backbone 'mlp'")
+    Traceback (most recent call last):
+    autometa.errors.InvalidParameter: norm='bath' of backbone 'mlp' must be one of 'batch', 'layer'.
+    """
+    choices = tuple(choices)
+    if not _is_one_of(value, choices):
+        raise InvalidParameter(_text(name, value, of, f"one of {', '.join(map(repr, choices))}"))
+
+
+def _is_one_of(value: Any, choices: Iterable[Any]) -> bool:
+    """Whether the value is one of a few; an array equals none of them."""
+    return any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices)
+
+
+def _text(name: str, value: Any, of: str, wanted: str, also: Iterable[Any] = ()) -> str:
+    whose = f" of {of}" if of else ""
+    others = "".join(f", or {other!r}" for other in also)
+    return f"{name}={value!r}{whose} must be {wanted}{others}."

@@ -1,0 +1,115 @@
+"""How a meta-trained learner adapts: its score over adaptation steps or shots, and its time for one task."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from autometa.comparison.plan.plan import Pair, Plan
+from autometa.contracts.examples import Examples, TaskBatch, map_inputs
+from autometa.contracts.forward import predict_outputs, present_classes, task_scores
+from autometa.contracts.learner import Learner
+from autometa.contracts.tasks import TaskSampler
+from autometa.engine.random_state import seeded
+from autometa.training import MetaTraining
+from autometa.training.evaluation import TASKS_AT_ONCE
+
+CURVE_TASKS = 50
+"""Most meta-test tasks behind one point of an adaptation curve."""
+STEPS = (0, 1, 3, 5, 10, 30, 100)
+"""Adaptation steps tried, up to twice the learner's own number."""
+SHOTS = (1, 2, 3, 5, 10, 20, 50, 100)
+"""Support sizes tried, up to the distribution's own."""
+TIMED_TASKS = 10
+
+
+def adaptation_curve(plan: Plan, pair: Pair, training: MetaTraining) -> dict[str, Any]:
+    """Score over the number of adaptation steps, for learners that have it; else over the number of shots.
+
+    Returns
+    -------
+    dict
+        ``axis``: ``"adaptation steps"`` or ``"shots"``; ``adaptation``: list of [value, score].
+    """
+    batch = _draw(plan, pair.tasks, training, training.sampler, min(CURVE_TASKS, plan.settings.n_test_tasks))
+    learner, n_shot = training.learner, training.sampler.info.n_shot
+    if "steps" in learner.adaptation_parameters:
+        own = int(learner.get_params(deep=False)["steps"])
+        values = sorted({step for step in STEPS if step <= 2 * own} | {own})
+        points = [[step, _score(clone(learner).set_params(steps=step), training, batch)] for step in values]
+        return {"axis": "adaptation steps", "adaptation": points}
+    values = sorted({shots for shots in SHOTS if shots < n_shot} | {n_shot})
+    points = [[shots, _score(learner, training, with_fewer_shots(batch, shots))] for shots in values]
+    return {"axis": "shots", "adaptation": points}
+
+
+def milliseconds_per_task(plan: Plan, tasks: str, training: MetaTraining, sampler: TaskSampler) -> dict[str, float]:
+    """Median milliseconds to adapt to one task and to predict its query, tasks being met one at a time."""
+    batch = _draw(plan, tasks, training, sampler, min(TIMED_TASKS, plan.settings.n_test_tasks))
+    _time(training, batch[:1])  # the first call of a network pays for its set-up
+    times = np.array([_time(training, batch[i : i + 1]) for i in range(len(batch))])
+    adapt, predict = 1000 * np.median(times, axis=0)
+    return {"adapt_ms": float(adapt), "predict_ms": float(predict)}
+
+
+def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:
+    """The same tasks with the first ``shots`` support examples of each class, or of each task in regression."""
+    support = batch.support
+    member = support.one_hot() if support.is_classification else support.mask.unsqueeze(-1).float()
+    rank = (member.cumsum(dim=1) * member).sum(dim=-1)  # 1 for the first example of its class; 0 where padded
+    keep = (rank > 0) & (rank <= shots)
+    longest = int(keep.sum(dim=1).max())
+    rows = (~keep).to(torch.int8).argsort(dim=1, stable=True)[:, :longest]
+
+    def take(values: torch.Tensor) -> torch.Tensor:
+        index = rows.reshape(*rows.shape, *[1] * (values.dim() - 2)).expand(*rows.shape, *values.shape[2:])
+        return values.gather(1, index)
+
+    kept = take(keep)
+
+    def take_kept(values: torch.Tensor) -> torch.Tensor:
+        chosen = take(values)
+        return chosen.masked_fill(~kept.reshape(*kept.shape, *[1] * (chosen.dim() - 2)), 0)
+
+    fewer = Examples(map_inputs(take_kept, support.x), take_kept(support.y), kept, support.n_classes)
+    return TaskBatch(support=fewer, query=batch.query, classes=batch.classes, ids=batch.ids)
+
+
+def _draw(plan: Plan, tasks: str, training: MetaTraining, sampler: TaskSampler, n_tasks: int) -> TaskBatch:
+    drawn = sampler.sample(n_tasks, split="test", seed=plan.seed(tasks, "curve"))
+    return drawn.to(training.device, training.dtype)
+
+
+def _score(learner: Learner, training: MetaTraining, batch: TaskBatch) -> float:
+    """Mean score of the tasks; the learner's own randomness is the same for every point of a curve."""
+    module, scores = training.module.eval(), []
+    with torch.no_grad(), seeded(0, training.device):
+        for start in range(0, len(batch), TASKS_AT_ONCE):
+            part = batch[start : start + TASKS_AT_ONCE]
+            assert isinstance(part.query.x, torch.Tensor)
+            adapted = learner.adapt(module, part.support)
+            outputs = predict_outputs(learner, module, adapted, present_classes(part.support), part.query.x)
+            scores.append(task_scores(outputs, part.query).double())
+    return float(torch.cat(scores).mean()) * training.sampler.info.target_scale**2
+
+
+def _time(training: MetaTraining, task: TaskBatch) -> tuple[float, float]:
+    learner, module = training.learner, training.module.eval()
+    assert isinstance(task.query.x, torch.Tensor)
+    with torch.no_grad():
+        started = time.perf_counter()
+        adapted = learner.adapt(module, task.support)
+        _wait(training.device)
+        adapting = time.perf_counter()
+        predict_outputs(learner, module, adapted, present_classes(task.support), task.query.x)
+        _wait(training.device)
+        return adapting - started, time.perf_counter() - adapting
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,168 @@
+"""One final run: meta-train the best hyperparameters again from another seed, and judge them on meta-test tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from optuna.trial import FixedTrial, Trial
+
+from autometa.comparison.execution.adaptation_curve import adaptation_curve, milliseconds_per_task
+from autometa.comparison.execution.trial import start_training, validation_score
+from autometa.comparison.plan.plan import Pair, Plan
+from autometa.contracts.tasks import TaskSampler
+from autometa.errors import InvalidParameter, TrainingDiverged
+from autometa.estimators import FewShotClassifier, FewShotRegressor
+from autometa.training import MetaTraining, evaluate
+
+CURVE_POINTS = 4
+"""Points on the curve of the meta-valid score over outer steps, beside the one before any step."""
+HISTORY_POINTS = 500
+"""Most outer steps whose loss is kept."""
+
+ESTIMATORS = {"classification": FewShotClassifier, "regression": FewShotRegressor}
+
+
+def run_final(
+    plan: Plan,
+    pair: Pair,
+    trial: Trial,
+    params: Mapping[str, Any],
+    device: torch.device,
+    models: Path | None,
+    *,
+    prefix: str = "",
+) -> float:
+    """Run the final of one seed; its record lies in the trial's user attribute ``"result"``.
+
+    Parameters
+    ----------
+    params : mapping
+        Hyperparameters of the best trial.
+    models : Path, optional
+        Folder in which the meta-trained estimator is saved.
+
+    Returns
+    -------
+    float
+        Mean score on the meta-test tasks of the distribution trained on.
+    """
+    number = trial.user_attrs["slot"]
+    training, curve = train_final(plan, pair, params, number, device, prefix=prefix)
+    own = judge(plan, pair, training, pair.tasks, training.sampler)
+    result = {
+        **own,
+        "curve": curve,
+        **_training_record(training),
+        **adaptation_curve(plan, pair, training),
+    }
+    if models is not None:
+        result |= _keep(training, models / model_file(pair, number))
+    if pair.elsewhere:
+        result["elsewhere"] = {tasks: _judge_elsewhere(plan, pair, training, tasks) for tasks in pair.elsewhere}
+    trial.set_user_attr("params", dict(params))
+    trial.set_user_attr("result", result)
+    return float(np.mean(own["scores"]))
+
+
+def judge(plan: Plan, pair: Pair, training: MetaTraining, tasks: str, sampler: TaskSampler) -> dict[str, Any]:
+    """Judge what was meta-trained on the meta-test tasks of one distribution, the same for every learner.
+
+    Raises
+    ------
+    TrainingDiverged
+        A score is not a finite number.
+    """
+    judged = evaluate(
+        training.learner,
+        training.module,
+        sampler,
+        split="test",
+        n_tasks=plan.settings.n_test_tasks,
+        seed=plan.seed(tasks, "test"),
+    )
+    numbers, scores = judged.per_task()
+    if not torch.from_numpy(scores).isfinite().all():
+        raise TrainingDiverged(f"learner {pair.learner!r} has a meta-test score that is not finite on {tasks!r}.")
+    return {
+        "tasks": numbers.tolist(),
+        "scores": scores.tolist(),
+        "normalization": judged.normalization,
+        "n_shot": sampler.info.n_shot,
+        "n_query": sampler.info.n_query,
+        **milliseconds_per_task(plan, tasks, training, sampler),
+    }
+
+
+def _judge_elsewhere(plan: Plan, pair: Pair, training: MetaTraining, tasks: str) -> dict[str, Any]:
+    """Judge on another distribution; that it cannot be done there is recorded, for what was learned still counts."""
+    sampler = plan.test_samplers[tasks]
+    try:
+        return judge(
+            plan, pair, training, tasks, sampler if training.device.type == "cpu" else sampler.to(training.device)
+        )
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def train_final(
+    plan: Plan, pair: Pair, params: Mapping[str, Any], number: int, device: torch.device, *, prefix: str = ""
+) -> tuple[MetaTraining, list[list[float]]]:
+    """Meta-train with given hyperparameters and the seed of final ``number``.
+
+    Returns
+    -------
+    training : MetaTraining
+    curve : list of [outer step, seconds, score on the meta-valid tasks]
+    """
+    learner, meta_optimizer = pair.candidate.draw(FixedTrial(dict(params)), prefix)
+    seed = plan.seed(pair.tasks, "final", number)
+    training = start_training(plan, pair, learner, meta_optimizer, device, seed=seed)
+    curve = [_point(plan, pair, training)]
+    for k in range(1, CURVE_POINTS + 1 if training.n_steps else 1):
+        training.run_to(k / CURVE_POINTS)
+        if training.step_count > curve[-1][0]:
+            curve.append(_point(plan, pair, training))
+    return training, curve
+
+
+def _point(plan: Plan, pair: Pair, training: MetaTraining) -> list[float]:
+    return [float(training.step_count), training.seconds, validation_score(plan, pair.tasks, training)]
+
+
+def _training_record(training: MetaTraining) -> dict[str, Any]:
+    history = training.history[["step", "seconds", "loss"]]
+    thinned = history.iloc[:: max(1, -(-len(history) // HISTORY_POINTS))]
+    return {
+        "history": [[float(number) for number in row] for row in thinned.to_numpy()],
+        "steps": training.step_count,
+        "meta_train_seconds": training.seconds,
+    }
+
+
+def model_file(pair: Pair, number: int) -> Path:
+    """Name of a saved estimator within the folder of models."""
+    return Path(file_name(pair.tasks)) / f"{file_name(pair.learner)}-{number}.autometa"
+
+
+def file_name(label: str) -> str:
+    """A label as the name of a file on any system."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
+
+
+def to_estimator(training: MetaTraining) -> FewShotClassifier | FewShotRegressor:
+    """Wrap a finished meta-training as the estimator for its problem."""
+    return ESTIMATORS[training.sampler.info.problem].from_training(training)
+
+
+def _keep(training: MetaTraining, path: Path) -> dict[str, Any]:
+    """Save the estimator; one whose learner no plugin offers could not be loaded, and that is recorded."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        to_estimator(training).save(path)
+    except InvalidParameter as error:
+        return {"not_saved": str(error)}
+    return {"model": path.name}

@@ -1,0 +1,48 @@
+"""The plan of a comparison in its storage, where other processes and later calls find it."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.storages import BaseStorage
+
+from autometa.comparison.plan.plan import Plan, restore_plan
+from autometa.comparison.plan.same_plan import check_same, check_version
+from autometa.errors import InvalidParameter
+
+PLAN = "plan"
+
+
+def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
+    """Keep the plan in the study named like the comparison, or see that it is the one kept there.
+
+    Raises
+    ------
+    InvalidParameter
+        Another plan, or one of another version, has the name.
+    """
+    study = optuna.create_study(storage=storage, study_name=plan.name, load_if_exists=True)
+    stored = study.user_attrs.get(PLAN)
+    if stored is not None:
+        check_same(stored, plan, f"{where}, comparison {plan.name!r},")
+    elif study.trials:
+        raise InvalidParameter(f"{where} holds an Optuna study {plan.name!r} that is no comparison; give another name.")
+    study.set_user_attr(PLAN, dict(plan.described))
+
+
+def stored_plan(storage: BaseStorage, name: str) -> Plan:
+    """Make the plan of a comparison from its storage.
+
+    Raises
+    ------
+    InvalidParameter
+        There is no comparison of this name, or it is of another version.
+    """
+    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=storage)]
+    found = [n for n in names if "/" not in n]
+    if name not in names:
+        raise InvalidParameter(f"name={name!r} is no comparison in this storage; it holds {found or 'none'}.")
+    stored = optuna.load_study(storage=storage, study_name=name).user_attrs.get(PLAN)
+    if stored is None:
+        raise InvalidParameter(f"name={name!r} is an Optuna study that autometa did not make.")
+    check_version(stored, f"comparison {name!r}")
+    return restore_plan(name, stored)

@@ -1,0 +1,95 @@
+"""One trial: draw hyperparameters, meta-train, judge on the meta-valid tasks at a few rungs."""
+
+from __future__ import annotations
+
+import math
+
+import optuna
+import torch
+from optuna.trial import Trial
+
+from autometa.comparison.plan.plan import Pair, Plan
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.errors import TrainingDiverged
+from autometa.training import MetaTraining, evaluate
+
+RUNGS = (0.25, 0.5, 1.0)
+"""Shares of meta-training after which a trial is judged, and perhaps stopped."""
+
+
+def run_trial(plan: Plan, pair: Pair, trial: Trial, device: torch.device, *, prefix: str = "") -> float:
+    """Run one trial and return its score on the meta-valid tasks.
+
+    The seeds of the initial θ, of the batches and of the meta-valid tasks are those of every other trial on these
+    tasks, so that trials differ in their hyperparameters alone.
+
+    Raises
+    ------
+    optuna.TrialPruned
+        The pruner stopped it; the score reported last is kept.
+    TrainingDiverged
+        The loss or the score is no longer finite.
+    """
+    learner, meta_optimizer = pair.candidate.draw(trial, prefix)
+    trial.set_user_attr("drawn", True)
+    training = start_training(plan, pair, learner, meta_optimizer, device, seed=plan.seed(pair.tasks, "train"))
+    rungs = RUNGS if training.n_steps else RUNGS[-1:]
+    score = math.nan
+    for rung, share in enumerate(rungs):
+        training.run_to(share)
+        score = validation_score(plan, pair.tasks, training)
+        trial.report(score, rung)
+        trial.set_user_attr("steps", training.step_count)
+        trial.set_user_attr("meta_train_seconds", training.seconds)
+        if share < 1.0 and trial.should_prune():
+            raise optuna.TrialPruned
+    return score
+
+
+def start_training(
+    plan: Plan,
+    pair: Pair,
+    learner: Learner,
+    meta_optimizer: MetaOptimizer | None,
+    device: torch.device,
+    *,
+    seed: int,
+) -> MetaTraining:
+    """Set up a meta-training run with the plan's budget."""
+    settings = plan.settings
+    return MetaTraining(
+        learner,
+        meta_optimizer,
+        plan.samplers[pair.tasks],
+        n_steps=settings.max_steps,
+        tasks_per_step=settings.tasks_per_step,
+        seed=seed,
+        max_seconds=settings.seconds_per_run,
+        device=device,
+    )
+
+
+def validation_score(plan: Plan, tasks: str, training: MetaTraining) -> float:
+    """Mean score on the meta-valid tasks, the same ones for every learner and trial.
+
+    Raises
+    ------
+    TrainingDiverged
+        It is not a finite number.
+    """
+    judged = evaluate(
+        training.learner,
+        training.module,
+        plan.samplers[tasks],
+        split="valid",
+        n_tasks=plan.settings.n_valid_tasks,
+        seed=plan.seed(tasks, "valid"),
+    )
+    score = float(judged.per_task()[1].mean())
+    if not math.isfinite(score):
+        raise TrainingDiverged(
+            f"the meta-valid score of {type(training.learner).__name__} is {score} after {training.step_count} outer "
+            "steps; lower the learning rates."
+        )
+    return score

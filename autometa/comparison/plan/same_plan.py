@@ -1,0 +1,67 @@
+"""Whether a stored plan is the one at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autometa._version import __version__
+from autometa.comparison.plan.plan import FORMAT, Plan
+from autometa.errors import InvalidParameter
+
+
+def check_version(stored: Mapping[str, Any], where: str) -> None:
+    """Refuse a plan that another version of autometa stored.
+
+    Raises
+    ------
+    InvalidParameter
+        Names both versions.
+    """
+    if (stored.get("format"), stored.get("version")) != (FORMAT, __version__):
+        raise InvalidParameter(
+            f"{where} was made by autometa {stored.get('version')} (format {stored.get('format')}) and this is "
+            f"{__version__} (format {FORMAT}): scores of different versions cannot stand in one table; install that "
+            "version, or give another output or name."
+        )
+
+
+def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
+    """Refuse to go on with a stored plan that is another one; learners and tasks may join, test tasks may not.
+
+    A final run is judged on all test tasks when it ends, and not kept to be judged again.
+
+    Raises
+    ------
+    InvalidParameter
+        Names every argument that differs, with both values.
+    """
+    new = plan.described
+    check_version(stored, where)
+    differences = [
+        f"{name}={stored['settings'].get(name)!r} there and {value!r} here"
+        for name, value in new["settings"].items()
+        if stored["settings"].get(name) != value
+    ]
+    for kind in ("tasks", "learners"):
+        for label, described in stored[kind].items():
+            if label not in new[kind]:
+                differences.append(f"{kind} {label!r} is there and not here")
+            elif new[kind][label] != described:
+                differences.append(f"{kind} {label!r} has other parameters there")
+    before, now = stored.get("test_tasks", {}), new["test_tasks"]
+    if before.keys() != now.keys():
+        differences.append(f"test_tasks={list(before) or None} there and {list(now) or None} here")
+    else:
+        differences += [
+            f"test_tasks {label!r} has other parameters there" for label in now if before[label] != now[label]
+        ]
+    if new["settings"]["search"] == "joint" and stored["learners"].keys() != new["learners"].keys():
+        differences.append(
+            f"learners {list(stored['learners'])} there and {list(new['learners'])} here (search='joint')"
+        )
+    if differences:
+        raise InvalidParameter(
+            f"{where} holds another comparison: {'; '.join(differences)}; "
+            "give another output or name, or the arguments it was begun with."
+        )

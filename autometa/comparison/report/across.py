@@ -1,0 +1,87 @@
+"""Entrants on one task distribution, and tables over several of them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from autometa.comparison.report.canvas import Style
+from autometa.comparison.report.markup import escape, score_text, table
+
+
+def entrant_name(learner: str, trained_on: str, tasks: str) -> str:
+    """A learner judged on ``tasks``, with what it was trained on in brackets where that is something else."""
+    return learner if trained_on == tasks else f"{learner} ({trained_on})"
+
+
+def entrants_on(board: pd.DataFrame, tasks: str) -> pd.DataFrame:
+    """The leaderboard of one task distribution, best first, with names that tell what was trained where."""
+    rows = board[board["tasks"] == tasks].sort_values("rank")
+    return rows.assign(learner=list(map(entrant_name, rows["learner"], rows["trained_on"], rows["tasks"])))
+
+
+def pairs_on(significance: pd.DataFrame, tasks: str) -> pd.DataFrame:
+    """The tests on one task distribution, with the names of :func:`entrants_on`."""
+    rows = significance[significance["tasks"] == tasks]
+    names = {
+        f"learner_{side}": list(map(entrant_name, rows[f"learner_{side}"], rows[f"trained_on_{side}"], rows["tasks"]))
+        for side in "ab"
+    }
+    return rows.assign(**names)
+
+
+def learner_cell(name: str, looks: dict[str, Style]) -> str:
+    """A learner's name with its marker."""
+    return looks[name].chip() + escape(name)
+
+
+def across_section(board: pd.DataFrame, looks: dict[str, Style]) -> str:
+    """All scores at a glance and the mean rank of learners that ran everywhere."""
+    names = list(dict.fromkeys(board["tasks"]))
+    board = board.assign(rank=board.groupby("tasks")["rank"].rank())  # among those trained there
+    by_learner = {name: rows.set_index("tasks") for name, rows in board.groupby("learner")}
+    mean_rank = {name: float(rows["rank"].mean()) for name, rows in by_learner.items()}
+    complete = {name: len(rows) == len(names) for name, rows in by_learner.items()}
+    body = []
+    for name in sorted(by_learner, key=lambda name: (not complete[name], mean_rank[name], name)):
+        cells = [learner_cell(name, looks)]
+        for tasks in names:
+            if tasks not in by_learner[name].index:
+                cells.append('<span class="same">–</span>')
+                continue
+            row = by_learner[name].loc[tasks]
+            text = f"{score_text(row['score'], row['metric'])} <span class='note'>({int(row['rank'])})</span>"
+            cells.append(f"<b>{text}</b>" if row["rank"] == 1 else text)
+        cells.append(f"{mean_rank[name]:.1f}" if complete[name] else "–")
+        body.append(cells)
+    columns = [("learner", ""), *((name, "n") for name in names), ("mean rank", "n")]
+    caption = "Scores with ranks in brackets; accuracies are better when higher, errors when lower."
+    return table(columns, body, caption=caption)
+
+
+def domains_section(board: pd.DataFrame, looks: dict[str, Style]) -> str:
+    """Scores of every learner, by what it was trained on, on everything it was judged on."""
+    judged = list(dict.fromkeys(board["tasks"]))
+    trained = list(dict.fromkeys(board["trained_on"]))
+    body = []
+    for learner in sorted(set(board["learner"])):
+        of = board[board["learner"] == learner]
+        for trained_on in trained:
+            rows = of[of["trained_on"] == trained_on].set_index("tasks")
+            if rows.empty:
+                continue
+            cells = [learner_cell(learner, looks), escape(trained_on)]
+            for tasks in judged:
+                if tasks not in rows.index:
+                    cells.append('<span class="same">–</span>')
+                    continue
+                row = rows.loc[tasks]
+                text = score_text(row["score"], row["metric"])
+                text = f"<u>{text}</u>" if tasks == trained_on else text
+                cells.append(f"<b>{text}</b>" if row["rank"] == 1 else text)
+            body.append(cells)
+    columns = [("learner", ""), ("trained on", ""), *((f"on {name}", "n") for name in judged)]
+    caption = (
+        "Scores on the meta-test tasks of each distribution, which are the same for all. Underlined: the distribution "
+        "trained on; bold: the best of a column. Tuning and meta-training saw nothing of the other distributions."
+    )
+    return table(columns, body, caption=caption)

@@ -1,0 +1,189 @@
+"""The figures of a report: scores with intervals, learning curves, cost against score, a study's history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
+from optuna import Study
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from autometa.comparison.report.canvas import MUTED, PAPER, Style, axes, to_svg
+
+METRICS = {"accuracy": "accuracy", "mse": "mean squared error", "return": "return"}
+_WIDE = 15.0
+"""Ratio of largest to smallest error from which a logarithmic axis shows more."""
+
+
+def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
+    """Score and 95% interval of every learner on one task distribution, best on top.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of the leaderboard, in its order.
+    looks : mapping of learner to Style
+    """
+    figure, ax = axes(4.7, max(3.0, 0.7 + 0.25 * len(rows)))
+    for place, row in enumerate(rows.itertuples()):
+        look = looks[str(row.learner)]
+        ax.plot([row.ci_low, row.ci_high], [place, place], color=look.color, linewidth=2.4, solid_capstyle="round")
+        ax.plot([row.score], [place], look.marker, color=look.color, markersize=7, markeredgecolor=PAPER)
+    ax.set_yticks(range(len(rows)), [str(name) for name in rows["learner"]])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    metric = str(rows["metric"].iloc[0])
+    _score_axis(ax, "x", metric, rows[["score", "ci_low", "ci_high"]].to_numpy(dtype=float))
+    return to_svg(figure, f"{METRICS.get(metric, metric)} and 95% interval of each learner")
+
+
+def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str) -> str:
+    """Score along one axis: a line per learner, thin ones per seed where there are several; seconds are logarithmic.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        Columns learner, seed, value, score.
+    metric : str
+    looks : mapping of learner to Style
+    axis : str
+        Name of the axis, such as ``"outer steps"``.
+    """
+    figure, ax = axes(4.7, 3.0)
+    for name, rows in curves.groupby("learner", sort=True):
+        look = looks[str(name)]
+        seeds = [seed.sort_values("value") for _, seed in rows.groupby("seed")]
+        line = "--" if look.dashed else "-"
+        faint: list[NDArray[np.float64]] = []
+        if len({len(seed) for seed in seeds}) == 1:
+            # Seconds differ a little from seed to seed: the mean is over the k-th points, wherever each lies.
+            points = np.stack([seed[["value", "score"]].to_numpy(dtype=float) for seed in seeds])
+            lines = [points.mean(axis=0)]
+            faint = list(points) if len(seeds) > 1 and axis != "seconds" else []
+        else:
+            lines = [seed[["value", "score"]].to_numpy(dtype=float) for seed in seeds]
+        for seed_points in faint:
+            ax.plot(*seed_points.T, line, color=look.color, linewidth=0.7, alpha=0.45)
+        for points in lines:
+            shown = points[-1:] if len(points) > 8 else points
+            ax.plot(*points.T, line, color=look.color, linewidth=1.8)
+            ax.plot(*shown.T, look.marker, color=look.color, markersize=5, markeredgecolor=PAPER)
+    ax.set_xlabel(axis)
+    if axis == "seconds":
+        _log_ticks(ax, "x", curves["value"])
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _score_axis(ax, "y", metric, curves["score"].to_numpy(dtype=float))
+    return to_svg(figure, f"{METRICS.get(metric, metric)} over {axis}")
+
+
+def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: Mapping[str, Style]) -> str:
+    """Cost (logarithmic) against score with its interval; a cost of nothing stands at the left edge.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of the leaderboard.
+    cost : Series
+        What each row costs, >= 0.
+    label : str
+        What the cost is, with its unit.
+    looks : mapping of learner to Style
+    """
+    figure, ax = axes(4.7, 3.0)
+    costs = cost.to_numpy(dtype=float)
+    paid = costs[costs > 0]
+    nothing = float(paid.min()) / 4 if len(paid) else 1.0
+    for row, spent in zip(rows.itertuples(), costs, strict=True):
+        look = looks[str(row.learner)]
+        x = spent if spent > 0 else nothing
+        ax.plot([x, x], [row.ci_low, row.ci_high], color=look.color, linewidth=1.4)
+        ax.plot([x], [row.score], look.marker, color=look.color, markersize=7, markeredgecolor=PAPER)
+    ax.set_xlabel(label)
+    _log_ticks(ax, "x", costs[costs > 0])
+    if len(paid) < len(costs):
+        ax.set_xlim(left=nothing / 1.6)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}" if value > 1.5 * nothing else ""))
+        ax.axvline(nothing, color=MUTED, linewidth=0.8, linestyle=":")
+        ax.annotate(
+            "nothing", (nothing, 1), xycoords=("data", "axes fraction"), xytext=(4, -9), textcoords="offset points",
+            color=MUTED, fontsize=8,
+        )  # fmt: skip
+    metric = str(rows["metric"].iloc[0])
+    _score_axis(ax, "y", metric, rows[["score", "ci_low", "ci_high"]].to_numpy(dtype=float))
+    return to_svg(figure, f"{label} against {METRICS.get(metric, metric)}")
+
+
+def history_figure(study: Study, metric: str, look: Style) -> str | None:
+    """Every trial of a study and the best so far; pruned ones are crosses. None where no trial has a value.
+
+    Parameters
+    ----------
+    study : Study
+        Of one objective.
+    metric : str
+    look : Style
+    """
+    done: list[tuple[int, float]] = []
+    cut: list[tuple[int, float]] = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state is TrialState.COMPLETE and trial.value is not None:
+            done.append((trial.number, trial.value))
+        elif trial.state is TrialState.PRUNED and trial.intermediate_values:
+            cut.append((trial.number, trial.intermediate_values[max(trial.intermediate_values)]))
+    done = [(number, value) for number, value in done if np.isfinite(value)]
+    cut = [(number, value) for number, value in cut if np.isfinite(value)]
+    if not done:
+        return None
+    figure, ax = axes(2.5, 1.5)
+    numbers, values = (np.array(column) for column in zip(*done, strict=True))
+    best = (np.minimum if study.direction is StudyDirection.MINIMIZE else np.maximum).accumulate(values)
+    last = max(number for number, _ in done + cut)
+    ax.step([*numbers, last], [*best, best[-1]], where="post", color=look.color, linewidth=1.6)
+    ax.plot(numbers, values, "o", color=look.color, markersize=3.6, alpha=0.6, markeredgewidth=0)
+    if cut:
+        ax.plot(*zip(*cut, strict=True), "x", color=MUTED, markersize=4)
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.set_xlim(-0.4, last + 0.4)
+    ax.set_xlabel("trial", fontsize=8)
+    _score_axis(ax, "y", metric, np.array([value for _, value in done]), label=False)
+    return to_svg(
+        figure, f"{METRICS.get(metric, metric)} of {len(done)} trials on validation tasks, and the best so far"
+    )
+
+
+def _score_axis(ax: Axes, which: str, metric: str, scores: NDArray[np.float64], *, label: bool = True) -> None:
+    """Percent for accuracies; a logarithmic axis for errors that span more than one magnitude."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    if label:
+        axis.set_label_text(METRICS.get(metric, metric))
+    finite = scores[np.isfinite(scores)]
+    if metric == "mse" and len(finite) and finite.min() > 0 and finite.max() > _WIDE * finite.min():
+        _log_ticks(ax, which, finite)
+        return
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    if metric == "accuracy":
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+
+
+def _log_ticks(ax: Axes, which: str, values: Iterable[float]) -> None:
+    """A logarithmic axis with numbers written plainly, at least two of them, never crowded."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    positive = np.array(list(values))
+    positive = positive[positive > 0]
+    decades = float(np.log10(positive.max() / positive.min())) if len(positive) else 0.0
+    subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+    if decades < 0.4 and len(positive):
+        middle = float(np.sqrt(positive.max() * positive.min()))
+        (ax.set_xlim if which == "x" else ax.set_ylim)(middle / 3.2, middle * 3.2)

@@ -1,0 +1,101 @@
+"""The part of a report that shows what Optuna tried: history, hyperparameters found and their importance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna import Study
+from optuna.importance import get_param_importances
+from optuna.trial import TrialState
+
+from autometa.comparison.execution.workers import JOINT
+from autometa.comparison.report.canvas import Style
+from autometa.comparison.report.figures import history_figure
+from autometa.comparison.report.markup import escape, value_text
+
+if TYPE_CHECKING:
+    from autometa.comparison.result import Comparison
+
+MIN_TRIALS = 4
+"""Completed trials below which an importance would be noise."""
+
+
+def tuning_section(comparison: Comparison, names: list[str], looks: dict[str, Style]) -> str:
+    """Cards of every study, by task distribution."""
+    board = comparison.leaderboard
+    parts = [
+        "<p>Each dot is a trial's score on meta-valid tasks, the line the best so far, a cross a trial stopped early. "
+        "Trial 0 has the learner's defaults. Bars: how much of the variation between trials a hyperparameter "
+        "explains (PED-ANOVA).</p>"
+    ]
+    for tasks in names:
+        rows = board[board["tasks"] == tasks].sort_values("rank")
+        cards = []
+        for row in rows.itertuples():
+            study = comparison.studies.get(f"{comparison.name}/{tasks}/{row.learner}")
+            if study is not None:
+                cards.append(study_card(study, row.learner, row.metric, dict(row.params or {}), looks[row.learner]))
+        joint = comparison.studies.get(f"{comparison.name}/{tasks}/{JOINT}")
+        if joint is not None:  # one study that chose among the learners; its parameters bear their learner's name
+            winner = rows.iloc[0]
+            chosen = {"learner": winner.learner} | {f"{winner.learner}.{k}": v for k, v in winner.params.items()}
+            cards.append(study_card(joint, "all learners together", winner.metric, chosen, looks[winner.learner]))
+        parts.append(f'<h3>{escape(tasks)}</h3><div class="cards">{"".join(cards)}</div>')
+    return "".join(parts)
+
+
+def study_card(study: Study, learner: str, metric: str, chosen: dict[str, object], look: Style) -> str:
+    """History, chosen hyperparameters and importances of one study."""
+    importances, missing = importances_of(study)
+    trials = study.get_trials(deepcopy=False)
+    counts = {
+        state: sum(t.state is state for t in trials)
+        for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    }
+    words = [f"{counts[TrialState.COMPLETE]} complete"]
+    words += [
+        f"{counts[state]} {word}"
+        for state, word in ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"))
+        if counts[state]
+    ]
+    picture = history_figure(study, metric, look) or '<p class="note">No trial has a score.</p>'
+    rows = []
+    for name in sorted({*chosen, *importances}, key=lambda name: (-importances.get(name, -1.0), name)):
+        bar = (
+            f'<span class="bar" title="{importances[name]:.0%}"><i style="width:{importances[name]:.0%};'
+            f'background:var({look.variable})"></i></span>'
+            if name in importances
+            else ""
+        )
+        value = escape(value_text(chosen[name])) if name in chosen else "–"
+        cells = f'<td class="w">{escape(plain_name(name))}</td><td class="n">{value}</td><td class="bars">{bar}</td>'
+        rows.append(f"<tr>{cells}</tr>")
+    found = f"<table>{''.join(rows)}</table>" if rows else ""
+    note = f'<p class="note">{escape(missing)}</p>' if missing else ""
+    return (
+        f'<div class="card"><h4>{look.chip()}{escape(learner)}</h4><div class="note">{escape(", ".join(words))}</div>'
+        f"{picture}{found}{note}</div>"
+    )
+
+
+def plain_name(parameter: str) -> str:
+    """A nested parameter as a reader wants it: ``learner__steps`` is "steps"."""
+    return parameter.replace("learner__", "").replace("meta_optimizer__", "meta-optimizer ").replace("__", " ")
+
+
+def importances_of(study: Study) -> tuple[dict[str, float], str]:
+    """Importance of every hyperparameter (adding up to 1), or none and the reason why there are none.
+
+    Watanabe et al. 2023, "PED-ANOVA: Efficiently quantifying hyperparameter importance in arbitrary subspaces".
+    """
+    done = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    varied = {name for trial in done for name in trial.params if trial.params[name] != done[0].params.get(name)}
+    if not any(trial.params for trial in done):
+        return {}, "No hyperparameters to tune."
+    if len(done) < MIN_TRIALS:
+        return {}, f"Importances need {MIN_TRIALS} complete trials; there are {len(done)}."
+    if not varied:
+        return {}, "No hyperparameter was varied."
+    if len({trial.value for trial in done}) == 1:
+        return {}, "Every trial scored the same: no hyperparameter matters here."
+    return get_param_importances(study), ""

@@ -1,0 +1,244 @@
+"""Tables of a comparison, read from its studies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from autometa.comparison.execution.slot_study import slot_state
+from autometa.comparison.execution.workers import Arm
+from autometa.comparison.plan.plan import Pair, Plan
+from autometa.comparison.results.statistics import Scores, bootstrap_means, interval, mean_ranks, significance
+
+LEADERBOARD = [
+    "tasks", "rank", "learner", "family", "metric", "score", "ci_low", "ci_high", "n_test_tasks", "n_seeds", "n_shot",
+    "n_query", "normalization", "meta_train_seconds", "adapt_ms", "predict_ms", "n_trials", "params", "trained_on",
+]  # fmt: skip
+SCORES = ["tasks", "learner", "seed", "task", "metric", "score", "trained_on"]
+HISTORY = ["tasks", "learner", "seed", "step", "seconds", "loss"]
+CURVES = ["tasks", "learner", "seed", "axis", "value", "score"]
+TRIALS = ["tasks", "learner", "slot", "state", "value", "seconds", "params"]
+FAILURES = ["tasks", "learner", "stage", "slot", "reason"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frames:
+    """The tables; see :class:`autometa.Comparison`."""
+
+    leaderboard: pd.DataFrame
+    scores: pd.DataFrame
+    significance: pd.DataFrame
+    ranks: pd.DataFrame
+    history: pd.DataFrame
+    curves: pd.DataFrame
+    trials: pd.DataFrame
+    failures: pd.DataFrame
+
+
+Entrant = tuple[str, str]
+"""A learner and what it was trained on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The final runs of one pair on one task distribution: its own, or another."""
+
+    pair: Pair
+    tasks: str
+    """What it is judged on."""
+    results: Mapping[int, dict[str, Any]]
+    """By seed."""
+    params: dict[str, Any]
+    n_trials: int
+
+    @property
+    def entrant(self) -> Entrant:
+        """What is compared on these tasks."""
+        return self.pair.learner, self.pair.tasks
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is judged on other tasks than it was trained on."""
+        return self.tasks != self.pair.tasks
+
+    def matrix(self) -> Scores:
+        """Scores [n_tasks, n_seeds]."""
+        return np.array([self.results[seed]["scores"] for seed in sorted(self.results)], dtype=np.float64).T
+
+    def mean_of(self, key: str) -> float:
+        """Mean of a number over seeds."""
+        return float(np.mean([result[key] for result in self.results.values()]))
+
+
+def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
+    """Read all tables of a comparison, as far as it has come."""
+    own = [one for arm in arms if (one := _judged(arm)) is not None]
+    judged = own + [other for one in own for other in _judged_elsewhere(one)]
+    by_tasks = {tasks: {j.entrant: j for j in judged if j.tasks == tasks} for tasks in plan.judged_on}
+    matrices = {tasks: {entrant: j.matrix() for entrant, j in of.items()} for tasks, of in by_tasks.items() if of}
+    return Frames(
+        leaderboard=_leaderboard(plan, by_tasks),
+        scores=pd.DataFrame([row for j in judged for row in _score_rows(j)], columns=SCORES),
+        significance=_significance(plan, matrices),
+        ranks=_ranks(plan, matrices),
+        history=pd.DataFrame([row for j in own for row in _history_rows(j)], columns=HISTORY),
+        curves=pd.DataFrame([row for j in own for row in _curve_rows(j)], columns=CURVES),
+        trials=pd.DataFrame([row for arm in arms for row in _trial_rows(arm)], columns=TRIALS),
+        failures=pd.DataFrame([row for arm in arms for row in _failure_rows(arm)], columns=FAILURES),
+    )
+
+
+def _judged(arm: Arm) -> Judged | None:
+    finals = {trial.user_attrs["slot"]: trial for trial in arm.final.trials(TrialState.COMPLETE)}
+    best = arm.tuning.best()
+    if not finals or best is None:
+        return None
+    pair = arm.pair_of(best)
+    params = next(iter(finals.values())).user_attrs["params"]
+    return Judged(
+        pair=pair,
+        tasks=pair.tasks,
+        results={slot: trial.user_attrs["result"] for slot, trial in sorted(finals.items())},
+        params=_without_prefix(params, arm.prefix(pair)),
+        n_trials=sum(_learner_of(arm, trial) == pair.learner for trial in _finished(arm)),
+    )
+
+
+def _judged_elsewhere(own: Judged) -> Iterator[Judged]:
+    for tasks in own.pair.elsewhere:
+        found = {
+            seed: {"meta_train_seconds": result["meta_train_seconds"], **result["elsewhere"][tasks]}
+            for seed, result in own.results.items()
+            if "error" not in result["elsewhere"][tasks]
+        }
+        if found:
+            yield replace(own, tasks=tasks, results=found)
+
+
+def _significance(plan: Plan, matrices: Mapping[str, Mapping[Entrant, Scores]]) -> pd.DataFrame:
+    """Tests of all pairs of entrants, the learners in the columns of their own."""
+    frame = significance(matrices, plan.settings.random_state)
+    for side in "ab":
+        entrants = list(frame[f"learner_{side}"])
+        frame[f"learner_{side}"] = [learner for learner, _ in entrants]
+        frame[f"trained_on_{side}"] = [trained_on for _, trained_on in entrants]
+    return frame
+
+
+def _ranks(plan: Plan, matrices: Mapping[str, Mapping[Entrant, Scores]]) -> pd.DataFrame:
+    """Mean ranks over all pairs of tasks trained on and tasks judged on: learners are ranked among equally trained."""
+    means: dict[str, dict[str, float]] = {}
+    better: dict[str, bool] = {}
+    for tasks, of_entrant in matrices.items():
+        for (learner, trained_on), scores in of_entrant.items():
+            setting = f"{trained_on}/{tasks}"
+            means.setdefault(setting, {})[learner] = float(scores.mean())
+            better[setting] = plan.judged_on[tasks].info.higher_is_better
+    return mean_ranks(means, better)
+
+
+def _finished(arm: Arm) -> list[FrozenTrial]:
+    return [trial for trial in arm.tuning.trials() if slot_state(trial) == "done"]
+
+
+def _learner_of(arm: Arm, trial: FrozenTrial) -> str:
+    return trial.params.get("learner", "") if arm.is_joint else arm.pairs[0].learner
+
+
+def _without_prefix(params: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
+
+
+def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[Entrant, Judged]]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for tasks, of_entrant in by_tasks.items():
+        info = plan.judged_on[tasks].info
+        table = [_row(plan, judged) for judged in of_entrant.values()]
+        table.sort(key=lambda row: -row["score"] if info.higher_is_better else row["score"])
+        rows.extend({**row, "rank": rank} for rank, row in enumerate(table, start=1))
+    return pd.DataFrame(rows, columns=LEADERBOARD)
+
+
+def _row(plan: Plan, judged: Judged) -> dict[str, Any]:
+    pair, matrix = judged.pair, judged.matrix()
+    first = next(iter(judged.results.values()))
+    run = f"{pair.learner} trained on {pair.tasks}" if judged.is_elsewhere else pair.learner
+    low, high = interval(bootstrap_means(matrix, plan.seed(judged.tasks, "bootstrap"), run))
+    return {
+        "tasks": judged.tasks,
+        "learner": pair.learner,
+        "family": pair.family,
+        "metric": pair.candidate.info.metric,
+        "score": float(matrix.mean()),
+        "ci_low": low,
+        "ci_high": high,
+        "n_test_tasks": matrix.shape[0],
+        "n_seeds": matrix.shape[1],
+        "n_shot": first["n_shot"],
+        "n_query": first["n_query"],
+        "normalization": first["normalization"],
+        "meta_train_seconds": judged.mean_of("meta_train_seconds"),
+        "adapt_ms": judged.mean_of("adapt_ms"),
+        "predict_ms": judged.mean_of("predict_ms"),
+        "n_trials": judged.n_trials,
+        "params": judged.params,
+        "trained_on": pair.tasks,
+    }
+
+
+def _score_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
+    pair = judged.pair
+    for seed, result in judged.results.items():
+        for task, score in zip(result["tasks"], result["scores"], strict=True):
+            yield judged.tasks, pair.learner, seed, task, pair.candidate.info.metric, score, pair.tasks
+
+
+def _history_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
+    for seed, result in judged.results.items():
+        for step, seconds, loss in result["history"]:
+            yield judged.pair.tasks, judged.pair.learner, seed, int(step), seconds, loss
+
+
+def _curve_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
+    pair = judged.pair
+    for seed, result in judged.results.items():
+        for step, seconds, score in result["curve"]:
+            yield pair.tasks, pair.learner, seed, "outer steps", step, score
+            yield pair.tasks, pair.learner, seed, "seconds", seconds, score
+        for value, score in result["adaptation"]:
+            yield pair.tasks, pair.learner, seed, result["axis"], float(value), score
+
+
+def _trial_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
+    for trial in _finished(arm):
+        learner = _learner_of(arm, trial)
+        prefix = f"{learner}." if arm.is_joint else ""
+        yield (
+            arm.pairs[0].tasks,
+            learner,
+            trial.user_attrs["slot"],
+            trial.state.name.lower(),
+            trial.value if trial.value is not None else np.nan,
+            trial.user_attrs.get("meta_train_seconds", np.nan),
+            _without_prefix(trial.params, prefix),
+        )
+
+
+def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
+    for stage, study in (("trial", arm.tuning), ("final", arm.final)):
+        for trial in study.trials(TrialState.FAIL):
+            if "error" in trial.user_attrs:
+                best = arm.tuning.best()
+                learner = _learner_of(arm, trial if stage == "trial" or best is None else best)
+                yield arm.pairs[0].tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
+    for trial in arm.final.trials(TrialState.COMPLETE):
+        for tasks, record in trial.user_attrs["result"].get("elsewhere", {}).items():
+            if "error" in record:
+                learner = arm.pair_of(best).learner if (best := arm.tuning.best()) is not None else ""
+                stage = f"judging on {tasks}"
+                yield arm.pairs[0].tasks, learner, stage, trial.user_attrs["slot"], record["error"]

@@ -1,0 +1,154 @@
+"""What an estimator has learned as JSON and tensors, and back."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import NotFittedError
+from torch import Tensor, nn
+
+from autometa.contracts.learner import Learner
+from autometa.contracts.tasks import TaskInfo
+from autometa.engine.random_state import fresh_module
+from autometa.errors import InvalidFile, InvalidParameter
+from autometa.estimators.state import Affine, Fitted, MetaTrained
+from autometa.files.atomic import write_whole
+from autometa.files.codec import Tensors, decode_array, decode_parameter, encode_array, encode_parameter
+from autometa.files.container import pack
+from autometa.tables.encoder import TableEncoder
+
+ESTIMATORS = {
+    "FewShotClassifier": "autometa.estimators.classifier:FewShotClassifier",
+    "FewShotRegressor": "autometa.estimators.regressor:FewShotRegressor",
+}
+"""Classes that can be saved, by the name in the file."""
+
+
+def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
+    """Write an estimator with all it has learned; see :meth:`FewShotClassifier.save`."""
+    kind = type(estimator)
+    if ESTIMATORS.get(kind.__name__) != f"{kind.__module__}:{kind.__qualname__}":
+        raise InvalidParameter(f"a {kind.__name__} cannot be saved; one of {sorted(ESTIMATORS)} can.")
+    meta: MetaTrained | None = getattr(estimator, "_meta", None)
+    fitted: Fitted | None = getattr(estimator, "_fitted", None)
+    if meta is None and fitted is None:
+        raise NotFittedError(f"This {kind.__name__} has learned nothing to save yet; call meta_fit or fit.")
+    tensors = Tensors()
+    document = {
+        "estimator": kind.__name__,
+        "params": {name: encode_parameter(value, name) for name, value in estimator.get_params(deep=False).items()},
+        "meta": None if meta is None else _encode_meta(meta, tensors),
+        "fitted": None if fitted is None else _encode_fitted(fitted, meta, tensors),
+        "n_features": estimator.n_features_in_,
+        "feature_names": encode_array(getattr(estimator, "feature_names_in_", None), "feature_names_in_"),
+        "classes": encode_array(getattr(estimator, "classes_", None), "classes_"),
+    }
+    write_whole(Path(path), pack(document, tensors.by_name))
+
+
+def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:
+    return {
+        "learner": encode_parameter(meta.learner, "learner"),
+        "meta_optimizer": encode_parameter(meta.meta_optimizer, "meta_optimizer"),
+        "module": tensors.encode(dict(meta.module.state_dict()), "module_"),
+        "info": asdict(meta.info),
+        "encoder": None if meta.encoder is None else meta.encoder.to_json(),
+        "history": {name: column.tolist() for name, column in meta.history.items()},
+        "max_steps": meta.max_steps,
+        "tasks_per_step": meta.tasks_per_step,
+        "n_features": meta.n_features,
+        "feature_names": encode_array(meta.feature_names, "feature_names_in_"),
+    }
+
+
+def decode_meta(code: dict[str, Any], tensors: Tensors) -> MetaTrained:
+    """Return what ``meta_fit`` had learned."""
+    learner, info = decode_parameter(code["learner"]), _info(code["info"])
+    return MetaTrained(
+        learner=learner,
+        meta_optimizer=decode_parameter(code["meta_optimizer"]),
+        module=_module(learner, info, tensors.decode(code["module"])),
+        info=info,
+        encoder=None if code["encoder"] is None else TableEncoder.from_json(code["encoder"]),
+        history=pd.DataFrame(code["history"]),
+        max_steps=code["max_steps"],
+        tasks_per_step=code["tasks_per_step"],
+        n_features=code["n_features"],
+        feature_names=decode_array(code["feature_names"]),
+    )
+
+
+def _encode_fitted(fitted: Fitted, meta: MetaTrained | None, tensors: Tensors) -> dict[str, Any]:
+    # After meta-training it is a copy of that network, perhaps in another precision.
+    shared = meta is not None and _precision(fitted.module) == _precision(meta.module)
+    return {
+        "learner": encode_parameter(fitted.learner, "learner"),
+        "module": None if shared else tensors.encode(dict(fitted.module.state_dict()), "module_"),
+        "info": asdict(fitted.info),
+        "adapted": tensors.encode(fitted.adapted, "the adapted state"),
+        "present": tensors.encode(fitted.present, "present"),
+        "columns": encode_array(fitted.columns, "columns"),
+        "inputs": _encode_affine(fitted.inputs),
+        "targets": _encode_affine(fitted.targets),
+        "seed": fitted.seed,
+        "dtype": str(fitted.dtype).removeprefix("torch."),
+    }
+
+
+def decode_fitted(code: dict[str, Any], meta: MetaTrained | None, tensors: Tensors) -> Fitted:
+    """Return what ``fit`` had learned."""
+    learner, info = decode_parameter(code["learner"]), _info(code["info"])
+    if code["module"] is not None:
+        # What the network is made of was decided in meta-training; adaptation parameters may have changed since.
+        module = _module(learner if meta is None else meta.learner, info, tensors.decode(code["module"]))
+    elif meta is not None:
+        module = copy.deepcopy(meta.module)
+    else:
+        raise InvalidFile("the file holds no network.")
+    return Fitted(
+        learner=learner,
+        module=module,
+        info=info,
+        adapted=tensors.decode(code["adapted"]),
+        present=tensors.decode(code["present"]),
+        columns=decode_array(code["columns"]),
+        inputs=_decode_affine(code["inputs"]),
+        targets=_decode_affine(code["targets"]),
+        seed=code["seed"],
+        device=torch.device("cpu"),
+        dtype={"float32": torch.float32, "float64": torch.float64}[code["dtype"]],
+    )
+
+
+def _encode_affine(affine: Affine | None) -> Any:
+    return None if affine is None else [encode_array(part, "scale") for part in (affine.offset, affine.scale)]
+
+
+def _decode_affine(code: Any) -> Affine | None:
+    return None if code is None else Affine(*(decode_array(part) for part in code))
+
+
+def _info(code: dict[str, Any]) -> TaskInfo:
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in code.items()}
+    return TaskInfo(**fields)
+
+
+def _precision(module: nn.Module) -> set[torch.dtype]:
+    return {value.dtype for value in (*module.parameters(), *module.buffers())}
+
+
+def _module(learner: Learner, info: TaskInfo, state: dict[str, Any]) -> nn.Module:
+    """Build a learner's network and give it the saved values, in their precision."""
+    module = fresh_module(learner, info, seed=0)
+    floating = [t.dtype for t in state.values() if isinstance(t, Tensor) and t.is_floating_point()]
+    if floating:
+        module = module.to(dtype=floating[0])
+    module.load_state_dict(state)
+    return module.eval()

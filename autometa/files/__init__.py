@@ -1,0 +1,1 @@
+"""Files of autometa: one container, one atomic writer, one language for components."""

@@ -1,0 +1,1 @@
+"""Bases that task samplers are built from: episodes of classes, images, random draws."""

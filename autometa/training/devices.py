@@ -1,0 +1,239 @@
+"""One meta-training on several devices, each with a process of its own."""
+
+from __future__ import annotations
+
+import io
+import logging
+import multiprocessing
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.multiprocessing
+from torch.multiprocessing.spawn import ProcessException
+
+from autometa.contracts.learner import Learner
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.tasks import TaskSampler
+from autometa.errors import InvalidParameter, MissingData, ProcessFailed
+from autometa.training.checkpoint import Checkpoint, pack, unpack
+from autometa.training.outer_loop import MetaTraining, check_shares
+from autometa.training.progress import run_with_progress
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_TALKATIVE = ("lightning_fabric", "lightning.fabric", "torch.multiprocessing.spawn")
+"""Loggers of what goes on between processes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What every process is told."""
+
+    learner: Learner
+    meta_optimizer: MetaOptimizer | None
+    sampler: TaskSampler
+    n_steps: int
+    tasks_per_step: int
+    seed: int
+    dtype: torch.dtype
+    checkpoint: str | None
+    verbose: int
+    threads: int
+
+
+def check_devices(n_devices: int, device: torch.device, asked: str | torch.device) -> None:
+    """Refuse more devices than there are, or a kind that cannot work together.
+
+    Parameters
+    ----------
+    n_devices : int
+    device : torch.device
+        What ``asked``, the estimator's parameter, came to.
+
+    Raises
+    ------
+    InvalidParameter, MissingData
+    """
+    if n_devices == 1:
+        return
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidParameter(f"n_devices={n_devices} works with 'cpu' and 'cuda', not with device={device.type!r}.")
+    if asked != "auto" and device.index is not None:
+        raise InvalidParameter(f"device={str(asked)!r} names one device; with n_devices={n_devices} use 'cuda'.")
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and found < n_devices:
+        raise InvalidParameter(f"n_devices={n_devices} needs as many GPUs, and this machine has {found}.")
+    try:
+        import lightning_fabric  # noqa: F401
+    except ImportError as error:
+        raise MissingData(
+            f"n_devices={n_devices} needs Lightning Fabric: install autometa with the extra 'parallel', or "
+            "lightning-fabric>=2.5."
+        ) from error
+
+
+def run_on_devices(
+    training: MetaTraining, n_devices: int, device: torch.device, *, checkpoint: Checkpoint | None, verbose: int
+) -> None:
+    """Run a training to its end in as many processes as devices; ``training`` takes up the result.
+
+    Raises
+    ------
+    ProcessFailed
+        A process ended without a result. What it raised on purpose is raised here.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+    check_shares(training.meta_optimizer, training.tasks_per_step, n_devices)
+    job = Job(
+        learner=training.learner,
+        meta_optimizer=training.meta_optimizer,
+        sampler=training.sampler,
+        n_steps=training.n_steps,
+        tasks_per_step=training.tasks_per_step,
+        seed=training.seed,
+        dtype=training.dtype,
+        checkpoint=None if checkpoint is None else str(checkpoint.path),
+        verbose=verbose,
+        threads=max(1, torch.get_num_threads() // n_devices),
+    )
+    _check_travels(job, n_devices)
+    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    with _quiet(), _own_processes(), _environment_kept():
+        fabric = Fabric(
+            accelerator=device.type,
+            devices=n_devices,
+            strategy="ddp_spawn",
+            plugins=[LightningEnvironment()],
+        )
+        try:
+            with TemporaryDirectory() as folder:
+                # Fabric takes arguments apart, and waits for ever for a result too large for a pipe.
+                fabric.launch(partial(_run, job, errors, Path(folder) / "state", _Silence()))
+                unpack(training, (Path(folder) / "state").read_bytes())
+        except ProcessException as failure:
+            raise _told(errors, failure, n_devices) from None
+
+
+def _run(job: Job, errors: Any, result: Path, silence: _Silence, fabric: Fabric) -> None:
+    """What one process does; the first writes the state in the end."""
+    torch.set_num_threads(job.threads)
+    try:
+        training = MetaTraining(
+            job.learner,
+            job.meta_optimizer,
+            job.sampler,
+            n_steps=job.n_steps,
+            tasks_per_step=job.tasks_per_step,
+            seed=job.seed,
+            dtype=job.dtype,
+            fabric=fabric,
+        )
+        checkpoint = None if job.checkpoint is None else Checkpoint(job.checkpoint)
+        if checkpoint is not None:
+            checkpoint.resume(training)
+            fabric.barrier()  # nobody writes before all have read
+        run_with_progress(training, verbose=job.verbose, checkpoint=checkpoint, first=fabric.is_global_zero)
+        if fabric.is_global_zero:
+            result.write_bytes(pack(training))
+    except Exception as error:
+        errors.put(_portable(error, fabric.global_rank))
+        raise
+
+
+def _portable(error: Exception, rank: int) -> tuple[int, bytes | None, str]:
+    """Rank, the error itself where it can travel, and its traceback: no more than a pipe holds unread."""
+    text = "".join(traceback.format_exception(error))[-20_000:]
+    try:
+        packed = pickle.dumps(error)
+        pickle.loads(packed)
+    except Exception:  # whatever an error's own class makes of it, its text is told
+        return rank, None, text
+    return rank, packed if len(packed) <= 20_000 else None, text
+
+
+def _told(errors: Any, failure: ProcessException, n_devices: int) -> Exception:
+    """The error to raise for processes that failed."""
+    if errors.empty():
+        return ProcessFailed(f"one of the {n_devices} processes of the meta-training ended without a result: {failure}")
+    rank, packed, text = errors.get()
+    if packed is None:
+        return ProcessFailed(f"process {rank} of the {n_devices} processes of the meta-training failed:\n{text}")
+    error: Exception = pickle.loads(packed)
+    error.add_note(f"raised in process {rank} of {n_devices}:\n{text}")
+    return error
+
+
+def _check_travels(job: Job, n_devices: int) -> None:
+    try:
+        ForkingPickler(io.BytesIO()).dump(job)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InvalidParameter(
+            f"n_devices={n_devices}: learner, meta-optimizer and tasks must travel to other processes, and one of them "
+            f"cannot ({error}); define its class in a module, or use n_devices=1."
+        ) from error
+
+
+@contextmanager
+def _own_processes() -> Iterator[None]:
+    """End the processes that a block starts, should it be left before they have ended."""
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    finally:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+            process.join()
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Forget the variables by which processes find one another."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _hush() -> _Silence:
+    """Keep Fabric from telling what it does, and torch that it ends the processes beside one that failed."""
+    import lightning_fabric  # noqa: F401  (which sets its own level)
+
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return _Silence()
+
+
+class _Silence:
+    """Hushes a process as soon as it arrives there: Fabric talks before it calls anything."""
+
+    def __reduce__(self) -> tuple[Callable[[], _Silence], tuple[()]]:
+        return _hush, ()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hush this process for the time of a block."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    _hush()
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,76 @@
+"""One set of checks with one wording."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import autometa as am
+
+
+@pytest.mark.parametrize("value", [1, np.int64(3), 10**30])
+def test_whole_numbers_of_any_kind_are_taken(value: object) -> None:
+    am.check_int("n", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.0, "1", None, math.nan, np.array([1, 2]), np.float64(2.0)])
+def test_what_is_no_positive_whole_number_is_refused_by_name(value: object) -> None:
+    with pytest.raises(am.InvalidParameter, match=r"^n=.* of learner 'x' must be a positive integer\.$"):
+        am.check_int("n", value, of="learner 'x'")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "wanted"),
+    [
+        ({"least": 2}, "an integer of at least 2"),
+        ({"least": 0, "most": 4}, "an integer from 0 to 4"),
+        ({"also": ("auto", None)}, "a positive integer, or 'auto', or None"),
+    ],
+)
+def test_bounds_of_whole_numbers_are_told(bounds: dict[str, object], wanted: str) -> None:
+    with pytest.raises(am.InvalidParameter, match=rf"^n=-1 must be {wanted}\.$"):
+        am.check_int("n", -1, **bounds)
+
+
+def test_other_values_must_be_allowed_by_name() -> None:
+    am.check_int("n", "auto", also=("auto",))
+    am.check_real("lr", None, above=0, also=(None,))
+    with pytest.raises(am.InvalidParameter, match="n='otto'"):
+        am.check_int("n", "otto", also=("auto",))
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float32(2), np.int64(1)])
+def test_numbers_of_any_kind_are_taken(value: object) -> None:
+    am.check_real("lr", value, above=0)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, True, "1", None, math.nan, math.inf, np.array([1.0, 2.0])])
+def test_what_is_no_positive_number_is_refused_by_name(value: object) -> None:
+    with pytest.raises(am.InvalidParameter, match=r"^lr=.* must be a positive number, such as 0\.1\.$"):
+        am.check_real("lr", value, above=0, such_as=0.1)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "value", "wanted"),
+    [
+        ({"least": 0}, -0.1, "a number of at least 0"),
+        ({"least": 0, "most": 1}, 1.1, "a number from 0 to 1"),
+        ({"most": 1}, 2, "a number of at most 1"),
+        ({"above": 0, "most": 1}, 0, "a positive number of at most 1"),
+        ({"above": 1}, 1, "a number above 1"),
+        ({}, math.nan, "a number"),
+    ],
+)
+def test_bounds_of_numbers_are_told_and_kept(bounds: dict[str, float], value: float, wanted: str) -> None:
+    with pytest.raises(am.InvalidParameter, match=rf"must be {wanted}\.$"):
+        am.check_real("x", value, **bounds)
+
+
+def test_a_choice_is_one_of_its_values() -> None:
+    am.check_choice("norm", None, ("batch", None))
+    with pytest.raises(am.InvalidParameter, match=r"^norm=1 must be one of True, 'batch'\.$"):
+        am.check_choice("norm", 1, (True, "batch"))
+    with pytest.raises(am.InvalidParameter, match="must be one of 'batch'"):
+        am.check_choice("norm", np.array(["batch", "layer"]), ("batch",))
