@@ -125,7 +125,7 @@ BROKEN = {
     "str": (hook("return 'maml'"), r"autometa_learners\(\) of plugin 'faulty' returned a str"),
     "dict": (hook("return {'maml': 1}"), r"autometa_learners\(\) of plugin 'faulty' returned a dict"),
     "a bare spec": (
-        hook("return am.LearnerSpec(name='a', factory='a:B')"),
+        hook("return am.LearnerSpec(name='a', factory='a:B', problems={'regression'})"),
         "returned a LearnerSpec; it must return a list",
     ),
     "a list of classes": (hook("return [dict]"), "returned a type among its specs"),

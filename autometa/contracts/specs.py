@@ -124,6 +124,6 @@ class MetaOptimizerSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneSpec(Spec):
-    """A backbone, returned by ``autometa_backbones``."""
+    """A backbone, returned by ``autometa_backbones``; it sees inputs only, so any problem can use it."""
 
     kind: ClassVar[str] = "backbone"

@@ -83,6 +83,7 @@ def autometa_meta_optimizers() -> Iterator[am.MetaOptimizerSpec]:
         name="gradient",
         factory="autometa_plugins.optimization.gradient:Gradient",
         summary="Descend the query loss by any torch optimizer.",
+        problems=frozenset({"classification", "regression"}),
         reference="Finn et al. 2017, eq. 1",
     )
     yield am.MetaOptimizerSpec(
