@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from autometa.errors import InvalidParameter, PluginError
@@ -33,6 +33,9 @@ class Spec:
         What it can be used for. Task samplers and learners must say; others may leave it out, which means all.
     reference : str
         Paper and section.
+    retired : mapping of str to object
+        Parameters of earlier versions, each with the value that changed nothing. Saved files that give these values
+        still load.
     """
 
     kind: ClassVar[str] = "component"
@@ -43,6 +46,7 @@ class Spec:
     summary: str = ""
     problems: frozenset[str] = frozenset()
     reference: str = ""
+    retired: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):

@@ -17,6 +17,15 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         problems=frozenset({"classification", "regression"}),
         reference="Finn et al. 2017, algorithms 1 and 2; shared head row: Ye & Chao 2022, sec. 5",
         family="optimization",
+        retired={"first_order_until": 0.0, "multi_step_loss": 0.0, "per_step_norm": False},
+    )
+    yield am.LearnerSpec(
+        name="maml_plus_plus",
+        factory="autometa_plugins.optimization.maml_plus_plus:MAMLPlusPlus",
+        summary="MAML with losses after every step, first-order derivatives at first and batch norm per step.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Antoniou et al. 2019, section 4",
+        family="optimization",
     )
     yield am.LearnerSpec(
         name="imaml",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.optimization.task_network import linear_head, with_row_per_class
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -66,8 +67,7 @@ class ANIL(am.Learner):
         self._check()
         return _SharedBody(
             am.build_backbone(self.backbone, info.input_shape),
-            n_outputs=1 if info.problem == "classification" else info.n_outputs,
-            zero_head=info.problem == "classification",
+            info,
             rates=torch.full((self.steps if self.learn_lr else 0, 2), self.inner_lr),
         )
 
@@ -77,8 +77,7 @@ class ANIL(am.Learner):
         assert isinstance(module, _SharedBody)
         features = am.apply_per_task(module.backbone, support.x)
         start = am.per_task(module.head, len(support))
-        if support.is_classification:
-            start = {name: row.expand(-1, support.n_classes, *row.shape[2:]) for name, row in start.items()}
+        start = with_row_per_class(start, tuple(start), support)
         rates = module.rates.unbind(dim=1) if len(module.rates) else (self.inner_lr, self.inner_lr)
         head = am.descend(
             module.head,
@@ -97,10 +96,8 @@ class ANIL(am.Learner):
         return am.call_per_task(module.head, head, am.apply_per_task(module.backbone, x), strategy="bmm")
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'anil' must be a non-negative integer.")
-        if not self.inner_lr > 0:
-            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of learner 'anil' must be positive, such as 0.1.")
+        am.check_int("steps", self.steps, least=0, of="learner 'anil'")
+        am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'anil'", such_as=0.1)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
@@ -112,11 +109,8 @@ class ANIL(am.Learner):
 
 
 class _SharedBody(nn.Module):
-    def __init__(self, backbone: nn.Module, *, n_outputs: int, zero_head: bool, rates: Tensor) -> None:
+    def __init__(self, backbone: nn.Module, info: am.TaskInfo, *, rates: Tensor) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Sequential(nn.Linear(int(backbone.n_features), n_outputs))  # type: ignore[arg-type]
-        if zero_head:
-            for parameter in self.head.parameters():
-                nn.init.zeros_(parameter)
+        self.head = nn.Sequential(linear_head(backbone, info))
         self.rates = nn.Parameter(rates)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.optimization.task_network import build_own_backbone
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -70,11 +71,9 @@ class BOIL(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return body, head and step sizes."""
         self._check()
-        is_image = len(info.input_shape) == 3
-        chosen = am.make_backbone("conv4", norm="group") if self.backbone == "auto" and is_image else self.backbone
         is_classification = info.problem == "classification"
         return _FixedHead(
-            am.build_backbone(chosen, info.input_shape),
+            build_own_backbone(self.backbone, info),
             n_outputs=info.n_outputs,
             one_bias=is_classification,
             n_rates=self.steps if self.learn_lr else 0,
@@ -113,10 +112,8 @@ class BOIL(am.Learner):
         return self.inner_lr if self.inner_lr != "auto" else 0.5 if is_classification else 0.03
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'boil' must be a non-negative integer.")
-        if self.inner_lr != "auto" and not (isinstance(self.inner_lr, (int, float)) and self.inner_lr > 0):
-            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of learner 'boil' must be positive, or 'auto'.")
+        am.check_int("steps", self.steps, least=0, of="learner 'boil'")
+        am.check_real("inner_lr", self.inner_lr, above=0, also=("auto",), of="learner 'boil'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

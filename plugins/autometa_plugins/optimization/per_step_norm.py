@@ -71,6 +71,11 @@ def with_per_step_norm(network: nn.Module, n_steps: int) -> bool:
     return found
 
 
+def has_per_step_norm(network: nn.Module) -> bool:
+    """Tell whether :func:`with_per_step_norm` replaced any layer of a network."""
+    return any(isinstance(layer, PerStepNorm) for layer in network.modules())
+
+
 def at_step(module: Module, step: int, *, is_support: bool) -> Module:
     """A view of the module that normalises as at this inner step; its tensors are the module's.
 
@@ -93,12 +98,3 @@ def per_step_parameters(module: nn.Module) -> set[str]:
         if isinstance(layer, PerStepNorm)
         for name, _ in layer.named_parameters()
     }
-
-
-def step_weights(n_steps: int, done: float) -> list[float]:
-    """Weight of the query loss after each of ``n_steps`` steps: equal at first, all on the last once ``done`` is 1.
-
-    Antoniou et al. 2019, section 4, multi-step loss optimization.
-    """
-    other = (1 - min(done, 1.0)) / n_steps
-    return [other] * (n_steps - 1) + [1 - other * (n_steps - 1)]
