@@ -45,7 +45,7 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
     )
     yield am.LearnerSpec(
         name="lstm",
-        factory="autometa_plugins.model.lstm:LSTM",
+        factory="autometa_plugins.model.recurrent:LSTM",
         family="model",
         problems=frozenset({"classification", "regression"}),
         summary="An LSTM reads the support set, labels one step late; its state is what was learned.",
@@ -54,7 +54,7 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
     )
     yield am.LearnerSpec(
         name="gru",
-        factory="autometa_plugins.model.gru:GRU",
+        factory="autometa_plugins.model.recurrent:GRU",
         family="model",
         problems=frozenset({"classification", "regression"}),
         summary="A GRU reads the support set, labels one step late; its state is what was learned.",
