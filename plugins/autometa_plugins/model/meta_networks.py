@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MetaNetworks(am.Learner):
-    """Slow weights that all tasks share, beside fast ones that a network makes from the support set's gradients.
+    """Fast weights, which a network makes from the support set's gradients, beside slow ones that all tasks share.
 
     Munkhdalai & Yu 2017, algorithm 1. The gradients of a representation loss on the support examples make the fast
     weights of the embedding, once for the task, through an LSTM. The gradient of the task's loss on a support example
@@ -64,10 +64,8 @@ class MetaNetworks(am.Learner):
         InvalidParameter
             A size is not a positive integer.
         """
-        for name in ("dim", "hidden"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise am.InvalidParameter(f"{name}={value!r} of learner 'meta_networks' must be a positive integer.")
+        am.check_int("dim", self.dim, of="learner 'meta_networks'")
+        am.check_int("hidden", self.hidden, of="learner 'meta_networks'")
         backbone = am.build_backbone(self.backbone, info.input_shape)
         n_outputs = 1 if info.problem == "classification" else info.n_outputs
         return _Network(backbone, self.dim, self.hidden, n_outputs)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Recurrent(SequenceLearner):
     """A recurrent network reads the support set, and its state is all that was learned."""
 
-    name: ClassVar[Literal["lstm", "gru"]]
+    kind: ClassVar[Literal["lstm", "gru"]]
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Recurrent(SequenceLearner):
     def build_cell(self, width: int, length: int) -> Cell:
         """Return the recurrent network."""
         check_sizes(self, "hidden_size", "n_layers")
-        return RecurrentCell(self.name, width, self.hidden_size, self.n_layers, length)
+        return RecurrentCell(self.kind, width, self.hidden_size, self.n_layers, length)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
@@ -78,7 +78,8 @@ class LSTM(Recurrent):
     S. Hochreiter, A. S. Younger, P. R. Conwell: Learning to Learn Using Gradient Descent. ICANN 2001.
     """
 
-    name: ClassVar[Literal["lstm", "gru"]] = "lstm"
+    name: ClassVar[str] = "lstm"
+    kind: ClassVar[Literal["lstm", "gru"]] = "lstm"
 
 
 class GRU(Recurrent):
@@ -98,4 +99,5 @@ class GRU(Recurrent):
         See :class:`LSTM`.
     """
 
-    name: ClassVar[Literal["lstm", "gru"]] = "gru"
+    name: ClassVar[str] = "gru"
+    kind: ClassVar[Literal["lstm", "gru"]] = "gru"

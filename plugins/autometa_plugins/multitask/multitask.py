@@ -73,8 +73,7 @@ class MultiTask(am.Learner):
 
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return the trunk and the heads of the training tasks."""
-        if not isinstance(self.n_tasks, int) or self.n_tasks < 1:
-            raise am.InvalidParameter(f"n_tasks={self.n_tasks!r} of learner 'multitask' must be a positive integer.")
+        am.check_int("n_tasks", self.n_tasks, of="learner 'multitask'")
         self._check()
         return Trunk(
             am.build_backbone(self.backbone, info.input_shape),
@@ -129,12 +128,8 @@ class MultiTask(am.Learner):
         return am.apply_head(adapted, am.apply_per_task(module.backbone, x))
 
     def _check(self) -> None:
-        if not self.lr > 0:
-            raise am.InvalidParameter(f"lr={self.lr!r} of learner 'multitask' must be positive, such as 1.0.")
-        if self.weighting not in WEIGHTINGS:
-            raise am.InvalidParameter(
-                f"weighting={self.weighting!r} of learner 'multitask' must be one of {WEIGHTINGS}."
-            )
+        am.check_real("lr", self.lr, above=0, of="learner 'multitask'", such_as=1.0)
+        am.check_choice("weighting", self.weighting, WEIGHTINGS, of="learner 'multitask'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -31,9 +31,9 @@ class GaussianProcess(am.TaskSampler):
     to 46 support points and from 3 to as many query points as make 49 together. Sizes differ by task, where the papers
     draw them once for each batch.
 
-    The hyperparameters of every task are known to the sampler, so it can tell the best possible prediction
-    (:meth:`oracle`) and its log-likelihood (:meth:`oracle_log_likelihood`), about 1.51 for "rbf": a learner has to find
-    out the hyperparameters from the support set, and stays below on average.
+    The sampler knows the hyperparameters of every task, so it can give the best possible prediction (:meth:`oracle`)
+    and its log-likelihood (:meth:`oracle_log_likelihood`), about 1.51 for "rbf". A learner has to infer the
+    hyperparameters from the support set, and stays below on average.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ class GaussianProcess(am.TaskSampler):
         InvalidParameter
             The kernel is unknown, a size means nothing, or the noise is negative.
         """
-        am.check_choice("kernel", self.kernel, KERNELS)
-        am.check_real("noise", self.noise, least=0)
+        am.check_choice("kernel", self.kernel, KERNELS, of="task sampler 'gaussian_process'")
+        am.check_real("noise", self.noise, least=0, of="task sampler 'gaussian_process'")
         fewest, most = _bounds("n_shot", self.n_shot, MOST - FEWEST)
         if self.n_query == VARIED and most > MOST - FEWEST:
             raise am.InvalidParameter(

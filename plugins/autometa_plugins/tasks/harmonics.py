@@ -15,9 +15,9 @@ class Harmonics(am.TaskSampler):
 
     After Lacoste et al. 2018, section on synthetic regression, with the constants of torchmeta's ``Harmonic``:
     ω ~ U[5, 7], b₁ and b₂ ~ U[0, 2π], A₁ and A₂ ~ N(0, 1), and inputs x ~ N(μ, 1) around a centre μ ~ U[-4, 4] of
-    the task. So a task is seen through a window some four units wide, in which the wave swings three to nine times:
-    much harder than ``sinusoid``, for neither the place nor the frequency is shared. Support and query targets are
-    noisy, so no learner gets below a mean squared error of ``noise²``.
+    the task. A task shows a window some four units wide, in which the wave swings three to nine times. It is much
+    harder than ``sinusoid``, as tasks share neither place nor frequency. Targets are noisy, so no learner gets below a
+    mean squared error of ``noise²``.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class Harmonics(am.TaskSampler):
         InvalidParameter
             ``n_shot`` or ``n_query`` is not a positive integer, or the noise is negative.
         """
-        am.check_real("noise", self.noise, least=0)
-        return point_info(1, self.n_shot, self.n_query)
+        am.check_real("noise", self.noise, least=0, of="task sampler 'harmonics'")
+        return point_info(1, self.n_shot, self.n_query, of="task sampler 'harmonics'")
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
         """Draw tasks; inputs [tasks, n, 1], targets [tasks, n, 1], float32."""

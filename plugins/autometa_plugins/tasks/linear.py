@@ -16,10 +16,10 @@ from autometa_plugins.tasks.points import Array, float32, point_info, stream
 class Linear(am.TaskSampler):
     """y = w · x + b + ε with w ~ N(m, s²) per input, b ~ N(0, s_b²), x ~ N(0, 1) and ε ~ N(0, σ²).
 
-    Every task draws its own w and b. What the best learner would predict is known: the posterior mean of Bayesian
-    linear regression with this very prior (:meth:`bayes_optimal`), and so is the score that no learner can beat on
-    average (:meth:`bayes_mse`). A learner that meta-learns should come close to it, for the prior is all there is to
-    learn; a learner that sees the support set alone stays behind by what the prior tells.
+    Every task draws its own w and b. The best possible prediction is known, the posterior mean of Bayesian linear
+    regression with this prior (:meth:`bayes_optimal`), and so is the score that no learner beats on average
+    (:meth:`bayes_mse`). A learner that meta-learns should come close to it, as there is only the prior to learn; one
+    that sees the support set alone cannot.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Linear(am.TaskSampler):
             A size is not a positive integer, a scale is negative, or the noise is not positive.
         """
         self._prior()
-        return point_info(self.n_features, self.n_shot, self.n_query)
+        return point_info(self.n_features, self.n_shot, self.n_query, of="task sampler 'linear'")
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
         """Draw tasks; inputs [tasks, n, n_features], targets [tasks, n, 1], float32."""
@@ -150,19 +150,21 @@ class Linear(am.TaskSampler):
 
     def _prior(self) -> tuple[Array, Array]:
         """Means and standard deviations of the weights, the intercept last, [n_features + 1]."""
-        am.check_int("n_features", self.n_features)
+        whose = "task sampler 'linear'"
+        am.check_int("n_features", self.n_features, of=whose)
         parts = []
         for name in ("prior_mean", "prior_scale"):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             if value.shape not in ((), (self.n_features,)) or not np.isfinite(value).all():
                 raise am.InvalidParameter(
-                    f"{name}={getattr(self, name)!r} must be a number, or n_features={self.n_features} of them."
+                    f"{name}={getattr(self, name)!r} of {whose} must be a number, or n_features={self.n_features} of "
+                    "them."
                 )
             parts.append(np.broadcast_to(value, self.n_features))
         if parts[1].min() < 0:
-            raise am.InvalidParameter(f"prior_scale={self.prior_scale!r} must not be negative.")
-        am.check_real("intercept_scale", self.intercept_scale, least=0)
-        am.check_real("noise", self.noise, above=0)
+            raise am.InvalidParameter(f"prior_scale={self.prior_scale!r} of {whose} must not be negative.")
+        am.check_real("intercept_scale", self.intercept_scale, least=0, of=whose)
+        am.check_real("noise", self.noise, above=0, of=whose)
         return np.append(parts[0], 0.0), np.append(parts[1], self.intercept_scale)
 
 

@@ -14,16 +14,16 @@ import autometa as am
 Array = NDArray[np.float64]
 
 
-def point_info(n_inputs: int, n_shot: Any, n_query: Any) -> am.TaskInfo:
-    """Return what is known of tasks with one real target in its own units.
+def point_info(n_inputs: int, n_shot: Any, n_query: Any, *, of: str) -> am.TaskInfo:
+    """Return the info of a sampler of tasks with one real target in its own units; ``of`` names it in errors.
 
     Raises
     ------
     InvalidParameter
         ``n_shot`` or ``n_query`` is not a positive integer.
     """
-    am.check_int("n_shot", n_shot)
-    am.check_int("n_query", n_query)
+    am.check_int("n_shot", n_shot, of=of)
+    am.check_int("n_query", n_query, of=of)
     return am.TaskInfo(problem="regression", input_shape=(n_inputs,), n_outputs=1, n_shot=n_shot, n_query=n_query)
 
 

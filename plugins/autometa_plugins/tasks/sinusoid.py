@@ -37,7 +37,7 @@ class Sinusoid(am.TaskSampler):
         InvalidParameter
             ``n_shot`` or ``n_query`` is not a positive integer.
         """
-        return point_info(1, self.n_shot, self.n_query)
+        return point_info(1, self.n_shot, self.n_query, of="task sampler 'sinusoid'")
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
         """Draw tasks; inputs [tasks, n, 1], targets [tasks, n, 1], float32."""
