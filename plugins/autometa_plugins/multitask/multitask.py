@@ -25,11 +25,11 @@ class MultiTask(am.Learner):
     Parameters
     ----------
     weighting : {"equal", "uncertainty", "pcgrad"}, default="equal"
-        How training tasks share the trunk. "uncertainty": each loss is weighted by a learned noise of its task (Kendall
-        et al. 2018, section 3). "pcgrad": where the trunk's gradients of two tasks conflict, each loses what
-        goes against the other (Yu et al. 2020, algorithm 1), at the price of one derivative for each task.
+        How training tasks share the trunk. "uncertainty": weight each loss by a learned noise of its task (Kendall et
+        al. 2018, section 3). "pcgrad": where the trunk's gradients of two tasks conflict, remove from each the part
+        that opposes the other (Yu et al. 2020, algorithm 1); this takes one derivative for each task.
     n_tasks : int, default=64
-        Training tasks, where the distribution does not have a finite number of them.
+        Number of training tasks, if the distribution has no finite number of them.
     steps : int, default=100
         Gradient steps that fit a new head.
     lr : float, default=1.0

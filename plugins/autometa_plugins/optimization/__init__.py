@@ -30,7 +30,7 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
     yield am.LearnerSpec(
         name="imaml",
         factory="autometa_plugins.optimization.imaml:IMAML",
-        summary="Gradient steps on a loss that holds each task near a meta-learned start.",
+        summary="Gradient steps that stay near a meta-learned start, by a penalty on the distance.",
         problems=frozenset({"classification", "regression"}),
         reference="Rajeswaran et al. 2019, Meta-learning with implicit gradients, eq. 3",
         family="optimization",
@@ -54,7 +54,7 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
     yield am.LearnerSpec(
         name="boil",
         factory="autometa_plugins.optimization.boil:BOIL",
-        summary="Gradient steps on the body alone, towards a head that stays.",
+        summary="Gradient steps on the body alone; the head stays as it is.",
         problems=frozenset({"classification", "regression"}),
         reference="Oh et al. 2021, section 3",
         family="optimization",

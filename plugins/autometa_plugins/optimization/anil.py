@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 class ANIL(am.Learner):
     """MAML whose inner loop leaves the body alone: a few gradient steps on a linear head.
 
-    Raghu et al. 2020, section 4: what MAML changes of its body hardly matters, so the features of a task are computed
-    once and only the head is adapted, differentiated through exactly. The body is one network for all tasks, and
-    inductive batch norm suits it as it does any metric learner. Classification has one learned head row that all
-    classes of a task start from (Ye & Chao 2022, section 5), so a task may have any number of classes and its result
-    does not depend on their order.
+    Raghu et al. 2020, section 4: MAML's changes of the body hardly matter, so the features of a task are computed once
+    and only the head adapts, with exact derivatives. The body is one network for all tasks, so inductive batch norm
+    suits it. In classification all classes of a task start from one learned row of the head (Ye & Chao 2022, section
+    5), so a task may have any number of classes, in any order.
 
     Parameters
     ----------
     steps : int, default=5
         Gradient steps. Steps beyond those meta-trained reuse the last learned size.
     inner_lr : float, default=0.1
-        Step size; where sizes are learned, what they start from.
+        Step size; learned sizes start from it.
     learn_lr : bool, default=True
         Learn one size for every step, of weight and bias apart (Antoniou et al. 2019, section 4). The paper's are
         fixed.
@@ -59,7 +58,7 @@ class ANIL(am.Learner):
 
     @property
     def adaptation_parameters(self) -> frozenset[str]:
-        """Learned step sizes leave no ``inner_lr`` to change."""
+        """``inner_lr`` may change only where it is the step size, not where sizes are learned."""
         return frozenset({"steps"}) if self.learn_lr else frozenset({"steps", "inner_lr"})
 
     def build(self, info: am.TaskInfo) -> nn.Module:

@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 _LONGER, _SHORTER = 1.3, 0.4
-"""What a task's step size is multiplied by after a step that was kept, and after one that was taken back."""
+"""Factors of a task's step size after a step that was kept, and after one that was undone."""
 _ROUNDING = 8
-"""Units in the last place by which an objective may seem to rise and still count as level."""
+"""An objective that rises by fewer units in the last place counts as level."""
 Point = dict[str, Tensor]
 
 
 class IMAML(am.Learner):
     """Gradient descent on the support loss plus λ/2 times the squared distance from a meta-learned start.
 
-    Equation 3 of Rajeswaran et al. 2019. The distance keeps a task near the start however many steps are taken, and
-    makes what they lead to a minimum, whose derivative needs no record of the steps: see meta-optimizer "implicit".
-    As in learner "maml", one learned head row, zero at first, starts all classes of a task, so a task may have any
-    number of them and their order does not matter.
+    Equation 3 of Rajeswaran et al. 2019. The penalty keeps a task near the start, however many steps there are, so the
+    steps lead to a minimum, and its derivative needs no record of them: see meta-optimizer "implicit". As in learner
+    "maml", all classes of a task start from one learned row of the head, so a task may have any number of classes, in
+    any order.
 
-    A step is taken back where it raises a task's objective, and every task has a step size of its own, longer after a
-    step that was kept and shorter after one that was not. The paper's steps are of one size, and meta-training, which
-    does not see the way to the minimum, makes the objective steeper until that size diverges: on Omniglot, with conv4
-    and group norm, 16 steps of 0.1 raise the objective from the start on (1.61 to 1.84), and nothing is learned.
+    A step that raises a task's objective is undone. Every task has its own step size, which grows after a step that
+    was kept and shrinks after one that was undone. The paper's steps have one size. Meta-training, which does not see
+    the way to the minimum, makes the objective steeper until that size diverges: on Omniglot, with conv4 and group
+    norm, 16 steps of 0.1 raise the objective from the first step on (1.61 to 1.84), and nothing is learned.
 
     Parameters
     ----------

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class MetaSGD(am.Learner):
     """One gradient step, every parameter by a learned step size of its own.
 
-    Algorithm 1 of Li et al. 2017: ``θ - α ∘ gradient``, where α has the shape of θ and is learned with it, so that
-    meta-training decides how far and, a step size being free to turn negative, in which direction a task moves.
-    Classification has one learned head row, zero at first, with one row of step sizes, that all classes of a task
-    share (Ye & Chao 2022, section 5): a task may have any number of classes and their order does not matter.
+    Algorithm 1 of Li et al. 2017: ``θ - α ∘ gradient``, where α has the shape of θ and is learned with it.
+    Meta-training decides how far a task moves and, as sizes may turn negative, in which direction. In classification
+    all classes of a task share one learned row of the head, zero at first, and its step sizes (Ye & Chao 2022, section
+    5), so a task may have any number of classes, in any order.
 
     Parameters
     ----------

@@ -13,11 +13,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class PerStepNorm(_BatchNorm):
-    """What stands in a network for a batch norm: all tensors have a leading axis of inner steps.
+    """A batch norm with tensors of its own for every inner step, stacked along a first axis.
 
-    Activations differ before and after every inner step, so one running average for all of them describes none. Which
-    step a layer is at, and whether the examples are a whole support set, which is normalised by itself, belongs to the
-    module, see :func:`at_step`, and never changes: what is differentiated later, or taken again then, is what was run.
+    Activations differ before and after every inner step, so one running average for all steps describes none. A view of
+    the network (:func:`at_step`) fixes which step a layer is at and whether it sees a whole support set, which is
+    normalised by itself. Views never change, so a step that is differentiated or recomputed later is the same step.
 
     Parameters
     ----------
