@@ -1,4 +1,4 @@
-"""Where tensors live and how precise they are."""
+"""Choosing device and precision."""
 
 from __future__ import annotations
 

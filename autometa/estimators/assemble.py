@@ -1,4 +1,4 @@
-"""From names and "auto" to the learner and the meta-optimizer that are used."""
+"""Resolving names and "auto" to a learner and a meta-optimizer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbo
 
 
 def resolve_meta_optimizer(meta_optimizer: str | MetaOptimizer, learner: Learner) -> MetaOptimizer | None:
-    """Return a fresh meta-optimizer; None where ``"auto"`` meets a learner that has nothing to meta-train.
+    """Return a fresh meta-optimizer; None for ``"auto"`` if the learner has nothing to meta-train.
 
     Raises
     ------

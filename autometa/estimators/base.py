@@ -1,4 +1,4 @@
-"""What both estimators share: ``meta_fit`` once, ``fit`` for every task, outputs for its queries."""
+"""What both estimators share: ``meta_fit`` once, ``fit`` for every task, then predictions."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from autometa.training import MetaTraining
 from autometa.training.run import run, seed_of
 
 Read: TypeAlias = Callable[[Fitted, Tensor], tuple[Tensor, ...]]
-"""What to ask an adapted learner about inputs [1, n, *features]: tensors [1, n, n_outputs]."""
+"""Ask an adapted learner about inputs [1, n, *features]; tensors [1, n, n_outputs]."""
 
 VALUES_AT_ONCE = 2**18
-"""Input values per forward pass of a prediction: what bounds its memory."""
+"""Input values per forward pass of a prediction; bounds its memory."""
 
 
 class FewShotEstimator(BaseEstimator):
@@ -86,7 +86,7 @@ class FewShotEstimator(BaseEstimator):
         n_query: int | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> Self:
-        """Learn from many tasks how to learn one.
+        """Learn from many tasks how to learn a new one.
 
         Whatever :meth:`fit` learned before is forgotten. An interrupted call leaves the estimator as it was.
 
@@ -156,7 +156,7 @@ class FewShotEstimator(BaseEstimator):
 
     @classmethod
     def from_training(cls, training: MetaTraining, **params: Any) -> Self:
-        """Make an estimator of a meta-training that is done.
+        """Make an estimator of a finished meta-training.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class FewShotEstimator(BaseEstimator):
         return make_tasks(tasks)
 
     def _become(self, meta: MetaTrained) -> None:
-        """Hold what was meta-trained, and nothing that was fitted."""
+        """Take over what was meta-trained and forget what was fitted."""
         for name in [n for n in vars(self) if n.endswith("_") and not n.startswith("_")]:
             delattr(self, name)
         self.__dict__.pop("_fitted", None)
@@ -251,11 +251,11 @@ class FewShotEstimator(BaseEstimator):
         self.learner_, self.module_, self.task_info_ = fitted.learner, fitted.module, fitted.info
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
-        """Outputs [n, n_outputs] for the rows of ``X``."""
+        """Return the outputs [n, n_outputs] for the rows of ``X``."""
         return self._in_chunks(X, _outputs_of)[0]
 
     def _in_chunks(self, X: Any, read: Read) -> tuple[NDArray[np.float64], ...]:
-        """What ``read`` gives for the rows of ``X``, a chunk at a time: arrays [n, n_outputs]."""
+        """Apply ``read`` to the rows of ``X``, a chunk at a time; return arrays [n, n_outputs]."""
         check_is_fitted(self)
         fitted: Fitted = self._fitted
         rows = rows_of(self, X, getattr(self, "_meta", None), reset=False)
@@ -284,7 +284,7 @@ class FewShotEstimator(BaseEstimator):
         )
 
     def _learner_now(self) -> Learner:
-        """The learner by the present parameters; after ``meta_fit`` it must still be the one meta-trained."""
+        """Return the learner of the present parameters; after ``meta_fit`` it must be the one meta-trained."""
         meta: MetaTrained | None = getattr(self, "_meta", None)
         if meta is None:
             backbone = "identity" if self._is_auto("backbone") else self.backbone
@@ -330,7 +330,7 @@ class FewShotEstimator(BaseEstimator):
         return isinstance(value, str) and value == "auto"
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``learner__steps=3`` works for a learner given by name too, which becomes an object.
+        """Set parameters; ``learner__steps=3`` also works for a learner given by name, which becomes an object.
 
         Returns
         -------
@@ -357,7 +357,7 @@ class FewShotEstimator(BaseEstimator):
         return state
 
     def _means_nothing_yet(self) -> bool:
-        """Whether the learner needs meta-training that has not been done."""
+        """Tell whether the learner needs meta-training that has not been done."""
         if hasattr(self, "_meta"):
             return False
         try:
@@ -384,7 +384,7 @@ def _outputs_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def meta_trained(training: MetaTraining, *, max_steps: int) -> MetaTrained:
-    """Record of a finished meta-training."""
+    """Return the record of a finished meta-training."""
     sampler = training.sampler
     info, encoder = sampler.info, sampler.encoder
     return MetaTrained(

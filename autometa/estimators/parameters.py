@@ -1,4 +1,4 @@
-"""Checking and setting the estimators' parameters."""
+"""Setting the estimators' parameters, and finding those that changed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _as_object(estimator: BaseEstimator, component: str) -> Any:
 
 
 def changed_since(meta: MetaTrained, learner: Learner, estimator: BaseEstimator) -> str | None:
-    """Name a parameter that is no longer what was meta-trained and that adapting alone cannot take up; else None."""
+    """Name a parameter that changed after meta-training and needs a new one; None if there is none."""
     if type(learner) is not type(meta.learner):
         return f"learner={type(learner).__name__}"
     now, then = learner.get_params(deep=False), meta.learner.get_params(deep=False)

@@ -42,7 +42,7 @@ class Component:
 
 
 def components(kind: str | None = None, *, status: str | None = "active") -> Iterator[Component]:
-    """Go through all components, in the order of their plugins' names."""
+    """Iterate over all components, in the order of their plugins' names."""
     for record in get_host().records:
         for spec in record.specs:
             if (kind is None or spec.kind == kind) and (status is None or record.status == status):
@@ -100,7 +100,7 @@ def _unknown(kind: str, name: str, everything: list[Component]) -> UnknownName:
 
 
 def make(kind: str, component: Any, /, **params: Any) -> Any:
-    """Make a component from its name, or pass an object of that kind through.
+    """Make a component by its name; an object of that kind is returned as it is.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _check_params(kind: str, name: str, factory: Callable[..., Any], params: dic
 
 
 def name_of(component: Any) -> str | None:
-    """Name under which an object's class is installed, ``plugin/name`` where the short one is ambiguous; else None."""
+    """Return the name of an object's class, ``plugin/name`` if the short one is ambiguous; None if not installed."""
     for kind, entry in KINDS.items():
         if isinstance(component, entry.base()):
             offered = list(components(kind))
@@ -177,7 +177,7 @@ def name_of(component: Any) -> str | None:
 
 
 def _makes(spec: Spec, made: type) -> bool:
-    """Whether a spec's factory is this class."""
+    """Tell whether a spec's factory is this class."""
     if spec.factory == f"{made.__module__}:{made.__qualname__}":
         return True
     try:

@@ -1,4 +1,4 @@
-"""The bar ``meta_fit`` shows, and the file it writes."""
+"""The progress bar of ``meta_fit``, and the checkpoint it writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UPDATES = 100
 def run_with_progress(
     training: MetaTraining, *, verbose: int, checkpoint: Checkpoint | None = None, first: bool = True
 ) -> None:
-    """Run a training to its end.
+    """Run a training to its end in this process.
 
     Parameters
     ----------

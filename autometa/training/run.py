@@ -1,4 +1,4 @@
-"""A meta-training run from its start, or its checkpoint, to its end."""
+"""Running a meta-training, from its start or its checkpoint, to its end."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from autometa.comparison.plan.entrants import Tasks, labelled, open_tasks
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.errors import InvalidParameter
-from autometa.files.restore import describe
+from autometa.files.description import describe
 from autometa.training import MetaTraining, evaluate
 
 Elsewhere = Mapping[str, TaskSampler]

@@ -27,7 +27,7 @@ from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, PluginError
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
-from autometa.files.restore import describe, restore
+from autometa.files.description import describe, restore
 from autometa.host.catalog import find, name_of
 from autometa.training import MetaTraining
 

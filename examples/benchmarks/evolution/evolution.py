@@ -163,7 +163,7 @@ def main() -> None:
         page += [f"## {title}", text, head, "|---" * (head.count("|") - 1) + "|"]
         for seed in options.seeds:
             for row in run(seed):
-                print(row, flush=True)  # noqa: T201
+                print(row, flush=True)
                 page.append(row)
         page.append("")
         if options.output:

@@ -81,14 +81,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     if options.case:
-        print(json.dumps(measure(json.loads(options.case))))  # noqa: T201
+        print(json.dumps(measure(json.loads(options.case))))
         return
     texts = options.cases or ["0,2,4,1,1", "0,10,4,1,1", "1,2,4,1,1", "1,10,4,1,1", "1,10,32,1,1", "1,10,4,1,2"]
     names = ("checkpoint", "steps", "tasks", "chunk", "threads")
     rows = []
     for text in texts:
         rows.append(run(dict(zip(names, map(int, text.split(",")), strict=True)), limit_s=14400))
-        print(rows[-1], flush=True)  # noqa: T201
+        print(rows[-1], flush=True)
     if options.output:
         options.output.write_text(report(rows))
 

@@ -21,7 +21,7 @@ def main() -> None:
     lines = [*provenance(folder, run), ""]
     for tasks, rows in board.groupby("tasks", sort=False):
         lines += [f"## {tasks}", "", *table(rows), "", alike(rows, pairs[pairs["tasks"] == tasks]), ""]
-    print("\n".join(lines).rstrip())  # noqa: T201
+    print("\n".join(lines).rstrip())
 
 
 def provenance(folder: Path, run: dict) -> list[str]:

@@ -295,7 +295,7 @@ def output_of(*command: str) -> str:
 
 def say(text: str) -> None:
     """Tell the reader of the log."""
-    print(text, flush=True)  # noqa: T201
+    print(text, flush=True)
 
 
 def main() -> None:

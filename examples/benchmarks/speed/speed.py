@@ -92,7 +92,7 @@ class Records:
                 writer.writeheader()
             writer.writerow(row)
         self.rows.append(row)
-        print(f"{part:9} {cell:34} {who:22} {value:12.4g} {unit}", flush=True)  # noqa: T201
+        print(f"{part:9} {cell:34} {who:22} {value:12.4g} {unit}", flush=True)
 
     def peaks(self) -> dict[str, float]:
         """The most arithmetic that each machine did, GFLOP/s."""
@@ -285,7 +285,7 @@ def measure_latency(records: Records, arguments: argparse.Namespace) -> None:
             try:
                 estimator.meta_fit(tasks)
             except (am.Incompatible, am.InvalidParameter) as reason:
-                print(f"latency   {cell}: left out: {reason}")  # noqa: T201
+                print(f"latency   {cell}: left out: {reason}")
                 continue
             one = tasks.sample(1, split="test", seed=1)
             X, y, queries = (part[0].numpy() for part in (one.support.x, one.support.y, one.query.x))

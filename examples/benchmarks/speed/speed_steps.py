@@ -31,7 +31,7 @@ def measure_steps(records: Any, arguments: argparse.Namespace) -> None:
             try:
                 module = learner.build(tasks.info).to(arguments.device)
             except (am.Incompatible, am.InvalidParameter) as reason:
-                print(f"steps     {cell}: left out: {reason}")  # noqa: T201
+                print(f"steps     {cell}: left out: {reason}")
                 continue
             meta_optimizer = am.make_meta_optimizer(meta_optimizer_name)
             meta_optimizer.start(learner, module, tasks.info)

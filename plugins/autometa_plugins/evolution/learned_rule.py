@@ -166,7 +166,7 @@ class Rule(nn.Module):
     def _products(self, signals: Signals) -> Tensor:
         """The terms that are products of something behind a weight and something before it, in one matrix product."""
         c = self.change.unbind()
-        pre, post, err, share = signals
+        pre, post, err, share = signals.pre, signals.post, signals.err, signals.share
         both = err * post
         behind = (c[0] * err + c[2] * post + c[3] * both) * share
         # Of the terms without "pre" and those with nothing else, the other factor is 1.
