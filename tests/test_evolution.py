@@ -229,15 +229,40 @@ def test_accuracy_alone_meta_trains_a_classifier() -> None:
 @pytest.mark.parametrize(
     ("name", "wrong", "error", "message"),
     [
-        ("evolution_strategy", {"population": 0}, am.InvalidParameter, "population=0 must be a positive number of"),
-        ("evolution_strategy", {"sigma": 0.0}, am.InvalidParameter, "sigma=0.0 must be positive"),
-        ("evolution_strategy", {"shaping": "rank"}, am.InvalidParameter, "shaping='rank' must be 'ranks' or 'none'"),
+        (
+            "evolution_strategy",
+            {"population": 0},
+            am.InvalidParameter,
+            "population=0 of meta-optimizer 'evolution_strategy' must be a positive integer",
+        ),
+        (
+            "evolution_strategy",
+            {"sigma": 0.0},
+            am.InvalidParameter,
+            "sigma=0.0 of meta-optimizer 'evolution_strategy' must be a positive number",
+        ),
+        (
+            "evolution_strategy",
+            {"shaping": "rank"},
+            am.InvalidParameter,
+            "shaping='rank' of meta-optimizer 'evolution_strategy' must be one of 'ranks', 'none'",
+        ),
         ("evolution_strategy", {"fitness": "gain"}, am.InvalidParameter, "fitness='gain' must be 'loss' or 'score'"),
         ("evolution_strategy", {"lr": -1.0}, am.InvalidParameter, "lr=-1.0 must be a positive number"),
         ("evolution_strategy", {"parameters": ["x*"]}, am.InvalidParameter, r"'x\*' fits none of \['other', 'point'\]"),
         ("cmaes", {"parameters": "point"}, am.InvalidParameter, "parameters='point' must be a sequence"),
-        ("cmaes", {"sigma": -1.0}, am.InvalidParameter, "sigma=-1.0 must be positive"),
-        ("cmaes", {"population": 1}, am.InvalidParameter, "population=1 must be an integer of at least 2"),
+        (
+            "cmaes",
+            {"sigma": -1.0},
+            am.InvalidParameter,
+            "sigma=-1.0 of meta-optimizer 'cmaes' must be a positive number",
+        ),
+        (
+            "cmaes",
+            {"population": 1},
+            am.InvalidParameter,
+            "population=1 of meta-optimizer 'cmaes' must be an integer of at least 2",
+        ),
     ],
 )
 def test_impossible_parameters_are_named(

@@ -139,10 +139,13 @@ def test_predictions_keep_the_type_of_the_inputs() -> None:
     ("wrong", "message"),
     [
         ({"n_features": 0}, "n_features=0"),
-        ({"prior_mean": (1.0, 2.0)}, r"prior_mean=\(1.0, 2.0\) must be a number, or n_features=4 of them"),
-        ({"prior_scale": -1.0}, "prior_scale=-1.0 must not be negative"),
+        (
+            {"prior_mean": (1.0, 2.0)},
+            r"prior_mean=\(1.0, 2.0\) of task sampler 'linear' must be a number, or n_features=4 of them",
+        ),
+        ({"prior_scale": -1.0}, "prior_scale=-1.0 of task sampler 'linear' must not be negative"),
         ({"intercept_scale": -1.0}, "intercept_scale=-1.0"),
-        ({"noise": 0.0}, "noise=0.0 must be a positive number"),
+        ({"noise": 0.0}, "noise=0.0 of task sampler 'linear' must be a positive number"),
     ],
 )
 def test_an_impossible_prior_is_named(wrong: dict[str, Any], message: str) -> None:

@@ -218,8 +218,8 @@ def test_an_evolved_rule_beats_tuned_gradient_descent(name: str, n_steps: int, s
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("steps", -1, "steps=-1 of learner 'learned_rule' must be a non-negative"),
-        ("inner_lr", 0.0, "inner_lr=0.0 of learner 'learned_rule' must be positive"),
+        ("steps", -1, "steps=-1 of learner 'learned_rule' must be an integer of at least 0"),
+        ("inner_lr", 0.0, "inner_lr=0.0 of learner 'learned_rule' must be a positive number"),
         ("hidden", (4, 0), r"hidden=\(4, 0\) of learner 'learned_rule' must be a sequence"),
         ("hidden", 4, "hidden=4 of learner 'learned_rule' must be a sequence"),
     ],

@@ -18,10 +18,15 @@ SINES = am.TaskInfo(problem="regression", input_shape=(2,), n_outputs=1, n_shot=
 BLOBS = am.TaskInfo(problem="classification", input_shape=(2,), n_outputs=3, n_shot=2, n_query=4)
 
 
-def learner(**parameters: object) -> am.Learner:
+PLAIN = {"first_order_until": 0.0, "multi_step_loss": 0.0}
+"""MAML++ with nothing but per-step norm."""
+
+
+def learner(name: str = "maml", **parameters: object) -> am.Learner:
     backbone = am.make_backbone("mlp", hidden=(5,), activation="tanh")
+    plain = PLAIN if name == "maml_plus_plus" else {}
     return am.make_learner(
-        "maml", **{"backbone": backbone, "inner_lr": 0.3, "steps": 2, "strategy": "vmap", **parameters}
+        name, **{"backbone": backbone, "inner_lr": 0.3, "steps": 2, "strategy": "vmap", **plain, **parameters}
     )
 
 
@@ -111,7 +116,7 @@ def test_derivatives_are_of_first_order_until_their_share_of_meta_training_is_ov
     batch = sines()
     module = build(learner(), SINES)
     first, second = (meta_gradient(learner(first_order=order), module, batch, 0.0) for order in (True, False))
-    annealed = meta_gradient(learner(first_order_until=0.3), module, batch, progress)
+    annealed = meta_gradient(learner("maml_plus_plus", first_order_until=0.3), module, batch, progress)
     torch.testing.assert_close(annealed, first if progress < 0.3 else second)
     assert not torch.allclose(first[-1], second[-1])
 
@@ -120,7 +125,7 @@ def test_derivatives_are_of_first_order_until_their_share_of_meta_training_is_ov
 def test_losses_after_every_step_give_way_to_that_after_the_last(info: am.TaskInfo, batch: am.TaskBatch) -> None:
     module = build(learner(steps=3), info)
     after = [am.query_losses(learner(steps=steps), module, batch) for steps in (1, 2, 3)]
-    maml = learner(steps=3, multi_step_loss=0.5)
+    maml = learner("maml_plus_plus", steps=3, multi_step_loss=0.5)
     torch.testing.assert_close(maml.meta_loss(module, batch, 0.0), sum(after) / 3)
     torch.testing.assert_close(maml.meta_loss(module, batch, 0.25), (after[0] + after[1]) / 6 + after[2] * 2 / 3)
     for progress in (0.5, 1.0):
@@ -129,7 +134,7 @@ def test_losses_after_every_step_give_way_to_that_after_the_last(info: am.TaskIn
 
 
 def test_multi_step_meta_gradients_equal_finite_differences() -> None:
-    maml, batch = learner(steps=3, multi_step_loss=1.0, inner_lr=0.2), sines()
+    maml, batch = learner("maml_plus_plus", steps=3, multi_step_loss=1.0, inner_lr=0.2), sines()
     module = build(maml, SINES)
 
     def objective() -> Tensor:
@@ -145,7 +150,9 @@ PATTERNS = am.make_tasks("glyphs", size=8, n_way=3, n_shot=2, n_query=2)
 
 def per_step(**parameters: object) -> am.Learner:
     backbone = am.make_backbone("conv4", n_filters=2)
-    return am.make_learner("maml", **{"backbone": backbone, "steps": 2, "per_step_norm": True, **parameters})
+    return am.make_learner(
+        "maml_plus_plus", **{"backbone": backbone, "steps": 2, "per_step_norm": True, **PLAIN, **parameters}
+    )
 
 
 def norms(module: nn.Module) -> list[nn.Module]:
@@ -240,7 +247,7 @@ def test_per_step_norm_sees_a_support_set_by_itself_without_padding_and_queries_
 
 def test_per_step_norm_lets_inductive_batch_norm_learn() -> None:
     tasks = am.make_tasks("glyphs", size=8, n_way=3, n_shot=3, n_query=3)
-    maml = per_step(backbone=am.make_backbone("conv4", n_filters=8), first_order=True)
+    maml = per_step(backbone=am.make_backbone("conv4", n_filters=8), first_order_until=1.0)
     update = am.make_meta_optimizer("gradient", lr=0.01)
     training = MetaTraining(maml, update, tasks, n_steps=40, tasks_per_step=4, seed=0)
     training.run_to()
@@ -265,7 +272,9 @@ def test_per_step_norm_on_threads_gives_the_same_as_without() -> None:
 
 def test_per_step_norm_needs_batch_norm() -> None:
     for backbone in ("mlp", am.make_backbone("conv4", norm="group")):
-        with pytest.raises(am.InvalidParameter, match="per_step_norm=True of maml needs a backbone with inductive"):
+        with pytest.raises(
+            am.InvalidParameter, match="per_step_norm=True of learner 'maml_plus_plus' needs a backbone with inductive"
+        ):
             per_step(backbone=backbone).build(PATTERNS.info)
 
 
@@ -340,15 +349,40 @@ def test_labels_permuted_within_tasks_score_chance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("name", "wrong"),
     [
-        ({"steps": -1}, "steps=-1 of maml"),
-        ({"steps": 1.5}, "steps=1.5 of maml"),
-        ({"inner_lr": 0}, "inner_lr=0 of maml"),
-        ({"first_order_until": 1.5}, "first_order_until=1.5 of maml"),
-        ({"multi_step_loss": -0.1}, "multi_step_loss=-0.1 of maml"),
+        ("maml", {"steps": -1}),
+        ("maml", {"steps": 1.5}),
+        ("maml", {"inner_lr": 0}),
+        ("maml_plus_plus", {"steps": True}),
+        ("maml_plus_plus", {"inner_lr": -0.1}),
+        ("maml_plus_plus", {"first_order_until": 1.5}),
+        ("maml_plus_plus", {"multi_step_loss": -0.1}),
+        ("maml_plus_plus", {"per_step_norm": "yes"}),
     ],
 )
-def test_impossible_parameters_are_named_before_any_work(wrong: dict[str, object], message: str) -> None:
-    with pytest.raises(am.InvalidParameter, match=message):
-        learner(**wrong).build(SINES)
+def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object]) -> None:
+    ((parameter, value),) = wrong.items()
+    with pytest.raises(am.InvalidParameter, match=f"{parameter}={value!r} of learner '{name}'"):
+        learner(name, **wrong).build(SINES)
+
+
+@pytest.mark.parametrize(("info", "batch"), [(SINES, sines()), (BLOBS, blobs())], ids=["regression", "classification"])
+def test_without_its_switches_maml_plus_plus_is_maml(info: am.TaskInfo, batch: am.TaskBatch) -> None:
+    module = build(learner(), info)
+    plain, switched = (meta_gradient(learner(name), module, batch, 0.0) for name in ("maml", "maml_plus_plus"))
+    torch.testing.assert_close(switched, plain)
+
+
+def test_maml_plus_plus_takes_per_step_norm_where_the_backbone_has_batch_norm() -> None:
+    images, vectors = (am.make_learner("maml_plus_plus").build(info) for info in (PATTERNS.info, SINES))
+    assert len(norms(images)) == 4
+    assert norms(vectors) == []
+    assert norms(am.make_learner("maml_plus_plus", per_step_norm=False).build(PATTERNS.info)) == []
+
+
+def test_parameters_that_moved_to_maml_plus_plus_load_where_they_said_nothing() -> None:
+    said = {"first_order_until": 0.0, "multi_step_loss": 0.0, "per_step_norm": False}
+    assert repr(am.make_learner("maml", steps=3, **said)) == repr(am.make_learner("maml", steps=3))
+    with pytest.raises(am.InvalidParameter, match="learner 'maml' has no parameter 'per_step_norm'"):
+        am.make_learner("maml", per_step_norm=True)

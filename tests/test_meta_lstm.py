@@ -209,7 +209,7 @@ def test_meta_training_learns_better_updates_than_the_gradient_steps_it_starts_f
     [
         ({"steps": -1}, "steps=-1"),
         ({"hidden": 2.5}, "hidden=2.5"),
-        ({"inner_lr": 1}, "inner_lr=1.*gate"),
+        ({"inner_lr": 1}, "inner_lr=1.*above 0 and below 1"),
         ({"adapted": "body"}, "adapted='body'"),
     ],
 )

@@ -272,9 +272,13 @@ def test_reptile_takes_the_mean_of_the_rows_of_a_shared_head() -> None:
         ("gradient", {"weight_decay": -1.0}, "weight_decay=-1.0 must be a number of at least 0"),
         ("gradient", {"schedule": "linear"}, "schedule='linear' must be one of"),
         ("gradient", {"clip": -1.0}, "clip=-1.0 must be a positive number, or None"),
-        ("gradient", {"chunk": 0}, "chunk=0 must be a positive integer"),
-        ("gradient", {"threads": 0}, "threads=0 must be a positive integer"),
-        ("reptile", {"step_size": 2.0}, "step_size=2.0 must lie in"),
+        ("gradient", {"chunk": 0}, "chunk=0 of meta-optimizer 'gradient' must be a positive integer"),
+        ("gradient", {"threads": 0}, "threads=0 of meta-optimizer 'gradient' must be a positive integer"),
+        (
+            "reptile",
+            {"step_size": 2.0},
+            "step_size=2.0 of meta-optimizer 'reptile' must be a positive number of at most 1",
+        ),
         ("pooled", {"lr": -1.0}, "lr=-1.0 must be a positive number"),
     ],
 )

@@ -189,7 +189,7 @@ def test_images_go_through_a_network_and_vectors_enter_as_they_are(name: str) ->
     [
         ("cnp", {"dim": 0}, "dim=0 of learner 'cnp'"),
         ("cnp", {"encoder_layers": 1.5}, "encoder_layers=1.5"),
-        ("anp", {"min_std": 1.0}, r"min_std=1.0 of learner 'anp' must lie in \[0, 1\)"),
+        ("anp", {"min_std": 1.0}, r"min_std=1.0 of learner 'anp' must be a number of at least 0 and below 1"),
         ("anp", {"dim": 30, "n_heads": 8}, "dim=30 .* 24 would work"),
         ("tnp", {"dim": 30, "n_heads": 4}, "dim=30 .* 28 would work"),
         ("tnp", {"n_layers": True}, "n_layers=True"),

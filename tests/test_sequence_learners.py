@@ -196,11 +196,11 @@ def test_more_classes_than_slots_are_told_apart(name: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"n_orders": 0}, "n_orders=0 must be a positive integer"),
-        ({"chunk": -1}, "chunk=-1 must be a positive integer, or None"),
-        ({"n_labels": 1}, "n_labels=1 must be an integer from 2 on"),
-        ({"along_weight": -1.0}, "along_weight=-1.0 must be a number from 0"),
-        ({"hidden_size": 0}, "hidden_size=0 must be a positive integer"),
+        ({"n_orders": 0}, "n_orders=0 of learner 'lstm' must be a positive integer"),
+        ({"chunk": -1}, "chunk=-1 of learner 'lstm' must be a positive integer, or None"),
+        ({"n_labels": 1}, "n_labels=1 of learner 'lstm' must be an integer of at least 2"),
+        ({"along_weight": -1.0}, "along_weight=-1.0 of learner 'lstm' must be a number of at least 0"),
+        ({"hidden_size": 0}, "hidden_size=0 of learner 'lstm' must be a positive integer"),
     ],
 )
 def test_bad_parameters_are_named(parameters: dict[str, object], message: str) -> None:

@@ -176,10 +176,10 @@ def test_pooling_labels_that_mean_something_else_in_every_task_is_refused() -> N
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
-        ("fine_tune", {"tune": "body"}, "tune='body' of learner 'fine_tune' must be 'auto', 'head' or 'all'"),
-        ("fine_tune", {"lr": 0.0}, "lr=0.0 of learner 'fine_tune' must be positive"),
+        ("fine_tune", {"tune": "body"}, "tune='body' of learner 'fine_tune' must be one of 'auto', 'head', 'all'"),
+        ("fine_tune", {"lr": 0.0}, "lr=0.0 of learner 'fine_tune' must be a positive number"),
         ("multitask", {"n_tasks": 0}, "n_tasks=0 of learner 'multitask' must be a positive integer"),
-        ("multitask", {"lr": 0.0}, "lr=0.0 of learner 'multitask' must be positive"),
+        ("multitask", {"lr": 0.0}, "lr=0.0 of learner 'multitask' must be a positive number"),
     ],
 )
 def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:

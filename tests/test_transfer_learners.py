@@ -255,14 +255,22 @@ def test_real_targets_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
-        ("baseline_plus_plus", {"steps": -1}, "steps=-1 of learner 'baseline_plus_plus' must be a non-negative"),
-        ("baseline_plus_plus", {"lr": 0}, "lr=0 of learner 'baseline_plus_plus' must be positive"),
-        ("baseline_plus_plus", {"scale": "big"}, "scale='big' of learner 'baseline_plus_plus' must be 'auto' or"),
-        ("distill", {"generations": 0.5}, "generations=0.5 of learner 'distill' must be a non-negative integer"),
-        ("distill", {"share": 2}, "share=2 of learner 'distill' must lie between 0 and 1"),
-        ("distill", {"C": 0}, "C=0 of learner 'distill' must be positive"),
-        ("mean_parameters", {"steps": 1.5}, "steps=1.5 of learner 'mean_parameters' must be a non-negative integer"),
-        ("mean_parameters", {"lr": -1}, "lr=-1 of learner 'mean_parameters' must be positive"),
+        (
+            "baseline_plus_plus",
+            {"steps": -1},
+            "steps=-1 of learner 'baseline_plus_plus' must be an integer of at least 0",
+        ),
+        ("baseline_plus_plus", {"lr": 0}, "lr=0 of learner 'baseline_plus_plus' must be a positive number"),
+        (
+            "baseline_plus_plus",
+            {"scale": "big"},
+            "scale='big' of learner 'baseline_plus_plus' must be a positive number",
+        ),
+        ("distill", {"generations": 0.5}, "generations=0.5 of learner 'distill' must be an integer of at least 0"),
+        ("distill", {"share": 2}, "share=2 of learner 'distill' must be a number from 0 to 1"),
+        ("distill", {"C": 0}, "C=0 of learner 'distill' must be a positive number"),
+        ("mean_parameters", {"steps": 1.5}, "steps=1.5 of learner 'mean_parameters' must be an integer of at least 0"),
+        ("mean_parameters", {"lr": -1}, "lr=-1 of learner 'mean_parameters' must be a positive number"),
     ],
 )
 def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
@@ -33,17 +33,6 @@ class Learner(BaseEstimator, ABC):
     minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`); and what
     estimators may: ``"distribution"`` (:meth:`predict_distribution`)."""
 
-    replayable: ClassVar[bool] = False
-    """Whether :meth:`meta_loss` (or :meth:`pooled_loss`), and :meth:`adapt`, do the same operations whatever numbers a
-    batch holds and however far meta-training is, random numbers being drawn on the device: an accelerator may then
-    record them once and repeat them (see ``autometa.Replay``)."""
-
-    adaptation_parameters: ClassVar[frozenset[str]] = frozenset()
-    """Hyperparameters that may change after meta-training and count at the next adaptation."""
-
-    needs_meta_training: ClassVar[frozenset[str]] = frozenset()
-    """Problems for which adapting from an untrained θ means nothing."""
-
     names_code: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that may be import paths of functions, which the learner calls: who loads a saved estimator must
     say that they are trusted."""
@@ -51,8 +40,29 @@ class Learner(BaseEstimator, ABC):
     predicts_unseen_classes: ClassVar[bool] = False
     """Whether it may predict a class that the support set lacks (it knows classes from elsewhere)."""
 
-    cadence: ClassVar[Literal["step", "episode", "support"]] = "support"
-    """When a control task hands experience over: after every step, every episode or the whole support set."""
+    @property
+    def adaptation_parameters(self) -> frozenset[str]:
+        """Hyperparameters that may change after meta-training and count at the next adaptation.
+
+        Like the two properties below, a class attribute overrides it where the answer is the same for every object:
+        ``adaptation_parameters = frozenset({"steps"})``.
+        """
+        return frozenset()
+
+    @property
+    def replayable(self) -> bool:
+        """True if the loss and :meth:`adapt` run the same device operations for every batch.
+
+        An accelerator may then record them once and repeat them (see ``autometa.Replay``). The operations must depend
+        neither on the numbers in a batch nor on the progress of meta-training, and random numbers must be drawn on the
+        device. The loss is :meth:`meta_loss`, or :meth:`pooled_loss`.
+        """
+        return False
+
+    @property
+    def needs_meta_training(self) -> frozenset[str]:
+        """Problems on which it is useless before meta-training, such as ``frozenset({"regression"})``."""
+        return frozenset()
 
     def encode_rows(self, X: Any) -> Any:
         """Turn raw rows, as a user gives them to an estimator, into numbers; by default ``X`` itself."""

@@ -115,6 +115,8 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
         factory = spec.resolve()
         if isinstance(factory, type) and not issubclass(factory, base):
             raise PluginError(f"{kind} {component!r} is made by {factory!r}, which is no autometa.{base.__name__}.")
+        retired = spec.retired
+        params = {key: value for key, value in params.items() if not (key in retired and retired[key] == value)}
         _check_params(kind, spec.name, factory, params)
         try:
             made = factory(**params)

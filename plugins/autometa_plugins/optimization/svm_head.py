@@ -84,8 +84,7 @@ class SVMHead(am.Learner):
         return module.log_scale.exp() * outputs
 
     def _check(self) -> None:
-        if not self.C > 0:
-            raise am.InvalidParameter(f"C={self.C!r} of learner 'svm_head' must be positive, such as 0.1.")
+        am.check_real("C", self.C, above=0, of="learner 'svm_head'", such_as=0.1)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

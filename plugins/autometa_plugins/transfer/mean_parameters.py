@@ -91,12 +91,8 @@ class MeanParameters(am.Learner):
         return am.call_per_task(module, adapted, x, strategy=self.strategy)
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(
-                f"steps={self.steps!r} of learner 'mean_parameters' must be a non-negative integer."
-            )
-        if not self.lr > 0:
-            raise am.InvalidParameter(f"lr={self.lr!r} of learner 'mean_parameters' must be positive, such as 0.01.")
+        am.check_int("steps", self.steps, least=0, of="learner 'mean_parameters'")
+        am.check_real("lr", self.lr, above=0, of="learner 'mean_parameters'", such_as=0.01)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
