@@ -112,6 +112,7 @@ def assert_better(scores: Values, than: Values, info: am.TaskInfo, *, standard_e
 
     A claim of size is made on the other side: ``than=before + 0.2`` or, of errors, ``than=before / 3``.
     """
+    __tracebackhide__ = True
     if info.higher_is_better:
         scores, than = than, scores
     assert_lower(scores, than, standard_errors=standard_errors)
@@ -119,6 +120,7 @@ def assert_better(scores: Values, than: Values, info: am.TaskInfo, *, standard_e
 
 def assert_lower(values: Values, than: Values, *, standard_errors: float = STANDARD_ERRORS) -> None:
     """Assert that values are lower than others of the same tasks."""
+    __tracebackhide__ = True
     found = margin(than, values)
     _note(found)
     assert found >= standard_errors, (
@@ -129,6 +131,7 @@ def assert_lower(values: Values, than: Values, *, standard_errors: float = STAND
 
 def assert_alike(values: Values, others: Values, *, standard_errors: float = STANDARD_ERRORS) -> None:
     """Assert that values differ from others of the same tasks by no more than chance."""
+    __tracebackhide__ = True
     found = abs(margin(values, others))
     assert found < standard_errors, (
         f"{found:.2f} standard errors apart where less than {standard_errors:g} are asked for: "

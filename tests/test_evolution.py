@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.testing.toys import Blobs, Lines
-from autometa.training import MetaTraining, evaluate
+from autometa.training import MetaTraining
+from learning import assert_better, assert_lower, untrained_and_trained
 
 DOUBLE = torch.float64
 BATCH = Lines().sample(2, seed=0).to(dtype=DOUBLE)
@@ -201,29 +202,18 @@ def test_a_fitness_of_steps_has_no_gradient_and_evolves(name: str) -> None:
     ("name", "tasks"), [("maml", Lines()), ("prototypical", Blobs())], ids=["maml", "prototypical"]
 )
 def test_the_strategy_meta_trains_networks(name: str, tasks: am.TaskSampler) -> None:
-    learner, optimizer = am.make_learner(name, backbone=am.make_backbone("mlp", hidden=(16,))), "evolution_strategy"
-
-    def judged(n_steps: int) -> float:
-        training = MetaTraining(
-            learner, am.make_meta_optimizer(optimizer), tasks, n_steps=n_steps, tasks_per_step=4, seed=0
-        )
-        if n_steps > 1:
-            training.run_to()
-        return float(evaluate(learner, training.module, tasks, split="test", n_tasks=100, seed=0).losses.mean())
-
-    assert judged(60) < 0.85 * judged(1)
+    learner = am.make_learner(name, backbone=am.make_backbone("mlp", hidden=(16,)))
+    update = am.make_meta_optimizer("evolution_strategy")
+    before, after = untrained_and_trained(learner, update, tasks, n_steps=60, tasks_per_step=4, values="losses")
+    assert_lower(after, before)
 
 
 def test_accuracy_alone_meta_trains_a_classifier() -> None:
     tasks = Blobs(n_shot=1)
     learner = am.make_learner("prototypical", backbone=am.make_backbone("mlp", hidden=(8,)))
     optimizer = am.make_meta_optimizer("evolution_strategy", fitness="score", lr=0.05, sigma=0.1)
-    training = MetaTraining(learner, optimizer, tasks, n_steps=100, tasks_per_step=8, seed=0)
-    before = evaluate(learner, training.module, tasks, split="test", n_tasks=200, seed=0).scores.mean()
-    training.run_to()
-    after = evaluate(learner, training.module, tasks, split="test", n_tasks=200, seed=0).scores.mean()
-    assert after > before + 0.04
-    assert training.history["fitness"].between(0, 1).all()
+    before, after = untrained_and_trained(learner, optimizer, tasks, n_steps=100)
+    assert_better(after, before, tasks.info)
 
 
 @pytest.mark.parametrize(
