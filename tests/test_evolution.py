@@ -6,15 +6,18 @@ import copy
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from autometa_plugins.evolution.evolution_strategy import estimate, shaped
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import autometa as am
 from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining
-from learning import assert_better, assert_lower, untrained_and_trained
+from learning import assert_better, assert_lower, trained, training_seed, untrained_and_trained
+from toy_tasks import Offsets
 
 DOUBLE = torch.float64
 BATCH = Lines().sample(2, seed=0).to(dtype=DOUBLE)
@@ -57,12 +60,16 @@ class Point(am.Learner):
 
 
 def started(
-    meta_optimizer: str, learner: am.Learner | None = None, info: am.TaskInfo | None = None, **parameters: Any
+    meta_optimizer: str,
+    learner: am.Learner | None = None,
+    info: am.TaskInfo | None = None,
+    seed: int = 0,
+    **parameters: Any,
 ) -> am.MetaOptimizer:
     """Started on the module it holds as ``module_``."""
     learner, info = learner or Point(), info or Lines().info
     optimizer = am.make_meta_optimizer(meta_optimizer, **parameters)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     optimizer.start(learner, learner.build(info).train(), info)
     return optimizer
 
@@ -174,32 +181,35 @@ def test_a_step_that_draws_no_tasks_itself_takes_torchs_random_state() -> None:
     assert not torch.equal(ends[0], ends[2])
 
 
-def test_cmaes_solves_a_rotated_ellipsoid_that_the_plain_strategy_does_not() -> None:
-    values = {}
-    for name, parameters in {"cmaes": {"sigma": 0.5}, "evolution_strategy": {"population": 5}}.items():
-        learner = Point("ellipsoid", n=5)
-        optimizer = started(name, learner, parameters=["point"], **parameters)
-        for step in range(200):
-            optimizer.progress = step / 200
+def ends(name: str, learner: Point, n_steps: int, **parameters: Any) -> NDArray[np.float64]:
+    """Values that runs of ten seeds end in."""
+    found = []
+    for seed in range(10):
+        optimizer = started(name, learner, seed=training_seed(seed), **parameters)
+        for step in range(n_steps):
+            optimizer.progress = step / n_steps
             optimizer.step(BATCH)
-        values[name] = learner.value(optimizer.module_.point).item()
-    assert values["cmaes"] < 1e-8
-    assert values["cmaes"] < 1e-3 * values["evolution_strategy"]
+        found.append(learner.value(optimizer.module_.point).item())
+    return np.array(found)
 
 
-@pytest.mark.parametrize("name", ["evolution_strategy", "cmaes"])
-def test_a_fitness_of_steps_has_no_gradient_and_evolves(name: str) -> None:
+def test_cmaes_solves_a_rotated_ellipsoid_that_the_plain_strategy_does_not() -> None:
+    learner = Point("ellipsoid")
+    solved = ends("cmaes", learner, 80, parameters=["point"], sigma=0.5)
+    unsolved = ends("evolution_strategy", learner, 80, parameters=["point"], population=5)
+    assert_lower(np.log10(solved), np.log10(unsolved) - 3)  # a thousand times closer to the least value, zero
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("evolution_strategy", {"schedule": "constant"}), ("cmaes", {})])
+def test_a_fitness_of_steps_has_no_gradient_and_evolves(name: str, parameters: dict[str, str]) -> None:
     learner = Point("steps", n=4)
-    optimizer = started(name, learner)
-    before = learner.value(optimizer.module_.point).item()
-    for _ in range(120):
-        optimizer.step(BATCH)
-    assert before == 16.0
-    assert learner.value(optimizer.module_.point).item() <= 6.0
+    start = learner.value(learner.build(Lines().info).point).item()
+    assert start == 16.0
+    assert_lower(ends(name, learner, 60, **parameters), start / 2)
 
 
 @pytest.mark.parametrize(
-    ("name", "tasks"), [("maml", Lines()), ("prototypical", Blobs())], ids=["maml", "prototypical"]
+    ("name", "tasks"), [("maml", Offsets()), ("prototypical", Blobs())], ids=["maml", "prototypical"]
 )
 def test_the_strategy_meta_trains_networks(name: str, tasks: am.TaskSampler) -> None:
     learner = am.make_learner(name, backbone=am.make_backbone("mlp", hidden=(16,)))
@@ -212,8 +222,10 @@ def test_accuracy_alone_meta_trains_a_classifier() -> None:
     tasks = Blobs(n_shot=1)
     learner = am.make_learner("prototypical", backbone=am.make_backbone("mlp", hidden=(8,)))
     optimizer = am.make_meta_optimizer("evolution_strategy", fitness="score", lr=0.05, sigma=0.1)
-    before, after = untrained_and_trained(learner, optimizer, tasks, n_steps=100)
+    before, after = untrained_and_trained(learner, optimizer, tasks, n_steps=100, n_seeds=3)
     assert_better(after, before, tasks.info)
+    history = trained(learner, optimizer, tasks, n_steps=5).history
+    assert history["fitness"].between(0, 1).all()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import autometa as am
 from autometa.training import MetaTraining
 from derivatives import finite_differences
-from learning import assert_better, judged, training_seed
+from learning import assert_better, assert_lower, judged, training_seed
 
 DOUBLE = torch.float64
 LAMBDA = 0.7
@@ -230,12 +230,14 @@ def test_the_steps_can_be_differentiated() -> None:
 
 @pytest.mark.parametrize("meta_optimizer", ["gradient", "reptile"])
 def test_other_meta_optimizers_train_the_same_learner(meta_optimizer: str) -> None:
-    learner, batch = imaml(steps=5, regularization=2.0), tasks(n_tasks=8)
+    learner, batch = imaml(steps=5, regularization=2.0), tasks(n_tasks=60)
     module = build(learner)
     update = am.make_meta_optimizer(meta_optimizer)
     update.start(learner, module, info())
-    losses = [update.step(batch)["loss"] for _ in range(10)]
-    assert losses[-1] < losses[0]
+    before = am.query_losses(learner, module, batch).detach()
+    for _ in range(10):
+        update.step(batch)
+    assert_lower(am.query_losses(learner, module, batch), before)
 
 
 def test_the_distance_from_the_start_is_what_is_penalized() -> None:

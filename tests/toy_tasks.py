@@ -50,6 +50,20 @@ def _clouds(centres: Tensor, n: int, generator: torch.Generator) -> am.Examples:
     return am.Examples(centres.gather(1, y.unsqueeze(-1).expand_as(noise)) + noise, y, n_classes=n_way)
 
 
+def support_of(problem: str, n_tasks: int = 3, n: int = 9, n_features: int = 4, n_outputs: int = 3) -> am.Examples:
+    """Random support sets in which nothing is to be learned: classes in turn, or random targets."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n_tasks, n, n_features, generator=generator, dtype=torch.float64)
+    if problem == "classification":
+        return am.Examples(x, torch.arange(n).remainder(n_outputs).repeat(n_tasks, 1), n_classes=n_outputs)
+    return am.Examples(x, torch.randn(n_tasks, n, n_outputs, generator=generator, dtype=torch.float64))
+
+
+def queries(n: int = 5, n_tasks: int = 3, n_features: int = 4) -> Tensor:
+    """Random inputs that go with :func:`support_of`."""
+    return torch.randn(n_tasks, n, n_features, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
 def cut(support: am.Examples) -> tuple[am.Examples, list[am.Examples]]:
     """Support sets cut to different lengths: all padded in one batch, and each alone."""
     lengths = [support.y.shape[1] - i for i in range(len(support))]
