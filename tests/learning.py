@@ -8,9 +8,10 @@ or with a baseline, on the same tasks, and asks for a margin of four standard er
     assert_better(after, before, tasks.info)
     assert_better(after, chance(tasks.info), tasks.info)
 
-Two variables of the environment show how firmly the claims hold: ``AUTOMETA_TEST_SEED`` is added to the seed of every
-training (draw it from :func:`training_seed`), and ``AUTOMETA_TEST_MARGINS`` names a file that gets a line for each
-claim: its test and its margin in standard errors.
+Three variables of the environment show how firmly the claims hold: ``AUTOMETA_TEST_SEED`` is added to the seed of every
+training (draw it from :func:`training_seed`), ``AUTOMETA_TEST_THREADS`` is the number of torch's threads (one if
+unset), and ``AUTOMETA_TEST_MARGINS`` names a file that gets a line for each claim: its kind (``better`` or ``alike``),
+how many standard errors lie between the two sides, and its test.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def assert_lower(values: Values, than: Values, *, standard_errors: float = STAND
     """Assert that values are lower than others of the same tasks."""
     __tracebackhide__ = True
     found = margin(than, values)
-    _note(found)
+    _note("better", found)
     assert found >= standard_errors, (
         f"a margin of {found:.2f} standard errors where {standard_errors:g} are asked for: "
         f"{np.mean(_array(values)):.4g} must be lower than {np.mean(_array(than)):.4g}"
@@ -133,6 +134,7 @@ def assert_alike(values: Values, others: Values, *, standard_errors: float = STA
     """Assert that values differ from others of the same tasks by no more than chance."""
     __tracebackhide__ = True
     found = abs(margin(values, others))
+    _note("alike", found)
     assert found < standard_errors, (
         f"{found:.2f} standard errors apart where less than {standard_errors:g} are asked for: "
         f"{np.mean(_array(values)):.4g} and {np.mean(_array(others)):.4g}"
@@ -153,7 +155,7 @@ def _array(values: Any) -> NDArray[np.float64]:
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
 
 
-def _note(found: float) -> None:
+def _note(kind: str, found: float) -> None:
     if path := os.environ.get("AUTOMETA_TEST_MARGINS"):
         with Path(path).open("a") as file:
-            file.write(f"{found:.2f}\t{os.environ.get('PYTEST_CURRENT_TEST', '')}\n")
+            file.write(f"{kind}\t{found:.2f}\t{os.environ.get('PYTEST_CURRENT_TEST', '')}\n")

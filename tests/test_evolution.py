@@ -195,8 +195,8 @@ def ends(name: str, learner: Point, n_steps: int, **parameters: Any) -> NDArray[
 
 def test_cmaes_solves_a_rotated_ellipsoid_that_the_plain_strategy_does_not() -> None:
     learner = Point("ellipsoid")
-    solved = ends("cmaes", learner, 80, parameters=["point"], sigma=0.5)
-    unsolved = ends("evolution_strategy", learner, 80, parameters=["point"], population=5)
+    solved = ends("cmaes", learner, 60, parameters=["point"], sigma=0.5)
+    unsolved = ends("evolution_strategy", learner, 60, parameters=["point"], population=5)
     assert_lower(np.log10(solved), np.log10(unsolved) - 3)  # a thousand times closer to the least value, zero
 
 

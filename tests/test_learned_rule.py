@@ -18,6 +18,7 @@ import autometa as am
 from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining
 from learning import assert_better, assert_lower, judged, training_seed
+from toy_tasks import Offsets
 
 DOUBLE = torch.float64
 BENCHMARK = Path(__file__).parents[1] / "examples" / "benchmarks" / "evolution.py"
@@ -174,9 +175,9 @@ def test_classes_may_be_renamed_under_any_rule() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "parameters", "tasks"),
     [
-        ("evolution_strategy", {"population": 8}, Lines()),
-        ("cmaes", {}, Lines()),
-        ("gradient", {"lr": 0.02}, Lines()),
+        ("evolution_strategy", {"population": 8}, Offsets()),
+        ("cmaes", {}, Offsets()),
+        ("gradient", {"lr": 0.02}, Offsets()),
         ("evolution_strategy", {"population": 8}, Blobs()),
     ],
     ids=["evolution_strategy", "cmaes", "gradient", "classification"],
