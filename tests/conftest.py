@@ -79,6 +79,13 @@ def live_tensors() -> Iterator[Callable[[], int]]:
 
 
 @pytest.fixture(scope="session")
+def decoded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of decoded images by data set, in pytest's cache: only the first run of all waits for them."""
+    kept: pytest.Cache | None = getattr(request.config, "cache", None)  # off with -p no:cacheprovider
+    return tmp_path_factory.mktemp if kept is None else kept.mkdir
+
+
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder of real data sets that are no part of the repository."""
     places = [os.environ.get("AUTOMETA_DATA"), str(REPOSITORY.parent / "shared" / "data")]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+import autometa as am
 
 
 def finite_differences(function: Callable[[], Tensor], parameter: Tensor, epsilon: float = 1e-6) -> Tensor:
@@ -20,3 +22,12 @@ def finite_differences(function: Callable[[], Tensor], parameter: Tensor, epsilo
         slopes[place] = (above - function()) / (2 * epsilon)
         values[place] = before
     return slopes.view_as(parameter)
+
+
+def build_moved(learner: am.Learner, info: am.TaskInfo, spread: float = 0.1) -> nn.Module:
+    """θ in double precision, every parameter moved away from its start: a zero there would hide mistakes."""
+    torch.manual_seed(0)
+    module = learner.build(info).double()
+    for parameter in module.parameters():
+        parameter.data += spread * torch.randn_like(parameter)
+    return module

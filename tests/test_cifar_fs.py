@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +89,11 @@ def test_cifar_fs_conforms(small: dict[str, Any], sizes: dict[str, Any]) -> None
     assert not (frame["status"] == "failed").any(), frame.to_string()
 
 
-@pytest.fixture(scope="session")
-def decoded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where decoded images are kept: pytest's cache, so that only the first run of the suite waits for them."""
-    kept: pytest.Cache | None = getattr(request.config, "cache", None)  # off with -p no:cacheprovider
-    return tmp_path_factory.mktemp("cifar_fs") if kept is None else kept.mkdir("cifar_fs")
-
-
-def test_the_real_cifar_fs_has_the_sizes_of_the_paper(data_root: Path, decoded: Path) -> None:
+def test_the_real_cifar_fs_has_the_sizes_of_the_paper(data_root: Path, decoded: Callable[[str], Path]) -> None:
     root = data_root / "cifar_fs"
     if not root.is_dir():
         pytest.skip(f"CIFAR-FS is not in {root}")
-    sampler = CifarFS(root=root, cache=decoded)
+    sampler = CifarFS(root=root, cache=decoded("cifar_fs"))
     facts = sampler.describe()
     assert facts["images"] == 60_000
     assert facts["classes"] == {"train": 64, "valid": 16, "test": 20}

@@ -17,6 +17,7 @@ import autometa as am
 from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining
 from learning import assert_better, assert_lower, trained, training_seed, untrained_and_trained
+from toy_backbones import Normed
 from toy_tasks import Offsets
 
 DOUBLE = torch.float64
@@ -132,15 +133,6 @@ def test_parameters_that_are_not_chosen_stay_bit_for_bit(name: str) -> None:
     optimizer.step(BATCH.to(dtype=torch.float32))
     same = {name: torch.equal(value, before[name]) for name, value in optimizer.module_.state_dict().items()}
     assert same == {"log_penalty": False, "backbone.layers.0.weight": True, "backbone.layers.0.bias": False}
-
-
-class Normed(am.Backbone):
-    """Batch norm with running averages."""
-
-    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
-        module = nn.Sequential(nn.Linear(*input_shape, 4), nn.BatchNorm1d(4), nn.Tanh())
-        module.n_features = 4
-        return module
 
 
 @pytest.mark.parametrize("name", ["evolution_strategy", "cmaes"])

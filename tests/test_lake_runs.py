@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,12 @@ from learning import assert_better, chance
 
 
 @pytest.fixture(scope="module")
-def real(data_root: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Parameters of samplers of the real Omniglot, its decoded images kept in pytest's cache."""
+def real(data_root: Path, decoded: Callable[[str], Path]) -> dict[str, Any]:
+    """Parameters of samplers of the real Omniglot, decoded once."""
     root = data_root / "omniglot"
     if not (root / "all_runs.zip").is_file():
         pytest.skip(f"all_runs.zip is not in {root}")
-    kept: pytest.Cache | None = getattr(request.config, "cache", None)  # off with -p no:cacheprovider
-    return {"root": root, "cache": tmp_path_factory.mktemp("omniglot") if kept is None else kept.mkdir("omniglot")}
+    return {"root": root, "cache": decoded("omniglot")}
 
 
 # within an alphabet

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.training import MetaTraining, evaluate
-from derivatives import finite_differences
+from derivatives import build_moved, finite_differences
 from learning import assert_alike, assert_better, chance, training_seed
 from toy_tasks import BLOBS, SINES, blobs, sines
 
@@ -25,20 +25,12 @@ def learner(**parameters: object) -> am.Learner:
     )
 
 
-def build(learner: am.Learner, info: am.TaskInfo) -> nn.Module:
-    torch.manual_seed(0)
-    module = learner.build(info).to(DOUBLE)
-    for parameter in module.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    return module
-
-
 @pytest.mark.parametrize(("info", "batch"), [(SINES, sines()), (BLOBS, blobs())], ids=["regression", "classification"])
 def test_exact_meta_gradients_equal_finite_differences_of_the_query_loss(
     info: am.TaskInfo, batch: am.TaskBatch
 ) -> None:
     maml = learner()
-    module = build(maml, info)
+    module = build_moved(maml, info)
 
     def objective() -> Tensor:
         with torch.no_grad():
@@ -54,7 +46,7 @@ def test_exact_meta_gradients_equal_finite_differences_of_the_query_loss(
 
 def test_first_order_meta_gradients_are_the_query_gradients_at_the_adapted_parameters() -> None:
     maml = learner(first_order=True, learn_lr=False)
-    module, batch = build(maml, SINES), sines()
+    module, batch = build_moved(maml, SINES), sines()
     am.query_losses(maml, module, batch).mean().backward()
     with torch.no_grad():
         adapted = maml.adapt(module, batch.support)
@@ -63,7 +55,7 @@ def test_first_order_meta_gradients_are_the_query_gradients_at_the_adapted_param
     slopes = torch.autograd.grad(am.task_losses(maml, outputs, batch.query).mean(), list(leaves.values()))
     for name, slope in zip(leaves, slopes, strict=True):
         torch.testing.assert_close(module.get_parameter(name).grad, slope.sum(dim=0))
-    exact = build(learner(learn_lr=False), SINES)
+    exact = build_moved(learner(learn_lr=False), SINES)
     am.query_losses(learner(learn_lr=False), exact, batch).mean().backward()
     assert not torch.allclose(exact.head.weight.grad, module.head.weight.grad)
 
@@ -76,7 +68,7 @@ def meta_gradient(maml: am.Learner, module: nn.Module, batch: am.TaskBatch, prog
 @pytest.mark.parametrize("progress", [0.0, 0.29, 0.3, 1.0])
 def test_derivatives_are_of_first_order_until_their_share_of_meta_training_is_over(progress: float) -> None:
     batch = sines()
-    module = build(learner(), SINES)
+    module = build_moved(learner(), SINES)
     first, second = (meta_gradient(learner(first_order=order), module, batch, 0.0) for order in (True, False))
     annealed = meta_gradient(learner(first_order_until=0.3), module, batch, progress)
     torch.testing.assert_close(annealed, first if progress < 0.3 else second)
@@ -85,7 +77,7 @@ def test_derivatives_are_of_first_order_until_their_share_of_meta_training_is_ov
 
 @pytest.mark.parametrize(("info", "batch"), [(SINES, sines()), (BLOBS, blobs())], ids=["regression", "classification"])
 def test_losses_after_every_step_give_way_to_that_after_the_last(info: am.TaskInfo, batch: am.TaskBatch) -> None:
-    module = build(learner(steps=3), info)
+    module = build_moved(learner(steps=3), info)
     after = [am.query_losses(learner(steps=steps), module, batch) for steps in (1, 2, 3)]
     maml = learner(steps=3, multi_step_loss=0.5)
     torch.testing.assert_close(maml.meta_loss(module, batch, 0.0), sum(after) / 3)
@@ -97,7 +89,7 @@ def test_losses_after_every_step_give_way_to_that_after_the_last(info: am.TaskIn
 
 def test_multi_step_meta_gradients_equal_finite_differences() -> None:
     maml, batch = learner(steps=3, multi_step_loss=1.0, inner_lr=0.2), sines()
-    module = build(maml, SINES)
+    module = build_moved(maml, SINES)
 
     def objective() -> Tensor:
         with torch.no_grad():
@@ -238,7 +230,7 @@ def test_per_step_norm_needs_batch_norm() -> None:
 
 def test_one_module_serves_tasks_with_any_number_of_classes_in_any_order() -> None:
     maml = learner(steps=4)
-    module = build(maml, BLOBS)
+    module = build_moved(maml, BLOBS)
     for n_way in (2, 7):
         batch = blobs(n_way=n_way)
         outputs = maml.predict(module, maml.adapt(module, batch.support), batch.query.x)
@@ -249,7 +241,7 @@ def test_one_module_serves_tasks_with_any_number_of_classes_in_any_order() -> No
 
 
 def test_steps_beyond_those_meta_trained_reuse_the_last_learned_size() -> None:
-    module, batch = build(learner(steps=2), SINES), sines()
+    module, batch = build_moved(learner(steps=2), SINES), sines()
     long = learner(steps=4).adapt(module, batch.support)
     module.rates = nn.Parameter(torch.cat([module.rates, module.rates[-1:], module.rates[-1:]]))
     torch.testing.assert_close(learner(steps=4).adapt(module, batch.support), long)
@@ -272,7 +264,7 @@ def test_without_meta_training_it_is_a_linear_classifier_that_works() -> None:
 
 def test_evaluation_holds_no_graph_and_no_memory(live_tensors: Callable[[], int]) -> None:
     maml = learner()
-    module, batch = build(maml, SINES), sines()
+    module, batch = build_moved(maml, SINES), sines()
 
     def evaluate() -> None:
         with torch.no_grad():
