@@ -187,8 +187,8 @@ def test_meta_training_learns_sinusoids() -> None:
     before = judged(learner, run.module, sinusoids)
     run.run_to()
     after = judged(learner, run.module, sinusoids)
-    assert_better(after, before, sinusoids.info)
-    assert_better(after, judged(am.make_learner("imaml", steps=0), run.module, sinusoids), sinusoids.info)
+    assert_better(after, 0.8 * before, sinusoids.info)
+    assert_better(after, 0.8 * judged(am.make_learner("imaml", steps=0), run.module, sinusoids), sinusoids.info)
 
 
 @pytest.mark.parametrize("inner_lr", [1e-4, 0.1, 100.0])

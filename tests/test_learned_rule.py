@@ -200,7 +200,7 @@ def test_the_rule_becomes_better_than_gradient_descent(
         log_rate.fill_(math.log(0.1))
     training.run_to()
     best = min((losses for losses in tried if np.isfinite(losses).all()), key=np.mean)
-    assert_lower(judged(learner, training.module, tasks, values="losses"), best)
+    assert_lower(judged(learner, training.module, tasks, values="losses"), 0.95 * best)
     assert all(torch.equal(value, starts[name]) for name, value in training.module.named_buffers())
 
 

@@ -205,7 +205,7 @@ def test_per_step_norm_lets_inductive_batch_norm_learn() -> None:
     training.run_to()
     judged = evaluate(maml, training.module, tasks, split="test", n_tasks=100, seed=0)
     assert judged.normalization == "batch (inductive)"
-    assert_better(judged.scores, chance(tasks.info), tasks.info)
+    assert_better(judged.scores, 1.2 * chance(tasks.info), tasks.info)
 
 
 def test_per_step_norm_on_threads_gives_the_same_as_without() -> None:

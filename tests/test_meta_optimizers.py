@@ -60,7 +60,7 @@ def test_gradient_steps_lower_the_query_loss_of_new_tasks() -> None:
         before = am.query_losses(learner, module, new)
     train(optimizer, 0, 50, of=50)
     with torch.no_grad():
-        assert_lower(am.query_losses(learner, module, new), before)
+        assert_lower(am.query_losses(learner, module, new), 0.8 * before)
 
 
 def test_one_plain_gradient_step_is_the_step_written_by_hand() -> None:

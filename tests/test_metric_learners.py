@@ -151,8 +151,8 @@ def test_meta_training_learns_what_tells_new_classes_apart(learner: am.Learner) 
     tasks = Haystack()
     learner = learner.set_params(backbone="mlp")
     meta_optimizer = am.make_meta_optimizer(learner.default_meta_optimizer, lr=5e-3)
-    before, after = untrained_and_trained(learner, meta_optimizer, tasks, n_steps=80)
-    assert_better(after, before + 0.1, tasks.info)
+    before, after = untrained_and_trained(learner, meta_optimizer, tasks, n_steps=200)
+    assert_better(after, before + 0.15, tasks.info)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_a_learner_trains_with_it() -> None:
     optimizer = am.make_meta_optimizer("gradient", lr=1e-2)
     before, after = untrained_and_trained(learner, optimizer, tasks, n_steps=60, tasks_per_step=2)
     assert_better(after, before, tasks.info)
-    assert_better(after, chance(tasks.info), tasks.info)
+    assert_better(after, 1.5 * chance(tasks.info), tasks.info)
 
 
 @pytest.mark.parametrize(

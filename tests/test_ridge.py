@@ -133,7 +133,7 @@ def test_meta_training_learns_what_tells_new_classes_apart() -> None:
     tasks = Haystack()
     learner = am.make_learner("ridge", backbone="mlp")
     before, after = untrained_and_trained(learner, am.make_meta_optimizer("gradient"), tasks, n_steps=100)
-    assert_better(after, before + 0.15, tasks.info)
+    assert_better(after, before + 0.2, tasks.info)
 
 
 def test_ridge_on_meta_trained_features_predicts_sinusoids() -> None:

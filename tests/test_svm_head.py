@@ -187,4 +187,4 @@ def test_meta_training_tells_new_glyphs_apart() -> None:
     update = am.make_meta_optimizer("gradient", lr=3e-3)
     before, after = untrained_and_trained(learner, update, tasks, n_steps=60)
     assert_better(after, before, tasks.info)
-    assert_better(after, 2 * chance(tasks.info), tasks.info)
+    assert_better(after, 1.5 * chance(tasks.info), tasks.info)

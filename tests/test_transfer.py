@@ -46,7 +46,7 @@ def test_pooled_training_makes_new_tasks_easier(name: str, tasks: am.TaskSampler
     learner = am.make_learner(name, backbone=am.make_backbone("mlp", hidden=(16,)), steps=20)
     pooled = am.make_meta_optimizer("pooled", lr=0.01)
     before, after = untrained_and_trained(learner, pooled, tasks, n_steps=150, values="losses")
-    assert_lower(after, before)
+    assert_lower(after, 0.9 * before)
 
 
 def test_fine_tuning_tells_base_classes_apart_by_their_global_names() -> None:

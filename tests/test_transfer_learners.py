@@ -29,7 +29,7 @@ def build(learner: am.Learner, info: am.TaskInfo) -> nn.Module:
 def test_pretraining_makes_new_tasks_easier(name: str) -> None:
     learner, pooled = am.make_learner(name, backbone=MLP), am.make_meta_optimizer("pooled", lr=0.01)
     before, after = untrained_and_trained(learner, pooled, HIDDEN, n_steps=150, values="losses")
-    assert_lower(after, before)
+    assert_lower(after, 0.8 * before)
 
 
 # ---------------------------------------------------------------- Baseline++
@@ -206,7 +206,7 @@ def test_one_network_for_all_entities_adapts_to_one() -> None:
     learner, tasks = am.make_learner("mean_parameters", backbone=MLP, lr=0.05), Offsets()
     module = trained(learner, am.make_meta_optimizer("pooled", lr=0.01), tasks, n_steps=200).module
     stays = am.make_learner("mean_parameters", backbone=MLP, steps=0)
-    assert_better(judged(learner, module, tasks), judged(stays, module, tasks), tasks.info)
+    assert_better(judged(learner, module, tasks), 0.7 * judged(stays, module, tasks), tasks.info)
 
 
 def test_classes_drawn_anew_are_no_one_task() -> None:
