@@ -24,9 +24,9 @@ def finite_differences(function: Callable[[], Tensor], parameter: Tensor, epsilo
     return slopes.view_as(parameter)
 
 
-def build_moved(learner: am.Learner, info: am.TaskInfo, spread: float = 0.1) -> nn.Module:
+def build_moved(learner: am.Learner, info: am.TaskInfo, spread: float = 0.1, seed: int = 0) -> nn.Module:
     """θ in double precision, every parameter moved away from its start: a zero there would hide mistakes."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     module = learner.build(info).double()
     for parameter in module.parameters():
         parameter.data += spread * torch.randn_like(parameter)

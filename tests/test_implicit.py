@@ -38,8 +38,8 @@ def imaml(**parameters: object) -> am.Learner:
     return am.make_learner("imaml", **{**defaults, **parameters})
 
 
-def build(learner: am.Learner, problem: str = "regression") -> nn.Module:
-    return build_moved(learner, info(problem), spread=0.3)
+def build(learner: am.Learner, problem: str = "regression", seed: int = 0) -> nn.Module:
+    return build_moved(learner, info(problem), 0.3, seed)
 
 
 def implicit_gradients(
@@ -227,7 +227,7 @@ def test_the_steps_can_be_differentiated() -> None:
 @pytest.mark.parametrize("meta_optimizer", ["gradient", "reptile"])
 def test_other_meta_optimizers_train_the_same_learner(meta_optimizer: str) -> None:
     learner, batch = imaml(steps=5, regularization=2.0), tasks(n_tasks=60)
-    module = build(learner)
+    module = build(learner, seed=training_seed())
     update = am.make_meta_optimizer(meta_optimizer)
     update.start(learner, module, info())
     before = am.query_losses(learner, module, batch).detach()

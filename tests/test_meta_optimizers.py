@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from learning import assert_lower
+from learning import assert_lower, training_seed
 from toy_tasks import BLOBS, SINES, blobs, sines
 
 DOUBLE = torch.float64
@@ -24,8 +24,8 @@ def maml(**parameters: object) -> am.Learner:
     )
 
 
-def build(learner: am.Learner, info: am.TaskInfo = SINES) -> nn.Module:
-    torch.manual_seed(0)
+def build(learner: am.Learner, info: am.TaskInfo = SINES, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
     return learner.build(info).to(DOUBLE)
 
 
@@ -45,20 +45,20 @@ def parameters(module: nn.Module) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in module.parameters()]
 
 
-def train(optimizer: am.MetaOptimizer, first: int, last: int, of: int = 10) -> None:
+def train(optimizer: am.MetaOptimizer, first: int, last: int, of: int = 10, seed: int = 0) -> None:
     for step in range(first, last):
         optimizer.progress = step / of
-        optimizer.step(sines(5, seed=step))
+        optimizer.step(sines(5, seed=seed + step))
 
 
 def test_gradient_steps_lower_the_query_loss_of_new_tasks() -> None:
     learner, optimizer = maml(), am.make_meta_optimizer("gradient", lr=0.01)
-    module = build(learner)
+    module = build(learner, seed=training_seed())
     optimizer.start(learner, module, SINES)
-    new = sines(200, seed=99)
+    new = sines(200, seed=training_seed(99))
     with torch.no_grad():
         before = am.query_losses(learner, module, new)
-    train(optimizer, 0, 50, of=50)
+    train(optimizer, 0, 50, of=50, seed=training_seed())
     with torch.no_grad():
         assert_lower(am.query_losses(learner, module, new), 0.8 * before)
 
