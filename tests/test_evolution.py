@@ -25,7 +25,7 @@ BATCH = Lines().sample(2, seed=0).to(dtype=DOUBLE)
 
 
 class Point(am.Learner):
-    """Its loss is a function of θ, a point and an unused number, whatever the task."""
+    """A learner whose loss depends on θ alone, whatever the task; θ is a point and an unused number."""
 
     provides = frozenset()
 
@@ -67,7 +67,7 @@ def started(
     seed: int = 0,
     **parameters: Any,
 ) -> am.MetaOptimizer:
-    """Started on the module it holds as ``module_``."""
+    """Make a meta-optimizer and start it; its attribute ``module_`` is θ."""
     learner, info = learner or Point(), info or Lines().info
     optimizer = am.make_meta_optimizer(meta_optimizer, **parameters)
     torch.manual_seed(seed)
@@ -174,7 +174,7 @@ def test_a_step_that_draws_no_tasks_itself_takes_torchs_random_state() -> None:
 
 
 def ends(name: str, learner: Point, n_steps: int, **parameters: Any) -> NDArray[np.float64]:
-    """Values that runs of ten seeds end in."""
+    """Run ten seeds and return the value that each ends with."""
     found = []
     for seed in range(10):
         optimizer = started(name, learner, seed=training_seed(seed), **parameters)

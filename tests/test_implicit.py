@@ -45,7 +45,7 @@ def build(learner: am.Learner, problem: str = "regression", seed: int = 0) -> nn
 def implicit_gradients(
     learner: am.Learner, module: nn.Module, batch: am.TaskBatch, problem: str = "regression", **parameters: object
 ) -> dict[str, Tensor]:
-    """What the meta-optimizer descends, read from a step of plain gradient descent of size 1."""
+    """Return the gradient that the meta-optimizer descends: the step it takes with plain SGD of rate 1."""
     exact = {"cg_steps": 60, "damping": 0.0, "clip": None}
     update = am.make_meta_optimizer("implicit", optimizer="sgd", lr=1.0, schedule="constant", **{**exact, **parameters})
     update.start(learner, module, info(problem))
@@ -61,7 +61,7 @@ def with_ones(x: Tensor) -> Tensor:
 
 
 def exact_query_loss(head: Tensor, batch: am.TaskBatch) -> Tensor:
-    """Mean query loss at the minima of quadratic inner problems, ``head`` [3, n_outputs] being where they start."""
+    """Return the mean query loss at the minima of quadratic inner problems that start at ``head`` [3, n_outputs]."""
     x, y = with_ones(batch.support.x), batch.support.y
     scale = 2 / y[0].numel()  # of the squared error, a mean over examples and outputs
     matrix = scale * x.mT @ x + LAMBDA * torch.eye(3, dtype=DOUBLE)

@@ -22,7 +22,7 @@ def learner(name: str, **parameters: object) -> am.Learner:
 
 
 def gradients(learner: am.Learner, module: nn.Module, batch: am.TaskBatch, progress: float = 0.0) -> dict[str, Tensor]:
-    """The meta-gradient of every parameter; zero where there is none."""
+    """Return the meta-gradient of every parameter; zero where there is none."""
     names, parameters = zip(*module.named_parameters(), strict=True)
     loss = learner.meta_loss(module, batch, progress).mean()
     return dict(zip(names, torch.autograd.grad(loss, parameters, materialize_grads=True), strict=True))

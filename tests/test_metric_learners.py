@@ -36,7 +36,7 @@ def learner(request: pytest.FixtureRequest) -> am.Learner:
 
 
 def build(learner: am.Learner, info: am.TaskInfo = INFO) -> nn.Module:
-    """θ as it is before meta-training, but for what starts at a constant, which would hide mistakes."""
+    """Build θ and move every number of it a little: a constant start would hide mistakes."""
     torch.manual_seed(0)
     module = learner.build(info).to(DOUBLE).eval()
     for name, tensor in module.state_dict().items():

@@ -30,7 +30,7 @@ def gradients(loss: Tensor, module: nn.Module) -> dict[str, Tensor]:
 
 
 def task_gradients(module: nn.Module, batch: am.TaskBatch) -> Tensor:
-    """What each distinct task contributes to the trunk's gradient of the mean loss, by the definition."""
+    """Return each distinct task's part of the trunk's gradient of the mean loss, by the definition."""
     plain = am.make_learner("multitask", backbone=MLP)
     rows = []
     for task in batch.ids.unique():

@@ -114,7 +114,7 @@ def test_candidates_that_adapt_many_numbers_run_in_turn_on_a_cpu() -> None:
 
 
 class AddsUpCandidates(am.Backbone):
-    """Is another function under vmap, without an error."""
+    """Computes another function under vmap, without an error."""
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         module = _AddsUp(*input_shape, 4)
