@@ -22,7 +22,7 @@ install_import_hook(
     ["autometa.contracts", "autometa.engine", "autometa.training", "autometa_plugins"], "shape_checks.checked"
 )
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("AUTOMETA_TEST_THREADS", "1")))
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -78,6 +78,13 @@ def live_tensors() -> Iterator[Callable[[], int]]:
 
     yield count
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def decoded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of decoded images by data set, in pytest's cache: only the first run of all waits for them."""
+    kept: pytest.Cache | None = getattr(request.config, "cache", None)  # off with -p no:cacheprovider
+    return tmp_path_factory.mktemp if kept is None else kept.mkdir
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from autometa_plugins.evolution.learned_rule import describe_rule
+from numpy.typing import NDArray
 
 import autometa as am
 from autometa.training import MetaTraining, evaluate
@@ -41,14 +43,18 @@ def train(learner: am.Learner, optimizer: am.MetaOptimizer | None, tasks: am.Tas
     return MetaTraining(learner, optimizer, tasks, n_steps=n, tasks_per_step=TASKS_PER_STEP, seed=seed)
 
 
+def score(run: Any, split: Any = "test") -> NDArray[np.float64]:
+    """Scores of held-out tasks."""
+    return evaluate(run.learner, run.module, run.sampler, split=split, n_tasks=N_JUDGED, seed=0).scores
+
+
 def judge(run: Any, split: Any = "test") -> float:
     """Mean score on held-out tasks."""
-    found = evaluate(run.learner, run.module, run.sampler, split=split, n_tasks=N_JUDGED, seed=0)
-    return float(found.scores.mean())
+    return float(score(run, split).mean())
 
 
 def evolve(name: str, seed: int, n_steps: int = 120) -> dict[str, Any]:
-    """Test errors of gradient descent with the best step size and of an evolved rule, and what else is told."""
+    """Test errors, per task, of gradient descent with the best step size and of an evolved rule, and more."""
     tasks = am.make_tasks(name)
 
     def learner(rate: float) -> am.Learner:
@@ -56,12 +62,12 @@ def evolve(name: str, seed: int, n_steps: int = 120) -> dict[str, Any]:
 
     valid = {rate: judge(train(learner(rate), None, tasks, 1, seed), "valid") for rate in RATES}
     best = min(rate for rate in RATES if valid[rate] == min(value for value in valid.values() if value == value))
-    descent = judge(train(learner(best), None, tasks, 1, seed))
+    descent = score(train(learner(best), None, tasks, 1, seed))
     started = time.perf_counter()
     run = train(learner(best / 2), am.make_meta_optimizer("cmaes", population=16), tasks, n_steps, seed)
     run.run_to()
     seconds = time.perf_counter() - started
-    found = {"rate": best, "descent": descent, "evolved": judge(run), "seconds": seconds}
+    found = {"rate": best, "descent": descent, "evolved": score(run), "seconds": seconds}
     return found | {"rule": describe_rule(run.module)}
 
 
@@ -70,8 +76,9 @@ def rule(seed: int) -> Iterator[str]:
     for name in HIDDEN:
         tasks, found = am.make_tasks(name), evolve(name, seed)
         bayes = f"{tasks.bayes_mse(tasks.sample(5000, split='test', seed=0)).mean():.3f}" if name == "linear" else ""
+        descent, evolved = (found[rule].mean() for rule in ("descent", "evolved"))
         yield (
-            f"| {name} | {seed} | {found['rate']:g} | {found['descent']:.3f} | {found['evolved']:.3f} | {bayes} "
+            f"| {name} | {seed} | {found['rate']:g} | {descent:.3f} | {evolved:.3f} | {bayes} "
             f"| {found['seconds']:.0f} | {found['rule']} |"
         )
 
