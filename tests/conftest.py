@@ -20,7 +20,7 @@ from jaxtyping import install_import_hook
 # Shapes and types in the engine's signatures are checked while tests run; users pay nothing for them.
 install_import_hook("autometa.engine", "beartype.beartype")
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("AUTOMETA_TEST_THREADS", "1")))
 
 REPOSITORY = Path(__file__).parents[1]
 
