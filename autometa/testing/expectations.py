@@ -39,6 +39,14 @@ def expect_close(a: Tensor, b: Tensor, otherwise: str, tolerance: float = 1e-5) 
     expect(difference <= tolerance * scale, f"{otherwise}: the largest difference is {difference:.3g}.")
 
 
+def clearly_positive(gains: Tensor) -> bool:
+    """Whether the mean of gains, one per task, lies four standard errors above zero.
+
+    Where there is nothing to gain, chance alone gets there once in 30,000 times.
+    """
+    return bool(gains.mean() > 4 * gains.std() / len(gains) ** 0.5)
+
+
 def tensors_of(value: Any) -> list[Any]:
     """All leaves of nested lists, tuples and dicts."""
     return pytree.tree_leaves(value)
