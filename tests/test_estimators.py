@@ -25,7 +25,7 @@ import autometa as am
 from autometa.contracts.forward import forward
 from autometa.estimators import base
 from autometa.training import MetaTraining
-from learning import assert_better, assert_lower
+from learning import assert_better, assert_lower, training_seed
 
 DIGITS = {"n_way": 3, "n_shot": 5}
 
@@ -37,13 +37,15 @@ def digits():
 
 @pytest.fixture(scope="module")
 def digit_classifier(digits):
-    return am.FewShotClassifier("prototypical", max_steps=10, tasks_per_step=4, random_state=0).meta_fit(digits)
+    return am.FewShotClassifier("prototypical", max_steps=10, tasks_per_step=4, random_state=training_seed()).meta_fit(
+        digits
+    )
 
 
 @pytest.fixture(scope="module")
 def sine_regressor():
     tasks = am.make_tasks("sinusoid")
-    return am.FewShotRegressor("ridge", max_steps=150, tasks_per_step=8, random_state=0).meta_fit(tasks)
+    return am.FewShotRegressor("ridge", max_steps=150, tasks_per_step=8, random_state=training_seed()).meta_fit(tasks)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ FEATURES = ["hours", "kind"]
 
 @pytest.fixture(scope="module")
 def school_regressor(schools):
-    estimator = am.FewShotRegressor("ridge", backbone="identity", max_steps=20, random_state=0)
+    estimator = am.FewShotRegressor("ridge", backbone="identity", max_steps=20, random_state=training_seed())
     return estimator.meta_fit(schools[FEATURES], schools["score"], task=schools["school"], n_shot=5)
 
 

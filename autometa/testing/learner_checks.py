@@ -46,11 +46,11 @@ class LearnerCase:
     tasks: TaskSampler
 
     def module(self) -> nn.Module:
-        """θ in double precision after two steps of meta-training, in evaluation mode; a copy."""
+        """Return a copy of θ in double precision after two steps of meta-training, in evaluation mode."""
         return copied(self._started)
 
     def trained(self) -> tuple[nn.Module, str | None]:
-        """θ once meta-training has taught it to use a support set, a copy; and what speaks against it."""
+        """Return a copy of the meta-trained θ, and the reason why it does not count as trained, or None."""
         module, objection = self._trained
         return copied(module), objection
 
@@ -72,7 +72,7 @@ class LearnerCase:
         return module, objection
 
     def meta_optimizer(self) -> MetaOptimizer | None:
-        """The default one, with a rate for short runs where it has one."""
+        """Return the learner's default meta-optimizer, with a learning rate for short runs if it has one."""
         name = self.learner.default_meta_optimizer
         if name is None:
             return None
@@ -80,7 +80,7 @@ class LearnerCase:
         return made.set_params(lr=0.01) if "lr" in made.get_params() else made
 
     def training(self, n_steps: int, dtype: torch.dtype) -> MetaTraining:
-        """A meta-training from a fixed seed that has not started."""
+        """Return a meta-training with a fixed seed that has not started."""
         return MetaTraining(
             clone(self.learner),
             self.meta_optimizer(),
@@ -92,7 +92,7 @@ class LearnerCase:
         )
 
     def outputs(self, module: nn.Module, support: Examples, x: Tensor) -> Tensor:
-        """Outputs without an autograd graph."""
+        """Predict without an autograd graph."""
         with torch.no_grad():
             return forward(self.learner, module, support, x)
 
@@ -208,7 +208,7 @@ def check_padding_changes_nothing(case: LearnerCase) -> None:
 
 
 def check_no_graph_without_gradients(case: LearnerCase) -> None:
-    """Under ``torch.no_grad()`` nothing returned holds on to a graph, so that evaluating costs no memory."""
+    """Under ``torch.no_grad()`` no returned tensor holds a graph, so that evaluating costs no memory."""
     batch, module = draw(case.tasks, 2), case.module()
     with torch.no_grad():
         adapted = case.learner.adapt(module, batch.support)
@@ -218,7 +218,7 @@ def check_no_graph_without_gradients(case: LearnerCase) -> None:
 
 
 def check_provides(case: LearnerCase) -> None:
-    """What ``provides`` promises to meta-optimizers is there."""
+    """The learner has what ``provides`` promises to meta-optimizers."""
     batch, module, provides = draw(case.tasks, 2, split="train"), case.module(), case.learner.provides
     named = dict(module.named_parameters())
     if "gradient" in provides and any(p.requires_grad for p in named.values()):
@@ -323,7 +323,7 @@ def check_learns(case: LearnerCase) -> None:
 
 
 def _no_use_of_support(case: LearnerCase, module: nn.Module) -> str | None:
-    """What speaks against a meta-trained θ; None where a task's own support set helps."""
+    """Return what is wrong with a meta-trained θ, or None if a task's own support set helps."""
     batch = case.tasks.sample(N_JUDGED, split="test", seed=1)
     own = _judged(case, module, batch.support, batch.query)
     other = _judged(case, module, batch[torch.arange(len(batch)).roll(1)].support, batch.query)
@@ -337,7 +337,7 @@ def _no_use_of_support(case: LearnerCase, module: nn.Module) -> str | None:
 
 
 def check_permuted_labels_score_chance(case: LearnerCase) -> None:
-    """With labels that are shuffled within each support set nothing can be learned, and nothing is."""
+    """With labels shuffled within each support set the accuracy is that of chance."""
     info = case.tasks.info
     if info.problem != "classification" or info.shared_classes or case.learner.predicts_unseen_classes:
         raise SkipTest("labels mean something beyond the support set")
@@ -356,7 +356,7 @@ def check_permuted_labels_score_chance(case: LearnerCase) -> None:
 
 
 def _judged(case: LearnerCase, module: nn.Module, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
-    """Loss, and accuracy turned round or squared error, of every task: smaller is better."""
+    """Return the loss of every task, and its squared error or negative accuracy: smaller is better."""
     outputs = case.outputs(module, support, _x(query))
     scores = task_scores(outputs, query).double()
     losses = task_losses(case.learner, outputs, query).double()
@@ -386,7 +386,7 @@ def check_devices_agree(case: LearnerCase) -> None:
 
 
 def check_replays(case: LearnerCase) -> None:
-    """A learner that says that it is replayable gives the same loss and gradients where a CUDA device repeats them."""
+    """A replayable learner gives the same loss and gradients when a CUDA device repeats its operations."""
     if not case.learner.replayable:
         return
     if not torch.cuda.is_available():

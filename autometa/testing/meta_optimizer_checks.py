@@ -40,13 +40,13 @@ class MetaOptimizerCase:
     """Further learners that suit it."""
 
     def training(self, n_steps: int, seed: int = 0) -> MetaTraining:
-        """A run that has not started."""
+        """Return a run that has not started."""
         return MetaTraining(
             clone(self.learner), clone(self.meta_optimizer), self.tasks, n_steps=n_steps, tasks_per_step=8, seed=seed
         )
 
     def run(self, n_steps: int, seed: int = 0) -> MetaTraining:
-        """A run that has ended."""
+        """Return a run that has ended."""
         training = self.training(n_steps, seed)
         training.run_to()
         return training
@@ -80,7 +80,7 @@ def _package(component: object) -> str:
 
 
 def _distance(meta_optimizer: MetaOptimizer, learner: Learner) -> int:
-    """0: it is the learner's default; 1: it requires what the default does; 3: the learner is not meta-trained."""
+    """Return 0 for the learner's default, 1 if it requires the same, 3 if nothing is meta-trained, else 2."""
     if learner.default_meta_optimizer is None:
         return 3
     default = make_meta_optimizer(learner.default_meta_optimizer)
@@ -90,7 +90,7 @@ def _distance(meta_optimizer: MetaOptimizer, learner: Learner) -> int:
 
 
 def _takes(meta_optimizer: MetaOptimizer, learner: Learner, tasks: TaskSampler) -> bool:
-    """Whether the learner takes the tasks, and the meta-optimizer the learner: it may refuse one that is too large."""
+    """Return whether the learner takes the tasks and the meta-optimizer takes the learner; it may be too large."""
     try:
         module = learner.build(tasks.info)
     except AutometaError:
@@ -103,7 +103,7 @@ def _takes(meta_optimizer: MetaOptimizer, learner: Learner, tasks: TaskSampler) 
 
 
 def check_improves(case: MetaOptimizerCase) -> None:
-    """A short meta-training clearly betters the loss or the score on held-out tasks, of one learner at least."""
+    """A short meta-training clearly improves the loss or score on held-out tasks, for at least one learner."""
     told = []
     for learner in (case.learner, *case.others):
         training = replace(case, learner=learner).training(LOOKS[-1])
@@ -120,7 +120,7 @@ def check_improves(case: MetaOptimizerCase) -> None:
 
 
 def _judged(training: MetaTraining) -> NDArray[np.float64]:
-    """Losses, and accuracies turned round or squared errors, of held-out tasks: smaller is better."""
+    """Return the losses of held-out tasks, and their squared errors or negative accuracies: smaller is better."""
     found = evaluate(training.learner, training.module, training.sampler, split="valid", n_tasks=N_JUDGED, seed=0)
     sign = -1 if training.sampler.info.higher_is_better else 1
     return np.stack([found.losses, sign * found.scores])
