@@ -13,7 +13,7 @@ test: .venv/installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal
 
 slow: .venv/installed-dev
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check
