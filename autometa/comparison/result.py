@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import pandas as pd
 import torch
 
 from autometa.comparison.execution.finals import file_name, model_file, to_estimator, train_final
@@ -19,7 +18,8 @@ from autometa.comparison.execution.storage import TemporaryFolder, open_storage
 from autometa.comparison.execution.stored_plan import stored_plan
 from autometa.comparison.execution.workers import Arm, open_arms
 from autometa.comparison.plan.plan import Pair, Plan
-from autometa.comparison.results.tables import Frames, collect_frames
+from autometa.comparison.results.record import Record
+from autometa.comparison.results.tables import collect_record
 from autometa.engine.device import pick_device
 from autometa.errors import InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
@@ -79,8 +79,9 @@ class Comparison:
         device: str | torch.device = "auto",
         keeper: TemporaryFolder | None = None,
     ) -> None:
-        self._plan, self._arms, self._folder, self._device, self._keeper = plan, arms, folder, device, keeper
-        frames: Frames = collect_frames(plan, arms)
+        self._plan, self._folder, self._device, self._keeper = plan, folder, device, keeper
+        self._record: Record = collect_record(plan, arms, environment)
+        frames = self._record.frames
         self.leaderboard = frames.leaderboard
         self.scores = frames.scores
         self.significance = frames.significance
@@ -89,23 +90,20 @@ class Comparison:
         self.curves = frames.curves
         self.trials = frames.trials
         self.failures = frames.failures
-        self.skipped = pd.DataFrame(
-            [(skip.tasks, skip.learner, skip.reason, skip.trained_on) for skip in plan.skipped],
-            columns=["tasks", "learner", "reason", "trained_on"],
-        )
-        self.studies: dict[str, optuna.Study] = {arm.tuning.name: arm.tuning.study for arm in arms}
-        self.environment = dict(environment)
-        self.complete = all(arm.n_done == arm.n_slots for arm in arms)
+        self.skipped = frames.skipped
+        self.studies: dict[str, optuna.Study] = dict(self._record.studies)
+        self.environment = dict(self._record.environment)
+        self.complete = self._record.complete
 
     @property
     def name(self) -> str:
         """Name of the comparison, the first part of its studies' names."""
-        return self._plan.name
+        return self._record.name
 
     @property
     def plan(self) -> dict[str, Any]:
         """What was asked for, as JSON: ``settings``, ``tasks``, ``test_tasks``, ``learners`` and ``version``."""
-        return dict(self._plan.described)
+        return dict(self._record.plan)
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
@@ -202,7 +200,7 @@ class Comparison:
         """Write the comparison as one self-contained HTML file and return its path."""
         from autometa.comparison.report.page import write_report
 
-        write_report(self, path)
+        write_report(self._record, path)
         return Path(path)
 
     def write(self, output: Path) -> None:
@@ -212,7 +210,7 @@ class Comparison:
         them, has its own ``best-TASKS.autometa``.
         """
         for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks"):
-            write_whole(output / f"{name}.csv", getattr(self, name).to_csv(index=False))
+            write_whole(output / f"{name}.csv", getattr(self._record.frames, name).to_csv(index=False))
         self.report(output / "report.html")
         several = len(self._plan.judged_on) > 1
         for tasks in dict.fromkeys(self.leaderboard["tasks"]):

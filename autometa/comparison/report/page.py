@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -36,10 +36,8 @@ from autometa.comparison.report.markup import (
     value_text,
 )
 from autometa.comparison.report.tuning import tuning_section
+from autometa.comparison.results.record import Record
 from autometa.files.atomic import write_whole
-
-if TYPE_CHECKING:
-    from autometa.comparison.result import Comparison
 
 ALPHA = 0.05
 """Level of significance, after Holm's correction."""
@@ -52,14 +50,12 @@ _AXES = {
 }
 
 
-def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
+def write_report(record: Record, path: str | os.PathLike[str]) -> Path:
     """Write the report of a comparison.
 
     Parameters
     ----------
-    comparison : Comparison
-        Read through its frames only: ``leaderboard``, ``curves``, ``significance``, ``studies``, ``skipped``,
-        ``failures`` and ``environment``.
+    record : Record
     path : path-like
         The HTML file; an existing one is replaced at once or not at all.
 
@@ -74,14 +70,14 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
         The file cannot be written.
     """
     path = Path(path)
-    text = render(comparison)
+    text = render(record)
     write_whole(path, text, make_folders=True)
     return path
 
 
-def render(comparison: Comparison) -> str:
+def render(record: Record) -> str:
     """Return the report as HTML; see :func:`write_report`."""
-    board = comparison.leaderboard
+    board = record.frames.leaderboard
     looks = styles(board["learner"], board.loc[board["family"] == "baseline", "learner"])
     looks |= {
         entrant_name(row.learner, row.trained_on, row.tasks): looks[row.learner] for row in board.itertuples()
@@ -89,17 +85,17 @@ def render(comparison: Comparison) -> str:
     names = list(dict.fromkeys(board["tasks"]))
     own = board[board["trained_on"] == board["tasks"]]
     trained = list(dict.fromkeys(own["tasks"]))
-    parts = [("winners", "Winners", winners_section(board, comparison.significance, looks))]
+    parts = [("winners", "Winners", winners_section(board, record.frames.significance, looks))]
     if len(trained) > 1:
         parts[0] = (*parts[0][:2], parts[0][2] + across_section(own, looks))
     if len(own) < len(board):
         parts.append(("domains", "Across domains", domains_section(board, looks)))
     for i, name in enumerate(names):
-        parts.append((f"tasks-{i}", name, tasks_section(comparison, name, looks)))
-    parts.append(("significance", "Significance", significance_section(comparison, names, looks)))
-    parts.append(("tuning", "Tuning", tuning_section(comparison, trained, looks)))
-    parts.append(("gaps", "Left out and failed", gaps_section(comparison)))
-    parts.append(("environment", "Repeat it", environment_section(comparison)))
+        parts.append((f"tasks-{i}", name, tasks_section(record, name, looks)))
+    parts.append(("significance", "Significance", significance_section(record, names, looks)))
+    parts.append(("tuning", "Tuning", tuning_section(record, trained, looks)))
+    parts.append(("gaps", "Left out and failed", gaps_section(record)))
+    parts.append(("environment", "Repeat it", environment_section(record)))
     template = resources.files("autometa.comparison.report").joinpath("report.html").read_text(encoding="utf-8")
     learners = board["learner"].nunique()
     subtitle = (
@@ -109,10 +105,10 @@ def render(comparison: Comparison) -> str:
     )
     if len(own) < len(board):
         subtitle += " What was trained on one distribution is judged on others too: in brackets stands which one."
-    title = f"Comparison of few-shot learners: {comparison.name}"
+    title = f"Comparison of few-shot learners: {record.name}"
     return Template(template).substitute(
         title=escape(title),
-        subtitle=escape(subtitle) + ("" if comparison.complete else f" <b>{INCOMPLETE}</b>"),
+        subtitle=escape(subtitle) + ("" if record.complete else f" <b>{INCOMPLETE}</b>"),
         navigation="".join(f'<a href="#{key}">{escape(heading)}</a>' for key, heading, _ in parts),
         body="\n".join(
             f'<section id="{key}"><h2>{escape(heading)}</h2>{html}</section>' for key, heading, html in parts
@@ -146,16 +142,16 @@ def winners_section(board: pd.DataFrame, significance: pd.DataFrame, looks: dict
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def tasks_section(comparison: Comparison, tasks: str, looks: dict[str, Style]) -> str:
+def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
     """Leaderboard and figures of one task distribution."""
-    board = comparison.leaderboard
+    board = record.frames.leaderboard
     rows = entrants_on(board, tasks)
     metric = str(rows["metric"].iloc[0])
     here = {name: looks[name] for name in rows["learner"]}
     better = "lower is better" if metric == "mse" else "higher is better"
     legend = "".join(f"<span>{learner_cell(name, looks)}</span>" for name in rows["learner"])
     plots = [figure(interval_figure(rows, here), f"<b>Score and 95% interval</b> over tasks and seeds ({better})")]
-    curves = comparison.curves[comparison.curves["tasks"] == tasks]
+    curves = record.frames.curves[record.frames.curves["tasks"] == tasks]
     for axis, where in _AXES.items():
         found = curves[curves["axis"] == axis].dropna(subset=["score"])
         if len(found) and found["value"].min() < found["value"].max():
@@ -168,8 +164,8 @@ def tasks_section(comparison: Comparison, tasks: str, looks: dict[str, Style]) -
         if cost.notna().all():
             plots.append(figure(cost_figure(rows, cost, label, here), f"<b>Score against {label}</b>"))
     return (
-        f'<p class="note">{escape(component_words(described_tasks(comparison)[tasks]))}</p>'
-        + leaderboard_table(rows, ties_with_best(board, comparison.significance, tasks), looks)
+        f'<p class="note">{escape(component_words(described_tasks(record)[tasks]))}</p>'
+        + leaderboard_table(rows, ties_with_best(board, record.frames.significance, tasks), looks)
         + f'<div class="legend">{legend}</div><div class="figures">{"".join(plots)}</div>'
     )
 
@@ -219,7 +215,7 @@ def leaderboard_table(rows: pd.DataFrame, ties: Iterable[str], looks: dict[str, 
     return table(columns, body, marks=marks, caption=caption if ties else "")
 
 
-def significance_section(comparison: Comparison, names: list[str], looks: dict[str, Style]) -> str:
+def significance_section(record: Record, names: list[str], looks: dict[str, Style]) -> str:
     """Every pair of learners: a matrix of differences, and all numbers below it."""
     said = (
         "<p>Wilcoxon signed-rank tests, paired over the same held-out tasks, with Holm's correction for the number of "
@@ -229,11 +225,11 @@ def significance_section(comparison: Comparison, names: list[str], looks: dict[s
     )
     parts = []
     for tasks in names:
-        pairs = pairs_on(comparison.significance, tasks)
+        pairs = pairs_on(record.frames.significance, tasks)
         if not len(pairs):
             parts.append(f"<h3>{escape(tasks)}</h3><p>Only one learner finished: there is nothing to compare.</p>")
             continue
-        rows = entrants_on(comparison.leaderboard, tasks)
+        rows = entrants_on(record.frames.leaderboard, tasks)
         metric = str(rows["metric"].iloc[0])
         unit = " in percentage points" if metric == "accuracy" else ""
         parts.append(f"<h3>{escape(tasks)}</h3>")
@@ -291,9 +287,9 @@ def pairs_table(pairs: pd.DataFrame, metric: str) -> str:
     )
 
 
-def gaps_section(comparison: Comparison) -> str:
+def gaps_section(record: Record) -> str:
     """Pairs that do not fit together and why, and what went wrong."""
-    skipped, failures = comparison.skipped, comparison.failures
+    skipped, failures = record.frames.skipped, record.frames.failures
     if len(skipped):
         body = [[escape(row.tasks), escape(row.learner), escape(row.reason)] for row in skipped.itertuples()]
         text = table([("tasks", ""), ("learner", ""), ("reason", "w")], body, caption="Pairs that do not fit together.")
@@ -308,22 +304,22 @@ def gaps_section(comparison: Comparison) -> str:
     return text
 
 
-def environment_section(comparison: Comparison) -> str:
+def environment_section(record: Record) -> str:
     """The command and everything needed to repeat the comparison."""
-    facts = dict(comparison.environment)
+    facts = dict(record.environment)
     command = facts.pop("command", None)
     text = f"<pre>{escape(command_text(command))}</pre>" if command else ""
     if "seconds" in facts:
         facts["duration of the last call"] = seconds_text(facts.pop("seconds"))
-    entrants = {f"learner {label}": entrant_words(entry) for label, entry in comparison.plan["learners"].items()}
-    facts = {**comparison.plan["settings"], **entrants, **facts}
+    entrants = {f"learner {label}": entrant_words(entry) for label, entry in record.plan["learners"].items()}
+    facts = {**record.plan["settings"], **entrants, **facts}
     body = [[escape(name), f"<code>{escape(value)}</code>"] for name, value in flatten(facts)]
     return text + table([("setting", ""), ("value", "w")], body)
 
 
-def described_tasks(comparison: Comparison) -> dict[str, Any]:
+def described_tasks(record: Record) -> dict[str, Any]:
     """All task distributions of a plan, those judged on alone included."""
-    return {**comparison.plan.get("test_tasks", {}), **comparison.plan["tasks"]}
+    return {**record.plan.get("test_tasks", {}), **record.plan["tasks"]}
 
 
 def component_words(described: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from optuna import Study
 from optuna.importance import get_param_importances
 from optuna.trial import TrialState
@@ -12,17 +10,15 @@ from autometa.comparison.execution.workers import JOINT
 from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.figures import history_figure
 from autometa.comparison.report.markup import escape, value_text
-
-if TYPE_CHECKING:
-    from autometa.comparison.result import Comparison
+from autometa.comparison.results.record import Record
 
 MIN_TRIALS = 4
 """Completed trials below which an importance would be noise."""
 
 
-def tuning_section(comparison: Comparison, names: list[str], looks: dict[str, Style]) -> str:
+def tuning_section(record: Record, names: list[str], looks: dict[str, Style]) -> str:
     """Cards of every study, by task distribution."""
-    board = comparison.leaderboard
+    board = record.frames.leaderboard
     parts = [
         "<p>Each dot is a trial's score on meta-valid tasks, the line the best so far, a cross a trial stopped early. "
         "Trial 0 has the learner's defaults. Bars: how much of the variation between trials a hyperparameter "
@@ -32,10 +28,10 @@ def tuning_section(comparison: Comparison, names: list[str], looks: dict[str, St
         rows = board[board["tasks"] == tasks].sort_values("rank")
         cards = []
         for row in rows.itertuples():
-            study = comparison.studies.get(f"{comparison.name}/{tasks}/{row.learner}")
+            study = record.studies.get(f"{record.name}/{tasks}/{row.learner}")
             if study is not None:
                 cards.append(study_card(study, row.learner, row.metric, dict(row.params or {}), looks[row.learner]))
-        joint = comparison.studies.get(f"{comparison.name}/{tasks}/{JOINT}")
+        joint = record.studies.get(f"{record.name}/{tasks}/{JOINT}")
         if joint is not None:  # one study that chose among the learners; its parameters bear their learner's name
             winner = rows.iloc[0]
             chosen = {"learner": winner.learner} | {f"{winner.learner}.{k}": v for k, v in winner.params.items()}

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autometa.comparison.execution.slot_study import slot_state
 from autometa.comparison.execution.workers import Arm
 from autometa.comparison.plan.plan import Pair, Plan
+from autometa.comparison.results.record import Frames, Record
 from autometa.comparison.results.statistics import Scores, bootstrap_means, interval, mean_ranks, significance
 
 LEADERBOARD = [
@@ -24,20 +25,7 @@ HISTORY = ["tasks", "learner", "seed", "step", "seconds", "loss"]
 CURVES = ["tasks", "learner", "seed", "axis", "value", "score"]
 TRIALS = ["tasks", "learner", "slot", "state", "value", "seconds", "params"]
 FAILURES = ["tasks", "learner", "stage", "slot", "reason"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frames:
-    """The tables; see :class:`autometa.Comparison`."""
-
-    leaderboard: pd.DataFrame
-    scores: pd.DataFrame
-    significance: pd.DataFrame
-    ranks: pd.DataFrame
-    history: pd.DataFrame
-    curves: pd.DataFrame
-    trials: pd.DataFrame
-    failures: pd.DataFrame
+SKIPPED = ["tasks", "learner", "reason", "trained_on"]
 
 
 Entrant = tuple[str, str]
@@ -75,6 +63,18 @@ class Judged:
         return float(np.mean([result[key] for result in self.results.values()]))
 
 
+def collect_record(plan: Plan, arms: Sequence[Arm], environment: Mapping[str, Any]) -> Record:
+    """Read the results of a comparison, as far as it has come."""
+    return Record(
+        name=plan.name,
+        plan=dict(plan.described),
+        frames=collect_frames(plan, arms),
+        studies={arm.tuning.name: arm.tuning.study for arm in arms},
+        environment=dict(environment),
+        complete=all(arm.n_done == arm.n_slots for arm in arms),
+    )
+
+
 def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
     """Read all tables of a comparison, as far as it has come."""
     own = [one for arm in arms if (one := _judged(arm)) is not None]
@@ -90,6 +90,7 @@ def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
         curves=pd.DataFrame([row for j in own for row in _curve_rows(j)], columns=CURVES),
         trials=pd.DataFrame([row for arm in arms for row in _trial_rows(arm)], columns=TRIALS),
         failures=pd.DataFrame([row for arm in arms for row in _failure_rows(arm)], columns=FAILURES),
+        skipped=pd.DataFrame([(s.tasks, s.learner, s.reason, s.trained_on) for s in plan.skipped], columns=SKIPPED),
     )
 
 
