@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from optuna.storages import BaseStorage
 
+from autometa.checks import check_int
 from autometa.comparison.execution.environment import describe_environment
 from autometa.comparison.execution.progress import Progress, make_progress
 from autometa.comparison.execution.slot_study import quiet_optuna
@@ -26,8 +27,9 @@ from autometa.comparison.execution.storage import (
 )
 from autometa.comparison.execution.stored_plan import register_plan, stored_plan
 from autometa.comparison.execution.workers import Arm, open_arms, run_processes, work_through
-from autometa.comparison.plan.entrants import Learners, Tasks, check_count
-from autometa.comparison.plan.plan import Plan, Settings, make_plan
+from autometa.comparison.plan.entrants import Learners, Tasks
+from autometa.comparison.plan.plan import Plan, make_plan
+from autometa.comparison.plan.settings import Settings
 from autometa.comparison.result import RUN_FILE, Comparison
 from autometa.engine.device import pick_device
 from autometa.errors import AutometaError, InvalidParameter
@@ -141,7 +143,7 @@ def compare(
         random_state=random_state,
         search=search,
     )
-    check_count("n_workers", n_workers)
+    check_int("n_workers", n_workers)
     pick_device(device)
     folder = prepare_output(output)
     name = name or (folder.name if folder is not None else "comparison")

@@ -17,7 +17,8 @@ from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import TemporaryFolder, open_storage
 from autometa.comparison.execution.stored_plan import stored_plan
 from autometa.comparison.execution.workers import Arm, open_arms
-from autometa.comparison.plan.plan import Pair, Plan
+from autometa.comparison.plan.pair import Pair
+from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.tables import collect_record
 from autometa.engine.device import pick_device
@@ -107,7 +108,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
-        return f"<Comparison {self.name!r}: {len(self._plan.samplers)} tasks, {len(self.leaderboard)} rows, {state}>"
+        return f"<Comparison {self.name!r}: {len(self._plan.domains)} tasks, {len(self.leaderboard)} rows, {state}>"
 
     @classmethod
     def load(cls, output: str | os.PathLike[str], *, storage: str | None = None) -> Comparison:
@@ -171,7 +172,7 @@ class Comparison:
         judged = list(dict.fromkeys(self.leaderboard["tasks"]))
         if tasks is None and len(self._plan.judged_on) > 1:
             raise InvalidParameter(f"tasks=None is ambiguous here; give one of {list(self._plan.judged_on)}.")
-        tasks = tasks if tasks is not None else next(iter(self._plan.samplers))
+        tasks = tasks if tasks is not None else next(iter(self._plan.domains))
         if tasks not in judged:
             raise InvalidParameter(f"tasks={tasks!r} has no judged learner; those with one are {judged}.")
         rows = self.leaderboard[self.leaderboard["tasks"] == tasks]
@@ -188,7 +189,7 @@ class Comparison:
             return load_estimator(saved)  # type: ignore[no-any-return]
         prefix = f"{pair.learner}." if self._plan.settings.search == "joint" else ""
         params = {prefix + name: value for name, value in row["params"].items()}
-        training, _ = train_final(self._plan, pair, params, number, pick_device(self._device), prefix=prefix)
+        training, _ = train_final(pair, params, number, pick_device(self._device), prefix=prefix)
         return to_estimator(training)
 
     def _best_seed(self, pair: Pair) -> int:

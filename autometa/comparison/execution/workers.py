@@ -24,7 +24,8 @@ from autometa.comparison.execution.progress import Progress
 from autometa.comparison.execution.slot_study import SlotStudy, quiet_optuna
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.trial import run_trial
-from autometa.comparison.plan.plan import Pair, Plan
+from autometa.comparison.plan.pair import Pair
+from autometa.comparison.plan.plan import Plan
 from autometa.comparison.plan.search_space import make_sampler
 from autometa.engine.device import pick_device
 from autometa.errors import AutometaError
@@ -92,22 +93,22 @@ class Arm:
         pair = self.pair_of(best)
         self.final.fill(
             trial,
-            lambda trial: run_final(self.plan, pair, trial, best.params, device, models, prefix=self.prefix(pair)),
+            lambda trial: run_final(pair, trial, best.params, device, models, prefix=self.prefix(pair)),
         )
         return True
 
     def _tune(self, trial: Trial, device: torch.device) -> float:
         if not self.is_joint:
-            return run_trial(self.plan, self.pairs[0], trial, device)
+            return run_trial(self.pairs[0], trial, device)
         label = trial.suggest_categorical("learner", [pair.learner for pair in self.pairs])
         pair = self._pair(label)
-        return run_trial(self.plan, pair, trial, device, prefix=self.prefix(pair))
+        return run_trial(pair, trial, device, prefix=self.prefix(pair))
 
 
 def open_arms(plan: Plan, storage: BaseStorage) -> list[Arm]:
     """Open, or create, the studies of a plan."""
     if plan.settings.search == "joint":
-        return [_joint_arm(plan, tasks, storage) for tasks in plan.samplers]
+        return [_joint_arm(plan, tasks, storage) for tasks in plan.domains]
     return [_arm(plan, pair, storage) for pair in plan.pairs]
 
 
@@ -124,7 +125,7 @@ def _arm(plan: Plan, pair: Pair, storage: BaseStorage) -> Arm:
         name,
         n_slots=n_trials,
         higher_is_better=better,
-        sampler=make_sampler(pair.space, n_trials, plan.seed(pair.tasks, pair.learner, "search")),
+        sampler=make_sampler(pair.space, n_trials, pair.seed(pair.learner, "search")),
         pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=0),
         fixed=fixed,
     )
@@ -135,7 +136,7 @@ def _arm(plan: Plan, pair: Pair, storage: BaseStorage) -> Arm:
 def _joint_arm(plan: Plan, tasks: str, storage: BaseStorage) -> Arm:
     pairs = plan.pairs_of(tasks)
     settings = plan.settings
-    better = plan.samplers[tasks].info.higher_is_better
+    better = plan.domains[tasks].info.higher_is_better
     fixed: dict[int, dict[str, Any]] = {
         slot: {"learner": pair.learner}
         | {f"{pair.learner}.{name}": value for name, value in pair.space.defaults.items()}
@@ -147,7 +148,7 @@ def _joint_arm(plan: Plan, tasks: str, storage: BaseStorage) -> Arm:
         name,
         n_slots=max(settings.n_trials, len(pairs)),
         higher_is_better=better,
-        sampler=make_sampler(None, settings.n_trials, plan.seed(tasks, JOINT, "search")),
+        sampler=make_sampler(None, settings.n_trials, plan.domains[tasks].seed(JOINT, "search")),
         fixed=fixed,
     )
     final = SlotStudy(storage, f"{name}/final", n_slots=settings.n_seeds, higher_is_better=better)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from autometa.contracts.learner import Learner
@@ -18,12 +18,7 @@ BASELINE = "sklearn"
 Tasks = str | TaskSampler
 Learners = str | Learner | tuple[str | Learner, str | MetaOptimizer]
 Entrant = tuple[Learner, MetaOptimizer | Literal["auto"]]
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidParameter(f"{name}={value!r} must be an integer of at least {least}.")
+"""A learner, and the meta-optimizer asked for with it."""
 
 
 def check_name(what: str, value: Any) -> None:
@@ -79,19 +74,17 @@ def open_tasks(label: str, given: Tasks, splits: Sequence[Split] = SPLITS) -> Ta
     return sampler
 
 
-def every_learner(samplers: Mapping[str, TaskSampler]) -> dict[str, Learners]:
-    """Every active learner for at least one of the problems at hand; full names where short ones are ambiguous."""
-    problems = {sampler.info.problem for sampler in samplers.values()}
-    found = [c for c in components("learner") if c.spec.problems & problems]
+def every_learner(problems: Collection[str]) -> dict[str, Learners]:
+    """Every active learner for at least one of the problems; full names where short ones are ambiguous."""
+    found = [c for c in components("learner") if c.spec.problems & set(problems)]
     names = [c.name for c in found]
     return {c.full_name.replace("/", ".") if names.count(c.name) > 1 else c.name: c.full_name for c in found}
 
 
-def with_baseline(given: dict[str, Any], samplers: Mapping[str, TaskSampler], wanted: bool) -> dict[str, Any]:
+def with_baseline(given: dict[str, Any], problems: Collection[str]) -> dict[str, Any]:
     """Add the baseline that meta-learning must beat, where it is installed and not there already."""
     installed = {c.name: c.spec.problems for c in components("learner")}
-    problems = {sampler.info.problem for sampler in samplers.values()}
-    if not wanted or BASELINE in given or not installed.get(BASELINE, frozenset()) & problems:
+    if BASELINE in given or not installed.get(BASELINE, frozenset()) & set(problems):
         return given
     return {**given, BASELINE: BASELINE}
 

@@ -12,7 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.execution.slot_study import slot_state
 from autometa.comparison.execution.workers import Arm
-from autometa.comparison.plan.plan import Pair, Plan
+from autometa.comparison.plan.domains import Domain
+from autometa.comparison.plan.pair import Pair
+from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Frames, Record
 from autometa.comparison.results.statistics import Scores, bootstrap_means, interval, mean_ranks, significance
 
@@ -37,12 +39,17 @@ class Judged:
     """The final runs of one pair on one task distribution: its own, or another."""
 
     pair: Pair
-    tasks: str
+    domain: Domain
     """What it is judged on."""
     results: Mapping[int, dict[str, Any]]
     """By seed."""
     params: dict[str, Any]
     n_trials: int
+
+    @property
+    def tasks(self) -> str:
+        """Label of what it is judged on."""
+        return self.domain.label
 
     @property
     def entrant(self) -> Entrant:
@@ -103,7 +110,7 @@ def _judged(arm: Arm) -> Judged | None:
     params = next(iter(finals.values())).user_attrs["params"]
     return Judged(
         pair=pair,
-        tasks=pair.tasks,
+        domain=pair.domain,
         results={slot: trial.user_attrs["result"] for slot, trial in sorted(finals.items())},
         params=_without_prefix(params, arm.prefix(pair)),
         n_trials=sum(_learner_of(arm, trial) == pair.learner for trial in _finished(arm)),
@@ -111,14 +118,14 @@ def _judged(arm: Arm) -> Judged | None:
 
 
 def _judged_elsewhere(own: Judged) -> Iterator[Judged]:
-    for tasks in own.pair.elsewhere:
+    for domain in own.pair.elsewhere:
         found = {
-            seed: {"meta_train_seconds": result["meta_train_seconds"], **result["elsewhere"][tasks]}
+            seed: {"meta_train_seconds": result["meta_train_seconds"], **result["elsewhere"][domain.label]}
             for seed, result in own.results.items()
-            if "error" not in result["elsewhere"][tasks]
+            if "error" not in result["elsewhere"][domain.label]
         }
         if found:
-            yield replace(own, tasks=tasks, results=found)
+            yield replace(own, domain=domain, results=found)
 
 
 def _significance(plan: Plan, matrices: Mapping[str, Mapping[Entrant, Scores]]) -> pd.DataFrame:
@@ -158,18 +165,17 @@ def _without_prefix(params: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[Entrant, Judged]]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for tasks, of_entrant in by_tasks.items():
-        info = plan.judged_on[tasks].info
-        table = [_row(plan, judged) for judged in of_entrant.values()]
-        table.sort(key=lambda row: -row["score"] if info.higher_is_better else row["score"])
+        sign = -1 if plan.judged_on[tasks].info.higher_is_better else 1
+        table = sorted((_row(judged) for judged in of_entrant.values()), key=lambda row: sign * row["score"])
         rows.extend({**row, "rank": rank} for rank, row in enumerate(table, start=1))
     return pd.DataFrame(rows, columns=LEADERBOARD)
 
 
-def _row(plan: Plan, judged: Judged) -> dict[str, Any]:
+def _row(judged: Judged) -> dict[str, Any]:
     pair, matrix = judged.pair, judged.matrix()
     first = next(iter(judged.results.values()))
     run = f"{pair.learner} trained on {pair.tasks}" if judged.is_elsewhere else pair.learner
-    low, high = interval(bootstrap_means(matrix, plan.seed(judged.tasks, "bootstrap"), run))
+    low, high = interval(bootstrap_means(matrix, judged.domain.seed("bootstrap"), run))
     return {
         "tasks": judged.tasks,
         "learner": pair.learner,
