@@ -356,7 +356,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> float:
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr("autometa.comparison.execution.workers.Arm.step", refuse)
+    monkeypatch.setattr("autometa.comparison.execution.arm.Arm.step", refuse)
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def test_what_fails_on_other_tasks_is_told_and_its_own_scores_stay() -> None:
 def test_bad_test_tasks_are_one_clear_error_before_any_work(
     test_tasks: Any, error: type[Exception], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autometa.comparison.execution.workers.Arm.step", lambda *args: pytest.fail("work was begun"))
+    monkeypatch.setattr("autometa.comparison.execution.arm.Arm.step", lambda *args: pytest.fail("work was begun"))
     with pytest.raises(error, match=text):
         am.compare("sinusoid", ["ridge"], test_tasks=test_tasks, **FAST)
 
@@ -403,7 +403,7 @@ def test_after_kill_9_between_finals_two_processes_complete_it_as_if_nothing_had
 
 
 def test_another_worker_takes_the_test_tasks_from_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import autometa.comparison.execution.workers as workers
+    import autometa.comparison.execution.arm as arm
 
     def stop_at_once(*args: Any, **kwargs: Any) -> float:
         raise KeyboardInterrupt
@@ -411,7 +411,7 @@ def test_another_worker_takes_the_test_tasks_from_the_storage(tmp_path: Path, mo
     url = f"sqlite:///{tmp_path}/studies.db"
     few = {**FAST, "n_trials": 1, "n_seeds": 1}
     with monkeypatch.context() as context:
-        context.setattr(workers, "run_trial", stop_at_once)
+        context.setattr(arm, "run_trial", stop_at_once)
         with pytest.warns(UserWarning, match="interrupted"):
             am.compare("sinusoid", ["ridge"], test_tasks={"short": SHORT}, storage=url, name="far", **few)
     comparison = work(url, "far")

@@ -2,7 +2,7 @@
 
 from autometa.comparison.auto import AutoFewShotClassifier, AutoFewShotRegressor
 from autometa.comparison.compare import compare, work
-from autometa.comparison.execution.progress import Progress
+from autometa.comparison.execution.progress_display import ProgressDisplay
 from autometa.comparison.result import Comparison
 
-__all__ = ["AutoFewShotClassifier", "AutoFewShotRegressor", "Comparison", "Progress", "compare", "work"]
+__all__ = ["AutoFewShotClassifier", "AutoFewShotRegressor", "Comparison", "ProgressDisplay", "compare", "work"]

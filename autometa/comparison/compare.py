@@ -14,8 +14,9 @@ import torch
 from optuna.storages import BaseStorage
 
 from autometa.checks import check_int
+from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
-from autometa.comparison.execution.progress import Progress, make_progress
+from autometa.comparison.execution.progress_display import ProgressDisplay, make_display
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import (
     JOURNAL,
@@ -26,7 +27,7 @@ from autometa.comparison.execution.storage import (
     prepare_output,
 )
 from autometa.comparison.execution.stored_plan import register_plan, stored_plan
-from autometa.comparison.execution.workers import Arm, open_arms, run_processes, work_through
+from autometa.comparison.execution.workers import run_processes, work_through
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.settings import Settings
@@ -149,7 +150,7 @@ def compare(
     name = name or (folder.name if folder is not None else "comparison")
     plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
     where, keeper = _place(storage, folder, n_workers)
-    run = _Run(plan, where, folder, keeper, str(device), n_workers, make_progress(verbose))
+    run = _Run(plan, where, folder, keeper, str(device), n_workers, make_display(verbose))
     with quiet_optuna():
         return run.go()
 
@@ -178,7 +179,7 @@ def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> 
         plan = stored_plan(opened, name)
         journal = Path(storage).expanduser().resolve()
         folder = journal.parent if (journal.parent / RUN_FILE).exists() and "://" not in storage else None
-        return _Run(plan, opened, folder, None, device, 1, make_progress(verbose)).work_here()
+        return _Run(plan, opened, folder, None, device, 1, make_display(verbose)).work_here()
 
 
 def _place(
@@ -207,10 +208,10 @@ class _Run:
         keeper: TemporaryFolder | None,
         device: str,
         n_workers: int,
-        progress: Progress,
+        display: ProgressDisplay,
     ) -> None:
         self.plan, self.where, self.folder, self.keeper = plan, where, folder, keeper
-        self.device, self.n_workers, self.progress = device, n_workers, progress
+        self.device, self.n_workers, self.display = device, n_workers, display
         kept = folder if folder is not None else keeper.path if keeper is not None else None
         self.models = kept / "models" if kept is not None else None
         self.environment: dict[str, Any] = describe_environment(pick_device(device))
@@ -256,17 +257,17 @@ class _Run:
 
     def _work(self, arms: Sequence[Arm]) -> bool:
         """Fill all slots; True where Ctrl-C ended it."""
-        self.progress.start(sum(arm.n_slots for arm in arms))
+        self.display.start(sum(arm.n_slots for arm in arms))
         try:
             if self.n_workers == 1:
-                work_through(arms, pick_device(self.device), self.models, self.progress)
+                work_through(arms, pick_device(self.device), self.models, self.display)
             else:
                 assert isinstance(self.where, str)
-                run_processes(self.plan, self.where, self.n_workers, self.device, self.models, arms, self.progress)
+                run_processes(self.plan, self.where, self.n_workers, self.device, self.models, arms, self.display)
         except KeyboardInterrupt:
             return True
         finally:
-            self.progress.close()
+            self.display.close()
         return False
 
     def _tell(self, comparison: Comparison, interrupted: bool) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import optuna
 import torch
 
+from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.finals import file_name, model_file, to_estimator, train_final
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import TemporaryFolder, open_storage
 from autometa.comparison.execution.stored_plan import stored_plan
-from autometa.comparison.execution.workers import Arm, open_arms
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Record
@@ -187,9 +187,7 @@ class Comparison:
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
         if saved is not None and saved.exists():
             return load_estimator(saved)  # type: ignore[no-any-return]
-        prefix = f"{pair.learner}." if self._plan.settings.search == "joint" else ""
-        params = {prefix + name: value for name, value in row["params"].items()}
-        training, _ = train_final(pair, params, number, pick_device(self._device), prefix=prefix)
+        training, _ = train_final(pair, row["params"], number, pick_device(self._device))
         return to_estimator(training)
 
     def _best_seed(self, pair: Pair) -> int:

@@ -27,15 +27,7 @@ HISTORY_POINTS = 500
 ESTIMATORS = {"classification": FewShotClassifier, "regression": FewShotRegressor}
 
 
-def run_final(
-    pair: Pair,
-    trial: Trial,
-    params: Mapping[str, Any],
-    device: torch.device,
-    models: Path | None,
-    *,
-    prefix: str = "",
-) -> float:
+def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch.device, models: Path | None) -> float:
     """Run the final of one seed; its record lies in the trial's user attribute ``"result"``.
 
     Parameters
@@ -51,7 +43,7 @@ def run_final(
         Mean score on the meta-test tasks of the distribution trained on.
     """
     number = trial.user_attrs["slot"]
-    training, curve = train_final(pair, params, number, device, prefix=prefix)
+    training, curve = train_final(pair, params, number, device)
     domain = replace(pair.domain, sampler=training.sampler)  # which lies on the device
     own = judge(pair, training, domain)
     result = {
@@ -64,7 +56,6 @@ def run_final(
         result |= _keep(training, models / model_file(pair, number))
     if pair.elsewhere:
         result["elsewhere"] = {other.label: _judge_elsewhere(pair, training, other) for other in pair.elsewhere}
-    trial.set_user_attr("params", dict(params))
     trial.set_user_attr("result", result)
     return float(np.mean(own["scores"]))
 
@@ -110,7 +101,7 @@ def _judge_elsewhere(pair: Pair, training: MetaTraining, domain: Domain) -> dict
 
 
 def train_final(
-    pair: Pair, params: Mapping[str, Any], number: int, device: torch.device, *, prefix: str = ""
+    pair: Pair, params: Mapping[str, Any], number: int, device: torch.device
 ) -> tuple[MetaTraining, list[list[float]]]:
     """Meta-train with given hyperparameters and the seed of final ``number``.
 
@@ -119,8 +110,8 @@ def train_final(
     training : MetaTraining
     curve : list of [outer step, seconds, score on the meta-valid tasks]
     """
-    learner, meta_optimizer = pair.candidate.draw(FixedTrial(dict(params)), prefix)
-    training = start_training(pair, learner, meta_optimizer, device, seed=pair.seed("final", number))
+    components = pair.candidate.draw(FixedTrial(dict(params)))
+    training = start_training(pair, components, device, seed=pair.seed("final", number))
     curve = [_point(pair, training)]
     for k in range(1, CURVE_POINTS + 1 if training.n_steps else 1):
         training.run_to(k / CURVE_POINTS)

@@ -1,4 +1,4 @@
-"""One trial: draw hyperparameters, meta-train, judge on the meta-valid tasks at a few rungs."""
+"""One trial: meta-train with the hyperparameters drawn, and judge on the meta-valid tasks at a few rungs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ RUNGS = (0.25, 0.5, 1.0)
 """Shares of meta-training after which a trial is judged, and perhaps stopped."""
 
 
-def run_trial(pair: Pair, trial: Trial, device: torch.device, *, prefix: str = "") -> float:
-    """Run one trial and return its score on the meta-valid tasks.
+def run_trial(
+    pair: Pair, components: tuple[Learner, MetaOptimizer | None], trial: Trial, device: torch.device
+) -> float:
+    """Run a trial of the components drawn for it and return its score on the meta-valid tasks.
 
     The seeds of the initial θ, of the batches and of the meta-valid tasks are those of every other trial on these
     tasks, so that trials differ in their hyperparameters alone.
@@ -31,9 +33,7 @@ def run_trial(pair: Pair, trial: Trial, device: torch.device, *, prefix: str = "
     TrainingDiverged
         The loss or the score is no longer finite.
     """
-    learner, meta_optimizer = pair.candidate.draw(trial, prefix)
-    trial.set_user_attr("drawn", True)
-    training = start_training(pair, learner, meta_optimizer, device, seed=pair.seed("train"))
+    training = start_training(pair, components, device, seed=pair.seed("train"))
     rungs = RUNGS if training.n_steps else RUNGS[-1:]
     score = math.nan
     for rung, share in enumerate(rungs):
@@ -48,13 +48,12 @@ def run_trial(pair: Pair, trial: Trial, device: torch.device, *, prefix: str = "
 
 
 def start_training(
-    pair: Pair, learner: Learner, meta_optimizer: MetaOptimizer | None, device: torch.device, *, seed: int
+    pair: Pair, components: tuple[Learner, MetaOptimizer | None], device: torch.device, *, seed: int
 ) -> MetaTraining:
-    """Set up a meta-training run with the hyperparameters drawn and the budget of the comparison."""
+    """Set up a meta-training run of the components with the budget of the comparison."""
     settings = pair.settings
     return MetaTraining(
-        learner,
-        meta_optimizer,
+        *components,
         pair.domain.sampler,
         n_steps=settings.max_steps,
         tasks_per_step=settings.tasks_per_step,

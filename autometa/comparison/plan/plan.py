@@ -20,6 +20,7 @@ from autometa.comparison.plan.entrants import (
 )
 from autometa.comparison.plan.pair import Pair, Skipped, make_pair
 from autometa.comparison.plan.settings import Settings
+from autometa.comparison.plan.study_space import JointSpace, PairSpace, StudySpace
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, PluginError
 from autometa.files.restore import describe, restore
 
@@ -47,6 +48,13 @@ class Plan:
     def judged_on(self) -> dict[str, Domain]:
         """All task distributions that anything is judged on."""
         return {**self.domains, **self.test_domains}
+
+    @property
+    def spaces(self) -> list[StudySpace]:
+        """What each study searches."""
+        if self.settings.search == "joint":
+            return [JointSpace(self.pairs_of(tasks)) for tasks in self.domains]
+        return [PairSpace(pair) for pair in self.pairs]
 
     def pairs_of(self, tasks: str) -> list[Pair]:
         """All learners on one task distribution."""

@@ -6,7 +6,7 @@ from optuna import Study
 from optuna.importance import get_param_importances
 from optuna.trial import TrialState
 
-from autometa.comparison.execution.workers import JOINT
+from autometa.comparison.plan.study_space import JOINT, JointSpace
 from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.figures import history_figure
 from autometa.comparison.report.markup import escape, value_text
@@ -32,9 +32,9 @@ def tuning_section(record: Record, names: list[str], looks: dict[str, Style]) ->
             if study is not None:
                 cards.append(study_card(study, row.learner, row.metric, dict(row.params or {}), looks[row.learner]))
         joint = record.studies.get(f"{record.name}/{tasks}/{JOINT}")
-        if joint is not None:  # one study that chose among the learners; its parameters bear their learner's name
+        if joint is not None:
             winner = rows.iloc[0]
-            chosen = {"learner": winner.learner} | {f"{winner.learner}.{k}": v for k, v in winner.params.items()}
+            chosen = JointSpace.join(winner.learner, winner.params)
             cards.append(study_card(joint, "all learners together", winner.metric, chosen, looks[winner.learner]))
         parts.append(f'<h3>{escape(tasks)}</h3><div class="cards">{"".join(cards)}</div>')
     return "".join(parts)

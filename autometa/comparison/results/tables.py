@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.slot_study import slot_state
-from autometa.comparison.execution.workers import Arm
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
@@ -103,17 +103,16 @@ def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
 
 def _judged(arm: Arm) -> Judged | None:
     finals = {trial.user_attrs["slot"]: trial for trial in arm.final.trials(TrialState.COMPLETE)}
-    best = arm.tuning.best()
-    if not finals or best is None:
+    pair = arm.best_pair()
+    if not finals or pair is None:
         return None
-    pair = arm.pair_of(best)
     params = next(iter(finals.values())).user_attrs["params"]
     return Judged(
         pair=pair,
         domain=pair.domain,
         results={slot: trial.user_attrs["result"] for slot, trial in sorted(finals.items())},
-        params=_without_prefix(params, arm.prefix(pair)),
-        n_trials=sum(_learner_of(arm, trial) == pair.learner for trial in _finished(arm)),
+        params=arm.space.split(params)[1],
+        n_trials=sum(arm.split(trial)[0] == pair.learner for trial in _finished(arm)),
     )
 
 
@@ -152,14 +151,6 @@ def _ranks(plan: Plan, matrices: Mapping[str, Mapping[Entrant, Scores]]) -> pd.D
 
 def _finished(arm: Arm) -> list[FrozenTrial]:
     return [trial for trial in arm.tuning.trials() if slot_state(trial) == "done"]
-
-
-def _learner_of(arm: Arm, trial: FrozenTrial) -> str:
-    return trial.params.get("learner", "") if arm.is_joint else arm.pairs[0].learner
-
-
-def _without_prefix(params: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
 
 
 def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[Entrant, Judged]]) -> pd.DataFrame:
@@ -223,29 +214,27 @@ def _curve_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
 
 def _trial_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
     for trial in _finished(arm):
-        learner = _learner_of(arm, trial)
-        prefix = f"{learner}." if arm.is_joint else ""
+        learner, params = arm.split(trial)
         yield (
-            arm.pairs[0].tasks,
+            arm.tasks,
             learner,
             trial.user_attrs["slot"],
             trial.state.name.lower(),
             trial.value if trial.value is not None else np.nan,
             trial.user_attrs.get("meta_train_seconds", np.nan),
-            _without_prefix(trial.params, prefix),
+            params,
         )
 
 
 def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
+    pair = arm.best_pair()
     for stage, study in (("trial", arm.tuning), ("final", arm.final)):
         for trial in study.trials(TrialState.FAIL):
             if "error" in trial.user_attrs:
-                best = arm.tuning.best()
-                learner = _learner_of(arm, trial if stage == "trial" or best is None else best)
-                yield arm.pairs[0].tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
+                learner = arm.split(trial)[0] if stage == "trial" or pair is None else pair.learner
+                yield arm.tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
     for trial in arm.final.trials(TrialState.COMPLETE):
         for tasks, record in trial.user_attrs["result"].get("elsewhere", {}).items():
             if "error" in record:
-                learner = arm.pair_of(best).learner if (best := arm.tuning.best()) is not None else ""
-                stage = f"judging on {tasks}"
-                yield arm.pairs[0].tasks, learner, stage, trial.user_attrs["slot"], record["error"]
+                learner = "" if pair is None else pair.learner
+                yield arm.tasks, learner, f"judging on {tasks}", trial.user_attrs["slot"], record["error"]
