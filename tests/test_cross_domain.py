@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import autometa as am
 import autometa.comparison.execution.finals as finals
 from autometa.cli import main
-from autometa.cli.study_file import Component, others_from_texts, read_study_file, tasks_from_texts
+from autometa.cli.study_file import NamedComponent, others_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison import work
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.report.page import ties_with_best
@@ -162,9 +162,9 @@ def test_a_final_run_is_meta_trained_once_for_all_it_is_judged_on(monkeypatch: p
     trained = []
     train_final = finals.train_final
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        trained.append(args[1].learner)
-        return train_final(*args, **kwargs)
+    def counted(pair: Any, *args: Any) -> Any:
+        trained.append(pair.learner)
+        return train_final(pair, *args)
 
     monkeypatch.setattr(finals, "train_final", counted)
     comparison = am.compare("sinusoid", ["ridge"], test_tasks={"short": SHORT, "two": SHORT}, **FAST)
@@ -491,7 +491,7 @@ def test_a_number_of_test_tasks_is_told_from_their_names(tmp_path: Path, capsys:
 
 def test_test_tasks_share_the_label_of_equal_tasks_and_no_other() -> None:
     tasks = tasks_from_texts(["glyphs", "sinusoid:n_shot=3"])
-    assert others_from_texts(["glyphs"], tasks) == {"glyphs": Component(name="glyphs")}
+    assert others_from_texts(["glyphs"], tasks) == {"glyphs": NamedComponent(name="glyphs")}
     assert list(others_from_texts(["glyphs:n_way=20,digits"], tasks)) == ["glyphs n_way=20", "digits"]
     assert list(others_from_texts(["sinusoid"], tasks_from_texts(["sinusoid:n_shot=3"]))) == ["sinusoid#2"]
 

@@ -15,10 +15,10 @@ import pandas as pd
 from autometa.comparison.report.across import (
     across_section,
     domains_section,
-    entrant_name,
-    entrants_on,
+    leaderboard_on,
     learner_cell,
-    pairs_on,
+    shown_name,
+    tests_on,
 )
 from autometa.comparison.report.canvas import Style, styles
 from autometa.comparison.report.figures import METRICS, cost_figure, curve_figure, interval_figure
@@ -80,8 +80,8 @@ def render(record: Record) -> str:
     board = record.frames.leaderboard
     looks = styles(board["learner"], board.loc[board["family"] == "baseline", "learner"])
     looks |= {
-        entrant_name(row.learner, row.trained_on, row.tasks): looks[row.learner] for row in board.itertuples()
-    }  # what was trained elsewhere looks like its learner
+        shown_name(row.learner, row.trained_on, row.tasks): looks[row.learner] for row in board.itertuples()
+    }  # the same look wherever a learner was trained
     names = list(dict.fromkeys(board["tasks"]))
     own = board[board["trained_on"] == board["tasks"]]
     trained = list(dict.fromkeys(own["tasks"]))
@@ -117,9 +117,9 @@ def render(record: Record) -> str:
 
 
 def ties_with_best(board: pd.DataFrame, significance: pd.DataFrame, tasks: str) -> set[str]:
-    """Entrants whose scores on ``tasks`` do not differ significantly from the best one's (Holm, 5%)."""
-    best = entrants_on(board, tasks)["learner"].iloc[0]
-    rows = pairs_on(significance, tasks)
+    """Shown names of those whose scores on ``tasks`` do not differ significantly from the best (Holm, 5%)."""
+    best = leaderboard_on(board, tasks)["learner"].iloc[0]
+    rows = tests_on(significance, tasks)
     rows = rows[rows["p_holm"] >= ALPHA]
     first, second = rows["learner_a"], rows["learner_b"]
     return {*second[first == best], *first[second == best]}
@@ -129,7 +129,7 @@ def winners_section(board: pd.DataFrame, significance: pd.DataFrame, looks: dict
     """A card per task distribution with its best learner."""
     cards = []
     for tasks in dict.fromkeys(board["tasks"]):
-        row = next(entrants_on(board, tasks).itertuples())
+        row = next(leaderboard_on(board, tasks).itertuples())
         ties = sorted(ties_with_best(board, significance, row.tasks))
         tied = f"Not significantly different: {', '.join(ties)}." if ties else ""
         cards.append(
@@ -145,7 +145,7 @@ def winners_section(board: pd.DataFrame, significance: pd.DataFrame, looks: dict
 def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
     """Leaderboard and figures of one task distribution."""
     board = record.frames.leaderboard
-    rows = entrants_on(board, tasks)
+    rows = leaderboard_on(board, tasks)
     metric = str(rows["metric"].iloc[0])
     here = {name: looks[name] for name in rows["learner"]}
     better = "lower is better" if metric == "mse" else "higher is better"
@@ -225,11 +225,11 @@ def significance_section(record: Record, names: list[str], looks: dict[str, Styl
     )
     parts = []
     for tasks in names:
-        pairs = pairs_on(record.frames.significance, tasks)
+        pairs = tests_on(record.frames.significance, tasks)
         if not len(pairs):
             parts.append(f"<h3>{escape(tasks)}</h3><p>Only one learner finished: there is nothing to compare.</p>")
             continue
-        rows = entrants_on(record.frames.leaderboard, tasks)
+        rows = leaderboard_on(record.frames.leaderboard, tasks)
         metric = str(rows["metric"].iloc[0])
         unit = " in percentage points" if metric == "accuracy" else ""
         parts.append(f"<h3>{escape(tasks)}</h3>")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,8 +30,11 @@ FAILURES = ["tasks", "learner", "stage", "slot", "reason"]
 SKIPPED = ["tasks", "learner", "reason", "trained_on"]
 
 
-Entrant = tuple[str, str]
-"""A learner and what it was trained on."""
+class TrainedLearner(NamedTuple):
+    """What is compared on a task distribution: a learner, and what it was trained on."""
+
+    learner: str
+    trained_on: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +55,9 @@ class Judged:
         return self.domain.label
 
     @property
-    def entrant(self) -> Entrant:
+    def trained(self) -> TrainedLearner:
         """What is compared on these tasks."""
-        return self.pair.learner, self.pair.tasks
+        return TrainedLearner(self.pair.learner, self.pair.tasks)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -86,8 +89,8 @@ def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
     """Read all tables of a comparison, as far as it has come."""
     own = [one for arm in arms if (one := _judged(arm)) is not None]
     judged = own + [other for one in own for other in _judged_elsewhere(one)]
-    by_tasks = {tasks: {j.entrant: j for j in judged if j.tasks == tasks} for tasks in plan.judged_on}
-    matrices = {tasks: {entrant: j.matrix() for entrant, j in of.items()} for tasks, of in by_tasks.items() if of}
+    by_tasks = {tasks: {j.trained: j for j in judged if j.tasks == tasks} for tasks in plan.judged_on}
+    matrices = {tasks: {trained: j.matrix() for trained, j in of.items()} for tasks, of in by_tasks.items() if of}
     return Frames(
         leaderboard=_leaderboard(plan, by_tasks),
         scores=pd.DataFrame([row for j in judged for row in _score_rows(j)], columns=SCORES),
@@ -127,22 +130,22 @@ def _judged_elsewhere(own: Judged) -> Iterator[Judged]:
             yield replace(own, domain=domain, results=found)
 
 
-def _significance(plan: Plan, matrices: Mapping[str, Mapping[Entrant, Scores]]) -> pd.DataFrame:
-    """Tests of all pairs of entrants, the learners in the columns of their own."""
+def _significance(plan: Plan, matrices: Mapping[str, Mapping[TrainedLearner, Scores]]) -> pd.DataFrame:
+    """Tests of all pairs of trained learners, with the learner and what it was trained on in columns of their own."""
     frame = significance(matrices, plan.settings.random_state)
     for side in "ab":
-        entrants = list(frame[f"learner_{side}"])
-        frame[f"learner_{side}"] = [learner for learner, _ in entrants]
-        frame[f"trained_on_{side}"] = [trained_on for _, trained_on in entrants]
+        trained = list(frame[f"learner_{side}"])
+        frame[f"learner_{side}"] = [learner for learner, _ in trained]
+        frame[f"trained_on_{side}"] = [trained_on for _, trained_on in trained]
     return frame
 
 
-def _ranks(plan: Plan, matrices: Mapping[str, Mapping[Entrant, Scores]]) -> pd.DataFrame:
-    """Mean ranks over all pairs of tasks trained on and tasks judged on: learners are ranked among equally trained."""
+def _ranks(plan: Plan, matrices: Mapping[str, Mapping[TrainedLearner, Scores]]) -> pd.DataFrame:
+    """Mean ranks over all pairs of tasks trained on and judged on: within a pair all were trained on the same tasks."""
     means: dict[str, dict[str, float]] = {}
     better: dict[str, bool] = {}
-    for tasks, of_entrant in matrices.items():
-        for (learner, trained_on), scores in of_entrant.items():
+    for tasks, of_trained in matrices.items():
+        for (learner, trained_on), scores in of_trained.items():
             setting = f"{trained_on}/{tasks}"
             means.setdefault(setting, {})[learner] = float(scores.mean())
             better[setting] = plan.judged_on[tasks].info.higher_is_better
@@ -153,11 +156,11 @@ def _finished(arm: Arm) -> list[FrozenTrial]:
     return [trial for trial in arm.tuning.trials() if slot_state(trial) == "done"]
 
 
-def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[Entrant, Judged]]) -> pd.DataFrame:
+def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[TrainedLearner, Judged]]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for tasks, of_entrant in by_tasks.items():
+    for tasks, of_trained in by_tasks.items():
         sign = -1 if plan.judged_on[tasks].info.higher_is_better else 1
-        table = sorted((_row(judged) for judged in of_entrant.values()), key=lambda row: sign * row["score"])
+        table = sorted((_row(judged) for judged in of_trained.values()), key=lambda row: sign * row["score"])
         rows.extend({**row, "rank": rank} for rank, row in enumerate(table, start=1))
     return pd.DataFrame(rows, columns=LEADERBOARD)
 
