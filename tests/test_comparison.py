@@ -215,6 +215,15 @@ def test_equal_calls_have_equal_results_and_another_seed_another() -> None:
     assert not np.allclose(one.scores["score"], other.scores["score"])
 
 
+def test_numbers_of_numpy_are_stored_like_any_others(tmp_path: Path) -> None:
+    few = {**FAST, "n_trials": np.int64(1), "n_seeds": np.int32(1), "budget": np.float32(60.0)}
+    am.compare("sinusoid", [Mean()], storage=tmp_path / "s.log", **few)
+    again = am.compare(
+        "sinusoid", [Mean()], storage=tmp_path / "s.log", **FAST | {"n_trials": 1, "n_seeds": 1, "budget": 60}
+    )
+    assert again.plan["settings"]["budget"] == 60
+
+
 def test_a_learner_may_join_a_finished_comparison_later(tmp_path: Path) -> None:
     am.compare("sinusoid", [Trained()], storage=tmp_path / "s.log", name="n", **FAST)
     both = am.compare("sinusoid", [Trained(), Mean()], storage=tmp_path / "s.log", name="n", **FAST)

@@ -28,7 +28,7 @@ from autometa.cli import main
 from autometa.cli.study_file import NamedComponent, others_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison import work
 from autometa.comparison.execution.storage import open_storage
-from autometa.comparison.report.page import ties_with_best
+from autometa.comparison.report.significance import ties_with_best
 from autometa.testing.toys import Blobs, Lines, Shifts
 
 FAST: dict[str, Any] = {

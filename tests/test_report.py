@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 from autometa.comparison.report.canvas import styles
-from autometa.comparison.report.page import INCOMPLETE, command_text, render, ties_with_best, write_report
+from autometa.comparison.report.page import INCOMPLETE, render, write_report
+from autometa.comparison.report.repeat import command_text
+from autometa.comparison.report.significance import ties_with_best
 from autometa.comparison.report.tuning import importances_of
 from autometa.comparison.results.record import Frames, Record
 from autometa.errors import StorageError

@@ -13,7 +13,7 @@ from rich.text import Text
 from autometa.comparison.report.across import leaderboard_on
 from autometa.comparison.report.figures import METRICS
 from autometa.comparison.report.markup import interval_text, milliseconds_text, score_text, seconds_text
-from autometa.comparison.report.page import ties_with_best
+from autometa.comparison.report.significance import ties_with_best
 
 if TYPE_CHECKING:
     import pandas as pd

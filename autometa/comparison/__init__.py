@@ -1,4 +1,4 @@
-"""Learners times task distributions, tuned by Optuna and judged on the same held-out tasks."""
+"""Tune learners on task distributions with Optuna and judge them on the same held-out tasks."""
 
 from autometa.comparison.auto import AutoFewShotClassifier, AutoFewShotRegressor
 from autometa.comparison.compare import compare, work

@@ -63,8 +63,8 @@ def compare(
 
     Every learner has one Optuna study per task distribution, with the same number of trials of the same length.
     Its best trial is meta-trained again from ``n_seeds`` seeds and judged on meta-test tasks that no study has seen.
-    The same call goes on where an earlier one with the same ``output`` (or ``storage`` and ``name``) was cut;
-    learners and task distributions may join it. Ctrl-C ends the call with what is done so far, and a warning.
+    Ctrl-C ends the call: it warns and returns what is done so far. Call again with the same ``output`` (or ``storage``
+    and ``name``) to go on from there; that call may add learners and task distributions.
 
     Parameters
     ----------
@@ -85,13 +85,13 @@ def compare(
         Seconds of meta-training for each learner on each task distribution, shared equally by trials and final
         runs. Such scores depend on the speed of the machine. None: ``max_steps`` alone counts.
     n_test_tasks, n_valid_tasks : int
-        Tasks on which finals are judged, and on which trials are.
+        Tasks on which final runs are judged, and tasks on which trials are judged.
     n_seeds : int, default=3
-        Final runs.
+        Final runs of each learner on each task distribution.
     max_steps, tasks_per_step : int
         Outer steps of a run, and tasks in each.
     storage : str or optuna.storages.BaseStorage, optional
-        Database URL or journal file (``.log``). Left out: ``journal.log`` in ``output``; memory without one.
+        Database URL or journal file (``.log``). Left out: ``journal.log`` in ``output``, or memory without ``output``.
     name : str, optional
         Name of the comparison in the storage; the folder's name, or "comparison", when left out.
     output : path, optional
@@ -116,13 +116,13 @@ def compare(
     Raises
     ------
     InvalidParameter, UnknownName, InvalidData, MissingData, Incompatible, StorageError
-        Something cannot work; found before any work is done.
+        What was asked for cannot work; raised before any work is done.
     AutometaError
         Every trial failed.
 
     Examples
     --------
-    Meta-train on letters, and see what that is worth on digits:
+    Meta-train on letters, judge on letters and on digits:
 
     >>> import autometa as am
     >>> letters = am.make_tasks("glyphs", size=8, n_way=3)
@@ -156,7 +156,7 @@ def compare(
 
 
 def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> Comparison:
-    """Take part in a comparison that another process began, until nothing of it is left.
+    """Work on a comparison that another process began, until all of it is done.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> 
 def _place(
     storage: str | os.PathLike[str] | BaseStorage | None, folder: Path | None, n_workers: int
 ) -> tuple[str | BaseStorage | None, TemporaryFolder | None]:
-    """Where studies are kept, and the temporary folder for it where several processes need one."""
+    """Return where studies are kept; several processes without a storage get one in a temporary folder."""
     where = locate_storage(storage, folder)
     if n_workers == 1 or isinstance(where, str):
         return where, None
@@ -256,7 +256,7 @@ class _Run:
         return comparison
 
     def _work(self, arms: Sequence[Arm]) -> bool:
-        """Fill all slots; True where Ctrl-C ended it."""
+        """Fill all slots; return True if Ctrl-C ended it."""
         self.display.start(sum(arm.n_slots for arm in arms))
         try:
             if self.n_workers == 1:

@@ -1,4 +1,4 @@
-"""What a comparison found."""
+"""The result of a comparison: its tables, its winners, its files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Comparison:
     environment : dict
         Versions, machine, device, seeds and times.
     complete : bool
-        Whether every trial and final run is over.
+        True if every trial and final run is over.
     """
 
     def __init__(
@@ -118,12 +118,12 @@ class Comparison:
         ----------
         output : path
         storage : str, optional
-            Where its studies are, if not where the folder says: a database whose password the folder does not keep.
+            Where its studies are. Needed for a database with a password, which the folder does not store.
 
         Raises
         ------
         MissingData
-            There is none.
+            The folder holds no comparison.
         StorageError
             Its storage cannot be reached.
         Incompatible
@@ -154,20 +154,20 @@ class Comparison:
         """Return the winner on some tasks, meta-trained, ready for ``fit`` and ``predict``.
 
         The winner is the first row of the leaderboard for those tasks; of its seeds, the one with the best score on
-        the meta-valid tasks. A model that was not saved (no shared folder, or a learner of a class no plugin offers)
-        is meta-trained again from the same seed.
+        the meta-valid tasks. A model that was not saved (no shared folder, or a learner that no plugin offers) is
+        meta-trained again from the same seed.
 
         Parameters
         ----------
         tasks : str, optional
             Name of the task distribution judged on; may be left out where there is one.
         trained_on : str, optional
-            Name of the one trained on, where it shall be no other.
+            Name of the task distribution trained on. Left out: any.
 
         Raises
         ------
         InvalidParameter
-            There are several task distributions and none, or none of this name, was given.
+            ``tasks`` is left out although there are several, or nothing judged has the name given.
         """
         judged = list(dict.fromkeys(self.leaderboard["tasks"]))
         if tasks is None and len(self._plan.judged_on) > 1:

@@ -27,7 +27,7 @@ TIMED_TASKS = 10
 
 
 def adaptation_curve(training: MetaTraining, domain: Domain) -> dict[str, Any]:
-    """Score over the number of adaptation steps, for learners that have it; else over the number of shots.
+    """Score a learner over its number of adaptation steps, or over shots if it has no such number.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def adaptation_curve(training: MetaTraining, domain: Domain) -> dict[str, Any]:
 
 
 def milliseconds_per_task(training: MetaTraining, domain: Domain) -> dict[str, float]:
-    """Median milliseconds to adapt to one task and to predict its query, tasks being met one at a time."""
+    """Measure the median milliseconds to adapt to one task and to predict its query, one task at a time."""
     batch = _draw(training, domain, TIMED_TASKS)
     _time(training, batch[:1])  # the first call of a network pays for its set-up
     times = np.array([_time(training, batch[i : i + 1]) for i in range(len(batch))])
@@ -56,7 +56,7 @@ def milliseconds_per_task(training: MetaTraining, domain: Domain) -> dict[str, f
 
 
 def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:
-    """The same tasks with the first ``shots`` support examples of each class, or of each task in regression."""
+    """Keep the first ``shots`` support examples of each class, or of each task in regression."""
     support = batch.support
     member = support.one_hot() if support.is_classification else support.mask.unsqueeze(-1).float()
     rank = (member.cumsum(dim=1) * member).sum(dim=-1)  # 1 for the first example of its class; 0 where padded

@@ -20,7 +20,7 @@ from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.training import MetaTraining, evaluate
 
 CURVE_POINTS = 4
-"""Points on the curve of the meta-valid score over outer steps, beside the one before any step."""
+"""Points on the curve of the meta-valid score over outer steps, not counting the one before the first step."""
 HISTORY_POINTS = 500
 """Most outer steps whose loss is kept."""
 
@@ -28,7 +28,7 @@ ESTIMATORS = {"classification": FewShotClassifier, "regression": FewShotRegresso
 
 
 def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch.device, models: Path | None) -> float:
-    """Run the final of one seed; its record lies in the trial's user attribute ``"result"``.
+    """Run the final of one seed and store its results in the trial's user attribute ``"result"``.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def to_estimator(training: MetaTraining) -> FewShotClassifier | FewShotRegressor
 
 
 def _keep(training: MetaTraining, path: Path) -> dict[str, Any]:
-    """Save the estimator; one whose learner no plugin offers could not be loaded, and that is recorded."""
+    """Save the estimator; if it could not be loaded again, because no plugin offers its learner, say so instead."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         to_estimator(training).save(path)

@@ -1,4 +1,4 @@
-"""Showing how far a comparison is."""
+"""Show how far a comparison is."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ class ProgressDisplay(Protocol):
     """What shows how far a comparison is."""
 
     def start(self, total: int) -> None:
-        """Begin; there are ``total`` trials and final runs."""
+        """Begin the display of ``total`` trials and final runs."""
 
     def advance(self, done: int, status: str) -> None:
-        """``done`` of them are over, in this run or an earlier one; ``status`` says what is going on."""
+        """Show that ``done`` of them are over, in this run or an earlier one, and what is worked on."""
 
     def close(self) -> None:
-        """End, whether all is done or not."""
+        """End the display, whether all is done or not."""
 
 
 class NoDisplay:

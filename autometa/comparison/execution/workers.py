@@ -1,4 +1,4 @@
-"""Doing the work of a plan, in this process, in several, or as one more worker from anywhere."""
+"""Do the work of a plan, in this process or in several."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from autometa.engine.device import pick_device
 from autometa.errors import AutometaError
 
 POLL = 0.5
-"""Seconds between two looks at a storage whose open work others do."""
+"""Seconds between two looks at a storage while other processes fill the last slots."""
 
 
 def work_through(
@@ -106,7 +106,7 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
 
 
 def _worker(plan: Plan, where: str, device: str, models: Path | None, threads: int, parent: int) -> None:
-    """Work in a process of its own, until all is done or the process that started it is gone."""
+    """Work until all is done or the process that started this one is gone."""
     torch.set_num_threads(threads)
     try:
         # scikit-learn's linear algebra has threads of its own, which would take the other workers' cores.
@@ -114,4 +114,4 @@ def _worker(plan: Plan, where: str, device: str, models: Path | None, threads: i
             arms = open_arms(plan, open_storage(where))
             work_through(arms, pick_device(device), models, go_on=lambda: os.getppid() == parent)
     except KeyboardInterrupt:
-        return  # the slot in hand was given back; the process that started this one says so
+        return  # the slot is open again, and the process that started this one tells the user

@@ -75,7 +75,7 @@ def open_test_domains(
 
 
 def misfit(here: Domain, there: Domain) -> str | None:
-    """Why nothing trained on one distribution can be judged on another; None where it can."""
+    """Return why nothing trained on one distribution can be judged on another, or None if it can."""
     for name in ("problem", "input_shape", "feature_kinds"):
         ours, theirs = getattr(here.info, name), getattr(there.info, name)
         if ours != theirs:
@@ -84,7 +84,7 @@ def misfit(here: Domain, there: Domain) -> str | None:
 
 
 def refusal(training: MetaTraining, learner: str, here: Domain, there: Domain) -> str | None:
-    """Why a learner set up for one distribution cannot be judged on another that fits it; None where it can.
+    """Return why a learner set up for one distribution cannot be judged on another, or None if it can.
 
     θ was made for the outputs of the distribution trained on. If the other has as many outputs with the same
     meaning, nothing needs to be tried; else one of its tasks is. A learner that fails on its own tasks too, before

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: from names, objects, lists and dicts to samplers and learners."""
+"""Make samplers and learners from what a user may give: names, objects, lists and dicts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autometa.host import make_learner, make_meta_optimizer, make_tasks
 from autometa.host.catalog import components, find, name_of
 
 BASELINE = "sklearn"
-"""What meta-learning must beat."""
+"""The learner that meta-learning must beat."""
 
 Tasks = str | TaskSampler
 Learners = str | Learner | tuple[str | Learner, str | MetaOptimizer]
@@ -28,7 +28,7 @@ def check_name(what: str, value: Any) -> None:
 
 
 def labelled(what: str, given: Any) -> dict[str, Any]:
-    """Bring every accepted form to a dict from labels to components."""
+    """Turn every accepted form into a dict from labels to components."""
     if isinstance(given, Mapping):
         for label in given:
             check_name(f"a key of {what}", label)
@@ -60,7 +60,7 @@ def _label(item: Any) -> str:
 
 
 def open_tasks(label: str, given: Tasks, splits: Sequence[Split] = SPLITS) -> TaskSampler:
-    """Make a sampler and draw a task of each part, so that bad data is met now and not in an hour."""
+    """Make a sampler and draw a task of each split, so that bad data is found now and not in an hour."""
     if isinstance(given, str):
         needs = getattr(find("task sampler", given).spec, "needs", ())
         if needs:
@@ -75,14 +75,14 @@ def open_tasks(label: str, given: Tasks, splits: Sequence[Split] = SPLITS) -> Ta
 
 
 def every_learner(problems: Collection[str]) -> dict[str, Learners]:
-    """Every active learner for at least one of the problems; full names where short ones are ambiguous."""
+    """Return every active learner for at least one of the problems, by its short name if that is unique."""
     found = [c for c in components("learner") if c.spec.problems & set(problems)]
     names = [c.name for c in found]
     return {c.full_name.replace("/", ".") if names.count(c.name) > 1 else c.name: c.full_name for c in found}
 
 
 def with_baseline(given: dict[str, Any], problems: Collection[str]) -> dict[str, Any]:
-    """Add the baseline that meta-learning must beat, where it is installed and not there already."""
+    """Add the baseline if it is installed, fits a problem and is not there already."""
     installed = {c.name: c.spec.problems for c in components("learner")}
     if BASELINE in given or not installed.get(BASELINE, frozenset()) & set(problems):
         return given

@@ -1,4 +1,4 @@
-"""What a comparison is going to do, checked before any of it is done."""
+"""The plan of a comparison, checked before any work is done."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Corner = Literal["default", "low", "high"]
 
 
 class _Pinned:
-    """A trial that leaves a value alone which the user set outside of the space."""
+    """A trial that keeps a value which the user set outside of the search space."""
 
     def __init__(self, trial: Suggests, given: Mapping[str, Any]) -> None:
         self._trial, self._given = trial, given
@@ -79,12 +79,12 @@ def changed_params(component: Learner | MetaOptimizer) -> dict[str, Any]:
 
 
 def draw(component: ComponentT, trial: Suggests, info: TaskInfo) -> ComponentT:
-    """Draw a component's hyperparameters; what the user set and the space does not search stays as set.
+    """Draw a component's hyperparameters; keep what the user set and the space does not search.
 
     Raises
     ------
     PluginError
-        ``suggest`` raised, or returned something else than a component of its class.
+        ``suggest`` returned something other than a component of its class.
     """
     kind = type(component)
     given = changed_params(component)
@@ -103,7 +103,7 @@ class Candidate:
     """A learner with its meta-optimizer, before tuning."""
 
     label: str
-    """How the leaderboard calls it."""
+    """Its name on the leaderboard."""
     learner: Learner
     meta_optimizer: MetaOptimizer | None
     info: TaskInfo
@@ -125,7 +125,7 @@ class Candidate:
 
 
 class _Recorder:
-    """A stand-in for a trial that answers with one corner of the space and remembers what it was asked."""
+    """A trial that answers with one corner of the space and records what it was asked."""
 
     def __init__(self, corner: Corner, starting: Mapping[str, Any], chosen: Mapping[str, Any] | None = None) -> None:
         self._corner, self._starting, self._chosen = corner, starting, chosen or {}
@@ -154,18 +154,18 @@ class _Recorder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
-    """What a candidate lets Optuna choose."""
+    """The parameters of a candidate that Optuna chooses."""
 
     distributions: Mapping[str, BaseDistribution]
-    """Every parameter that is asked for at the defaults, by name."""
+    """Range of every parameter that ``suggest`` asks for at the defaults, by name."""
     defaults: Mapping[str, Any]
-    """Values of trial 0: the candidate's own, where they lie in the space."""
+    """Values of trial 0: those of the candidate that lie in the space."""
     conditional: bool
-    """Whether some parameters are only asked for at some values of others."""
+    """True if some parameters are asked for only at some values of others."""
 
     @classmethod
     def of(cls, candidate: Candidate) -> SearchSpace:
-        """Ask for the space at the defaults, at both ends and at every choice."""
+        """Find the space: call ``suggest`` with the defaults, both ends of all ranges and every choice."""
         starting = candidate.starting_values()
 
         def ask(corner: Corner, chosen: Mapping[str, Any]) -> dict[str, BaseDistribution]:
@@ -190,11 +190,11 @@ class SearchSpace:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to choose."""
+        """True if there is nothing to choose."""
         return not self.distributions
 
     def grid(self, limit: int) -> list[dict[str, Any]] | None:
-        """All combinations, the defaults first; None where there are numbers to choose or more than ``limit``."""
+        """Return all combinations, the defaults first; None if there are numbers to choose or more than ``limit``."""
         if self.conditional or self.is_empty:
             return None
         if not all(isinstance(d, CategoricalDistribution) for d in self.distributions.values()):

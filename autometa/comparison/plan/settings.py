@@ -23,10 +23,13 @@ class Settings:
     search: Literal["separate", "joint"] = "separate"
 
     def __post_init__(self) -> None:
-        for name in ("n_trials", "n_test_tasks", "n_valid_tasks", "n_seeds", "max_steps", "tasks_per_step"):
-            check_int(name, getattr(self, name))
-        check_int("random_state", self.random_state, least=0)
+        counts = ("n_trials", "n_test_tasks", "n_valid_tasks", "n_seeds", "max_steps", "tasks_per_step")
+        for name in (*counts, "random_state"):
+            check_int(name, getattr(self, name), least=0 if name == "random_state" else 1)
+            object.__setattr__(self, name, int(getattr(self, name)))  # a number of NumPy cannot be stored as JSON
         check_real("budget", self.budget, above=0, also=(None,), such_as=600)
+        if self.budget is not None and not isinstance(self.budget, int):
+            object.__setattr__(self, "budget", float(self.budget))
         check_choice("search", self.search, ("separate", "joint"))
 
     @property

@@ -20,7 +20,7 @@ LARGEST_FOR_GP = 250
 
 
 class SlotSampler(BaseSampler):
-    """Draw for a slot by the slot's number and the finished trials, whichever process fills it.
+    """Draw by the number of the slot and the finished trials, so that it does not matter which process fills it.
 
     Optuna keeps no random state: a sampler seeded once repeats its first draws whenever a study is resumed. Here
     every slot has a seed of its own. A trial whose user attribute ``"fixed"`` names values gets those.

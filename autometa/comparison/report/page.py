@@ -1,10 +1,9 @@
-"""The report of a comparison: one HTML file that needs nothing else, on screen, in the dark and on paper."""
+"""The report of a comparison: one HTML file that loads nothing, in light and dark colours and for print."""
 
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -18,29 +17,24 @@ from autometa.comparison.report.across import (
     leaderboard_on,
     learner_cell,
     shown_name,
-    tests_on,
 )
 from autometa.comparison.report.canvas import Style, styles
 from autometa.comparison.report.figures import METRICS, cost_figure, curve_figure, interval_figure
 from autometa.comparison.report.markup import (
-    difference_text,
     escape,
     figure,
-    flatten,
     interval_text,
     milliseconds_text,
-    p_text,
     score_text,
     seconds_text,
     table,
-    value_text,
 )
+from autometa.comparison.report.repeat import component_words, environment_section
+from autometa.comparison.report.significance import ALPHA, significance_section, ties_with_best
 from autometa.comparison.report.tuning import tuning_section
 from autometa.comparison.results.record import Record
 from autometa.files.atomic import write_whole
 
-ALPHA = 0.05
-"""Level of significance, after Holm's correction."""
 INCOMPLETE = "Not complete: this is what was done so far."
 _AXES = {
     "outer steps": "on meta-valid tasks",
@@ -57,7 +51,7 @@ def write_report(record: Record, path: str | os.PathLike[str]) -> Path:
     ----------
     record : Record
     path : path-like
-        The HTML file; an existing one is replaced at once or not at all.
+        The HTML file. An existing one is replaced whole or not at all.
 
     Returns
     -------
@@ -116,15 +110,6 @@ def render(record: Record) -> str:
     )
 
 
-def ties_with_best(board: pd.DataFrame, significance: pd.DataFrame, tasks: str) -> set[str]:
-    """Shown names of those whose scores on ``tasks`` do not differ significantly from the best (Holm, 5%)."""
-    best = leaderboard_on(board, tasks)["learner"].iloc[0]
-    rows = tests_on(significance, tasks)
-    rows = rows[rows["p_holm"] >= ALPHA]
-    first, second = rows["learner_a"], rows["learner_b"]
-    return {*second[first == best], *first[second == best]}
-
-
 def winners_section(board: pd.DataFrame, significance: pd.DataFrame, looks: dict[str, Style]) -> str:
     """A card per task distribution with its best learner."""
     cards = []
@@ -171,7 +156,7 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
 
 
 def leaderboard_table(rows: pd.DataFrame, ties: Iterable[str], looks: dict[str, Style]) -> str:
-    """The leaderboard of one task distribution, the best learner and those level with it marked."""
+    """The leaderboard of one task distribution, with marks on the best learner and those level with it."""
     ties = set(ties)
     metric = str(rows["metric"].iloc[0])
     body, marks = [], []
@@ -215,78 +200,6 @@ def leaderboard_table(rows: pd.DataFrame, ties: Iterable[str], looks: dict[str, 
     return table(columns, body, marks=marks, caption=caption if ties else "")
 
 
-def significance_section(record: Record, names: list[str], looks: dict[str, Style]) -> str:
-    """Every pair of learners: a matrix of differences, and all numbers below it."""
-    said = (
-        "<p>Wilcoxon signed-rank tests, paired over the same held-out tasks, with Holm's correction for the number of "
-        "pairs of a task distribution. Read along a row: "
-        '<span class="better">better</span> or <span class="worse">worse</span> than the learner of the column '
-        f'(p &lt; {ALPHA}), or <span class="same">no significant difference</span>.</p>'
-    )
-    parts = []
-    for tasks in names:
-        pairs = tests_on(record.frames.significance, tasks)
-        if not len(pairs):
-            parts.append(f"<h3>{escape(tasks)}</h3><p>Only one learner finished: there is nothing to compare.</p>")
-            continue
-        rows = leaderboard_on(record.frames.leaderboard, tasks)
-        metric = str(rows["metric"].iloc[0])
-        unit = " in percentage points" if metric == "accuracy" else ""
-        parts.append(f"<h3>{escape(tasks)}</h3>")
-        parts.append(
-            difference_matrix(
-                pairs, list(rows["learner"]), metric, looks, f"Difference of {METRICS.get(metric, metric)}{unit}"
-            )
-        )
-        parts.append(pairs_table(pairs, metric))
-    return said + "".join(parts)
-
-
-def difference_matrix(
-    pairs: pd.DataFrame, learners: list[str], metric: str, looks: dict[str, Style], caption: str
-) -> str:
-    """Row minus column for every pair of learners."""
-    cells: dict[tuple[str, str], str] = {}
-    for pair in pairs.itertuples():
-        for a, b, sign in ((pair.learner_a, pair.learner_b, 1), (pair.learner_b, pair.learner_a, -1)):
-            difference = sign * pair.difference
-            good = difference < 0 if metric == "mse" else difference > 0
-            css = "same" if not pair.p_holm < ALPHA else "better" if good else "worse"
-            cells[a, b] = f'<span class="{css}">{difference_text(difference, metric)}</span>'
-    columns = [("", ""), *((name, "n") for name in learners)]
-    body = [
-        [learner_cell(a, looks), *("" if a == b else cells.get((a, b), "–") for b in learners)]
-        for a in learners
-    ]  # fmt: skip
-    return table(columns, body, caption=caption)
-
-
-def pairs_table(pairs: pd.DataFrame, metric: str) -> str:
-    """All numbers of the significance tests, folded away on screen."""
-    body = [
-        [
-            f"{escape(pair.learner_a)} − {escape(pair.learner_b)}",
-            difference_text(pair.difference, metric),
-            f"{difference_text(pair.ci_low, metric)} … {difference_text(pair.ci_high, metric)}",
-            p_text(pair.p_value),
-            p_text(pair.p_holm),
-            "yes" if pair.p_holm < ALPHA else "no",
-        ]
-        for pair in pairs.sort_values("p_holm").itertuples()
-    ]
-    columns = [
-        ("pair", ""),
-        ("difference", "n"),
-        ("95% interval", "n"),
-        ("p", "n"),
-        ("p (Holm)", "n"),
-        ("significant", "c"),
-    ]
-    return (
-        f"<details><summary>Intervals and p-values of all {len(pairs)} pairs</summary>{table(columns, body)}</details>"
-    )
-
-
 def gaps_section(record: Record) -> str:
     """Pairs that do not fit together and why, and what went wrong."""
     skipped, failures = record.frames.skipped, record.frames.failures
@@ -304,47 +217,6 @@ def gaps_section(record: Record) -> str:
     return text
 
 
-def environment_section(record: Record) -> str:
-    """The command and everything needed to repeat the comparison."""
-    facts = dict(record.environment)
-    command = facts.pop("command", None)
-    text = f"<pre>{escape(command_text(command))}</pre>" if command else ""
-    if "seconds" in facts:
-        facts["duration of the last call"] = seconds_text(facts.pop("seconds"))
-    entrants = {f"learner {label}": entrant_words(entry) for label, entry in record.plan["learners"].items()}
-    facts = {**record.plan["settings"], **entrants, **facts}
-    body = [[escape(name), f"<code>{escape(value)}</code>"] for name, value in flatten(facts)]
-    return text + table([("setting", ""), ("value", "w")], body)
-
-
 def described_tasks(record: Record) -> dict[str, Any]:
     """All task distributions of a plan, those judged on alone included."""
     return {**record.plan.get("test_tasks", {}), **record.plan["tasks"]}
-
-
-def component_words(described: Any) -> str:
-    """A component of a plan as one writes it: ``maml(steps=3)``."""
-    if not isinstance(described, Mapping) or "params" not in described:
-        return value_text(described)
-    params = ", ".join(f"{name}={component_words(value)}" for name, value in described["params"].items())
-    return f"{described['name'] or described['class'].rpartition(':')[2]}({params})"
-
-
-def entrant_words(described: Mapping[str, Any]) -> str:
-    """A learner of a plan, and its meta-optimizer where it is not the learner's own."""
-    meta = described["meta_optimizer"]
-    return component_words(described["learner"]) + ("" if meta == "auto" else f" by {component_words(meta)}")
-
-
-def command_text(command: str | Sequence[str]) -> str:
-    """What to type to run a process again, from its ``sys.argv``."""
-    if isinstance(command, str):
-        return command
-    program = Path(command[0])
-    if program.name == "__main__.py":
-        start = ["python", "-m", program.parent.name]
-    elif program.suffix == ".py":
-        start = ["python", program.name]
-    else:
-        start = [program.name or "python"]
-    return shlex.join([*start, *command[1:]])

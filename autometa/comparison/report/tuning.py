@@ -80,7 +80,7 @@ def plain_name(parameter: str) -> str:
 
 
 def importances_of(study: Study) -> tuple[dict[str, float], str]:
-    """Importance of every hyperparameter (adding up to 1), or none and the reason why there are none.
+    """Return the importance of every hyperparameter (adding up to 1), or none and the reason.
 
     Watanabe et al. 2023, "PED-ANOVA: Efficiently quantifying hyperparameter importance in arbitrary subspaces".
     """

@@ -1,4 +1,4 @@
-"""Tables of a comparison, read from its studies."""
+"""Read the tables of a comparison from its studies."""
 
 from __future__ import annotations
 
