@@ -20,7 +20,7 @@ import autometa as am
 from autometa.cli import main
 from autometa.cli.compare import _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
-from autometa.cli.study_file import Component, learners_from_texts, read_study_file, tasks_from_texts
+from autometa.cli.study_file import NamedComponent, learners_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison.report.page import INCOMPLETE
 from autometa.errors import InvalidData, InvalidParameter, MissingData
 
@@ -260,15 +260,17 @@ def test_labels_tell_namesakes_apart_by_what_differs() -> None:
         "omniglot n_way=20",
     ]
     assert learners_from_texts(["all"]) is None
-    assert learners_from_texts(["maml:reptile"]) == {"maml:reptile": Component(name="maml", meta_optimizer="reptile")}
+    assert learners_from_texts(["maml:reptile"]) == {
+        "maml:reptile": NamedComponent(name="maml", meta_optimizer="reptile")
+    }
 
 
 @pytest.mark.parametrize(
     ("content", "error", "said"),
     [
         ("trails = 3", InvalidParameter, "did you mean 'trials'?"),
-        ("trials = 'three'", InvalidParameter, "trials='three' in study file .* must be a whole number"),
-        ("budget = true", InvalidParameter, "budget=True .* must be a number"),
+        ("trials = 'three'", InvalidParameter, "trials='three' of study file .* must be a positive integer"),
+        ("budget = true", InvalidParameter, "budget=True .* must be a positive number"),
         ("tasks = 3", InvalidParameter, r"must be a list of names, or tables such as \[tasks.NAME\]"),
         ("tasks = []", InvalidParameter, "must be names in quotes"),
         ("[tasks.five]\nsampler = 5", InvalidParameter, r"sampler=5 of \[tasks.five\]"),

@@ -189,7 +189,7 @@ def test_a_new_plugin_never_overwrites(tmp_path: Path, capsys: Any) -> None:
 
 def test_a_new_plugin_of_an_unknown_kind_is_bad_usage(tmp_path: Path, capsys: Any) -> None:
     assert main(["plugins", "new", "my_plugin", "--kind", "sampler", "--directory", str(tmp_path)]) == 2
-    assert "learner, meta-optimizer" in capsys.readouterr().err.replace("task-sampler, ", "")
+    assert "kind='sampler' must be one of 'task-sampler', 'learner', 'meta-optimizer'" in capsys.readouterr().err
 
 
 def test_tasks_of_regression_are_shown_with_their_functions(capsys: Any) -> None:

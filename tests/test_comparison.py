@@ -217,6 +217,15 @@ def test_equal_calls_have_equal_results_and_another_seed_another() -> None:
     assert not np.allclose(one.scores["score"], other.scores["score"])
 
 
+def test_numbers_of_numpy_are_stored_like_any_others(tmp_path: Path) -> None:
+    few = {**FAST, "n_trials": np.int64(1), "n_seeds": np.int32(1), "budget": np.float32(60.0)}
+    am.compare("sinusoid", [Mean()], storage=tmp_path / "s.log", **few)
+    again = am.compare(
+        "sinusoid", [Mean()], storage=tmp_path / "s.log", **FAST | {"n_trials": 1, "n_seeds": 1, "budget": 60}
+    )
+    assert again.plan["settings"]["budget"] == 60
+
+
 def test_a_learner_may_join_a_finished_comparison_later(tmp_path: Path) -> None:
     am.compare("sinusoid", [Trained()], storage=tmp_path / "s.log", name="n", **FAST)
     both = am.compare("sinusoid", [Trained(), Mean()], storage=tmp_path / "s.log", name="n", **FAST)
@@ -358,7 +367,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> float:
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr("autometa.comparison.execution.workers.Arm.step", refuse)
+    monkeypatch.setattr("autometa.comparison.execution.arm.Arm.step", refuse)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +385,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sinusoid", [3], {}, am.InvalidParameter, "3 is neither a name nor a component"),
         ("omniglot", "all", {}, am.InvalidParameter, "needs root"),
         (am.make_tasks("digits", n_way=50), "all", {}, (am.InvalidParameter, am.InvalidData), "n_way=50"),
-        ("sinusoid", ["ridge"], {"n_trials": 0}, am.InvalidParameter, "n_trials=0 must be an integer of at least 1"),
+        ("sinusoid", ["ridge"], {"n_trials": 0}, am.InvalidParameter, "n_trials=0 must be a positive integer"),
         ("sinusoid", ["ridge"], {"n_seeds": 0}, am.InvalidParameter, "n_seeds=0"),
         ("sinusoid", ["ridge"], {"n_test_tasks": 2.5}, am.InvalidParameter, "n_test_tasks=2.5"),
         ("sinusoid", ["ridge"], {"max_steps": -1}, am.InvalidParameter, "max_steps=-1"),

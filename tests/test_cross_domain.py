@@ -25,10 +25,10 @@ from torch import Tensor, nn
 import autometa as am
 import autometa.comparison.execution.finals as finals
 from autometa.cli import main
-from autometa.cli.study_file import Component, others_from_texts, read_study_file, tasks_from_texts
+from autometa.cli.study_file import NamedComponent, others_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison import work
 from autometa.comparison.execution.storage import open_storage
-from autometa.comparison.report.page import render, ties_with_best
+from autometa.comparison.report.significance import ties_with_best
 from autometa.testing.toys import Blobs, Lines, Shifts
 
 FAST: dict[str, Any] = {
@@ -162,9 +162,9 @@ def test_a_final_run_is_meta_trained_once_for_all_it_is_judged_on(monkeypatch: p
     trained = []
     train_final = finals.train_final
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        trained.append(args[1].learner)
-        return train_final(*args, **kwargs)
+    def counted(pair: Any, *args: Any) -> Any:
+        trained.append(pair.learner)
+        return train_final(pair, *args)
 
     monkeypatch.setattr(finals, "train_final", counted)
     comparison = am.compare("sinusoid", ["ridge"], test_tasks={"short": SHORT, "two": SHORT}, **FAST)
@@ -253,7 +253,7 @@ def test_what_fails_on_other_tasks_is_told_and_its_own_scores_stay() -> None:
 def test_bad_test_tasks_are_one_clear_error_before_any_work(
     test_tasks: Any, error: type[Exception], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autometa.comparison.execution.workers.Arm.step", lambda *args: pytest.fail("work was begun"))
+    monkeypatch.setattr("autometa.comparison.execution.arm.Arm.step", lambda *args: pytest.fail("work was begun"))
     with pytest.raises(error, match=text):
         am.compare("sinusoid", ["ridge"], test_tasks=test_tasks, **FAST)
 
@@ -288,11 +288,11 @@ def test_the_winner_on_other_tasks_is_the_first_of_their_leaderboard(first: tupl
 
 
 def test_the_report_has_a_matrix_of_what_was_trained_where_and_judged_where(
-    first: tuple[am.Comparison, Path],
+    first: tuple[am.Comparison, Path], tmp_path: Path
 ) -> None:
     comparison, output = first
     text = (output / "report.html").read_text()
-    assert text == render(comparison)
+    assert text == comparison.report(tmp_path / "again.html").read_text()
     section = text.partition('<section id="domains">')[2].partition("</section>")[0]
     for heading in ("trained on", "on waves", "on short", "on long"):
         assert f">{heading}</th>" in section
@@ -403,7 +403,7 @@ def test_after_kill_9_between_finals_two_processes_complete_it_as_if_nothing_had
 
 
 def test_another_worker_takes_the_test_tasks_from_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import autometa.comparison.execution.workers as workers
+    import autometa.comparison.execution.arm as arm
 
     def stop_at_once(*args: Any, **kwargs: Any) -> float:
         raise KeyboardInterrupt
@@ -411,7 +411,7 @@ def test_another_worker_takes_the_test_tasks_from_the_storage(tmp_path: Path, mo
     url = f"sqlite:///{tmp_path}/studies.db"
     few = {**FAST, "n_trials": 1, "n_seeds": 1}
     with monkeypatch.context() as context:
-        context.setattr(workers, "run_trial", stop_at_once)
+        context.setattr(arm, "run_trial", stop_at_once)
         with pytest.warns(UserWarning, match="interrupted"):
             am.compare("sinusoid", ["ridge"], test_tasks={"short": SHORT}, storage=url, name="far", **few)
     comparison = work(url, "far")
@@ -491,7 +491,7 @@ def test_a_number_of_test_tasks_is_told_from_their_names(tmp_path: Path, capsys:
 
 def test_test_tasks_share_the_label_of_equal_tasks_and_no_other() -> None:
     tasks = tasks_from_texts(["glyphs", "sinusoid:n_shot=3"])
-    assert others_from_texts(["glyphs"], tasks) == {"glyphs": Component(name="glyphs")}
+    assert others_from_texts(["glyphs"], tasks) == {"glyphs": NamedComponent(name="glyphs")}
     assert list(others_from_texts(["glyphs:n_way=20,digits"], tasks)) == ["glyphs n_way=20", "digits"]
     assert list(others_from_texts(["sinusoid"], tasks_from_texts(["sinusoid:n_shot=3"]))) == ["sinusoid#2"]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import optuna
@@ -15,8 +14,11 @@ import pandas as pd
 import pytest
 
 from autometa.comparison.report.canvas import styles
-from autometa.comparison.report.page import INCOMPLETE, command_text, render, ties_with_best, write_report
+from autometa.comparison.report.page import INCOMPLETE, render, write_report
+from autometa.comparison.report.repeat import command_text
+from autometa.comparison.report.significance import ties_with_best
 from autometa.comparison.report.tuning import importances_of
+from autometa.comparison.results.record import Frames, Record
 from autometa.errors import StorageError
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -67,8 +69,8 @@ def made_up(
     tasks: tuple[str, ...] = ("glyphs", "digits", "sinusoid"),
     learners: tuple[str, ...] = tuple(LEARNERS),
     n_trials: int = 12,
-) -> Any:
-    """A comparison with the frames of a real one."""
+) -> Record:
+    """The record of a comparison, made up."""
     rng = np.random.default_rng(0)
     board, curves, pairs, studies = [], [], [], {}
     for name in tasks:
@@ -145,7 +147,30 @@ def made_up(
                     name,
                 )
             )
-    return SimpleNamespace(
+    none = pd.DataFrame()
+    frames = Frames(
+        leaderboard=pd.DataFrame(board),
+        scores=none,
+        ranks=none,
+        history=none,
+        trials=none,
+        curves=pd.DataFrame(curves, columns=["tasks", "learner", "seed", "axis", "value", "score"]),
+        significance=pd.DataFrame(
+            pairs,
+            columns=[
+                *("tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"),
+                *("trained_on_a", "trained_on_b"),
+            ],
+        ),
+        skipped=pd.DataFrame(
+            [("sinusoid", "nearest", "it is a classifier; sinusoid is regression <b>")],
+            columns=["tasks", "learner", "reason"],
+        ),
+        failures=pd.DataFrame(
+            [("digits", "broken", "trial", 3, "loss is nan")], columns=["tasks", "learner", "stage", "slot", "reason"]
+        ),
+    )
+    return Record(
         name="first",
         complete=True,
         plan={
@@ -159,23 +184,8 @@ def made_up(
                 for name in learners
             },
         },
-        leaderboard=pd.DataFrame(board),
-        curves=pd.DataFrame(curves, columns=["tasks", "learner", "seed", "axis", "value", "score"]),
-        significance=pd.DataFrame(
-            pairs,
-            columns=[
-                *("tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"),
-                *("trained_on_a", "trained_on_b"),
-            ],
-        ),
+        frames=frames,
         studies=studies,
-        skipped=pd.DataFrame(
-            [("sinusoid", "nearest", "it is a classifier; sinusoid is regression <b>")],
-            columns=["tasks", "learner", "reason"],
-        ),
-        failures=pd.DataFrame(
-            [("digits", "broken", "trial", 3, "loss is nan")], columns=["tasks", "learner", "stage", "slot", "reason"]
-        ),
         environment={
             "command": "autometa compare --tasks glyphs --tasks digits --tasks sinusoid --trials 12",
             "versions": {"autometa": "1.0.0", "torch": "2.13.0", "python": "3.11.2"},
@@ -183,6 +193,11 @@ def made_up(
             "random_state": 0,
         },
     )
+
+
+def emptied(record: Record, *names: str) -> Record:
+    """The same record with no row in some of its tables."""
+    return replace(record, frames=replace(record.frames, **{name: getattr(record.frames, name)[:0] for name in names}))
 
 
 class _Parser(HTMLParser):
@@ -258,9 +273,9 @@ def test_figures_follow_the_colour_scheme(page: str) -> None:
 
 
 def test_the_report_tells_everything_a_comparison_found(page: str) -> None:
-    comparison = made_up(("glyphs", "sinusoid"))
+    record = made_up(("glyphs", "sinusoid"))
     text = re.sub(r"<[^>]+>", " ", page)
-    for row in comparison.leaderboard.itertuples():
+    for row in record.frames.leaderboard.itertuples():
         assert row.learner in text
         assert (f"{100 * row.score:.1f}%" if row.metric == "accuracy" else f"{row.score:#.4g}") in text
     for said in (
@@ -288,9 +303,8 @@ def test_the_report_tells_everything_a_comparison_found(page: str) -> None:
 
 
 def test_an_interrupted_comparison_says_so(page: str) -> None:
-    comparison = made_up(("sinusoid",), ("ridge", "sklearn"), n_trials=1)
-    comparison.complete = False
-    assert INCOMPLETE in render(comparison)
+    record = made_up(("sinusoid",), ("ridge", "sklearn"), n_trials=1)
+    assert INCOMPLETE in render(replace(record, complete=False))
     assert INCOMPLETE not in page
 
 
@@ -300,8 +314,8 @@ def test_the_same_comparison_gives_the_same_report_byte_for_byte() -> None:
 
 
 def test_what_does_not_differ_significantly_from_the_best_is_level_with_it(page: str) -> None:
-    comparison = made_up(("glyphs",))
-    assert ties_with_best(comparison.leaderboard, comparison.significance, "glyphs") == {"ridge"}
+    frames = made_up(("glyphs",)).frames
+    assert ties_with_best(frames.leaderboard, frames.significance, "glyphs") == {"ridge"}
     glyphs = page[page.index('id="tasks-0"') : page.index('id="tasks-1"')]
     rows = {row.split("</svg>")[1].split("<")[0]: row for row in glyphs.split("<tr")[2:] if "</svg>" in row}
     assert ">best<" in rows["prototypical"]
@@ -322,20 +336,14 @@ def test_differences_are_coloured_by_what_is_better(page: str) -> None:
 
 @pytest.mark.parametrize("learners", [("ridge",), ("ridge", "sklearn")])
 def test_a_small_comparison_has_a_report_too(learners: tuple[str, ...]) -> None:
-    comparison = made_up(("sinusoid",), learners, n_trials=1)
-    comparison.curves = comparison.curves.iloc[:0]
-    comparison.failures = comparison.failures.iloc[:0]
-    comparison.skipped = comparison.skipped.iloc[:0]
-    page = render(comparison)
+    page = render(emptied(made_up(("sinusoid",), learners, n_trials=1), "curves", "failures", "skipped"))
     assert "Nothing failed." in page
     assert ("Only one learner finished" in page) == (len(learners) == 1)
 
 
 def test_a_comparison_in_which_everything_failed_says_so() -> None:
-    comparison = made_up(("sinusoid",), ("ridge", "sklearn"))
-    for name in ("leaderboard", "curves", "significance"):
-        setattr(comparison, name, getattr(comparison, name).iloc[:0])
-    page = render(comparison)
+    record = made_up(("sinusoid",), ("ridge", "sklearn"))
+    page = render(emptied(record, "leaderboard", "curves", "significance"))
     assert "No learner finished" in page
     assert "loss is nan" in page
 
@@ -358,13 +366,13 @@ def test_styles_depend_on_the_set_of_names_only_and_none_repeats() -> None:
 
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    comparison = made_up(("glyphs",), ("ridge", "sklearn"), n_trials=2)
-    path = write_report(comparison, tmp_path / "new" / "report.html")
+    record = made_up(("glyphs",), ("ridge", "sklearn"), n_trials=2)
+    path = write_report(record, tmp_path / "new" / "report.html")
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="name a file in a folder you may change"):
-        write_report(comparison, tmp_path / "file" / "report.html")
+        write_report(record, tmp_path / "file" / "report.html")
 
 
 def test_the_command_is_told_as_one_types_it() -> None:

@@ -100,13 +100,13 @@ def test_after_kill_9_the_same_command_completes_as_if_nothing_had_been(
 def test_ctrl_c_ends_cleanly_with_what_is_done_and_the_call_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import autometa.comparison.execution.workers as workers
+    import autometa.comparison.execution.arm as arm
 
-    run_trial, begun = workers.run_trial, []
+    run_trial, begun = arm.run_trial, []
 
-    def interrupted_in_the_third(plan: Any, pair: Any, trial: Trial, *args: Any, **kwargs: Any) -> float:
+    def interrupted_in_the_third(pair: Any, components: Any, trial: Trial, device: Any) -> float:
         begun.append(trial.user_attrs["slot"])
-        value = run_trial(plan, pair, trial, *args, **kwargs)
+        value = run_trial(pair, components, trial, device)
         if len(begun) == 5:
             raise KeyboardInterrupt
         return value
@@ -125,7 +125,7 @@ def test_ctrl_c_ends_cleanly_with_what_is_done_and_the_call_goes_on(
             verbose=0,
         )
 
-    monkeypatch.setattr(workers, "run_trial", interrupted_in_the_third)
+    monkeypatch.setattr(arm, "run_trial", interrupted_in_the_third)
     with pytest.warns(UserWarning, match="interrupted: .*The same call goes on"):
         partly = call()
     assert not partly.complete
@@ -151,7 +151,7 @@ def test_several_processes_share_the_work(tmp_path: Path, script: Callable[..., 
 def test_another_worker_completes_a_comparison_from_its_storage_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import autometa.comparison.execution.workers as workers
+    import autometa.comparison.execution.arm as arm
 
     def stop_at_once(*args: Any, **kwargs: Any) -> float:
         raise KeyboardInterrupt
@@ -160,7 +160,7 @@ def test_another_worker_completes_a_comparison_from_its_storage_alone(
     settings: dict[str, Any] = {"n_trials": 2, "n_test_tasks": 10, "n_valid_tasks": 5, "n_seeds": 1, "max_steps": 2}
     tasks = am.make_tasks("sinusoid", n_shot=4)
     with monkeypatch.context() as context:
-        context.setattr(workers, "run_trial", stop_at_once)
+        context.setattr(arm, "run_trial", stop_at_once)
         with pytest.warns(UserWarning, match="interrupted"):
             am.compare(tasks, [am.make_learner("ridge")], storage=url, name="far", verbose=0, **settings)
     comparison = work(url, "far")

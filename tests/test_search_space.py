@@ -7,12 +7,18 @@ from typing import Any, ClassVar, Self
 
 import optuna
 import pytest
+from optuna.samplers import GPSampler, TPESampler
 from optuna.trial import FixedTrial
 from torch import Tensor, nn
 
 import autometa as am
 from autometa.comparison.execution.slot_study import SlotStudy, quiet_optuna
-from autometa.comparison.plan.search_space import Candidate, SearchSpace, make_sampler
+from autometa.comparison.plan.domains import Domain
+from autometa.comparison.plan.pair import make_pair
+from autometa.comparison.plan.search_space import Candidate, SearchSpace
+from autometa.comparison.plan.settings import Settings
+from autometa.comparison.plan.slot_sampler import make_sampler
+from autometa.comparison.plan.study_space import JointSpace
 
 INFO = am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=1, n_shot=5, n_query=5)
 
@@ -142,8 +148,8 @@ def test_few_choices_are_all_tried_once_with_the_defaults_first() -> None:
 )
 def test_a_gaussian_process_searches_numbers_that_are_always_asked_for(learner: am.Learner, gaussian: bool) -> None:
     space = SearchSpace.of(candidate(learner))
-    assert space.suits_gaussian_process(20) == gaussian
-    assert not space.suits_gaussian_process(1000)
+    assert isinstance(make_sampler(space, 20, seed=0).inner, GPSampler) == gaussian
+    assert isinstance(make_sampler(space, 1000, seed=0).inner, TPESampler)
 
 
 def test_suggest_returning_something_else_names_the_plugin() -> None:
@@ -193,3 +199,22 @@ def test_choosing_a_sampler_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         draws(Branching())
+
+
+def test_a_joint_study_names_parameters_by_their_learner_and_gives_them_back() -> None:
+    settings = Settings(search="joint", n_trials=1)
+    waves = Domain(label="waves", sampler=am.make_tasks("sinusoid"), settings=settings)
+    pairs = [make_pair(waves, name, (am.make_learner(name), "auto"), [])[0] for name in ("ridge", "maml", "sklearn")]
+    space = JointSpace(pairs)
+    assert space.n_slots == 3  # every learner with its defaults
+    for pair, fixed in zip(pairs, space.fixed.values(), strict=True):
+        assert fixed["learner"] == pair.learner
+        assert {name for name in fixed if name != "learner"} == {f"{pair.learner}.{n}" for n in pair.space.defaults}
+        assert space.split(fixed) == (pair.learner, dict(pair.space.defaults))
+        trial = FixedTrial(fixed)
+        chosen, seen = space.choose(trial)
+        learner, _ = chosen.candidate.draw(seen)
+        assert chosen is pair
+        assert type(learner) is type(pair.candidate.learner)
+        assert trial.params == fixed
+    assert space.split({}) == ("", {})  # a trial that was cut before it chose

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autometa.cli.study_file import (
-    Component,
+    NamedComponent,
     StudyFile,
     learners_from_texts,
     others_from_texts,
@@ -195,7 +195,7 @@ def _chosen_tasks(
     task_column: str | None,
     target: str | None,
     shots: int | None,
-) -> Mapping[str, Component]:
+) -> Mapping[str, NamedComponent]:
     """What is typed wins over the file; neither means the demo."""
     if table is None:
         for option, value in (("--task-column", task_column), ("--target", target), ("--shots", shots)):
@@ -209,7 +209,7 @@ def _chosen_tasks(
     params: dict[str, Any] = {"data": str(table), "task": task_column, "target": target}
     if shots is not None:
         params["n_shot"] = shots
-    return {table.stem: Component(name="table", params=params)}
+    return {table.stem: NamedComponent(name="table", params=params)}
 
 
 def _split_test_tasks(typed: Sequence[str], n_test_tasks: int | None) -> tuple[list[str], int | None]:
@@ -222,8 +222,8 @@ def _split_test_tasks(typed: Sequence[str], n_test_tasks: int | None) -> tuple[l
 
 
 def _chosen_test_tasks(
-    given: Mapping[str, Component] | Sequence[str] | None, tasks: Mapping[str, Component]
-) -> Mapping[str, Component]:
+    given: Mapping[str, NamedComponent] | Sequence[str] | None, tasks: Mapping[str, NamedComponent]
+) -> Mapping[str, NamedComponent]:
     if given is None or isinstance(given, Mapping):
         return given or {}
     return others_from_texts(given, tasks)
@@ -234,7 +234,7 @@ def _folder(text: str) -> str:
     return re.sub(r"[^\w.=-]+", "-", text)[:80].strip("-.") or "comparison"
 
 
-def _entrant(entry: Component) -> Any:
+def _entrant(entry: NamedComponent) -> Any:
     import autometa as am
 
     learner = am.make_learner(entry.name, **entry.params)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autometa.errors import InvalidParameter
+from autometa.checks import check_choice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -153,8 +153,7 @@ def kind_named(text: str | None) -> str | None:
         return None
     plain = {name.replace(" ", "-"): name for name in KINDS}
     key = text.strip().lower().replace(" ", "-").replace("_", "-")
-    if key not in plain:
-        raise InvalidParameter(f"kind={text!r} must be one of {', '.join(plain)}.")
+    check_choice("kind", key, plain)
     return plain[key]
 
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autometa.comparison.report.across import entrants_on
+from autometa.comparison.report.across import leaderboard_on
 from autometa.comparison.report.markup import interval_text, milliseconds_text, score_text, seconds_text
-from autometa.comparison.report.page import ties_with_best
+from autometa.comparison.report.significance import ties_with_best
 from autometa.contracts.problems import problem_of_metric
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
     """Print a table per task distribution, then what was left out and what failed."""
     board = comparison.leaderboard
     for tasks in dict.fromkeys(board["tasks"]):
-        rows = entrants_on(board, tasks)
+        rows = leaderboard_on(board, tasks)
         ties = ties_with_best(board, comparison.significance, tasks)
         console.print(leaderboard_table(str(tasks), rows, ties))
         console.print()

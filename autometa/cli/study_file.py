@@ -7,32 +7,49 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
+from autometa.checks import check_choice, check_int, check_real
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
 from autometa.errors import InvalidData, InvalidParameter, MissingData
 
-OPTIONS: dict[str, tuple[str, type | tuple[type, ...]]] = {
-    "trials": ("n_trials", int),
-    "budget": ("budget", (int, float)),
-    "steps": ("max_steps", int),
-    "tasks_per_step": ("tasks_per_step", int),
-    "seeds": ("n_seeds", int),
-    "n_test_tasks": ("n_test_tasks", int),
-    "valid_tasks": ("n_valid_tasks", int),
-    "search": ("search", str),
-    "name": ("name", str),
-    "output": ("output", str),
-    "storage": ("storage", str),
-    "workers": ("n_workers", int),
-    "device": ("device", str),
-    "random_state": ("random_state", int),
+_positive = partial(check_int, least=1)
+
+
+def _check_text(name: str, value: Any, *, of: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidParameter(f"{name}={value!r} of {of} must be text in quotes.")
+
+
+class Check(Protocol):
+    """Refuses a wrong value."""
+
+    def __call__(self, name: str, value: Any, *, of: str) -> None:
+        """Raise :class:`InvalidParameter` with the parameter, its value and whose it is."""
+
+
+OPTIONS: dict[str, tuple[str, Check]] = {
+    "trials": ("n_trials", _positive),
+    "budget": ("budget", partial(check_real, above=0)),
+    "steps": ("max_steps", _positive),
+    "tasks_per_step": ("tasks_per_step", _positive),
+    "seeds": ("n_seeds", _positive),
+    "n_test_tasks": ("n_test_tasks", _positive),
+    "valid_tasks": ("n_valid_tasks", _positive),
+    "search": ("search", partial(check_choice, choices=("separate", "joint"))),
+    "name": ("name", _check_text),
+    "output": ("output", _check_text),
+    "storage": ("storage", _check_text),
+    "workers": ("n_workers", _positive),
+    "device": ("device", _check_text),
+    "random_state": ("random_state", partial(check_int, least=0)),
 }
-"""Options of a comparison: name in a file (with dashes: on the command line), argument of ``am.compare``, type."""
+"""Options of a comparison: name in a file (with dashes: on the command line), argument of ``am.compare``, check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
+class NamedComponent:
     """A component that is asked for by name."""
 
     name: str
@@ -45,10 +62,10 @@ class Component:
 class StudyFile:
     """What a study file asks for; None and missing options are left to the defaults."""
 
-    tasks: Mapping[str, Component] | None = None
-    learners: Mapping[str, Component] | None = None
+    tasks: Mapping[str, NamedComponent] | None = None
+    learners: Mapping[str, NamedComponent] | None = None
     """None: all."""
-    test_tasks: Mapping[str, Component] | Sequence[str] | None = None
+    test_tasks: Mapping[str, NamedComponent] | Sequence[str] | None = None
     """To judge on as well; texts are labelled when it is known what stands beside them."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,7 +96,7 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
     InvalidData
         It is not TOML.
     InvalidParameter
-        An unknown key (the nearest known one is suggested) or a value of the wrong type.
+        An unknown key (the nearest known one is suggested) or a wrong value.
     """
     name = os.fspath(path)
     try:
@@ -96,14 +113,7 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
         content["n_test_tasks"] = content.pop("test_tasks")
     options = {key: value for key, value in content.items() if key in OPTIONS}
     for key, value in options.items():
-        wanted = OPTIONS[key][1]
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            kind = (
-                {int: "a whole number", str: "text in quotes"}.get(wanted, "a number")
-                if isinstance(wanted, type)
-                else "a number"
-            )
-            raise InvalidParameter(f"{key}={value!r} in study file {name!r} must be {kind}.")
+        OPTIONS[key][1](key, value, of=f"study file {name!r}")
     learners = content.get("learners", "all")
     return StudyFile(
         tasks=_tasks(content["tasks"], name) if "tasks" in content else None,
@@ -113,18 +123,19 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
     )
 
 
-def tasks_from_texts(texts: Iterable[str]) -> dict[str, Component]:
+def tasks_from_texts(texts: Iterable[str]) -> dict[str, NamedComponent]:
     """Task distributions as typed: ``["glyphs,digits", "omniglot:n_way=5,root=data"]``, labelled."""
     parsed = [parse_component(text) for given in texts for text in split_components(given)]
     return {
-        label: Component(name=name, params=params) for label, (name, params) in zip(labels(parsed), parsed, strict=True)
+        label: NamedComponent(name=name, params=params)
+        for label, (name, params) in zip(labels(parsed), parsed, strict=True)
     }
 
 
-def others_from_texts(texts: Iterable[str], tasks: Mapping[str, Component]) -> dict[str, Component]:
+def others_from_texts(texts: Iterable[str], tasks: Mapping[str, NamedComponent]) -> dict[str, NamedComponent]:
     """Task distributions to judge on, as typed: one of ``tasks`` has its label, any other a label that none has."""
     known = list(tasks.values())
-    given = [Component(name=c.name, params=c.params) for c in tasks_from_texts(texts).values()]
+    given = [NamedComponent(name=c.name, params=c.params) for c in tasks_from_texts(texts).values()]
     new = [component for component in given if component not in known]
     names = labels([(component.name, component.params) for component in [*known, *new]])[len(known) :]
     found = {label: component for label, component in tasks.items() if component in given}
@@ -136,7 +147,7 @@ def others_from_texts(texts: Iterable[str], tasks: Mapping[str, Component]) -> d
     return found
 
 
-def learners_from_texts(texts: Iterable[str]) -> dict[str, Component] | None:
+def learners_from_texts(texts: Iterable[str]) -> dict[str, NamedComponent] | None:
     """Learners as typed: ``["ridge,sklearn", "maml:reptile:steps=3"]``, labelled; None for all."""
     single = [text for given in texts for text in split_components(given)]
     if single == ["all"]:
@@ -144,7 +155,7 @@ def learners_from_texts(texts: Iterable[str]) -> dict[str, Component] | None:
     parsed = [parse_learner(text) for text in single]
     named = labels([(name if meta is None else f"{name}:{meta}", params) for name, meta, params in parsed])
     return {
-        label: Component(name=name, params=params, meta_optimizer=meta)
+        label: NamedComponent(name=name, params=params, meta_optimizer=meta)
         for label, (name, meta, params) in zip(named, parsed, strict=True)
     }
 
@@ -159,20 +170,20 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
             raise InvalidParameter(f"{where} has an unknown key {key!r}; {hint}It may have {', '.join(known)}.")
 
 
-def _tasks(given: Any, where: str) -> dict[str, Component]:
+def _tasks(given: Any, where: str) -> dict[str, NamedComponent]:
     if isinstance(given, str | list):
         return tasks_from_texts(_texts(given, "tasks", where))
     return {label: _table(label, entry, "tasks", "sampler", where) for label, entry in _tables(given, "tasks", where)}
 
 
-def _test_tasks(given: Any, where: str) -> Mapping[str, Component] | Sequence[str]:
+def _test_tasks(given: Any, where: str) -> Mapping[str, NamedComponent] | Sequence[str]:
     if isinstance(given, str | list):
         return _texts(given, "test_tasks", where)
     tables = _tables(given, "test_tasks", where)
     return {label: _table(label, entry, "test_tasks", "sampler", where) for label, entry in tables}
 
 
-def _learners(given: Any, where: str) -> dict[str, Component] | None:
+def _learners(given: Any, where: str) -> dict[str, NamedComponent] | None:
     if isinstance(given, str | list):
         return learners_from_texts(_texts(given, "learners", where))
     return {
@@ -195,7 +206,7 @@ def _tables(given: Any, what: str, where: str) -> Iterable[tuple[str, dict[str, 
     return given.items()
 
 
-def _table(label: str, entry: dict[str, Any], what: str, key: str, where: str) -> Component:
+def _table(label: str, entry: dict[str, Any], what: str, key: str, where: str) -> NamedComponent:
     """One table; without the key that names the component, the table's own name does."""
     named = {
         name: entry[name] for name in (key, "meta_optimizer") if name in entry and (name == key or key == "learner")
@@ -205,7 +216,7 @@ def _table(label: str, entry: dict[str, Any], what: str, key: str, where: str) -
             raise InvalidParameter(
                 f"{name}={value!r} of [{what}.{label}] in study file {where!r} must be a name in quotes."
             )
-    return Component(
+    return NamedComponent(
         name=named.get(key, label),
         params={name: value for name, value in entry.items() if name not in named},
         meta_optimizer=named.get("meta_optimizer"),

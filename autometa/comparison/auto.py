@@ -157,7 +157,7 @@ class _AutoFewShot(BaseEstimator):
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        # Optuna's storages hold locks and open connections; the tables that a copy needs lie in leaderboard_
+        # Optuna's storages hold locks and open connections, which cannot be pickled; leaderboard_ can
         return {name: value for name, value in super().__getstate__().items() if name != "comparison_"}
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -176,7 +176,7 @@ class AutoFewShotClassifier(ClassifierMixin, _AutoFewShot):
     ----------
     learners, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, search, storage, \
 name, output, device, n_workers, verbose
-        As :func:`autometa.compare`; fewer test tasks and seeds by default, for the winner alone is wanted.
+        As :func:`autometa.compare`; fewer test tasks and seeds by default, because only the winner is wanted.
     random_state : int, optional
         None stands for 0 in ``meta_fit``.
 

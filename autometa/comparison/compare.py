@@ -13,8 +13,10 @@ from typing import Any, Literal
 import torch
 from optuna.storages import BaseStorage
 
+from autometa.checks import check_int
+from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
-from autometa.comparison.execution.progress import Progress, make_progress
+from autometa.comparison.execution.progress_display import ProgressDisplay, make_display
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import (
     JOURNAL,
@@ -25,9 +27,10 @@ from autometa.comparison.execution.storage import (
     prepare_output,
 )
 from autometa.comparison.execution.stored_plan import register_plan, stored_plan
-from autometa.comparison.execution.workers import Arm, open_arms, run_processes, work_through
-from autometa.comparison.plan.entrants import Learners, Tasks, check_count
-from autometa.comparison.plan.plan import Plan, Settings, make_plan
+from autometa.comparison.execution.workers import run_processes, work_through
+from autometa.comparison.plan.entrants import Learners, Tasks
+from autometa.comparison.plan.plan import Plan, make_plan
+from autometa.comparison.plan.settings import Settings
 from autometa.comparison.result import RUN_FILE, Comparison
 from autometa.engine.device import pick_device
 from autometa.errors import AutometaError, InvalidParameter
@@ -60,8 +63,8 @@ def compare(
 
     Every learner has one Optuna study per task distribution, with the same number of trials of the same length.
     Its best trial is meta-trained again from ``n_seeds`` seeds and judged on meta-test tasks that no study has seen.
-    The same call goes on where an earlier one with the same ``output`` (or ``storage`` and ``name``) was cut;
-    learners and task distributions may join it. Ctrl-C ends the call with what is done so far, and a warning.
+    Ctrl-C ends the call: it warns and returns what is done so far. Call again with the same ``output`` (or ``storage``
+    and ``name``) to go on from there; that call may add learners and task distributions.
 
     Parameters
     ----------
@@ -82,13 +85,13 @@ def compare(
         Seconds of meta-training for each learner on each task distribution, shared equally by trials and final
         runs. Such scores depend on the speed of the machine. None: ``max_steps`` alone counts.
     n_test_tasks, n_valid_tasks : int
-        Tasks on which finals are judged, and on which trials are.
+        Tasks on which final runs are judged, and tasks on which trials are judged.
     n_seeds : int, default=3
-        Final runs.
+        Final runs of each learner on each task distribution.
     max_steps, tasks_per_step : int
         Outer steps of a run, and tasks in each.
     storage : str or optuna.storages.BaseStorage, optional
-        Database URL or journal file (``.log``). Left out: ``journal.log`` in ``output``; memory without one.
+        Database URL or journal file (``.log``). Left out: ``journal.log`` in ``output``, or memory without ``output``.
     name : str, optional
         Name of the comparison in the storage; the folder's name, or "comparison", when left out.
     output : path, optional
@@ -113,13 +116,13 @@ def compare(
     Raises
     ------
     InvalidParameter, UnknownName, InvalidData, MissingData, Incompatible, StorageError
-        Something cannot work; found before any work is done.
+        What was asked for cannot work; raised before any work is done.
     AutometaError
         Every trial failed.
 
     Examples
     --------
-    Meta-train on letters, and see what that is worth on digits:
+    Meta-train on letters, judge on letters and on digits:
 
     >>> import autometa as am
     >>> letters = am.make_tasks("glyphs", size=8, n_way=3)
@@ -141,19 +144,19 @@ def compare(
         random_state=random_state,
         search=search,
     )
-    check_count("n_workers", n_workers)
+    check_int("n_workers", n_workers)
     pick_device(device)
     folder = prepare_output(output)
     name = name or (folder.name if folder is not None else "comparison")
     plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
     where, keeper = _place(storage, folder, n_workers)
-    run = _Run(plan, where, folder, keeper, str(device), n_workers, make_progress(verbose))
+    run = _Run(plan, where, folder, keeper, str(device), n_workers, make_display(verbose))
     with quiet_optuna():
         return run.go()
 
 
 def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> Comparison:
-    """Take part in a comparison that another process began, until nothing of it is left.
+    """Work on a comparison that another process began, until all of it is done.
 
     Parameters
     ----------
@@ -176,13 +179,13 @@ def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> 
         plan = stored_plan(opened, name)
         journal = Path(storage).expanduser().resolve()
         folder = journal.parent if (journal.parent / RUN_FILE).exists() and "://" not in storage else None
-        return _Run(plan, opened, folder, None, device, 1, make_progress(verbose)).work_here()
+        return _Run(plan, opened, folder, None, device, 1, make_display(verbose)).work_here()
 
 
 def _place(
     storage: str | os.PathLike[str] | BaseStorage | None, folder: Path | None, n_workers: int
 ) -> tuple[str | BaseStorage | None, TemporaryFolder | None]:
-    """Where studies are kept, and the temporary folder for it where several processes need one."""
+    """Return where studies are kept; several processes without a storage get one in a temporary folder."""
     where = locate_storage(storage, folder)
     if n_workers == 1 or isinstance(where, str):
         return where, None
@@ -205,10 +208,10 @@ class _Run:
         keeper: TemporaryFolder | None,
         device: str,
         n_workers: int,
-        progress: Progress,
+        display: ProgressDisplay,
     ) -> None:
         self.plan, self.where, self.folder, self.keeper = plan, where, folder, keeper
-        self.device, self.n_workers, self.progress = device, n_workers, progress
+        self.device, self.n_workers, self.display = device, n_workers, display
         kept = folder if folder is not None else keeper.path if keeper is not None else None
         self.models = kept / "models" if kept is not None else None
         self.environment: dict[str, Any] = describe_environment(pick_device(device))
@@ -253,18 +256,18 @@ class _Run:
         return comparison
 
     def _work(self, arms: Sequence[Arm]) -> bool:
-        """Fill all slots; True where Ctrl-C ended it."""
-        self.progress.start(sum(arm.n_slots for arm in arms))
+        """Fill all slots; return True if Ctrl-C ended it."""
+        self.display.start(sum(arm.n_slots for arm in arms))
         try:
             if self.n_workers == 1:
-                work_through(arms, pick_device(self.device), self.models, self.progress)
+                work_through(arms, pick_device(self.device), self.models, self.display)
             else:
                 assert isinstance(self.where, str)
-                run_processes(self.plan, self.where, self.n_workers, self.device, self.models, arms, self.progress)
+                run_processes(self.plan, self.where, self.n_workers, self.device, self.models, arms, self.display)
         except KeyboardInterrupt:
             return True
         finally:
-            self.progress.close()
+            self.display.close()
         return False
 
     def _tell(self, comparison: Comparison, interrupted: bool) -> None:

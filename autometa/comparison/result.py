@@ -1,4 +1,4 @@
-"""What a comparison found."""
+"""The result of a comparison: its tables, its winners, its files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import pandas as pd
 import torch
 
+from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.finals import file_name, model_file, to_estimator, train_final
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import TemporaryFolder, open_storage
 from autometa.comparison.execution.stored_plan import stored_plan
-from autometa.comparison.execution.workers import Arm, open_arms
-from autometa.comparison.plan.plan import Pair, Plan
-from autometa.comparison.results.tables import Frames, collect_frames
+from autometa.comparison.plan.pair import Pair
+from autometa.comparison.plan.plan import Plan
+from autometa.comparison.results.record import Record
+from autometa.comparison.results.tables import collect_record
 from autometa.engine.device import pick_device
 from autometa.errors import InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
@@ -66,7 +67,7 @@ class Comparison:
     environment : dict
         Versions, machine, device, seeds and times.
     complete : bool
-        Whether every trial and final run is over.
+        True if every trial and final run is over.
     """
 
     def __init__(
@@ -79,8 +80,9 @@ class Comparison:
         device: str | torch.device = "auto",
         keeper: TemporaryFolder | None = None,
     ) -> None:
-        self._plan, self._arms, self._folder, self._device, self._keeper = plan, arms, folder, device, keeper
-        frames: Frames = collect_frames(plan, arms)
+        self._plan, self._folder, self._device, self._keeper = plan, folder, device, keeper
+        self._record: Record = collect_record(plan, arms, environment)
+        frames = self._record.frames
         self.leaderboard = frames.leaderboard
         self.scores = frames.scores
         self.significance = frames.significance
@@ -89,27 +91,24 @@ class Comparison:
         self.curves = frames.curves
         self.trials = frames.trials
         self.failures = frames.failures
-        self.skipped = pd.DataFrame(
-            [(skip.tasks, skip.learner, skip.reason, skip.trained_on) for skip in plan.skipped],
-            columns=["tasks", "learner", "reason", "trained_on"],
-        )
-        self.studies: dict[str, optuna.Study] = {arm.tuning.name: arm.tuning.study for arm in arms}
-        self.environment = dict(environment)
-        self.complete = all(arm.n_done == arm.n_slots for arm in arms)
+        self.skipped = frames.skipped
+        self.studies: dict[str, optuna.Study] = dict(self._record.studies)
+        self.environment = dict(self._record.environment)
+        self.complete = self._record.complete
 
     @property
     def name(self) -> str:
         """Name of the comparison, the first part of its studies' names."""
-        return self._plan.name
+        return self._record.name
 
     @property
     def plan(self) -> dict[str, Any]:
         """What was asked for, as JSON: ``settings``, ``tasks``, ``test_tasks``, ``learners`` and ``version``."""
-        return dict(self._plan.described)
+        return dict(self._record.plan)
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
-        return f"<Comparison {self.name!r}: {len(self._plan.samplers)} tasks, {len(self.leaderboard)} rows, {state}>"
+        return f"<Comparison {self.name!r}: {len(self._plan.domains)} tasks, {len(self.leaderboard)} rows, {state}>"
 
     @classmethod
     def load(cls, output: str | os.PathLike[str], *, storage: str | None = None) -> Comparison:
@@ -119,12 +118,12 @@ class Comparison:
         ----------
         output : path
         storage : str, optional
-            Where its studies are, if not where the folder says: a database whose password the folder does not keep.
+            Where its studies are. Needed for a database with a password, which the folder does not store.
 
         Raises
         ------
         MissingData
-            There is none.
+            The folder holds no comparison.
         StorageError
             Its storage cannot be reached.
         Incompatible
@@ -155,25 +154,25 @@ class Comparison:
         """Return the winner on some tasks, meta-trained, ready for ``fit`` and ``predict``.
 
         The winner is the first row of the leaderboard for those tasks; of its seeds, the one with the best score on
-        the meta-valid tasks. A model that was not saved (no shared folder, or a learner of a class no plugin offers)
-        is meta-trained again from the same seed.
+        the meta-valid tasks. A model that was not saved (no shared folder, or a learner that no plugin offers) is
+        meta-trained again from the same seed.
 
         Parameters
         ----------
         tasks : str, optional
             Name of the task distribution judged on; may be left out where there is one.
         trained_on : str, optional
-            Name of the one trained on, where it shall be no other.
+            Name of the task distribution trained on. Left out: any.
 
         Raises
         ------
         InvalidParameter
-            There are several task distributions and none, or none of this name, was given.
+            ``tasks`` is left out although there are several, or nothing judged has the name given.
         """
         judged = list(dict.fromkeys(self.leaderboard["tasks"]))
         if tasks is None and len(self._plan.judged_on) > 1:
             raise InvalidParameter(f"tasks=None is ambiguous here; give one of {list(self._plan.judged_on)}.")
-        tasks = tasks if tasks is not None else next(iter(self._plan.samplers))
+        tasks = tasks if tasks is not None else next(iter(self._plan.domains))
         if tasks not in judged:
             raise InvalidParameter(f"tasks={tasks!r} has no judged learner; those with one are {judged}.")
         rows = self.leaderboard[self.leaderboard["tasks"] == tasks]
@@ -188,9 +187,7 @@ class Comparison:
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
         if saved is not None and saved.exists():
             return load_estimator(saved)  # type: ignore[no-any-return]
-        prefix = f"{pair.learner}." if self._plan.settings.search == "joint" else ""
-        params = {prefix + name: value for name, value in row["params"].items()}
-        training, _ = train_final(self._plan, pair, params, number, pick_device(self._device), prefix=prefix)
+        training, _ = train_final(pair, row["params"], number, pick_device(self._device))
         return to_estimator(training)
 
     def _best_seed(self, pair: Pair) -> int:
@@ -202,7 +199,7 @@ class Comparison:
         """Write the comparison as one self-contained HTML file and return its path."""
         from autometa.comparison.report.page import write_report
 
-        write_report(self, path)
+        write_report(self._record, path)
         return Path(path)
 
     def write(self, output: Path) -> None:
@@ -212,7 +209,7 @@ class Comparison:
         them, has its own ``best-TASKS.autometa``.
         """
         for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks"):
-            write_whole(output / f"{name}.csv", getattr(self, name).to_csv(index=False))
+            write_whole(output / f"{name}.csv", getattr(self._record.frames, name).to_csv(index=False))
         self.report(output / "report.html")
         several = len(self._plan.judged_on) > 1
         for tasks in dict.fromkeys(self.leaderboard["tasks"]):

@@ -1,1 +1,1 @@
-"""Doing the work of a plan: studies, trials, final runs, processes."""
+"""The work of a plan: studies, trials, final runs, processes."""

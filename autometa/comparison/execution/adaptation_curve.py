@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from sklearn.base import clone
 
-from autometa.comparison.plan.plan import Pair, Plan
+from autometa.comparison.plan.domains import Domain
 from autometa.contracts.examples import Examples, TaskBatch, map_inputs
 from autometa.contracts.learner import Learner
-from autometa.contracts.tasks import TaskSampler
 from autometa.engine.judging import timed
 from autometa.engine.random_state import seeded
 from autometa.training import MetaTraining
@@ -26,16 +25,16 @@ SHOTS = (1, 2, 3, 5, 10, 20, 50, 100)
 TIMED_TASKS = 10
 
 
-def adaptation_curve(plan: Plan, pair: Pair, training: MetaTraining) -> dict[str, Any]:
-    """Score over the number of adaptation steps, for learners that have it; else over the number of shots.
+def adaptation_curve(training: MetaTraining, domain: Domain) -> dict[str, Any]:
+    """Score a learner over its number of adaptation steps, or over shots if it has no such number.
 
     Returns
     -------
     dict
         ``axis``: ``"adaptation steps"`` or ``"shots"``; ``adaptation``: list of [value, score].
     """
-    batch = _draw(plan, pair.tasks, training, training.sampler, min(CURVE_TASKS, plan.settings.n_test_tasks))
-    learner, n_shot = training.learner, training.sampler.info.n_shot
+    batch = _draw(training, domain, CURVE_TASKS)
+    learner, n_shot = training.learner, domain.info.n_shot
     if "steps" in learner.adaptation_parameters:
         own = int(learner.get_params(deep=False)["steps"])
         values = sorted({step for step in STEPS if step <= 2 * own} | {own})
@@ -46,9 +45,9 @@ def adaptation_curve(plan: Plan, pair: Pair, training: MetaTraining) -> dict[str
     return {"axis": "shots", "adaptation": points}
 
 
-def milliseconds_per_task(plan: Plan, tasks: str, training: MetaTraining, sampler: TaskSampler) -> dict[str, float]:
-    """Median milliseconds to adapt to one task and to predict its query, tasks being met one at a time."""
-    batch = _draw(plan, tasks, training, sampler, min(TIMED_TASKS, plan.settings.n_test_tasks))
+def milliseconds_per_task(training: MetaTraining, domain: Domain) -> dict[str, float]:
+    """Measure the median milliseconds to adapt to one task and to predict its query, one task at a time."""
+    batch = _draw(training, domain, TIMED_TASKS)
     learner, module = training.learner, training.module.eval()
     timed(learner, module, batch[:1])  # the first call of a network pays for its set-up
     taken = [timed(learner, module, batch[i : i + 1]) for i in range(len(batch))]
@@ -59,7 +58,7 @@ def milliseconds_per_task(plan: Plan, tasks: str, training: MetaTraining, sample
 
 
 def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:
-    """The same tasks with the first ``shots`` support examples of each class, or of each task in regression."""
+    """Keep the first ``shots`` support examples of each class, or of each task in regression."""
     support = batch.support
     member = support.one_hot() if support.is_classification else support.mask.unsqueeze(-1).float()
     rank = (member.cumsum(dim=1) * member).sum(dim=-1)  # 1 for the first example of its class; 0 where padded
@@ -83,8 +82,9 @@ def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:
     return TaskBatch(support=fewer, query=batch.query, classes=batch.classes, ids=batch.ids)
 
 
-def _draw(plan: Plan, tasks: str, training: MetaTraining, sampler: TaskSampler, n_tasks: int) -> TaskBatch:
-    drawn = sampler.sample(n_tasks, split="test", seed=plan.seed(tasks, "curve"))
+def _draw(training: MetaTraining, domain: Domain, most: int) -> TaskBatch:
+    n_tasks = min(most, domain.settings.n_test_tasks)
+    drawn = domain.sampler.sample(n_tasks, split="test", seed=domain.seed("curve"))
     return drawn.to(training.device, training.dtype)
 
 

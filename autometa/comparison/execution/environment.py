@@ -1,4 +1,4 @@
-"""What a score depends on beside the plan: versions, machine, device."""
+"""Describe what a score depends on beside the plan: versions, machine, device."""
 
 from __future__ import annotations
 

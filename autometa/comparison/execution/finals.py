@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,20 @@ from optuna.trial import FixedTrial, Trial
 
 from autometa.comparison.execution.adaptation_curve import adaptation_curve, milliseconds_per_task
 from autometa.comparison.execution.trial import start_training, validation_score
-from autometa.comparison.plan.plan import Pair, Plan
-from autometa.contracts.tasks import TaskSampler
+from autometa.comparison.plan.domains import Domain
+from autometa.comparison.plan.pair import Pair
 from autometa.errors import InvalidParameter, TrainingDiverged
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.training import MetaTraining, evaluate
 
 CURVE_POINTS = 4
-"""Points on the curve of the meta-valid score over outer steps, beside the one before any step."""
+"""Points on the curve of the meta-valid score over outer steps, not counting the one before the first step."""
 HISTORY_POINTS = 500
 """Most outer steps whose loss is kept."""
 
 
-def run_final(
-    plan: Plan,
-    pair: Pair,
-    trial: Trial,
-    params: Mapping[str, Any],
-    device: torch.device,
-    models: Path | None,
-    *,
-    prefix: str = "",
-) -> float:
-    """Run the final of one seed; its record lies in the trial's user attribute ``"result"``.
+def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch.device, models: Path | None) -> float:
+    """Run the final of one seed and store its results in the trial's user attribute ``"result"``.
 
     Parameters
     ----------
@@ -49,24 +41,24 @@ def run_final(
         Mean score on the meta-test tasks of the distribution trained on.
     """
     number = trial.user_attrs["slot"]
-    training, curve = train_final(plan, pair, params, number, device, prefix=prefix)
-    own = judge(plan, pair, training, pair.tasks, training.sampler)
+    training, curve = train_final(pair, params, number, device)
+    domain = replace(pair.domain, sampler=training.sampler)  # which lies on the device
+    own = judge(pair, training, domain)
     result = {
         **own,
         "curve": curve,
         **_training_record(training),
-        **adaptation_curve(plan, pair, training),
+        **adaptation_curve(training, domain),
     }
     if models is not None:
         result |= _keep(training, models / model_file(pair, number))
     if pair.elsewhere:
-        result["elsewhere"] = {tasks: _judge_elsewhere(plan, pair, training, tasks) for tasks in pair.elsewhere}
-    trial.set_user_attr("params", dict(params))
+        result["elsewhere"] = {other.label: _judge_elsewhere(pair, training, other) for other in pair.elsewhere}
     trial.set_user_attr("result", result)
     return float(np.mean(own["scores"]))
 
 
-def judge(plan: Plan, pair: Pair, training: MetaTraining, tasks: str, sampler: TaskSampler) -> dict[str, Any]:
+def judge(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:
     """Judge what was meta-trained on the meta-test tasks of one distribution, the same for every learner.
 
     Raises
@@ -77,37 +69,37 @@ def judge(plan: Plan, pair: Pair, training: MetaTraining, tasks: str, sampler: T
     judged = evaluate(
         training.learner,
         training.module,
-        sampler,
+        domain.sampler,
         split="test",
-        n_tasks=plan.settings.n_test_tasks,
-        seed=plan.seed(tasks, "test"),
+        n_tasks=domain.settings.n_test_tasks,
+        seed=domain.seed("test"),
     )
     numbers, scores = judged.per_task()
     if not torch.from_numpy(scores).isfinite().all():
-        raise TrainingDiverged(f"learner {pair.learner!r} has a meta-test score that is not finite on {tasks!r}.")
+        raise TrainingDiverged(
+            f"learner {pair.learner!r} has a meta-test score that is not finite on {domain.label!r}; "
+            "lower the learning rates."
+        )
     return {
         "tasks": numbers.tolist(),
         "scores": scores.tolist(),
         "normalization": judged.normalization,
-        "n_shot": sampler.info.n_shot,
-        "n_query": sampler.info.n_query,
-        **milliseconds_per_task(plan, tasks, training, sampler),
+        "n_shot": domain.info.n_shot,
+        "n_query": domain.info.n_query,
+        **milliseconds_per_task(training, domain),
     }
 
 
-def _judge_elsewhere(plan: Plan, pair: Pair, training: MetaTraining, tasks: str) -> dict[str, Any]:
-    """Judge on another distribution; that it cannot be done there is recorded, for what was learned still counts."""
-    sampler = plan.test_samplers[tasks]
+def _judge_elsewhere(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:
+    """Judge on another distribution; where that fails the reason is recorded, and the rest of the run still counts."""
     try:
-        return judge(
-            plan, pair, training, tasks, sampler if training.device.type == "cpu" else sampler.to(training.device)
-        )
+        return judge(pair, training, domain.on(training.device))
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
 def train_final(
-    plan: Plan, pair: Pair, params: Mapping[str, Any], number: int, device: torch.device, *, prefix: str = ""
+    pair: Pair, params: Mapping[str, Any], number: int, device: torch.device
 ) -> tuple[MetaTraining, list[list[float]]]:
     """Meta-train with given hyperparameters and the seed of final ``number``.
 
@@ -116,19 +108,18 @@ def train_final(
     training : MetaTraining
     curve : list of [outer step, seconds, score on the meta-valid tasks]
     """
-    learner, meta_optimizer = pair.candidate.draw(FixedTrial(dict(params)), prefix)
-    seed = plan.seed(pair.tasks, "final", number)
-    training = start_training(plan, pair, learner, meta_optimizer, device, seed=seed)
-    curve = [_point(plan, pair, training)]
+    components = pair.candidate.draw(FixedTrial(dict(params)))
+    training = start_training(pair, components, device, seed=pair.seed("final", number))
+    curve = [_point(pair, training)]
     for k in range(1, CURVE_POINTS + 1 if training.n_steps else 1):
         training.run_to(k / CURVE_POINTS)
         if training.step_count > curve[-1][0]:
-            curve.append(_point(plan, pair, training))
+            curve.append(_point(pair, training))
     return training, curve
 
 
-def _point(plan: Plan, pair: Pair, training: MetaTraining) -> list[float]:
-    return [float(training.step_count), training.seconds, validation_score(plan, pair.tasks, training)]
+def _point(pair: Pair, training: MetaTraining) -> list[float]:
+    return [float(training.step_count), training.seconds, validation_score(pair, training)]
 
 
 def _training_record(training: MetaTraining) -> dict[str, Any]:
@@ -157,7 +148,7 @@ def to_estimator(training: MetaTraining) -> FewShotClassifier | FewShotRegressor
 
 
 def _keep(training: MetaTraining, path: Path) -> dict[str, Any]:
-    """Save the estimator; one whose learner no plugin offers could not be loaded, and that is recorded."""
+    """Save the estimator; if it could not be loaded again, because no plugin offers its learner, say so instead."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         to_estimator(training).save(path)

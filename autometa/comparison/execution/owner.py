@@ -1,4 +1,4 @@
-"""Which process fills a slot, and whether it is still there."""
+"""Which process fills a slot, and whether it still runs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Owner:
     boot: str
     """Changes when the machine restarts; empty where the system does not say."""
     namespace: str
-    """Tells containers apart whose process ids mean different processes."""
+    """The namespace of process ids: in two containers the same id means two processes."""
     pid: int
     started: str
-    """When the process began, in the system's own unit: process ids are used again."""
+    """When the process began, in the system's own unit; tells it from a later process with the same id."""
 
     @classmethod
     def here(cls) -> Owner:
@@ -45,7 +45,7 @@ class Owner:
         return asdict(self)
 
     def is_dead(self, last_beat: float) -> bool:
-        """Whether the process is gone: known at once on its own machine, by silence elsewhere."""
+        """Return True if the process is gone: certain on its own machine, guessed from its silence elsewhere."""
         here = Owner.here()
         if self.host == here.host and self.boot != here.boot:
             return True

@@ -21,17 +21,17 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from autometa.comparison.execution.owner import Owner
 
 MOST_CUTS = 3
-"""Times a slot is tried again after the process that filled it died; then the slot has failed."""
+"""How many processes may die while filling a slot; then the slot has failed."""
 
 SlotState = Literal["open", "running", "done"]
 
 _in_hand: set[str] = set()
-"""Tokens of the trials this process is filling; one of ours that is not among them was left by a Ctrl-C."""
+"""Tokens of the trials that this process is filling. A running trial of its own without one was left by a Ctrl-C."""
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna's log to errors for a block: how a trial ended is in the records."""
+    """Let Optuna log errors only: how each trial ended is in the storage."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -44,8 +44,8 @@ class SlotStudy:
     """One Optuna study with a fixed number of slots.
 
     A trial carries the user attributes ``slot``, ``owner`` and ``beat`` (last sign of life), and ``retry_of`` where
-    it repeats a trial that was cut. A failed trial with the attribute ``error`` has failed on its own account and
-    counts; one without was cut, and its slot is open again.
+    it repeats a trial that was cut short. A failed trial with the attribute ``error`` has failed for good, and its
+    slot is done; one without was cut short, and its slot is open again.
 
     Parameters
     ----------
@@ -88,12 +88,12 @@ class SlotStudy:
         return self.study.study_name
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """All trials that count for a slot, by number."""
+        """Return all trials that count for a slot, by number."""
         found = self.study.get_trials(deepcopy=False, states=states or None)
         return [trial for trial in found if "slot" in trial.user_attrs and "duplicate" not in trial.user_attrs]
 
     def slot_states(self) -> list[SlotState]:
-        """State of every slot."""
+        """Return the state of every slot."""
         states: list[SlotState] = ["open"] * self.n_slots
         for trial in self.trials():
             slot = trial.user_attrs["slot"]
@@ -108,11 +108,11 @@ class SlotStudy:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every slot is done."""
+        """True if every slot is done."""
         return self.n_done == self.n_slots
 
     def claim(self) -> Trial | None:
-        """Start a trial for the first open slot; None when there is none.
+        """Start a trial for the first open slot; return None if there is none.
 
         Two processes may start one for the same slot; the trial with the lower number has it.
         """
@@ -151,7 +151,7 @@ class SlotStudy:
     def reap(self) -> list[int]:
         """Fail the running trials of processes that are gone; return their numbers.
 
-        A slot that was cut ``MOST_CUTS`` times has failed: what kills its process would do so for ever.
+        A slot whose processes died ``MOST_CUTS`` times has failed: the next one would die too.
         """
         reaped = []
         for trial in self.trials(TrialState.RUNNING):
@@ -186,7 +186,7 @@ class SlotStudy:
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         except UpdateFinishedTrialError:
-            return  # another process took this one for dead and does the slot again
+            return  # another process took this one for dead and has opened the slot again
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             self._fail(trial, error=reason, traceback="".join(traceback.format_exception(error))[-4000:])
@@ -210,7 +210,7 @@ class SlotStudy:
 
     @contextmanager
     def _alive(self, trial: Trial) -> Iterator[None]:
-        """Give signs of life while a trial runs, for processes on other machines."""
+        """Write signs of life while a trial runs, for processes on other machines."""
         if isinstance(self.storage, InMemoryStorage):
             yield
             return
@@ -232,7 +232,7 @@ class SlotStudy:
             thread.join()
 
     def best(self) -> FrozenTrial | None:
-        """Return the best complete trial; the best pruned one where none is complete."""
+        """Return the best complete trial, or the best pruned one if none is complete."""
         sign = -1.0 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
         for state in (TrialState.COMPLETE, TrialState.PRUNED):
             found = [trial for trial in self.trials(state) if trial.value is not None]
@@ -242,7 +242,7 @@ class SlotStudy:
 
 
 def slot_state(trial: FrozenTrial) -> SlotState:
-    """What a trial makes of its slot."""
+    """Return the state of a trial's slot."""
     if trial.state == TrialState.RUNNING:
         return "running"
     if trial.state == TrialState.FAIL and "error" not in trial.user_attrs:

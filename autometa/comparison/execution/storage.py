@@ -22,7 +22,7 @@ _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
 class TemporaryFolder:
-    """A folder that goes with the last object that holds this one."""
+    """A temporary folder, deleted with the last reference to this object."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="autometa-"))
@@ -30,12 +30,12 @@ class TemporaryFolder:
 
 
 def prepare_output(output: str | os.PathLike[str] | None) -> Path | None:
-    """Make the output folder and see that it can be written to.
+    """Make the output folder and check that it can be written to.
 
     Raises
     ------
     StorageError
-        It cannot.
+        It cannot be written to.
     """
     if output is None:
         return None
@@ -60,12 +60,15 @@ def locate_storage(
 
 
 def without_password(where: str) -> str:
-    """An address fit for messages and files."""
+    """Hide the password of an address, for messages and files."""
     return make_url(where).render_as_string(hide_password=True) if _PASSWORD.search(where) else where
 
 
 def portable_address(where: str | BaseStorage | None, folder: Path) -> str | None:
-    """The storage as written into an output folder: a file in it relative to it, no password, None for an open one."""
+    """Return the address of a storage for a file in ``folder``: a path in it is relative, a password is hidden.
+
+    None stands for memory, and for an open storage, which has no address.
+    """
     if where is None or isinstance(where, BaseStorage):
         return None
     if "://" in where:
@@ -115,12 +118,12 @@ def _open(where: str) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         database = RDBStorage(where)
-        weakref.finalize(database, database.engine.dispose)  # connections must be closed, and nobody else does it
+        weakref.finalize(database, database.engine.dispose)  # Optuna never closes the connections
         return get_storage(database)
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cut a last line without its end, which a machine that lost power leaves; what follows would be unreadable."""
+    """Remove an incomplete last line, as a power cut leaves it: a line appended to it would be unreadable."""
     if not path.exists() or path.stat().st_size == 0:
         return
     with path.open("rb") as file:
@@ -128,7 +131,7 @@ def drop_torn_line(path: Path) -> None:
         if file.read(1) == b"\n":
             return
     lock = _lock(path)
-    lock.acquire()  # nobody is in the middle of writing now
+    lock.acquire()  # now no process is writing
     try:
         with path.open("rb+") as file:
             content = file.read()
@@ -139,5 +142,5 @@ def drop_torn_line(path: Path) -> None:
 
 
 def _lock(path: Path) -> JournalFileSymlinkLock | JournalFileOpenLock:
-    """Lock that the system can make: Windows lets few users make symbolic links."""
+    """Return a lock that the system supports: Windows lets few users make symbolic links."""
     return JournalFileOpenLock(str(path)) if os.name == "nt" else JournalFileSymlinkLock(str(path))

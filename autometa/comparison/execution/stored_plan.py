@@ -13,7 +13,7 @@ PLAN = "plan"
 
 
 def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
-    """Keep the plan in the study named like the comparison, or see that it is the one kept there.
+    """Store the plan in the study that has the comparison's name, or check that the stored one agrees.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One trial: draw hyperparameters, meta-train, judge on the meta-valid tasks at a few rungs."""
+"""One trial: meta-train with the hyperparameters drawn, and judge on the meta-valid tasks at a few rungs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import optuna
 import torch
 from optuna.trial import Trial
 
-from autometa.comparison.plan.plan import Pair, Plan
+from autometa.comparison.plan.pair import Pair
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.errors import TrainingDiverged
@@ -18,8 +18,10 @@ RUNGS = (0.25, 0.5, 1.0)
 """Shares of meta-training after which a trial is judged, and perhaps stopped."""
 
 
-def run_trial(plan: Plan, pair: Pair, trial: Trial, device: torch.device, *, prefix: str = "") -> float:
-    """Run one trial and return its score on the meta-valid tasks.
+def run_trial(
+    pair: Pair, components: tuple[Learner, MetaOptimizer | None], trial: Trial, device: torch.device
+) -> float:
+    """Run a trial of the components drawn for it and return its score on the meta-valid tasks.
 
     The seeds of the initial θ, of the batches and of the meta-valid tasks are those of every other trial on these
     tasks, so that trials differ in their hyperparameters alone.
@@ -31,14 +33,12 @@ def run_trial(plan: Plan, pair: Pair, trial: Trial, device: torch.device, *, pre
     TrainingDiverged
         The loss or the score is no longer finite.
     """
-    learner, meta_optimizer = pair.candidate.draw(trial, prefix)
-    trial.set_user_attr("drawn", True)
-    training = start_training(plan, pair, learner, meta_optimizer, device, seed=plan.seed(pair.tasks, "train"))
+    training = start_training(pair, components, device, seed=pair.seed("train"))
     rungs = RUNGS if training.n_steps else RUNGS[-1:]
     score = math.nan
     for rung, share in enumerate(rungs):
         training.run_to(share)
-        score = validation_score(plan, pair.tasks, training)
+        score = validation_score(pair, training)
         trial.report(score, rung)
         trial.set_user_attr("steps", training.step_count)
         trial.set_user_attr("meta_train_seconds", training.seconds)
@@ -48,20 +48,13 @@ def run_trial(plan: Plan, pair: Pair, trial: Trial, device: torch.device, *, pre
 
 
 def start_training(
-    plan: Plan,
-    pair: Pair,
-    learner: Learner,
-    meta_optimizer: MetaOptimizer | None,
-    device: torch.device,
-    *,
-    seed: int,
+    pair: Pair, components: tuple[Learner, MetaOptimizer | None], device: torch.device, *, seed: int
 ) -> MetaTraining:
-    """Set up a meta-training run with the plan's budget."""
-    settings = plan.settings
+    """Set up a meta-training run of the components with the budget of the comparison."""
+    settings = pair.settings
     return MetaTraining(
-        learner,
-        meta_optimizer,
-        plan.samplers[pair.tasks],
+        *components,
+        pair.domain.sampler,
         n_steps=settings.max_steps,
         tasks_per_step=settings.tasks_per_step,
         seed=seed,
@@ -70,7 +63,7 @@ def start_training(
     )
 
 
-def validation_score(plan: Plan, tasks: str, training: MetaTraining) -> float:
+def validation_score(pair: Pair, training: MetaTraining) -> float:
     """Mean score on the meta-valid tasks, the same ones for every learner and trial.
 
     Raises
@@ -81,15 +74,15 @@ def validation_score(plan: Plan, tasks: str, training: MetaTraining) -> float:
     judged = evaluate(
         training.learner,
         training.module,
-        plan.samplers[tasks],
+        training.sampler,
         split="valid",
-        n_tasks=plan.settings.n_valid_tasks,
-        seed=plan.seed(tasks, "valid"),
+        n_tasks=pair.settings.n_valid_tasks,
+        seed=pair.seed("valid"),
     )
     score = float(judged.per_task()[1].mean())
     if not math.isfinite(score):
         raise TrainingDiverged(
-            f"the meta-valid score of {type(training.learner).__name__} is {score} after {training.step_count} outer "
-            "steps; lower the learning rates."
+            f"learner {pair.learner!r} has a meta-valid score of {score} on {pair.tasks!r} after "
+            f"{training.step_count} outer steps; lower the learning rates."
         )
     return score

@@ -1,1 +1,1 @@
-"""What a comparison is going to do."""
+"""The plan of a comparison: task distributions, learners, search spaces, settings."""

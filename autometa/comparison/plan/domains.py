@@ -1,22 +1,55 @@
-"""Judging on other task distributions than those trained on: which they are, and what can be judged on them."""
+"""Task distributions of a comparison, and whether what is trained on one can be judged on another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
 
 from autometa.comparison.plan.entrants import Tasks, labelled, open_tasks
+from autometa.comparison.plan.settings import Settings
+from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.errors import InvalidParameter
 from autometa.files.description import describe
 from autometa.training import MetaTraining, evaluate
 
-Elsewhere = Mapping[str, TaskSampler]
-"""Test distributions by label, other than the one trained on."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """A task distribution under its label, with the seeds of what is drawn from it."""
+
+    label: str
+    sampler: TaskSampler
+    settings: Settings
+
+    @property
+    def info(self) -> TaskInfo:
+        """What its tasks look like."""
+        return self.sampler.info
+
+    def seed(self, *labels: int | str) -> int:
+        """Return a seed that depends only on ``random_state``, the label of this distribution and ``labels``."""
+        return derive_seed(self.settings.random_state, self.label, *labels)
+
+    def on(self, device: torch.device) -> Self:
+        """Return the same distribution, its tasks drawn on a device."""
+        return self if device.type == "cpu" else replace(self, sampler=self.sampler.to(device))
 
 
-def add_test_tasks(
-    samplers: Mapping[str, TaskSampler], given: Tasks | Sequence[Tasks] | Mapping[str, Tasks]
-) -> dict[str, TaskSampler]:
+def open_domains(given: Tasks | Sequence[Tasks] | Mapping[str, Tasks], settings: Settings) -> dict[str, Domain]:
+    """Open the distributions to train and judge on, by label."""
+    return {
+        label: Domain(label=label, sampler=open_tasks(label, tasks), settings=settings)
+        for label, tasks in labelled("tasks", given).items()
+    }
+
+
+def open_test_domains(
+    given: Tasks | Sequence[Tasks] | Mapping[str, Tasks], trained_on: Mapping[str, Domain], settings: Settings
+) -> dict[str, Domain]:
     """Open the distributions to judge on; one that is trained on as well is the same object under the same label.
 
     Only their meta-test part is drawn from, here and later.
@@ -24,52 +57,49 @@ def add_test_tasks(
     Raises
     ------
     InvalidParameter
-        A label stands for another distribution among ``samplers``.
+        A label stands for another distribution in ``trained_on``.
     """
-    found: dict[str, TaskSampler] = {}
+    found: dict[str, Domain] = {}
     for label, tasks in labelled("test_tasks", given).items():
         sampler = open_tasks(label, tasks, splits=("test",))
-        if label in samplers:
-            if describe(sampler) != describe(samplers[label]):
-                raise InvalidParameter(
-                    f"test_tasks {label!r} has other parameters than tasks {label!r}; give it a label of its own, "
-                    f"such as test_tasks={{'other {label}': ...}}."
-                )
-            sampler = samplers[label]
-        found[label] = sampler
+        if label not in trained_on:
+            found[label] = Domain(label=label, sampler=sampler, settings=settings)
+            continue
+        found[label] = trained_on[label]
+        if describe(sampler) != describe(trained_on[label].sampler):
+            raise InvalidParameter(
+                f"test_tasks {label!r} has other parameters than tasks {label!r}; give it a label of its own, "
+                f"such as test_tasks={{'other {label}': ...}}."
+            )
     return found
 
 
-def misfit(trained_on: str, ours: TaskInfo, judged_on: str, theirs: TaskInfo) -> str | None:
-    """Why nothing trained on one distribution can be judged on another; None where it can."""
-    facts = {
-        "problem": (ours.problem, theirs.problem),
-        "input_shape": (ours.input_shape, theirs.input_shape),
-        "feature_kinds": (ours.feature_kinds, theirs.feature_kinds),
-    }
-    for name, (here, there) in facts.items():
-        if here != there:
-            return f"{name} is {here} in {trained_on!r}, which is trained on, and {there} in {judged_on!r}."
+def misfit(here: Domain, there: Domain) -> str | None:
+    """Return why nothing trained on one distribution can be judged on another, or None if it can."""
+    for name in ("problem", "input_shape", "feature_kinds"):
+        ours, theirs = getattr(here.info, name), getattr(there.info, name)
+        if ours != theirs:
+            return f"{name} is {ours} in {here.label!r}, which is trained on, and {theirs} in {there.label!r}."
     return None
 
 
-def refusal(training: MetaTraining, trained_on: str, learner: str, judged_on: str, sampler: TaskSampler) -> str | None:
-    """Why a learner set up for one distribution cannot be judged on another that fits it; None where it can.
+def refusal(training: MetaTraining, learner: str, here: Domain, there: Domain) -> str | None:
+    """Return why a learner set up for one distribution cannot be judged on another, or None if it can.
 
-    θ was made for the outputs of the distribution trained on. Where those of the other are as many and mean as much,
-    there is nothing to find out; else one task is tried. A learner that cannot do its own tasks before any
-    meta-training tells nothing by failing.
+    θ was made for the outputs of the distribution trained on. If the other has as many outputs with the same
+    meaning, nothing needs to be tried; else one of its tasks is. A learner that fails on its own tasks too, before
+    any meta-training, is not refused: its failure says nothing about the other distribution.
     """
-    ours, theirs = training.sampler.info, sampler.info
+    ours, theirs = here.info, there.info
     if (ours.n_outputs, ours.shared_classes) == (theirs.n_outputs, theirs.shared_classes):
         return None
-    if _failure(training, training.sampler) is not None:
+    if _failure(training, here.sampler) is not None:
         return None
-    failure = _failure(training, sampler)
+    failure = _failure(training, there.sampler)
     if failure is None:
         return None
     return (
-        f"learner {learner!r} meta-trained on {trained_on!r} ({_outputs(ours)}) cannot do {judged_on!r} "
+        f"learner {learner!r} meta-trained on {here.label!r} ({_outputs(ours)}) cannot do {there.label!r} "
         f"({_outputs(theirs)}): its parameters depend on them ({failure})."
     )
 

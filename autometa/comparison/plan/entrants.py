@@ -1,8 +1,8 @@
-"""Who takes part in a comparison: from names, objects, lists and dicts to samplers and learners."""
+"""Make samplers and learners from what a user may give: names, objects, lists and dicts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from autometa.contracts.learner import Learner
@@ -13,17 +13,12 @@ from autometa.host import make_learner, make_meta_optimizer, make_tasks
 from autometa.host.catalog import components, find, name_of
 
 BASELINE = "sklearn"
-"""What meta-learning must beat."""
+"""The learner that meta-learning must beat."""
 
 Tasks = str | TaskSampler
 Learners = str | Learner | tuple[str | Learner, str | MetaOptimizer]
 Entrant = tuple[Learner, MetaOptimizer | Literal["auto"]]
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidParameter(f"{name}={value!r} must be an integer of at least {least}.")
+"""A learner, and the meta-optimizer asked for with it."""
 
 
 def check_name(what: str, value: Any) -> None:
@@ -33,7 +28,7 @@ def check_name(what: str, value: Any) -> None:
 
 
 def labelled(what: str, given: Any) -> dict[str, Any]:
-    """Bring every accepted form to a dict from labels to components."""
+    """Turn every accepted form into a dict from labels to components."""
     if isinstance(given, Mapping):
         for label in given:
             check_name(f"a key of {what}", label)
@@ -65,7 +60,7 @@ def _label(item: Any) -> str:
 
 
 def open_tasks(label: str, given: Tasks, splits: Sequence[Split] = SPLITS) -> TaskSampler:
-    """Make a sampler and draw a task of each part, so that bad data is met now and not in an hour."""
+    """Make a sampler and draw a task of each split, so that bad data is found now and not in an hour."""
     if isinstance(given, str):
         needs = getattr(find("task sampler", given).spec, "needs", ())
         if needs:
@@ -79,19 +74,17 @@ def open_tasks(label: str, given: Tasks, splits: Sequence[Split] = SPLITS) -> Ta
     return sampler
 
 
-def every_learner(samplers: Mapping[str, TaskSampler]) -> dict[str, Learners]:
-    """Every active learner for at least one of the problems at hand; full names where short ones are ambiguous."""
-    problems = {sampler.info.problem for sampler in samplers.values()}
-    found = [c for c in components("learner") if c.spec.problems & problems]
+def every_learner(problems: Collection[str]) -> dict[str, Learners]:
+    """Return every active learner for at least one of the problems, by its short name if that is unique."""
+    found = [c for c in components("learner") if c.spec.problems & set(problems)]
     names = [c.name for c in found]
     return {c.full_name.replace("/", ".") if names.count(c.name) > 1 else c.name: c.full_name for c in found}
 
 
-def with_baseline(given: dict[str, Any], samplers: Mapping[str, TaskSampler], wanted: bool) -> dict[str, Any]:
-    """Add the baseline that meta-learning must beat, where it is installed and not there already."""
+def with_baseline(given: dict[str, Any], problems: Collection[str]) -> dict[str, Any]:
+    """Add the baseline if it is installed, fits a problem and is not there already."""
     installed = {c.name: c.spec.problems for c in components("learner")}
-    problems = {sampler.info.problem for sampler in samplers.values()}
-    if not wanted or BASELINE in given or not installed.get(BASELINE, frozenset()) & problems:
+    if BASELINE in given or not installed.get(BASELINE, frozenset()) & set(problems):
         return given
     return {**given, BASELINE: BASELINE}
 

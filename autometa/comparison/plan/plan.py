@@ -1,96 +1,31 @@
-"""What a comparison is going to do, checked before any of it is done."""
+"""The plan of a comparison, checked before any work is done."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
-
-from sklearn.base import clone
+from typing import Any
 
 from autometa._version import __version__
-from autometa.comparison.plan.domains import Elsewhere, add_test_tasks, misfit, refusal
+from autometa.comparison.plan.domains import Domain, misfit, open_domains, open_test_domains
 from autometa.comparison.plan.entrants import (
     Entrant,
     Learners,
     Tasks,
-    check_count,
     check_name,
     every_learner,
     labelled,
     make_entrant,
-    open_tasks,
     with_baseline,
 )
-from autometa.comparison.plan.search_space import Candidate, SearchSpace
-from autometa.contracts.seeding import derive_seed
-from autometa.contracts.tasks import TaskSampler
+from autometa.comparison.plan.pair import Pair, Skipped, make_pair
+from autometa.comparison.plan.settings import Settings
+from autometa.comparison.plan.study_space import JointSpace, PairSpace, StudySpace
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, PluginError
-from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.files.description import describe, restore
-from autometa.host.catalog import find, name_of
-from autometa.training import MetaTraining
 
 FORMAT = 1
 """Changes when an older plan or its results can no longer be read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The numbers of a comparison; see :func:`autometa.compare`."""
-
-    n_trials: int = 20
-    budget: float | None = None
-    n_test_tasks: int = 600
-    n_valid_tasks: int = 100
-    n_seeds: int = 3
-    max_steps: int = 500
-    tasks_per_step: int = 16
-    random_state: int = 0
-    search: Literal["separate", "joint"] = "separate"
-
-    def __post_init__(self) -> None:
-        for name in ("n_trials", "n_test_tasks", "n_valid_tasks", "n_seeds", "max_steps", "tasks_per_step"):
-            check_count(name, getattr(self, name))
-        check_count("random_state", self.random_state, least=0)
-        if self.budget is not None and not (isinstance(self.budget, int | float) and 0 < self.budget < float("inf")):
-            raise InvalidParameter(
-                f"budget={self.budget!r} must be a positive number of seconds, or None for no limit."
-            )
-        if self.search not in ("separate", "joint"):
-            raise InvalidParameter(f"search={self.search!r} must be 'separate' or 'joint'.")
-
-    @property
-    def seconds_per_run(self) -> float | None:
-        """Meta-training time of one trial or final run."""
-        return None if self.budget is None else self.budget / (self.n_trials + self.n_seeds)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One learner on one task distribution."""
-
-    tasks: str
-    candidate: Candidate
-    space: SearchSpace
-    family: str
-    elsewhere: Sequence[str] = ()
-    """Other task distributions that its final runs are judged on."""
-
-    @property
-    def learner(self) -> str:
-        """Label of the learner."""
-        return self.candidate.label
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skipped:
-    """A learner that cannot take part on one task distribution, or be judged on it after training on another."""
-
-    tasks: str
-    learner: str
-    reason: str
-    trained_on: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,24 +34,27 @@ class Plan:
 
     name: str
     settings: Settings
-    samplers: Mapping[str, TaskSampler]
-    """To tune, meta-train and judge on."""
-    test_samplers: Mapping[str, TaskSampler]
-    """To judge every final run on; one that is among ``samplers`` too has the same label there."""
+    domains: Mapping[str, Domain]
+    """To tune, meta-train and judge on, by label."""
+    test_domains: Mapping[str, Domain]
+    """To judge every final run on; one that is among ``domains`` too is the same object."""
     entrants: Mapping[str, Entrant]
     pairs: Sequence[Pair]
     skipped: Sequence[Skipped]
     described: Mapping[str, Any] = field(repr=False)
     """The plan as JSON."""
 
-    def seed(self, tasks: str, *labels: int | str) -> int:
-        """Return a seed that only depends on ``random_state``, the name of the tasks and the labels."""
-        return derive_seed(self.settings.random_state, tasks, *labels)
+    @property
+    def judged_on(self) -> dict[str, Domain]:
+        """All task distributions that anything is judged on."""
+        return {**self.domains, **self.test_domains}
 
     @property
-    def judged_on(self) -> dict[str, TaskSampler]:
-        """All task distributions that anything is judged on."""
-        return {**self.samplers, **self.test_samplers}
+    def spaces(self) -> list[StudySpace]:
+        """What each study searches."""
+        if self.settings.search == "joint":
+            return [JointSpace(self.pairs_of(tasks)) for tasks in self.domains]
+        return [PairSpace(pair) for pair in self.pairs]
 
     def pairs_of(self, tasks: str) -> list[Pair]:
         """All learners on one task distribution."""
@@ -140,11 +78,13 @@ def make_plan(
         What was asked for cannot work; each says why.
     """
     check_name("name", name)
-    samplers = {label: open_tasks(label, given) for label, given in labelled("tasks", tasks).items()}
-    test_samplers = {} if test_tasks is None else add_test_tasks(samplers, test_tasks)
+    domains = open_domains(tasks, settings)
+    test_domains = {} if test_tasks is None else open_test_domains(test_tasks, domains, settings)
+    problems = {domain.info.problem for domain in domains.values()}
     everyone = isinstance(learners, str) and learners == "all"
-    given = every_learner(samplers) if everyone else with_baseline(labelled("learners", learners), samplers, baselines)
-    return _assemble(name, settings, samplers, test_samplers, given, strict=not everyone)
+    given = every_learner(problems) if everyone else labelled("learners", learners)
+    given = with_baseline(given, problems) if baselines and not everyone else given
+    return _assemble(name, settings, domains, test_domains, given, strict=not everyone)
 
 
 def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
@@ -155,10 +95,14 @@ def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
     Incompatible
         It holds objects that only the process that made it has.
     """
-    samplers = {label: restore(value, f"tasks {label!r}") for label, value in described["tasks"].items()}
-    test_samplers = {
-        label: restore(value, f"test_tasks {label!r}") for label, value in described.get("test_tasks", {}).items()
-    }
+    settings = Settings(**described["settings"])
+    domains, test_domains = (
+        {
+            label: Domain(label=label, sampler=restore(value, f"{kind} {label!r}"), settings=settings)
+            for label, value in described.get(kind, {}).items()
+        }
+        for kind in ("tasks", "test_tasks")
+    )
     learners = {
         label: (
             restore(value["learner"], f"learner {label!r}"),
@@ -166,124 +110,102 @@ def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
         )
         for label, value in described["learners"].items()
     }
-    return _assemble(name, Settings(**described["settings"]), samplers, test_samplers, learners, strict=False)
+    shared = {label: domains.get(label, domain) for label, domain in test_domains.items()}
+    return _assemble(name, settings, domains, shared, learners, strict=False)
 
 
 def _assemble(
     name: str,
     settings: Settings,
-    samplers: Mapping[str, TaskSampler],
-    test_samplers: Mapping[str, TaskSampler],
+    domains: Mapping[str, Domain],
+    test_domains: Mapping[str, Domain],
     learners: Mapping[str, Learners],
     *,
     strict: bool,
 ) -> Plan:
-    """Set up every pair; ``strict`` refuses a learner that fits nothing, which was asked for by name."""
+    """Set up every pair; ``strict`` refuses a learner that was asked for by name and fits nothing."""
+    entrants, skipped = _make_entrants(learners, domains, strict)
     pairs: list[Pair] = []
-    skipped: list[Skipped] = []
+    for domain in domains.values():
+        elsewhere, misfits = _elsewhere(domain, test_domains)
+        for label, entrant in entrants.items():
+            try:
+                pair, refused = make_pair(domain, label, entrant, elsewhere)
+                pairs.append(pair)
+                skipped.extend(refused)
+            except (Incompatible, PluginError) as error:
+                skipped.append(_skip(label, domain.label, str(error)))
+            except AutometaError:
+                raise
+            except Exception as error:  # a plugin may raise anything, and must not end a comparison of all
+                reason = f"{type(error).__name__} in setting up learner {label!r} on {domain.label!r}: {error}"
+                if strict:
+                    raise PluginError(reason) from error
+                skipped.append(_skip(label, domain.label, reason))
+        skipped.extend(misfits)
+    plan = Plan(
+        name=name,
+        settings=settings,
+        domains=domains,
+        test_domains=test_domains,
+        entrants=entrants,
+        pairs=pairs,
+        skipped=skipped,
+        described=_describe(settings, domains, test_domains, entrants),
+    )
+    _refuse_useless(plan, strict)
+    return plan
+
+
+def _make_entrants(
+    learners: Mapping[str, Learners], domains: Mapping[str, Domain], strict: bool
+) -> tuple[dict[str, Entrant], list[Skipped]]:
     entrants: dict[str, Entrant] = {}
+    skipped: list[Skipped] = []
     for label, given in learners.items():
         try:
             entrants[label] = make_entrant(given)
         except (PluginError, InvalidParameter) as error:
             if strict:
                 raise
-            skipped.extend(Skipped(tasks=t, learner=label, reason=str(error), trained_on=t) for t in samplers)
-    for tasks, sampler in samplers.items():
-        elsewhere, misfits = _elsewhere(tasks, sampler, test_samplers)
-        for label, entrant in entrants.items():
-            try:
-                pair, refused = _pair(tasks, sampler, label, entrant, elsewhere)
-                pairs.append(pair)
-                skipped.extend(refused)
-            except (Incompatible, PluginError) as error:
-                skipped.append(Skipped(tasks=tasks, learner=label, reason=str(error), trained_on=tasks))
-            except AutometaError:
-                raise
-            except Exception as error:  # a plugin may raise anything, and must not end a comparison of all
-                reason = f"{type(error).__name__} in setting up learner {label!r} on {tasks!r}: {error}"
-                if strict:
-                    raise PluginError(reason) from error
-                skipped.append(Skipped(tasks=tasks, learner=label, reason=reason, trained_on=tasks))
-        skipped.extend(misfits)
-    _refuse_useless(samplers, test_samplers, entrants, pairs, skipped, strict)
-    return Plan(
-        name=name,
-        settings=settings,
-        samplers=samplers,
-        test_samplers=test_samplers,
-        entrants=entrants,
-        pairs=pairs,
-        skipped=skipped,
-        described=_describe(settings, samplers, test_samplers, entrants),
-    )
+            skipped.extend(_skip(label, tasks, str(error)) for tasks in domains)
+    return entrants, skipped
 
 
-def _elsewhere(
-    tasks: str, sampler: TaskSampler, test_samplers: Mapping[str, TaskSampler]
-) -> tuple[dict[str, TaskSampler], list[Skipped]]:
-    """Where else whatever is trained on ``tasks`` can be judged, and where not."""
-    fitting, misfits = {}, []
-    for label, other in test_samplers.items():
-        if label == tasks:
+def _skip(learner: str, tasks: str, reason: str) -> Skipped:
+    """A learner that cannot be trained on some tasks."""
+    return Skipped(tasks=tasks, learner=learner, reason=reason, trained_on=tasks)
+
+
+def _elsewhere(domain: Domain, test_domains: Mapping[str, Domain]) -> tuple[list[Domain], list[Skipped]]:
+    """Where else whatever is trained on a distribution can be judged, and where not."""
+    fitting, misfits = [], []
+    for label, other in test_domains.items():
+        if label == domain.label:
             continue
-        reason = misfit(tasks, sampler.info, label, other.info)
+        reason = misfit(domain, other)
         if reason is None:
-            fitting[label] = other
+            fitting.append(other)
         else:
-            misfits.append(Skipped(tasks=label, learner="every learner", reason=reason, trained_on=tasks))
+            misfits.append(Skipped(tasks=label, learner="every learner", reason=reason, trained_on=domain.label))
     return fitting, misfits
 
 
-def _pair(
-    tasks: str, sampler: TaskSampler, label: str, entrant: Entrant, elsewhere: Elsewhere
-) -> tuple[Pair, list[Skipped]]:
-    """Set up a learner on a task distribution as a trial will, which meets everything that cannot work."""
-    info = sampler.info
-    learner, meta_optimizer = entrant
-    made = resolve_learner(learner, info.problem)
-    optimizer = resolve_meta_optimizer(meta_optimizer, made)
-    candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info)
-    space = SearchSpace.of(candidate)
-    probe = clone(optimizer) if optimizer is not None else None
-    training = MetaTraining(made, probe, sampler, n_steps=1, tasks_per_step=1, seed=0)
-    refusals = {other: refusal(training, tasks, label, other, its) for other, its in elsewhere.items()}
-    name = name_of(made)
-    family = getattr(find("learner", name).spec, "family", "other") if name else "other"
-    pair = Pair(
-        tasks=tasks,
-        candidate=candidate,
-        space=space,
-        family=family,
-        elsewhere=[other for other, reason in refusals.items() if reason is None],
-    )
-    return pair, [
-        Skipped(tasks=other, learner=label, reason=reason, trained_on=tasks)
-        for other, reason in refusals.items()
-        if reason is not None
-    ]
-
-
-def _refuse_useless(
-    samplers: Mapping[str, TaskSampler],
-    test_samplers: Mapping[str, TaskSampler],
-    entrants: Mapping[str, Any],
-    pairs: Sequence[Pair],
-    skipped: Sequence[Skipped],
-    strict: bool,
-) -> None:
+def _refuse_useless(plan: Plan, strict: bool) -> None:
     """Refuse a learner asked for by name that fits no tasks, and tasks that no learner fits."""
-    for label in entrants:
-        reasons = [skip.reason for skip in skipped if skip.learner == label and skip.tasks == skip.trained_on]
-        if strict and len(reasons) == len(samplers):
-            raise Incompatible(f"learner {label!r} fits none of the tasks {list(samplers)}: {reasons[0]}")
-    for label in samplers:
-        if not any(pair.tasks == label for pair in pairs):
-            reasons = [f"{skip.learner}: {skip.reason}" for skip in skipped if skip.tasks == skip.trained_on == label]
+    own = [skip for skip in plan.skipped if skip.tasks == skip.trained_on]
+    for label in plan.entrants:
+        reasons = [skip.reason for skip in own if skip.learner == label]
+        if strict and len(reasons) == len(plan.domains):
+            raise Incompatible(f"learner {label!r} fits none of the tasks {list(plan.domains)}: {reasons[0]}")
+    for label in plan.domains:
+        if not plan.pairs_of(label):
+            reasons = [f"{skip.learner}: {skip.reason}" for skip in own if skip.tasks == label]
             raise Incompatible(f"no learner fits the tasks {label!r}. " + " ".join(reasons))
-    for label in test_samplers:
-        if label not in samplers and not any(label in pair.elsewhere for pair in pairs):
-            reasons = [skip.reason for skip in skipped if skip.tasks == label]
+    judged_elsewhere = {domain.label for pair in plan.pairs for domain in pair.elsewhere}
+    for label in plan.test_domains:
+        if label not in plan.domains and label not in judged_elsewhere:
+            reasons = [skip.reason for skip in plan.skipped if skip.tasks == label]
             raise Incompatible(
                 f"nothing that is meta-trained can be judged on test_tasks {label!r}. {' '.join(reasons)}"
             )
@@ -291,16 +213,16 @@ def _refuse_useless(
 
 def _describe(
     settings: Settings,
-    samplers: Mapping[str, TaskSampler],
-    test_samplers: Mapping[str, TaskSampler],
+    domains: Mapping[str, Domain],
+    test_domains: Mapping[str, Domain],
     entrants: Mapping[str, Entrant],
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": __version__,
         "settings": asdict(settings),
-        "tasks": {label: describe(sampler) for label, sampler in samplers.items()},
-        "test_tasks": {label: describe(sampler) for label, sampler in test_samplers.items()},
+        "tasks": {label: describe(domain.sampler) for label, domain in domains.items()},
+        "test_tasks": {label: describe(domain.sampler) for label, domain in test_domains.items()},
         "learners": {
             label: {"learner": describe(learner), "meta_optimizer": describe(meta_optimizer)}
             for label, (learner, meta_optimizer) in entrants.items()

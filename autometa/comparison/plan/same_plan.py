@@ -1,4 +1,4 @@
-"""Whether a stored plan is the one at hand."""
+"""Check that a stored plan is the same as a new one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def check_version(stored: Mapping[str, Any], where: str) -> None:
 
 
 def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
-    """Refuse to go on with a stored plan that is another one; learners and tasks may join, test tasks may not.
+    """Refuse a plan that differs from the stored one, except for learners and tasks that are new.
 
-    A final run is judged on all test tasks when it ends, and not kept to be judged again.
+    Test tasks cannot be added: a final run is judged on all of them when it ends, and may not be saved.
 
     Raises
     ------

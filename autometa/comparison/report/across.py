@@ -1,4 +1,4 @@
-"""Entrants on one task distribution, and tables over several of them."""
+"""Leaderboard and tests of one task distribution, and tables over several distributions."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.markup import escape, score_text, table
 
 
-def entrant_name(learner: str, trained_on: str, tasks: str) -> str:
-    """A learner judged on ``tasks``, with what it was trained on in brackets where that is something else."""
+def shown_name(learner: str, trained_on: str, tasks: str) -> str:
+    """What a table calls a learner judged on ``tasks``: with what it was trained on in brackets if that differs."""
     return learner if trained_on == tasks else f"{learner} ({trained_on})"
 
 
-def entrants_on(board: pd.DataFrame, tasks: str) -> pd.DataFrame:
-    """The leaderboard of one task distribution, best first, with names that tell what was trained where."""
+def leaderboard_on(board: pd.DataFrame, tasks: str) -> pd.DataFrame:
+    """The leaderboard of one task distribution, best first, with :func:`shown_name` for learners."""
     rows = board[board["tasks"] == tasks].sort_values("rank")
-    return rows.assign(learner=list(map(entrant_name, rows["learner"], rows["trained_on"], rows["tasks"])))
+    return rows.assign(learner=list(map(shown_name, rows["learner"], rows["trained_on"], rows["tasks"])))
 
 
-def pairs_on(significance: pd.DataFrame, tasks: str) -> pd.DataFrame:
-    """The tests on one task distribution, with the names of :func:`entrants_on`."""
+def tests_on(significance: pd.DataFrame, tasks: str) -> pd.DataFrame:
+    """The tests on one task distribution, with :func:`shown_name` for learners."""
     rows = significance[significance["tasks"] == tasks]
     names = {
-        f"learner_{side}": list(map(entrant_name, rows[f"learner_{side}"], rows[f"trained_on_{side}"], rows["tasks"]))
+        f"learner_{side}": list(map(shown_name, rows[f"learner_{side}"], rows[f"trained_on_{side}"], rows["tasks"]))
         for side in "ab"
     }
     return rows.assign(**names)
@@ -35,9 +35,9 @@ def learner_cell(name: str, looks: dict[str, Style]) -> str:
 
 
 def across_section(board: pd.DataFrame, looks: dict[str, Style]) -> str:
-    """All scores at a glance and the mean rank of learners that ran everywhere."""
+    """A table of all scores, with the mean rank of the learners that were judged on every distribution."""
     names = list(dict.fromkeys(board["tasks"]))
-    board = board.assign(rank=board.groupby("tasks")["rank"].rank())  # among those trained there
+    board = board.assign(rank=board.groupby("tasks")["rank"].rank())  # among those trained on the same tasks
     by_learner = {name: rows.set_index("tasks") for name, rows in board.groupby("learner")}
     mean_rank = {name: float(rows["rank"].mean()) for name, rows in by_learner.items()}
     complete = {name: len(rows) == len(names) for name, rows in by_learner.items()}

@@ -36,9 +36,9 @@ class Style:
     """How one learner looks in every figure of a report."""
 
     color: str
-    """Stand-in colour for matplotlib."""
+    """The colour that matplotlib draws with, to be replaced by the variable."""
     variable: str
-    """The CSS variable it becomes."""
+    """The CSS variable that replaces it."""
     marker: str
     dashed: bool
 
@@ -90,13 +90,13 @@ def axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def to_svg(figure: Figure, title: str) -> str:
-    """Render as an inline SVG element: deterministic, text as text, no size of its own but its proportions.
+    """Render a figure as an inline SVG element of flexible size; equal figures give equal text.
 
     Parameters
     ----------
     figure : Figure
     title : str
-        What a screen reader says.
+        Read aloud by screen readers.
     """
     buffer = io.StringIO()
     with mpl.rc_context(_SETTINGS):

@@ -85,7 +85,7 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
 
 
 def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: Mapping[str, Style]) -> str:
-    """Cost (logarithmic) against score with its interval; a cost of nothing stands at the left edge.
+    """Draw score with its interval over cost (logarithmic); a cost of zero stands at the left edge.
 
     Parameters
     ----------

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from optuna import Study
 from optuna.importance import get_param_importances
 from optuna.trial import TrialState
 
-from autometa.comparison.execution.workers import JOINT
+from autometa.comparison.plan.study_space import JOINT, JointSpace
 from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.figures import history_figure
 from autometa.comparison.report.markup import escape, value_text
-
-if TYPE_CHECKING:
-    from autometa.comparison.result import Comparison
+from autometa.comparison.results.record import Record
 
 MIN_TRIALS = 4
 """Completed trials below which an importance would be noise."""
 
 
-def tuning_section(comparison: Comparison, names: list[str], looks: dict[str, Style]) -> str:
+def tuning_section(record: Record, names: list[str], looks: dict[str, Style]) -> str:
     """Cards of every study, by task distribution."""
-    board = comparison.leaderboard
+    board = record.frames.leaderboard
     parts = [
         "<p>Each dot is a trial's score on meta-valid tasks, the line the best so far, a cross a trial stopped early. "
         "Trial 0 has the learner's defaults. Bars: how much of the variation between trials a hyperparameter "
@@ -32,13 +28,13 @@ def tuning_section(comparison: Comparison, names: list[str], looks: dict[str, St
         rows = board[board["tasks"] == tasks].sort_values("rank")
         cards = []
         for row in rows.itertuples():
-            study = comparison.studies.get(f"{comparison.name}/{tasks}/{row.learner}")
+            study = record.studies.get(f"{record.name}/{tasks}/{row.learner}")
             if study is not None:
                 cards.append(study_card(study, row.learner, row.metric, dict(row.params or {}), looks[row.learner]))
-        joint = comparison.studies.get(f"{comparison.name}/{tasks}/{JOINT}")
-        if joint is not None:  # one study that chose among the learners; its parameters bear their learner's name
+        joint = record.studies.get(f"{record.name}/{tasks}/{JOINT}")
+        if joint is not None:
             winner = rows.iloc[0]
-            chosen = {"learner": winner.learner} | {f"{winner.learner}.{k}": v for k, v in winner.params.items()}
+            chosen = JointSpace.join(winner.learner, winner.params)
             cards.append(study_card(joint, "all learners together", winner.metric, chosen, looks[winner.learner]))
         parts.append(f'<h3>{escape(tasks)}</h3><div class="cards">{"".join(cards)}</div>')
     return "".join(parts)
@@ -84,7 +80,7 @@ def plain_name(parameter: str) -> str:
 
 
 def importances_of(study: Study) -> tuple[dict[str, float], str]:
-    """Importance of every hyperparameter (adding up to 1), or none and the reason why there are none.
+    """Return the importance of every hyperparameter (adding up to 1), or none and the reason.
 
     Watanabe et al. 2023, "PED-ANOVA: Efficiently quantifying hyperparameter importance in arbitrary subspaces".
     """

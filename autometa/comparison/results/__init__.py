@@ -1,1 +1,1 @@
-"""What a comparison found: tables and statistics."""
+"""The results of a comparison: tables and statistics."""

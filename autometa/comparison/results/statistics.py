@@ -18,7 +18,7 @@ DRAWS = 2000
 SIGNIFICANCE = ["tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"]
 RANKS = ["learner", "mean_rank", "n_distributions"]
 
-EntrantT = TypeVar("EntrantT")
+LearnerT = TypeVar("LearnerT")
 Scores = NDArray[np.float64]
 """Scores of one learner on one task distribution, [n_tasks, n_seeds]."""
 
@@ -71,7 +71,7 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def significance(scores: Mapping[str, Mapping[EntrantT, Scores]], random_state: int) -> pd.DataFrame:
+def significance(scores: Mapping[str, Mapping[LearnerT, Scores]], random_state: int) -> pd.DataFrame:
     """Compare all pairs of learners on every task distribution.
 
     Parameters

@@ -1,18 +1,21 @@
-"""Tables of a comparison, read from its studies."""
+"""Read the tables of a comparison from its studies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.slot_study import slot_state
-from autometa.comparison.execution.workers import Arm
-from autometa.comparison.plan.plan import Pair, Plan
+from autometa.comparison.plan.domains import Domain
+from autometa.comparison.plan.pair import Pair
+from autometa.comparison.plan.plan import Plan
+from autometa.comparison.results.record import Frames, Record
 from autometa.comparison.results.statistics import Scores, bootstrap_means, interval, mean_ranks, significance
 
 LEADERBOARD = [
@@ -24,24 +27,14 @@ HISTORY = ["tasks", "learner", "seed", "step", "seconds", "loss"]
 CURVES = ["tasks", "learner", "seed", "axis", "value", "score"]
 TRIALS = ["tasks", "learner", "slot", "state", "value", "seconds", "params"]
 FAILURES = ["tasks", "learner", "stage", "slot", "reason"]
+SKIPPED = ["tasks", "learner", "reason", "trained_on"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frames:
-    """The tables; see :class:`autometa.Comparison`."""
+class TrainedLearner(NamedTuple):
+    """What is compared on a task distribution: a learner, and what it was trained on."""
 
-    leaderboard: pd.DataFrame
-    scores: pd.DataFrame
-    significance: pd.DataFrame
-    ranks: pd.DataFrame
-    history: pd.DataFrame
-    curves: pd.DataFrame
-    trials: pd.DataFrame
-    failures: pd.DataFrame
-
-
-Entrant = tuple[str, str]
-"""A learner and what it was trained on."""
+    learner: str
+    trained_on: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +42,7 @@ class Judged:
     """The final runs of one pair on one task distribution: its own, or another."""
 
     pair: Pair
-    tasks: str
+    domain: Domain
     """What it is judged on."""
     results: Mapping[int, dict[str, Any]]
     """By seed."""
@@ -57,9 +50,14 @@ class Judged:
     n_trials: int
 
     @property
-    def entrant(self) -> Entrant:
+    def tasks(self) -> str:
+        """Label of what it is judged on."""
+        return self.domain.label
+
+    @property
+    def trained(self) -> TrainedLearner:
         """What is compared on these tasks."""
-        return self.pair.learner, self.pair.tasks
+        return TrainedLearner(self.pair.learner, self.pair.tasks)
 
     @property
     def is_elsewhere(self) -> bool:
@@ -75,12 +73,24 @@ class Judged:
         return float(np.mean([result[key] for result in self.results.values()]))
 
 
+def collect_record(plan: Plan, arms: Sequence[Arm], environment: Mapping[str, Any]) -> Record:
+    """Read the results of a comparison, as far as it has come."""
+    return Record(
+        name=plan.name,
+        plan=dict(plan.described),
+        frames=collect_frames(plan, arms),
+        studies={arm.tuning.name: arm.tuning.study for arm in arms},
+        environment=dict(environment),
+        complete=all(arm.n_done == arm.n_slots for arm in arms),
+    )
+
+
 def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
     """Read all tables of a comparison, as far as it has come."""
     own = [one for arm in arms if (one := _judged(arm)) is not None]
     judged = own + [other for one in own for other in _judged_elsewhere(one)]
-    by_tasks = {tasks: {j.entrant: j for j in judged if j.tasks == tasks} for tasks in plan.judged_on}
-    matrices = {tasks: {entrant: j.matrix() for entrant, j in of.items()} for tasks, of in by_tasks.items() if of}
+    by_tasks = {tasks: {j.trained: j for j in judged if j.tasks == tasks} for tasks in plan.judged_on}
+    matrices = {tasks: {trained: j.matrix() for trained, j in of.items()} for tasks, of in by_tasks.items() if of}
     return Frames(
         leaderboard=_leaderboard(plan, by_tasks),
         scores=pd.DataFrame([row for j in judged for row in _score_rows(j)], columns=SCORES),
@@ -90,52 +100,52 @@ def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
         curves=pd.DataFrame([row for j in own for row in _curve_rows(j)], columns=CURVES),
         trials=pd.DataFrame([row for arm in arms for row in _trial_rows(arm)], columns=TRIALS),
         failures=pd.DataFrame([row for arm in arms for row in _failure_rows(arm)], columns=FAILURES),
+        skipped=pd.DataFrame([(s.tasks, s.learner, s.reason, s.trained_on) for s in plan.skipped], columns=SKIPPED),
     )
 
 
 def _judged(arm: Arm) -> Judged | None:
     finals = {trial.user_attrs["slot"]: trial for trial in arm.final.trials(TrialState.COMPLETE)}
-    best = arm.tuning.best()
-    if not finals or best is None:
+    pair = arm.best_pair()
+    if not finals or pair is None:
         return None
-    pair = arm.pair_of(best)
     params = next(iter(finals.values())).user_attrs["params"]
     return Judged(
         pair=pair,
-        tasks=pair.tasks,
+        domain=pair.domain,
         results={slot: trial.user_attrs["result"] for slot, trial in sorted(finals.items())},
-        params=_without_prefix(params, arm.prefix(pair)),
-        n_trials=sum(_learner_of(arm, trial) == pair.learner for trial in _finished(arm)),
+        params=arm.space.split(params)[1],
+        n_trials=sum(arm.split(trial)[0] == pair.learner for trial in _finished(arm)),
     )
 
 
 def _judged_elsewhere(own: Judged) -> Iterator[Judged]:
-    for tasks in own.pair.elsewhere:
+    for domain in own.pair.elsewhere:
         found = {
-            seed: {"meta_train_seconds": result["meta_train_seconds"], **result["elsewhere"][tasks]}
+            seed: {"meta_train_seconds": result["meta_train_seconds"], **result["elsewhere"][domain.label]}
             for seed, result in own.results.items()
-            if "error" not in result["elsewhere"][tasks]
+            if "error" not in result["elsewhere"][domain.label]
         }
         if found:
-            yield replace(own, tasks=tasks, results=found)
+            yield replace(own, domain=domain, results=found)
 
 
-def _significance(plan: Plan, matrices: Mapping[str, Mapping[Entrant, Scores]]) -> pd.DataFrame:
-    """Tests of all pairs of entrants, the learners in the columns of their own."""
+def _significance(plan: Plan, matrices: Mapping[str, Mapping[TrainedLearner, Scores]]) -> pd.DataFrame:
+    """Tests of all pairs of trained learners, with the learner and what it was trained on in columns of their own."""
     frame = significance(matrices, plan.settings.random_state)
     for side in "ab":
-        entrants = list(frame[f"learner_{side}"])
-        frame[f"learner_{side}"] = [learner for learner, _ in entrants]
-        frame[f"trained_on_{side}"] = [trained_on for _, trained_on in entrants]
+        trained = list(frame[f"learner_{side}"])
+        frame[f"learner_{side}"] = [learner for learner, _ in trained]
+        frame[f"trained_on_{side}"] = [trained_on for _, trained_on in trained]
     return frame
 
 
-def _ranks(plan: Plan, matrices: Mapping[str, Mapping[Entrant, Scores]]) -> pd.DataFrame:
-    """Mean ranks over all pairs of tasks trained on and tasks judged on: learners are ranked among equally trained."""
+def _ranks(plan: Plan, matrices: Mapping[str, Mapping[TrainedLearner, Scores]]) -> pd.DataFrame:
+    """Mean ranks over all pairs of tasks trained on and judged on: within a pair all were trained on the same tasks."""
     means: dict[str, dict[str, float]] = {}
     better: dict[str, bool] = {}
-    for tasks, of_entrant in matrices.items():
-        for (learner, trained_on), scores in of_entrant.items():
+    for tasks, of_trained in matrices.items():
+        for (learner, trained_on), scores in of_trained.items():
             setting = f"{trained_on}/{tasks}"
             means.setdefault(setting, {})[learner] = float(scores.mean())
             better[setting] = plan.judged_on[tasks].info.higher_is_better
@@ -146,29 +156,20 @@ def _finished(arm: Arm) -> list[FrozenTrial]:
     return [trial for trial in arm.tuning.trials() if slot_state(trial) == "done"]
 
 
-def _learner_of(arm: Arm, trial: FrozenTrial) -> str:
-    return trial.params.get("learner", "") if arm.is_joint else arm.pairs[0].learner
-
-
-def _without_prefix(params: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}
-
-
-def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[Entrant, Judged]]) -> pd.DataFrame:
+def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[TrainedLearner, Judged]]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for tasks, of_entrant in by_tasks.items():
-        info = plan.judged_on[tasks].info
-        table = [_row(plan, judged) for judged in of_entrant.values()]
-        table.sort(key=lambda row: -row["score"] if info.higher_is_better else row["score"])
+    for tasks, of_trained in by_tasks.items():
+        sign = -1 if plan.judged_on[tasks].info.higher_is_better else 1
+        table = sorted((_row(judged) for judged in of_trained.values()), key=lambda row: sign * row["score"])
         rows.extend({**row, "rank": rank} for rank, row in enumerate(table, start=1))
     return pd.DataFrame(rows, columns=LEADERBOARD)
 
 
-def _row(plan: Plan, judged: Judged) -> dict[str, Any]:
+def _row(judged: Judged) -> dict[str, Any]:
     pair, matrix = judged.pair, judged.matrix()
     first = next(iter(judged.results.values()))
     run = f"{pair.learner} trained on {pair.tasks}" if judged.is_elsewhere else pair.learner
-    low, high = interval(bootstrap_means(matrix, plan.seed(judged.tasks, "bootstrap"), run))
+    low, high = interval(bootstrap_means(matrix, judged.domain.seed("bootstrap"), run))
     return {
         "tasks": judged.tasks,
         "learner": pair.learner,
@@ -216,29 +217,27 @@ def _curve_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
 
 def _trial_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
     for trial in _finished(arm):
-        learner = _learner_of(arm, trial)
-        prefix = f"{learner}." if arm.is_joint else ""
+        learner, params = arm.split(trial)
         yield (
-            arm.pairs[0].tasks,
+            arm.tasks,
             learner,
             trial.user_attrs["slot"],
             trial.state.name.lower(),
             trial.value if trial.value is not None else np.nan,
             trial.user_attrs.get("meta_train_seconds", np.nan),
-            _without_prefix(trial.params, prefix),
+            params,
         )
 
 
 def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
+    pair = arm.best_pair()
     for stage, study in (("trial", arm.tuning), ("final", arm.final)):
         for trial in study.trials(TrialState.FAIL):
             if "error" in trial.user_attrs:
-                best = arm.tuning.best()
-                learner = _learner_of(arm, trial if stage == "trial" or best is None else best)
-                yield arm.pairs[0].tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
+                learner = arm.split(trial)[0] if stage == "trial" or pair is None else pair.learner
+                yield arm.tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
     for trial in arm.final.trials(TrialState.COMPLETE):
         for tasks, record in trial.user_attrs["result"].get("elsewhere", {}).items():
             if "error" in record:
-                learner = arm.pair_of(best).learner if (best := arm.tuning.best()) is not None else ""
-                stage = f"judging on {tasks}"
-                yield arm.pairs[0].tasks, learner, stage, trial.user_attrs["slot"], record["error"]
+                learner = "" if pair is None else pair.learner
+                yield arm.tasks, learner, f"judging on {tasks}", trial.user_attrs["slot"], record["error"]

@@ -1,25 +1,25 @@
-"""Telling how far a comparison is."""
+"""Show how far a comparison is."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 
-class Progress(Protocol):
-    """What a comparison tells while it runs."""
+class ProgressDisplay(Protocol):
+    """What shows how far a comparison is."""
 
     def start(self, total: int) -> None:
-        """Begin; there are ``total`` trials and final runs."""
+        """Begin the display of ``total`` trials and final runs."""
 
     def advance(self, done: int, status: str) -> None:
-        """``done`` of them are over, in this run or an earlier one; ``status`` says what is going on."""
+        """Show that ``done`` of them are over, in this run or an earlier one, and what is worked on."""
 
     def close(self) -> None:
-        """End, whether all is done or not."""
+        """End the display, whether all is done or not."""
 
 
-class Silent:
-    """Tells nothing."""
+class NoDisplay:
+    """Show nothing."""
 
     def start(self, total: int) -> None:
         """Do nothing."""
@@ -31,21 +31,21 @@ class Silent:
         """Do nothing."""
 
 
-class Bar:
-    """A progress bar with the time that is left, on standard error."""
+class BarDisplay:
+    """Show a bar with the time that is left, on standard error."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
+            Progress,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
-        from rich.progress import Progress as RichProgress
 
-        self._bar = RichProgress(
+        self._bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("elapsed"),
@@ -70,6 +70,6 @@ class Bar:
         self._bar.stop()
 
 
-def make_progress(verbose: int) -> Progress:
-    """Return a bar, or silence for ``verbose=0``."""
-    return Bar() if verbose else Silent()
+def make_display(verbose: int) -> ProgressDisplay:
+    """Return a bar; for ``verbose=0`` a display that shows nothing."""
+    return BarDisplay() if verbose else NoDisplay()

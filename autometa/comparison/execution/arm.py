@@ -1,0 +1,109 @@
+"""The smallest part of a comparison that any process can work on: one study and the finals of its best trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from optuna.pruners import MedianPruner
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial
+
+from autometa.comparison.execution.finals import run_final
+from autometa.comparison.execution.slot_study import SlotStudy
+from autometa.comparison.execution.trial import run_trial
+from autometa.comparison.plan.pair import Pair
+from autometa.comparison.plan.plan import Plan
+from autometa.comparison.plan.study_space import StudySpace
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A tuning study and the final runs of its best trial."""
+
+    space: StudySpace
+    tuning: SlotStudy
+    final: SlotStudy
+
+    @property
+    def label(self) -> str:
+        """What to call it while it is worked on."""
+        return f"{self.tasks}/{self.space.label}"
+
+    @property
+    def tasks(self) -> str:
+        """Label of its task distribution."""
+        return self.space.domain.label
+
+    @property
+    def n_slots(self) -> int:
+        """Trials and finals."""
+        return self.tuning.n_slots + self.final.n_slots
+
+    @property
+    def n_done(self) -> int:
+        """Slots that need no more work; an arm without any good trial has no finals to run."""
+        tuned = self.tuning.n_done
+        if tuned == self.tuning.n_slots and self.tuning.best() is None:
+            return self.n_slots
+        return tuned + self.final.n_done
+
+    def best_pair(self) -> Pair | None:
+        """Return the pair that the best trial is about; None where there is no good trial."""
+        best = self.tuning.best()
+        return None if best is None else self.space.pair(self.split(best)[0])
+
+    def split(self, trial: FrozenTrial) -> tuple[str, dict[str, Any]]:
+        """Return the learner that a trial is about, and its parameters under their own names."""
+        return self.space.split(trial.params)
+
+    def step(self, device: torch.device, models: Path | None) -> bool:
+        """Fill one slot; False where none is open to this process now."""
+        trial = self.tuning.claim()
+        if trial is not None:
+            self.tuning.fill(trial, lambda trial: self._tune(trial, device))
+            return True
+        if not self.tuning.is_complete:
+            return False
+        best = self.tuning.best()
+        trial = self.final.claim() if best is not None else None
+        if trial is None or best is None:
+            return False
+        self.final.fill(trial, lambda trial: self._judge(trial, best.params, device, models))
+        return True
+
+    def _tune(self, trial: Trial, device: torch.device) -> float:
+        pair, seen = self.space.choose(trial)
+        components = pair.candidate.draw(seen)
+        trial.set_user_attr("drawn", True)
+        return run_trial(pair, components, trial, device)
+
+    def _judge(self, trial: Trial, params: Mapping[str, Any], device: torch.device, models: Path | None) -> float:
+        learner, own = self.space.split(params)
+        score = run_final(self.space.pair(learner), own, trial, device, models)
+        trial.set_user_attr("params", dict(params))
+        return score
+
+
+def open_arms(plan: Plan, storage: BaseStorage) -> list[Arm]:
+    """Open, or create, the studies of a plan."""
+    return [_open(plan.name, space, storage) for space in plan.spaces]
+
+
+def _open(comparison: str, space: StudySpace, storage: BaseStorage) -> Arm:
+    name = f"{comparison}/{space.domain.label}/{space.label}"
+    better = space.domain.info.higher_is_better
+    tuning = SlotStudy(
+        storage,
+        name,
+        n_slots=space.n_slots,
+        higher_is_better=better,
+        sampler=space.sampler(),
+        pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=0) if space.prunes else None,
+        fixed=space.fixed,
+    )
+    final = SlotStudy(storage, f"{name}/final", n_slots=space.domain.settings.n_seeds, higher_is_better=better)
+    return Arm(space, tuning, final)

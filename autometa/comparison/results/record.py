@@ -1,0 +1,42 @@
+"""What a comparison found, as one record: all that a report reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from optuna import Study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frames:
+    """The tables; :class:`autometa.Comparison` lists their columns."""
+
+    leaderboard: pd.DataFrame
+    scores: pd.DataFrame
+    significance: pd.DataFrame
+    ranks: pd.DataFrame
+    history: pd.DataFrame
+    curves: pd.DataFrame
+    trials: pd.DataFrame
+    failures: pd.DataFrame
+    skipped: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The results of a comparison."""
+
+    name: str
+    """The first part of the names of its studies."""
+    plan: Mapping[str, Any]
+    """What was asked for, as JSON."""
+    frames: Frames
+    studies: Mapping[str, Study]
+    """The Optuna studies of the trials, by name."""
+    environment: Mapping[str, Any]
+    """Versions, machine, device, seeds and times."""
+    complete: bool
+    """True if every trial and final run is over."""
