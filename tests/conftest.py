@@ -22,6 +22,8 @@ install_import_hook(
     ["autometa.contracts", "autometa.engine", "autometa.training", "autometa_plugins"], "shape_checks.checked"
 )
 
+# On a GPU, convolutions as exact as the CPU's: what is compared is the code, not the tensor cores' rounding.
+torch.backends.cudnn.allow_tf32 = False
 torch.set_num_threads(int(os.environ.get("AUTOMETA_TEST_THREADS", "1")))
 
 REPOSITORY = Path(__file__).parents[1]

@@ -386,8 +386,9 @@ def test_pickle_and_joblib_keep_everything(digit_classifier, letters, tmp_path):
     support, labels, query, _ = letters
     fitted = clone(digit_classifier).fit(support, labels)
     joblib.dump(fitted, tmp_path / "model.joblib")
+    rounding = 0 if next(fitted.module_.parameters()).device.type == "cpu" else 1e-5  # a copy comes back on the CPU
     for copied in (pickle.loads(pickle.dumps(fitted)), joblib.load(tmp_path / "model.joblib")):
-        np.testing.assert_array_equal(copied.predict_proba(query), fitted.predict_proba(query))
+        np.testing.assert_allclose(copied.predict_proba(query), fitted.predict_proba(query), rtol=rounding)
         np.testing.assert_array_equal(clone(copied).fit(support, labels).predict(query), fitted.predict(query))
 
 
@@ -540,7 +541,7 @@ def test_a_wrong_parameter_is_named_at_fit(estimator, message):
     [
         ({"max_steps": -1}, "max_steps=-1 must be an integer of at least 0"),
         ({"max_steps": 2.5}, "max_steps=2.5 must be"),
-        ({"tasks_per_step": 0}, "tasks_per_step=0 must be an integer of at least 1"),
+        ({"tasks_per_step": 0}, "tasks_per_step=0 must be a positive integer"),
         ({"meta_optimizer": "sgdd"}, "meta-optimizer 'sgdd' is not installed"),
         ({"meta_optimizer": "reptile"}, "Reptile needs a learner that provides"),
         ({"learner": "in_contexd"}, "did you mean 'in_context'"),

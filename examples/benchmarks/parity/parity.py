@@ -289,8 +289,9 @@ def machine() -> str:
 
 
 def output_of(*command: str) -> str:
-    """What a command prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE).stdout.strip()
+    """Return what a command prints; "unknown" if it fails, as git does outside of a checkout."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
 def say(text: str) -> None:
