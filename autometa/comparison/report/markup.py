@@ -17,6 +17,11 @@ def escape(value: object) -> str:
     return html.escape(str(value))
 
 
+def metric_title(metric: str) -> str:
+    """Return the name of a metric as readers know it."""
+    return problem_of_metric(metric).metric_title
+
+
 def score_text(score: float, metric: str) -> str:
     """A score as readers write it: shares in percent, others with four digits."""
     if not math.isfinite(score):

@@ -279,7 +279,7 @@ def measure_latency(records: Records, arguments: argparse.Namespace) -> None:
             cell = f"{kind}/{name}"
             if records.has("latency", cell):
                 continue
-            is_classification = tasks.info.problem == "classification"
+            is_classification = tasks.info.problem_record.has_classes
             estimator_class = am.FewShotClassifier if is_classification else am.FewShotRegressor
             estimator = estimator_class(learner=name, max_steps=1, random_state=0, device=arguments.device)
             try:

@@ -126,7 +126,7 @@ def make_race(network: str, n_tasks: int, steps: int, order: str, *, device: str
         "maml", backbone=of.backbone, steps=steps, inner_lr=LR, learn_lr=False, first_order=order == "first"
     )
     module = learner.build(of.info)
-    if of.info.problem == "classification":
+    if of.info.problem_record.has_classes:
         nn.init.normal_(module.head.weight, std=0.1)
     return Race(
         learner=learner,

@@ -59,7 +59,7 @@ class Pooled(am.Learner):
         InvalidParameter
             The estimator is unknown or solves another problem; a number is not positive.
         """
-        if info.problem == "classification" and not info.shared_classes:
+        if info.problem_record.has_classes and not info.shared_classes:
             raise am.Incompatible(
                 "learner 'sklearn_pooled' needs labels that mean the same in every task, and these tasks draw their "
                 "classes anew (shared_classes=False); use learner 'sklearn'."

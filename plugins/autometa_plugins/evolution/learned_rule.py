@@ -76,7 +76,7 @@ class LearnedRule(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return the rule, with the weights that every task starts from as buffers."""
         self._check()
-        is_classification = info.problem == "classification"
+        is_classification = info.problem_record.has_classes
         widths = [math.prod(info.input_shape), *self.hidden, 1 if is_classification else info.n_outputs]
         return Rule(widths, zero_outputs=is_classification, rate=self.inner_lr)
 

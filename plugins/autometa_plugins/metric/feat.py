@@ -69,7 +69,7 @@ class Feat(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(f"learner 'feat' needs classes; problem={info.problem!r} has none. Try 'ridge'.")
         self._check()
         return SetAdapter(am.build_backbone(self.backbone, info.input_shape), self.dropout)

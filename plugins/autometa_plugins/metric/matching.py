@@ -83,7 +83,7 @@ class Matching(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'matching' needs classes; problem={info.problem!r} has none. Try 'in_context'."
             )

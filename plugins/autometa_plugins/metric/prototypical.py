@@ -43,7 +43,7 @@ class Prototypical(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'prototypical' needs classes; problem={info.problem!r} has none. Try 'ridge'."
             )

@@ -69,7 +69,7 @@ class Relation(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'relation' needs classes; problem={info.problem!r} has none. Try 'in_context'."
             )

@@ -52,7 +52,7 @@ class Siamese(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'siamese' needs classes; problem={info.problem!r} has none. Try 'in_context'."
             )

@@ -66,7 +66,7 @@ class SimpleShot(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'simple_shot' needs classes; problem={info.problem!r} has none. Try 'fine_tune'."
             )

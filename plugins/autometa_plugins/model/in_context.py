@@ -59,7 +59,7 @@ class InContext(am.Learner):
         for name in ("dim", "n_layers", "n_heads"):
             am.check_int(name, getattr(self, name), of="learner 'in_context'")
         check_heads("in_context", self.dim, self.n_heads)
-        related = info.problem == "classification"
+        related = info.problem_record.has_classes
         return _Network(
             am.build_backbone(self.backbone, info.input_shape),
             [SupportAttention(self.dim, self.n_heads, related=related) for _ in range(self.n_layers)],

@@ -88,8 +88,8 @@ class MetaLSTM(am.Learner):
         )
         backbone = am.build_backbone(chosen, info.input_shape)
         n_features: int = backbone.n_features  # type: ignore[assignment]
-        head = nn.Linear(n_features, 1 if info.problem == "classification" else info.n_outputs)
-        if info.problem == "classification":
+        head = nn.Linear(n_features, 1 if info.problem_record.has_classes else info.n_outputs)
+        if info.problem_record.has_classes:
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         return _Network(
@@ -140,7 +140,7 @@ class MetaLSTM(am.Learner):
         """Search the number of updates and their first size."""
         return cls(
             steps=trial.suggest_int("steps", 1, 12),
-            inner_lr=trial.suggest_float("inner_lr", 3e-3, 0.5 if info.problem == "classification" else 0.1, log=True),
+            inner_lr=trial.suggest_float("inner_lr", 3e-3, 0.5 if info.problem_record.has_classes else 0.1, log=True),
         )
 
 

@@ -67,7 +67,7 @@ class MetaNetworks(am.Learner):
         am.check_int("dim", self.dim, of="learner 'meta_networks'")
         am.check_int("hidden", self.hidden, of="learner 'meta_networks'")
         backbone = am.build_backbone(self.backbone, info.input_shape)
-        n_outputs = 1 if info.problem == "classification" else info.n_outputs
+        n_outputs = 1 if info.problem_record.has_classes else info.n_outputs
         return _Network(backbone, self.dim, self.hidden, n_outputs)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:

@@ -82,7 +82,7 @@ class SequenceLearner(am.Learner):
         self._check()
         is_vector = self.backbone == "auto" and len(info.input_shape) != 3
         backbone = am.build_backbone("identity" if is_vector else self.backbone, info.input_shape)
-        is_classification = info.problem == "classification"
+        is_classification = info.problem_record.has_classes
         n_told = info.n_outputs
         if is_classification:
             n_told = self.n_labels if isinstance(self.n_labels, int) else max(2, info.n_outputs)

@@ -79,7 +79,7 @@ class MultiTask(am.Learner):
             am.build_backbone(self.backbone, info.input_shape),
             n_tasks=info.n_base_tasks or self.n_tasks,
             n_outputs=info.n_outputs,
-            common_outputs=info.problem == "regression" or info.shared_classes,
+            common_outputs=not info.problem_record.has_classes or info.shared_classes,
             has_variances=self.weighting == "uncertainty",
         )
 

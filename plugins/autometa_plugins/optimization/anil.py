@@ -103,7 +103,7 @@ class ANIL(am.Learner):
         """Search the number of steps and their first size."""
         return cls(
             steps=trial.suggest_int("steps", 1, 10),
-            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem == "classification" else 0.1, log=True),
+            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem_record.has_classes else 0.1, log=True),
         )
 
 

@@ -69,7 +69,7 @@ class BOIL(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return body, head and step sizes."""
         self._check()
-        is_classification = info.problem == "classification"
+        is_classification = info.problem_record.has_classes
         return _FixedHead(
             build_own_backbone(self.backbone, info),
             n_outputs=info.n_outputs,

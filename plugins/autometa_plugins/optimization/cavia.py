@@ -64,7 +64,7 @@ class CAVIA(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return the network and how contexts enter it."""
         self._check()
-        is_classification = info.problem == "classification"
+        is_classification = info.problem_record.has_classes
         n_context = self.n_context if isinstance(self.n_context, int) else 100 if is_classification else 5
         n_outputs = None if is_classification else info.n_outputs
         if len(info.input_shape) == 3:

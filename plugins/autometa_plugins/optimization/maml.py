@@ -112,6 +112,6 @@ class MAML(am.Learner):
         return cls(
             steps=trial.suggest_int("steps", 1, 8),
             # Squared errors of raw targets are steep: from 0.1 on, a few steps diverge.
-            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem == "classification" else 0.1, log=True),
+            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem_record.has_classes else 0.1, log=True),
             first_order=trial.suggest_categorical("first_order", [False, True]),
         )

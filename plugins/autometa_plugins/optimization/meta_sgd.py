@@ -96,5 +96,5 @@ class MetaSGD(am.Learner):
         return cls(
             steps=trial.suggest_int("steps", 1, 4),
             # Squared errors of raw targets are steep: larger steps diverge.
-            inner_lr=trial.suggest_float("inner_lr", 1e-3, 0.5 if info.problem == "classification" else 0.05, log=True),
+            inner_lr=trial.suggest_float("inner_lr", 1e-3, 0.5 if info.problem_record.has_classes else 0.05, log=True),
         )

@@ -50,7 +50,7 @@ class Ridge(am.Learner):
             The regularization is not positive.
         """
         self._check()
-        return _RidgeHead(am.build_backbone(self.backbone, info.input_shape), scaled=info.problem == "classification")
+        return _RidgeHead(am.build_backbone(self.backbone, info.input_shape), scaled=info.problem_record.has_classes)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return ``{"weights": [tasks, n_features, n_outputs], "intercept": [tasks, 1, n_outputs]}``."""

@@ -61,7 +61,7 @@ class SVMHead(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(f"learner 'svm_head' needs classes; problem={info.problem!r} has none. Try 'ridge'.")
         self._check()
         return _Scaled(am.build_backbone(self.backbone, info.input_shape))

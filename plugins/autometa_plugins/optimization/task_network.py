@@ -81,7 +81,7 @@ def build_own_backbone(backbone: str | am.Backbone, info: am.TaskInfo) -> nn.Mod
 
 def linear_head(backbone: nn.Module, info: am.TaskInfo) -> nn.Linear:
     """Return a head with one row for each real output; for classes with a single row of zeros."""
-    is_classification = info.problem == "classification"
+    is_classification = info.problem_record.has_classes
     head = nn.Linear(int(backbone.n_features), 1 if is_classification else info.n_outputs)  # type: ignore[arg-type]
     if is_classification:
         nn.init.zeros_(head.weight)

@@ -65,7 +65,7 @@ class BaselinePlusPlus(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'baseline_plus_plus' needs classes; problem={info.problem!r} has none. Try 'fine_tune'."
             )

@@ -72,7 +72,7 @@ class Distill(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'distill' needs classes; problem={info.problem!r} has none. Try 'fine_tune'."
             )

@@ -155,6 +155,6 @@ class FrozenFeatures(am.Learner):
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the penalty, and whether features have length 1."""
         normalize = trial.suggest_categorical("normalize", [False, True])
-        if info.problem == "classification":
+        if info.problem_record.has_classes:
             return cls(normalize=normalize, C=trial.suggest_float("C", 1e-3, 1e3, log=True))
         return cls(normalize=normalize, alpha=trial.suggest_float("alpha", 1e-3, 1e3, log=True))

@@ -100,5 +100,5 @@ class MeanParameters(am.Learner):
         return cls(
             steps=trial.suggest_int("steps", 1, 100, log=True),
             # Squared errors of raw targets are steep: from 0.1 on, a few steps diverge.
-            lr=trial.suggest_float("lr", 1e-3, 1.0 if info.problem == "classification" else 0.1, log=True),
+            lr=trial.suggest_float("lr", 1e-3, 1.0 if info.problem_record.has_classes else 0.1, log=True),
         )

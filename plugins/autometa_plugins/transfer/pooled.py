@@ -67,7 +67,7 @@ class Pooled(am.MetaOptimizer):
             Labels are drawn anew for each task and nothing says which classes they stand for.
         """
         n_fixed = learner.n_pooled_tasks(info)
-        own_classes = info.problem == "classification" and not info.shared_classes
+        own_classes = info.problem_record.has_classes and not info.shared_classes
         if own_classes and n_fixed is None and info.n_base_classes is None:
             raise am.Incompatible(
                 "meta-optimizer 'pooled' needs to know which classes a task's labels stand for: a sampler with "
