@@ -140,7 +140,6 @@ def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, 
     Incompatible
         The strategy cannot run this module.
     """
-    check_choice("strategy", strategy, ("auto", *STRATEGIES))
     if strategy == "auto":
         if read(module) is not None:
             return bmm
@@ -148,6 +147,7 @@ def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, 
         if n_tasks == 1 or updates_statistics(module) or not vmap_pays(module, x, order):
             return loop
         return vmap if _vmap_runs(module, parameters, x, order) else loop
+    check_choice("strategy", strategy, ("auto", *STRATEGIES))
     if strategy == "bmm" and read(module) is None:
         raise Incompatible(
             "strategy='bmm' runs networks of linear layers and elementwise functions only; use strategy='vmap', "
