@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN = .venv/bin
 OUTPUT ?= runs/demo
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint docs clean
 
 demo: .venv/installed
 	$(BIN)/autometa compare examples/demo.toml --output $(OUTPUT)
@@ -13,7 +13,7 @@ test: .venv/installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal
 
 slow: .venv/installed-dev
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check
@@ -21,8 +21,11 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/installed-dev
+	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory build/docs autometa autometa_plugins '!autometa_plugins.tasks.table_rows'
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv build runs
 
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "autometa needs Python 3.11 or later; set PYTHON=/path/to/python."; exit 1; }

@@ -41,10 +41,13 @@ if TYPE_CHECKING:
     from autometa.engine.heads import apply_head as apply_head
     from autometa.engine.heads import fit_head as fit_head
     from autometa.engine.heads import solve_ridge as solve_ridge
-    from autometa.engine.inner_loop.descent import call_per_task as call_per_task
-    from autometa.engine.inner_loop.descent import descend as descend
-    from autometa.engine.inner_loop.descent import loss_on as loss_on
-    from autometa.engine.inner_loop.descent import per_task as per_task
+    from autometa.engine.inner_loop import SupportLoss as SupportLoss
+    from autometa.engine.inner_loop import call_per_task as call_per_task
+    from autometa.engine.inner_loop import descend as descend
+    from autometa.engine.inner_loop import loss_on as loss_on
+    from autometa.engine.inner_loop import per_task as per_task
+    from autometa.engine.judging import Outcome as Outcome
+    from autometa.engine.judging import judge as judge
     from autometa.engine.population import PopulationLosses as PopulationLosses
     from autometa.engine.replay import Replay as Replay
     from autometa.engine.update import ParameterUpdate as ParameterUpdate
@@ -124,17 +127,20 @@ _EXPORTS = {
     "make_tasks": "autometa.host",
     "plugins": "autometa.host",
     # engine
+    "Outcome": "autometa.engine.judging",
+    "judge": "autometa.engine.judging",
     "apply_per_task": "autometa.engine.folding",
     "build_backbone": "autometa.engine.folding",
     "ParameterUpdate": "autometa.engine.update",
     "Replay": "autometa.engine.replay",
     "PopulationLosses": "autometa.engine.population",
+    "SupportLoss": "autometa.engine.inner_loop",
     "apply_head": "autometa.engine.heads",
-    "call_per_task": "autometa.engine.inner_loop.descent",
-    "descend": "autometa.engine.inner_loop.descent",
+    "call_per_task": "autometa.engine.inner_loop",
+    "descend": "autometa.engine.inner_loop",
     "fit_head": "autometa.engine.heads",
-    "loss_on": "autometa.engine.inner_loop.descent",
-    "per_task": "autometa.engine.inner_loop.descent",
+    "loss_on": "autometa.engine.inner_loop",
+    "per_task": "autometa.engine.inner_loop",
     "solve_ridge": "autometa.engine.heads",
     "query_losses": "autometa.contracts.forward",
     "task_losses": "autometa.contracts.forward",

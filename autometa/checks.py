@@ -58,11 +58,12 @@ def check_real(
     above: float | None = None,
     least: float | None = None,
     most: float | None = None,
+    below: float | None = None,
     also: Iterable[Any] = (),
     of: str = "",
     such_as: float | None = None,
 ) -> None:
-    """Refuse what is not a finite number above ``above``, from ``least`` to ``most``.
+    """Refuse what is not a finite number within bounds.
 
     Parameters
     ----------
@@ -70,8 +71,8 @@ def check_real(
         The parameter.
     value : object
         What was given. True and False are no numbers.
-    above, least, most : float, optional
-        Bounds: the first excluded, the others included.
+    above, least, most, below : float, optional
+        Bounds; the first and the last are excluded, the others included.
     also : iterable, optional
         Other values that are allowed, such as ``"auto"`` or None.
     of : str, optional
@@ -95,12 +96,9 @@ def check_real(
     inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     inside = inside and (above is None or value > above)
     inside = inside and (least is None or value >= least) and (most is None or value <= most)
+    inside = inside and (below is None or value < below)
     if not inside:
-        wanted = "a positive number" if above == 0 else "a number" if above is None else f"a number above {above:g}"
-        if least is not None:
-            wanted += f" from {least:g} to {most:g}" if most is not None else f" of at least {least:g}"
-        elif most is not None:
-            wanted += f" of at most {most:g}"
+        wanted = _range(above, least, most, below)
         hint = "" if such_as is None else f", such as {such_as}"
         raise InvalidParameter(_text(name, value, of, wanted + hint, also))
 
@@ -133,6 +131,17 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], *, of: str = "")
     choices = tuple(choices)
     if not _is_one_of(value, choices):
         raise InvalidParameter(_text(name, value, of, f"one of {', '.join(map(repr, choices))}"))
+
+
+def _range(above: float | None, least: float | None, most: float | None, below: float | None) -> str:
+    """Bounds in words, such as "a number above 0 and below 1"."""
+    if least is not None and most is not None:
+        return f"a number from {least:g} to {most:g}"
+    if above == 0 and below is None:
+        return "a positive number" if most is None else f"a positive number of at most {most:g}"
+    told = (("above", above), ("of at least", least), ("of at most", most), ("below", below))
+    bounds = " and ".join(f"{word} {value:g}" for word, value in told if value is not None)
+    return f"a number {bounds}".strip()
 
 
 def _is_one_of(value: Any, choices: Iterable[Any]) -> bool:

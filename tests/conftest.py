@@ -17,10 +17,14 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 import torch
 from jaxtyping import install_import_hook
 
-# Shapes and types in the engine's signatures are checked while tests run; users pay nothing for them.
-install_import_hook("autometa.engine", "beartype.beartype")
+# Shapes and types in signatures are checked while tests run; users pay nothing for them.
+install_import_hook(
+    ["autometa.contracts", "autometa.engine", "autometa.training", "autometa_plugins"], "shape_checks.checked"
+)
 
-torch.set_num_threads(1)
+# On a GPU, convolutions as exact as the CPU's: what is compared is the code, not the tensor cores' rounding.
+torch.backends.cudnn.allow_tf32 = False
+torch.set_num_threads(int(os.environ.get("AUTOMETA_TEST_THREADS", "1")))
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -76,6 +80,13 @@ def live_tensors() -> Iterator[Callable[[], int]]:
 
     yield count
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def decoded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of decoded images by data set, in pytest's cache: only the first run of all waits for them."""
+    kept: pytest.Cache | None = getattr(request.config, "cache", None)  # off with -p no:cacheprovider
+    return tmp_path_factory.mktemp if kept is None else kept.mkdir
 
 
 @pytest.fixture(scope="session")

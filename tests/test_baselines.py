@@ -15,7 +15,8 @@ from sklearn.svm import SVR
 
 import autometa as am
 from autometa.contracts.forward import forward
-from autometa.training import MetaTraining, evaluate
+from autometa.training import MetaTraining
+from learning import assert_better, judged
 
 CLASSIFIERS = [
     "auto",
@@ -283,12 +284,11 @@ def test_an_impossible_pool_is_named(parameters: dict[str, object], named: str) 
 def test_sinusoids_are_fitted_from_their_support_and_not_from_their_pool() -> None:
     tasks = am.make_tasks("sinusoid", n_shot=10)
     learner = am.make_learner("sklearn", estimator="gaussian_process")
-    alone = evaluate(learner, learner.build(tasks.info), tasks, split="test", n_tasks=25, seed=0).scores.mean()
+    alone = judged(learner, learner.build(tasks.info), tasks, n_tasks=50)
     pooled = am.make_learner("sklearn_pooled", estimator=KNeighborsRegressor())
     run = MetaTraining(pooled, am.make_meta_optimizer("collect"), tasks, n_steps=20, tasks_per_step=25, seed=0)
     run.run_to(1.0)
-    together = evaluate(pooled, run.module, tasks, split="test", n_tasks=25, seed=0).scores.mean()
-    assert alone < 1 < together
+    assert_better(alone, judged(pooled, run.module, tasks, n_tasks=50), tasks.info)
 
 
 def test_collecting_ends_when_nothing_new_comes():

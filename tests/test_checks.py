@@ -60,6 +60,10 @@ def test_what_is_no_positive_number_is_refused_by_name(value: object) -> None:
         ({"most": 1}, 2, "a number of at most 1"),
         ({"above": 0, "most": 1}, 0, "a positive number of at most 1"),
         ({"above": 1}, 1, "a number above 1"),
+        ({"above": 0, "below": 1}, 1, "a number above 0 and below 1"),
+        ({"above": 0, "below": 1}, 0.0, "a number above 0 and below 1"),
+        ({"least": 0, "below": 1}, 1.0, "a number of at least 0 and below 1"),
+        ({"below": 2}, 2, "a number below 2"),
         ({}, math.nan, "a number"),
     ],
 )

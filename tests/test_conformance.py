@@ -15,8 +15,9 @@ from PIL import Image
 from torch import nn
 
 import autometa as am
-from autometa.host import components
+from autometa.host import Component, components
 from autometa.testing import Check, checks_of, kit
+from autometa.testing.meta_optimizer_checks import case_for, check_improves
 from autometa.testing.toys import Blobs, Lines, Shifts
 
 KNOWN_DEVIATIONS: dict[str, str] = {}
@@ -29,6 +30,44 @@ BUNDLED = [c.full_name for c in components() if c.plugin.distribution == "autome
 @am.parametrize_with_plugin_checks(*BUNDLED, expected_failures=KNOWN_DEVIATIONS)
 def test_bundled_component(check: Check) -> None:
     check()
+
+
+META_OPTIMIZERS = [c.full_name for c in components("meta-optimizer") if c.plugin.distribution == "autometa"]
+TESTED_ELSEWHERE = {
+    "cifar_fs": {"classification"},
+    "images": {"classification"},
+    "lake_runs": {"classification"},
+    "omniglot": {"classification"},
+    "table": {"classification", "regression"},
+}
+"""Problems on which samplers that need files pass the kit: below, in test_cifar_fs.py and in test_lake_runs.py."""
+
+
+@pytest.mark.parametrize("name", META_OPTIMIZERS)
+def test_a_bundled_meta_optimizer_improves_on_regression_as_well(name: str) -> None:
+    # What "collect" keeps helps where rows of other tasks say something about a new one.
+    tasks = Shifts() if name == "baselines/collect" else Lines()
+    check_improves(case_for(am.make_meta_optimizer(name), "regression", tasks, None))
+
+
+def problems_tested(component: Component) -> set[str]:
+    if component.kind == "meta-optimizer":
+        return {"classification", "regression"}  # the kit, and the test above
+    if component.kind == "task sampler":
+        if component.name in NEED_FILES:
+            return TESTED_ELSEWHERE[component.name]
+        return {am.make_tasks(component.full_name).info.problem}
+    names = [check.name for check in checks_of(component.full_name, kind=component.kind)]
+    return {problem for problem in ("classification", "regression", "control") if f"check_learns[{problem}]" in names}
+
+
+@pytest.mark.parametrize(
+    "component",
+    [c for c in components() if c.plugin.distribution == "autometa" and c.kind != "backbone"],
+    ids=lambda c: c.full_name,
+)
+def test_a_bundled_component_claims_the_problems_it_is_tested_on(component: Component) -> None:
+    assert component.spec.problems == problems_tested(component)
 
 
 @pytest.fixture
@@ -387,6 +426,7 @@ def test_a_faulty_sampler_is_caught_by_the_right_check(sampler: am.TaskSampler, 
 
 ODD_ELSEWHERE = """
 import os, sys
+from autometa.testing.meta_optimizer_checks import case_for, check_improves
 from autometa.testing.toys import Lines
 
 ELSEWHERE = os.environ.get("PYTHONHASHSEED") == "12345"
@@ -524,7 +564,8 @@ def test_a_plugin_that_imports_torch_when_listed_is_caught(install: Any) -> None
         "heavy",
         "heavy_plugin",
         "import torch\nimport autometa as am\n\n@am.hookimpl\ndef autometa_learners():\n"
-        "    return [am.LearnerSpec(name='heavy', factory='autometa_plugins.metric.prototypical:Prototypical')]\n",
+        "    factory = 'autometa_plugins.metric.prototypical:Prototypical'\n"
+        "    return [am.LearnerSpec(name='heavy', factory=factory, problems={'classification'})]\n",
     )
     assert "imports torch when it is listed" in failures("heavy", "check_light_import")[0]
     assert failures("metric/prototypical", "check_light_import") == []
@@ -535,7 +576,7 @@ def test_a_spec_without_a_class_behind_it_is_caught(install: Any) -> None:
         "acme",
         "acme_plugin",
         "import autometa as am\n\n@am.hookimpl\ndef autometa_learners():\n"
-        "    return [am.LearnerSpec(name='dict', factory='builtins:dict')]\n",
+        "    return [am.LearnerSpec(name='dict', factory='builtins:dict', problems={'regression'})]\n",
     )
     with pytest.raises(am.PluginError, match="'acme_plugin/dict' is made by <class 'dict'>"):
         am.check_plugin("dict")

@@ -15,7 +15,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -25,6 +25,7 @@ import autometa as am
 from autometa.contracts.forward import forward
 from autometa.estimators import base
 from autometa.training import MetaTraining
+from learning import assert_better, assert_lower, training_seed
 
 DIGITS = {"n_way": 3, "n_shot": 5}
 
@@ -36,13 +37,15 @@ def digits():
 
 @pytest.fixture(scope="module")
 def digit_classifier(digits):
-    return am.FewShotClassifier("prototypical", max_steps=10, tasks_per_step=4, random_state=0).meta_fit(digits)
+    return am.FewShotClassifier("prototypical", max_steps=10, tasks_per_step=4, random_state=training_seed()).meta_fit(
+        digits
+    )
 
 
 @pytest.fixture(scope="module")
 def sine_regressor():
     tasks = am.make_tasks("sinusoid")
-    return am.FewShotRegressor("ridge", max_steps=150, tasks_per_step=8, random_state=0).meta_fit(tasks)
+    return am.FewShotRegressor("ridge", max_steps=150, tasks_per_step=8, random_state=training_seed()).meta_fit(tasks)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,11 @@ def sine():
     task = am.make_tasks("sinusoid").sample(1, split="test", seed=1)
     arrays = (task.support.x[0], task.support.y[0, :, 0], task.query.x[0], task.query.y[0, :, 0])
     return tuple(part.numpy() for part in arrays)
+
+
+def assert_better_than_chance(right):
+    """Assert that answers to images of three classes are right more often than guesses."""
+    assert_better(right.astype(float), 1 / 3, am.make_tasks("digits", **DIGITS).info)
 
 
 def school_table(n_schools: int = 24, rows: int = 16, seed: int = 0) -> pd.DataFrame:
@@ -87,7 +95,7 @@ FEATURES = ["hours", "kind"]
 
 @pytest.fixture(scope="module")
 def school_regressor(schools):
-    estimator = am.FewShotRegressor("ridge", backbone="identity", max_steps=20, random_state=0)
+    estimator = am.FewShotRegressor("ridge", backbone="identity", max_steps=20, random_state=training_seed())
     return estimator.meta_fit(schools[FEATURES], schools["score"], task=schools["school"], n_shot=5)
 
 
@@ -149,12 +157,18 @@ def test_torchs_random_state_is_left_alone():
 # -------------------------------------------------------------------- meta-training
 
 
-def test_meta_training_helps_on_sine_waves_never_seen(sine_regressor, sine):
-    x, y, query, truth = sine
-    plain = am.FewShotRegressor("ridge", backbone="identity").fit(x, y)
-    assert np.mean((sine_regressor.fit(x, y).predict(query) - truth) ** 2) < 0.5 * np.mean(
-        (plain.predict(query) - truth) ** 2
-    )
+def test_meta_training_helps_on_sine_waves_never_seen(sine_regressor):
+    plain = am.FewShotRegressor("ridge", backbone="identity")
+    batch = am.make_tasks("sinusoid").sample(50, split="test", seed=1)
+
+    def errors(estimator):
+        squares = []
+        for x, y, query, truth in zip(batch.support.x, batch.support.y, batch.query.x, batch.query.y, strict=True):
+            predicted = clone(estimator).fit(x.numpy(), y[:, 0].numpy()).predict(query.numpy())
+            squares.append(np.mean((predicted - truth[:, 0].numpy()) ** 2))
+        return np.array(squares)
+
+    assert_lower(errors(sine_regressor), errors(plain) / 2)
 
 
 def test_what_is_trained_is_what_predicts(sine):
@@ -229,7 +243,9 @@ def test_probabilities_stand_in_the_order_of_the_classes(digit_classifier, lette
     probabilities = estimator.predict_proba(query)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     np.testing.assert_array_equal(estimator.classes_[probabilities.argmax(axis=1)], estimator.predict(query))
-    assert estimator.score(query, truth) > 0.6
+    right = estimator.predict(query) == truth
+    assert estimator.score(query, truth) == right.mean()
+    assert_better_than_chance(right)
 
 
 def test_memory_of_a_prediction_is_bounded_by_chunks(digit_classifier, letters, monkeypatch):
@@ -321,7 +337,7 @@ def test_cross_validation_runs_in_parallel(digit_classifier, letters):
     alone = cross_val_score(digit_classifier, query.reshape(len(query), -1), truth, cv=3)
     parallel = cross_val_score(digit_classifier, query.reshape(len(query), -1), truth, cv=3, n_jobs=2)
     np.testing.assert_allclose(parallel, alone)
-    assert alone.mean() > 0.8
+    assert_better_than_chance(cross_val_predict(digit_classifier, query.reshape(len(query), -1), truth, cv=3) == truth)
 
 
 def test_threads_do_not_share_a_network(letters, digits):
@@ -337,9 +353,8 @@ def test_grid_search_over_parameters_of_a_learner_given_by_name(letters, digits)
     _, _, query, truth = letters
     maml = am.FewShotClassifier("maml", max_steps=2, tasks_per_step=2, random_state=0).meta_fit(digits)
     search = GridSearchCV(maml, {"learner__steps": [0, 5]}, cv=3).fit(query.reshape(len(query), -1), truth)
-    scores = dict(zip((p["learner__steps"] for p in search.cv_results_["params"]),
-                      search.cv_results_["mean_test_score"], strict=True))  # fmt: skip
-    assert scores[5] > scores[0]
+    none, five = search.cv_results_["mean_test_score"]
+    assert none < five
     assert search.best_estimator_.learner_.steps == 5
     assert maml.learner == "maml"
 
@@ -357,21 +372,23 @@ def test_a_pipeline_around_a_meta_trained_estimator(digit_classifier, letters):
     frame = pd.DataFrame(query.reshape(len(query), -1)).rename(columns=str)
     scaler = StandardScaler(with_mean=False, with_std=False)
     pipeline = make_pipeline(scaler, digit_classifier).set_output(transform="pandas")
-    assert cross_val_score(pipeline, frame, truth, cv=3).mean() > 0.8
+    assert_better_than_chance(cross_val_predict(pipeline, frame, truth, cv=3) == truth)
 
 
 def test_probabilities_can_be_calibrated(digit_classifier, letters):
     _, _, query, truth = letters
-    calibrated = CalibratedClassifierCV(digit_classifier, cv=3).fit(query.reshape(len(query), -1), truth)
-    assert calibrated.score(query.reshape(len(query), -1), truth) > 0.8
+    X = query.reshape(len(query), -1)
+    calibrated = CalibratedClassifierCV(digit_classifier, cv=3).fit(X, truth)
+    assert_better_than_chance(calibrated.predict(X) == truth)
 
 
 def test_pickle_and_joblib_keep_everything(digit_classifier, letters, tmp_path):
     support, labels, query, _ = letters
     fitted = clone(digit_classifier).fit(support, labels)
     joblib.dump(fitted, tmp_path / "model.joblib")
+    rounding = 0 if next(fitted.module_.parameters()).device.type == "cpu" else 1e-5  # a copy comes back on the CPU
     for copied in (pickle.loads(pickle.dumps(fitted)), joblib.load(tmp_path / "model.joblib")):
-        np.testing.assert_array_equal(copied.predict_proba(query), fitted.predict_proba(query))
+        np.testing.assert_allclose(copied.predict_proba(query), fitted.predict_proba(query), rtol=rounding)
         np.testing.assert_array_equal(clone(copied).fit(support, labels).predict(query), fitted.predict(query))
 
 
@@ -382,7 +399,7 @@ def test_parameters_of_adaptation_count_at_the_next_fit(digit_classifier, letter
     support, labels, query, _ = letters
     sharp = clone(digit_classifier).set_params(learner__temperature=0.1).fit(support, labels)
     soft = clone(digit_classifier).set_params(learner__temperature=10.0).fit(support, labels)
-    assert sharp.predict_proba(query).max(axis=1).mean() > soft.predict_proba(query).max(axis=1).mean() + 0.1
+    assert (sharp.predict_proba(query).max(axis=1) > soft.predict_proba(query).max(axis=1)).all()
 
 
 @pytest.mark.parametrize(
@@ -436,10 +453,10 @@ def test_any_scikit_learn_estimator_is_a_learner():
 
 def test_a_table_goes_in_raw_and_predictions_come_out_in_its_units(school_regressor):
     new = school_table(n_schools=1, rows=60, seed=9)
-    estimator = clone(school_regressor).fit(new[FEATURES][:20], new["score"][:20])
-    assert estimator.score(new[FEATURES][20:], new["score"][20:]) > 0.5
+    known, asked = new[:20], new[20:]
+    predicted = clone(school_regressor).fit(known[FEATURES], known["score"]).predict(asked[FEATURES])
+    assert_lower((predicted - asked["score"]) ** 2, (known["score"].mean() - asked["score"]) ** 2)
     assert new[FEATURES].isna().to_numpy().any()
-    assert abs(estimator.predict(new[FEATURES][20:]).mean() - new["score"][20:].mean()) < 5
 
 
 def test_a_table_keeps_its_columns(school_regressor, schools):
@@ -454,7 +471,8 @@ def test_a_table_keeps_its_columns(school_regressor, schools):
 
 def test_a_meta_trained_table_works_with_scikit_learns_tools(school_regressor):
     new = school_table(n_schools=1, rows=60, seed=9)
-    assert cross_val_score(school_regressor, new[FEATURES], new["score"], cv=3).mean() > 0.5
+    predicted = cross_val_predict(school_regressor, new[FEATURES], new["score"], cv=3)
+    assert_lower((predicted - new["score"]) ** 2, (new["score"].mean() - new["score"]) ** 2)
 
 
 def test_classes_of_a_table_are_those_of_the_support_set(schools):
@@ -523,7 +541,7 @@ def test_a_wrong_parameter_is_named_at_fit(estimator, message):
     [
         ({"max_steps": -1}, "max_steps=-1 must be an integer of at least 0"),
         ({"max_steps": 2.5}, "max_steps=2.5 must be"),
-        ({"tasks_per_step": 0}, "tasks_per_step=0 must be an integer of at least 1"),
+        ({"tasks_per_step": 0}, "tasks_per_step=0 must be a positive integer"),
         ({"meta_optimizer": "sgdd"}, "meta-optimizer 'sgdd' is not installed"),
         ({"meta_optimizer": "reptile"}, "Reptile needs a learner that provides"),
         ({"learner": "in_contexd"}, "did you mean 'in_context'"),

@@ -211,8 +211,8 @@ def test_a_function_itself_cannot_be_saved_and_the_error_says_what_can(tmp_path:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"C": 0}, "C=0 of learner 'frozen_features' must be positive"),
-        ({"alpha": -1}, "alpha=-1 of learner 'frozen_features' must be positive"),
+        ({"C": 0}, "C=0 of learner 'frozen_features' must be a positive number"),
+        ({"alpha": -1}, "alpha=-1 of learner 'frozen_features' must be a positive number"),
         ({"backbone": encode}, "of learner 'frozen_features' must be a torch.nn.Module, a backbone or its name"),
         ({"encoder": "nowhere.at_all:f"}, "cannot be imported: ModuleNotFoundError"),
         ({"encoder": 3}, "encoder=3 of learner 'frozen_features' must be a callable"),

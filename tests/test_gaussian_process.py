@@ -91,7 +91,7 @@ def test_a_task_does_not_depend_on_how_many_are_drawn(kernel: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"kernel": "linear"}, "kernel='linear' must be one of"),
+        ({"kernel": "linear"}, "kernel='linear' of task sampler 'gaussian_process' must be one of"),
         ({"n_shot": 0}, "n_shot=0 must be a positive integer"),
         ({"n_shot": True}, "n_shot=True"),
         ({"n_query": (5, 2)}, r"n_query=\(5, 2\) must be .* low <= high"),

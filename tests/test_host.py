@@ -125,7 +125,7 @@ BROKEN = {
     "str": (hook("return 'maml'"), r"autometa_learners\(\) of plugin 'faulty' returned a str"),
     "dict": (hook("return {'maml': 1}"), r"autometa_learners\(\) of plugin 'faulty' returned a dict"),
     "a bare spec": (
-        hook("return am.LearnerSpec(name='a', factory='a:B')"),
+        hook("return am.LearnerSpec(name='a', factory='a:B', problems={'regression'})"),
         "returned a LearnerSpec; it must return a list",
     ),
     "a list of classes": (hook("return [dict]"), "returned a type among its specs"),
@@ -133,12 +133,25 @@ BROKEN = {
         hook("return [am.BackboneSpec(name='a', factory='a:B')]"),
         "returned a BackboneSpec among its specs",
     ),
-    "one name twice": (hook("return [am.LearnerSpec(name='a', factory='a:B')] * 2"), "offers learner 'a' twice"),
+    "one name twice": (
+        hook("return [am.LearnerSpec(name='a', factory='a:B', problems={'regression'})] * 2"),
+        "offers learner 'a' twice",
+    ),
     "bad name": (hook("return [am.LearnerSpec(name='My Learner', factory='a:B')]"), "name='My Learner' of a learner"),
+    "a learner that names no problem": (
+        hook("return [am.LearnerSpec(name='a', factory='a:B')]"),
+        r"learner 'a' does not say what it is for; write problems={'classification'} in its LearnerSpec",
+    ),
+    "a sampler that names no problem": (
+        hook("return [am.TaskSamplerSpec(name='a', factory='a:B', problems=())]", "autometa_task_samplers"),
+        r"task sampler 'a' does not say what it is for; write problems={'classification'} in its TaskSamplerSpec",
+    ),
     "bad problem": (hook("return [am.LearnerSpec(name='a', factory='a:B', problems={'clustering'})]"), "clustering"),
-    "bad factory": (hook("return [am.LearnerSpec(name='a', factory='a.B')]"), "factory='a.B' of learner 'a'"),
+    "bad factory": (hook("return [am.BackboneSpec(name='a', factory='a.B')]", "autometa_backbones"), "factory='a.B'"),
     "generator raising midway": (
-        hook("yield am.LearnerSpec(name='a', factory='a:B')\n    raise OSError('disk on fire')"),
+        hook(
+            "yield am.LearnerSpec(name='a', factory='a:B', problems={'regression'})\n    raise OSError('disk on fire')"
+        ),
         r"autometa_learners\(\) of plugin 'faulty' raised OSError: disk on fire",
     ),
     "hook raising": (
@@ -164,6 +177,11 @@ def test_a_faulty_plugin_is_kept_as_broken_with_its_reason_and_costs_the_others_
     assert "\n" not in broken.error
     assert "Error" in broken.trace or "SystemExit" in broken.trace
     assert type(am.make_learner("prototypical")).__name__ == "Prototypical"
+
+
+def test_meta_optimizers_and_backbones_are_for_all_problems_unless_they_say_otherwise() -> None:
+    assert am.BackboneSpec(name="a", factory="a:B").problems == {"classification", "regression", "control"}
+    assert am.MetaOptimizerSpec(name="a", factory="a:B", problems="regression").problems == {"regression"}
 
 
 def test_a_broken_plugin_has_a_row_in_the_listing() -> None:

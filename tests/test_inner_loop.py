@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
 import autometa as am
 from autometa.engine.inner_loop import strategies
+from autometa.engine.inner_loop.mlp_program import read
+from autometa.engine.inner_loop.strategies import STRATEGIES as STRATEGY_OF
+from autometa.engine.inner_loop.strategies import Order, choose, vmap_pays
 
 STRATEGIES = ["bmm", "vmap", "loop"]
 DOUBLE = torch.float64
@@ -142,13 +147,6 @@ def test_a_task_is_adapted_as_if_it_were_alone_and_without_its_padding(
             torch.testing.assert_close(value[0], together[name][task], rtol=1e-10, atol=1e-12)
 
 
-def test_classes_that_a_narrow_task_lacks_do_not_count() -> None:
-    outputs = torch.randn(1, 4, 5, dtype=DOUBLE)
-    y = torch.tensor([[0, 1, 1, 0]])
-    wide, narrow = am.loss_on(am.Examples(outputs, y, n_classes=5)), am.loss_on(am.Examples(outputs, y))
-    torch.testing.assert_close(wide(outputs), narrow(outputs[..., :2]))
-
-
 def test_one_step_is_the_step_written_by_hand(network: nn.Module, ragged: am.Examples) -> None:
     adapted = am.descend(network, am.per_task(network, 4), ragged, steps=1, rates=0.3, weight_decay=0.1)
     parameters = dict(network.named_parameters())
@@ -194,12 +192,11 @@ def test_parameters_the_loss_does_not_reach_stay_as_they_are(ragged: am.Examples
 def test_descending_changes_neither_the_module_nor_the_random_state(ragged: am.Examples) -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)).to(DOUBLE)
     before = [parameter.clone() for parameter in network.parameters()]
-    strategies._fastest.clear()
     torch.manual_seed(3)
     first = am.descend(network, am.per_task(network, 4), ragged, steps=2, rates=0.3)
     torch.manual_seed(3)
-    measured_already = am.descend(network, am.per_task(network, 4), ragged, steps=2, rates=0.3)
-    torch.testing.assert_close(first, measured_already, rtol=0, atol=0)
+    again = am.descend(network, am.per_task(network, 4), ragged, steps=2, rates=0.3)
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
     torch.testing.assert_close(list(network.parameters()), before, rtol=0, atol=0)
 
 
@@ -218,34 +215,151 @@ def test_without_gradients_nothing_of_the_steps_is_kept(
     assert live_tensors() == before
 
 
-def test_auto_measures_once_and_keeps_the_fastest(ragged: am.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Branches(3).to(DOUBLE)
-    runs: list[str] = []
-    pretended = {"bmm": 2.0, "vmap": 3.0, "loop": 1.0}
-
-    def seconds(run: object, strategy: object, device: torch.device) -> float:
-        name = next(name for name, known in strategies.STRATEGIES.items() if known is strategy)
-        runs.append(name)
-        return pretended[name]
-
-    monkeypatch.setattr(strategies, "_fastest", {})
-    monkeypatch.setattr(strategies, "_seconds", seconds)
-    for _ in range(3):
-        am.descend(network, am.per_task(network, 4), ragged, steps=1, rates=0.3)
-    assert sorted(runs) == ["bmm", "bmm", "loop", "loop", "vmap", "vmap"]
-    assert list(strategies._fastest.values()) == [strategies.loop]
+def normed(width: int = 4) -> nn.Module:
+    """A network that has no rule as matrix products."""
+    return nn.Sequential(nn.Linear(3, width), nn.LayerNorm(width), nn.Tanh(), nn.Linear(width, 2))
 
 
-def test_one_task_alone_is_run_without_measuring(ragged: am.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)).to(DOUBLE)
-    monkeypatch.setattr(strategies, "_fastest", {})
+def convolutional(n_filters: int) -> nn.Module:
+    backbone = am.make_backbone("conv4", n_filters=n_filters, norm="group").build((1, 8, 8))
+    return nn.Sequential(backbone, nn.Linear(n_filters, 2))
+
+
+def chosen(network: nn.Module, n_tasks: int, shape: tuple[int, ...], order: Order) -> str:
+    """Name of the strategy that "auto" stands for."""
+    run = choose("auto", network, am.per_task(network, n_tasks), torch.zeros(n_tasks, *shape), order)
+    return next(name for name, known in STRATEGY_OF.items() if known is run)
+
+
+@pytest.mark.parametrize(
+    ("network", "n_tasks", "shape", "expected"),
+    [
+        (lambda: nn.Sequential(nn.Linear(3, 2)), 1, (5, 3), ["bmm", "bmm", "bmm"]),
+        (lambda: Branches(3), 32, (5, 3), ["bmm", "bmm", "bmm"]),
+        (normed, 1, (5, 3), ["loop", "loop", "loop"]),
+        (normed, 3, (5, 3), ["loop", "loop", "loop"]),
+        (normed, 4, (5, 3), ["vmap", "vmap", "vmap"]),
+        (lambda: normed(512), 4, (16, 3), ["vmap", "vmap", "vmap"]),
+        (lambda: normed(512), 4, (17, 3), ["loop", "loop", "loop"]),
+        (lambda: convolutional(8), 3, (5, 1, 8, 8), ["loop", "loop", "loop"]),
+        (lambda: convolutional(8), 4, (5, 1, 8, 8), ["vmap", "vmap", "vmap"]),
+        (lambda: convolutional(64), 4, (9, 1, 8, 8), ["loop", "vmap", "vmap"]),
+        (lambda: convolutional(64), 4, (17, 1, 8, 8), ["loop", "loop", "vmap"]),
+        (lambda: convolutional(64), 4, (33, 1, 8, 8), ["loop", "loop", "loop"]),
+    ],
+)
+def test_auto_follows_from_network_and_shapes(
+    network: Callable[[], nn.Module], n_tasks: int, shape: tuple[int, ...], expected: list[str]
+) -> None:
+    assert [chosen(network(), n_tasks, shape, order) for order in Order] == expected
+
+
+def test_auto_does_not_depend_on_the_clock_or_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [(normed(), 4, (5, 3)), (normed(), 2, (5, 3)), (convolutional(64), 4, (17, 1, 8, 8))]
+    before = [chosen(*case, order) for case in cases for order in Order]
+    threads = torch.get_num_threads()
+    ticks = itertools.count()
+    for clock in ("time", "perf_counter", "monotonic", "process_time"):
+        monkeypatch.setattr(time, clock, lambda: float(next(ticks)))
+    monkeypatch.setattr(strategies, "_runs", {})
+    torch.set_num_threads(4)
+    try:
+        assert [chosen(*case, order) for case in cases for order in Order] == before
+    finally:
+        torch.set_num_threads(threads)
+    assert next(ticks) == 0
+
+
+def test_off_the_cpu_tasks_run_in_one_call() -> None:
+    x = torch.zeros(2, 999, 1, 8, 8, device="meta")
+    assert all(vmap_pays(convolutional(64), x, order) for order in Order)
+
+
+class Recurrent(nn.Module):
+    """Holds a layer for which vmap has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRU(3, 4, batch_first=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(x.unsqueeze(1))[0][:, -1])
+
+
+def test_what_vmap_has_no_rule_for_runs_one_task_after_the_other(ragged: am.Examples) -> None:
+    torch.manual_seed(0)
+    network = Recurrent().to(DOUBLE)
+    assert {chosen(network.float(), 4, (5, 3), order) for order in Order} == {"loop"}
+    network.to(DOUBLE)
+    start = am.per_task(network, 4)
+    state = torch.get_rng_state()
+    results = [am.descend(network, start, ragged, steps=2, rates=0.3, strategy=name) for name in ("auto", "loop")]
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_one_task_alone_is_the_same_however_it_runs(ragged: am.Examples) -> None:
+    network = normed().to(DOUBLE)
     start = am.per_task(network, 1)
     results = [
         am.descend(network, start, ragged[:1], steps=2, rates=0.3, strategy=name) for name in ("auto", "vmap", "loop")
     ]
-    assert not strategies._fastest
     torch.testing.assert_close(results[0], results[1])
     torch.testing.assert_close(results[0], results[2])
+
+
+def test_a_network_is_read_on_many_threads_at_once() -> None:
+    torch.manual_seed(0)
+    networks = [Branches(3).to(DOUBLE) for _ in range(8)]
+    x = torch.randn(4, 5, 3, dtype=DOUBLE)
+
+    def run(network: nn.Module, strategy: str) -> Tensor:
+        return torch.stack(
+            [am.call_per_task(copy.deepcopy(network), am.per_task(network, 4), x, strategy=strategy) for _ in range(20)]
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(run, networks, itertools.cycle(["bmm", "loop"])))
+    expected = [run(network, "loop") for network in networks]
+    torch.testing.assert_close(found, expected)
+
+
+class OnlyInTraining(nn.Module):
+    """Does something else in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).relu() if self.training else self.layer(x).tanh()
+
+
+class Compared(nn.Module):
+    """Branches on what its inputs hold."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x if x == 0 else x
+
+
+def test_a_network_is_read_as_it_is_in_training_and_in_evaluation(ragged: am.Examples) -> None:
+    network = OnlyInTraining().to(DOUBLE)
+    for training in (True, False):
+        network.train(training)
+        results = [
+            am.call_per_task(network, am.per_task(network, 4), ragged.x, strategy=name) for name in ("bmm", "loop")
+        ]
+        torch.testing.assert_close(results[0], results[1])
+
+
+def test_layers_work_as_before_once_their_network_was_read() -> None:
+    network = Branches(3)
+    before = [dict(vars(part)) for part in network.modules()]
+    assert read(network) is not None
+    assert [dict(vars(part)) for part in network.modules()] == before
+    assert read(nn.Sequential(nn.Linear(3, 2), Compared())) is None
+    assert read(nn.Sequential(nn.Linear(3, 2), nn.Softmax(0))) is None
 
 
 def test_batch_norm_with_running_averages_runs_one_task_after_the_other_while_training() -> None:
@@ -264,7 +378,8 @@ def test_batch_norm_with_running_averages_runs_one_task_after_the_other_while_tr
     ("wrong", "message"),
     [
         ({"strategy": "threads"}, "strategy='threads' must be one of"),
-        ({"steps": -1}, "steps=-1 must be a non-negative"),
+        ({"steps": -1}, "steps=-1 must be an integer of at least 0"),
+        ({"steps": True}, "steps=True must be an integer of at least 0"),
     ],
 )
 def test_impossible_arguments_are_named(
@@ -295,21 +410,3 @@ def test_a_head_is_fitted_by_descending_the_loss() -> None:
     assert all(bool((after < before).all()) for before, after in itertools.pairwise(losses))
     alone = am.fit_head(features[1:, :4], am.Examples(features[1:, :4], y[1:, :4]), steps=9)
     torch.testing.assert_close(am.fit_head(features, support, steps=9)["weight"][1, :2], alone["weight"][0])
-
-
-@pytest.mark.parametrize("classes", [True, False])
-def test_losses_are_as_precise_as_their_examples(classes: bool) -> None:
-    generator = torch.Generator().manual_seed(0)
-    outputs = torch.randn(2, 7, 3, dtype=torch.float64, generator=generator)
-    y = (
-        torch.arange(14).reshape(2, 7) % 3
-        if classes
-        else torch.randn(2, 7, 3, dtype=torch.float64, generator=generator)
-    )
-    found = am.loss_on(am.Examples(outputs, y))(outputs)
-    exact = (
-        functional.cross_entropy(outputs.movedim(-1, 1), y, reduction="none").mean(1)
-        if classes
-        else (outputs - y).square().mean((1, 2))
-    )
-    torch.testing.assert_close(found, exact, rtol=1e-14, atol=0)

@@ -195,6 +195,46 @@ def test_the_meta_gradient_takes_meta_information_as_constant(problem: str, monk
         torch.testing.assert_close((parameter.grad * direction).sum(), slope, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("backbone", ["identity", "mlp"])
+@pytest.mark.parametrize("n_way", [2, 5])
+@pytest.mark.parametrize("n_steps", [0, 3])
+def test_untrained_and_hardly_trained_it_is_better_than_chance_from_every_start(
+    n_steps: int, n_way: int, backbone: str
+) -> None:
+    tasks = (
+        am.make_tasks("digits", n_way=n_way, n_query=5)
+        if n_way == 2
+        else am.make_tasks("glyphs", size=8, n_drawers=10, n_way=n_way, n_query=5)
+    )
+    learner = am.make_learner("meta_networks", backbone=backbone)
+    for seed in range(8):
+        run = MetaTraining(
+            learner, am.make_meta_optimizer("gradient"), tasks, n_steps=max(n_steps, 1), tasks_per_step=4, seed=seed
+        )
+        if n_steps:
+            run.run_to(1.0)
+        scores = evaluate(learner, run.module, tasks, split="test", n_tasks=150, seed=seed).scores
+        assert scores.mean() > 1 / n_way + 4 * scores.std(ddof=1) / math.sqrt(len(scores)), f"seed {seed}"
+
+
+def test_untrained_fast_weights_lower_the_loss_of_their_own_support() -> None:
+    support = support_of("classification")
+    learner = am.make_learner("meta_networks", backbone="identity", dim=DIM)
+    info = am.TaskInfo(problem="classification", input_shape=SHAPE, n_outputs=N_WAY, n_shot=3, n_query=5)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        module = learner.build(info).double()
+        adapted = learner.adapt(module, support)
+        without = adapted | {"outputs": torch.zeros_like(adapted["outputs"])}
+        after, before = (
+            torch.nn.functional.cross_entropy(
+                learner.predict(module, state, support.x).flatten(0, 1), support.y.flatten()
+            )
+            for state in (adapted, without)
+        )
+        assert after < before, f"seed {seed}"
+
+
 def test_meta_training_classifies_new_letters() -> None:
     tasks = am.make_tasks("glyphs", size=8, n_drawers=10, n_shot=1, n_query=5)
     learner = am.make_learner("meta_networks", backbone=am.make_backbone("mlp", hidden=(64,)))

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.contracts.forward import forward
-from autometa.training import MetaTraining, evaluate
+from learning import assert_better, untrained_and_trained
+from toy_tasks import Haystack
 
 DOUBLE = torch.float64
 N_WAY = 3
 INFO = am.TaskInfo(problem="classification", input_shape=(5,), n_outputs=N_WAY, n_shot=4, n_query=4, n_base_classes=9)
 LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "prototypical": ("prototypical", {}),
     "simple_shot": ("simple_shot", {}),
     "matching": ("matching", {}),
     "matching, full context": ("matching", {"full_context": True, "processing_steps": 2}),
@@ -34,7 +36,7 @@ def learner(request: pytest.FixtureRequest) -> am.Learner:
 
 
 def build(learner: am.Learner, info: am.TaskInfo = INFO) -> nn.Module:
-    """θ as it is before meta-training, but for what starts at a constant, which would hide mistakes."""
+    """Build θ and move every number of it a little: a constant start would hide mistakes."""
     torch.manual_seed(0)
     module = learner.build(info).to(DOUBLE).eval()
     for name, tensor in module.state_dict().items():
@@ -124,7 +126,7 @@ class MetaLoss(nn.Module):
         return self.learner.meta_loss(self.theta, batch, 0.5)
 
 
-@pytest.mark.parametrize("variant", sorted(set(LEARNERS) - {"simple_shot"}))
+@pytest.mark.parametrize("variant", sorted(set(LEARNERS) - {"prototypical", "simple_shot"}))
 def test_the_meta_gradient_equals_finite_differences(variant: str) -> None:
     name, parameters = LEARNERS[variant]
     learner = am.make_learner(name, backbone="identity", **parameters)
@@ -145,39 +147,12 @@ def test_any_number_of_classes_may_follow_meta_training(learner: am.Learner) -> 
     assert logits.isfinite().all()
 
 
-class Haystack(am.TaskSampler):
-    """Classes differ in the first three of thirty features only; every split has 200 of its own."""
-
-    n_base = 200
-
-    @property
-    def info(self) -> am.TaskInfo:
-        return am.TaskInfo(
-            problem="classification", input_shape=(30,), n_outputs=3, n_shot=1, n_query=5, n_base_classes=self.n_base
-        )
-
-    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
-        centres = torch.zeros(self.n_base, 30)
-        centres[:, :3] = 2 * torch.randn(
-            self.n_base, 3, generator=torch.Generator().manual_seed(am.derive_seed(0, split))
-        )
-        generator = torch.Generator().manual_seed(am.derive_seed(seed, split))
-        classes = torch.rand(n_tasks, self.n_base, generator=generator).argsort(dim=1)[:, :3]
-        y = torch.arange(3).repeat(n_tasks, 6)
-        noise = torch.where(torch.arange(30) < 3, 0.5, 1.5) * torch.randn(n_tasks, 18, 30, generator=generator)
-        every = am.Examples(centres[classes.gather(1, y)] + noise, y)
-        return am.TaskBatch(support=every.select(slice(3)), query=every.select(slice(3, None)), classes=classes)
-
-
 def test_meta_training_learns_what_tells_new_classes_apart(learner: am.Learner) -> None:
     tasks = Haystack()
     learner = learner.set_params(backbone="mlp")
     meta_optimizer = am.make_meta_optimizer(learner.default_meta_optimizer, lr=5e-3)
-    run = MetaTraining(learner, meta_optimizer, tasks, n_steps=150, tasks_per_step=8, seed=0)
-    before = evaluate(learner, run.module, tasks, split="test", n_tasks=100, seed=0).scores.mean()
-    run.run_to(1.0)
-    after = evaluate(learner, run.module, tasks, split="test", n_tasks=100, seed=0).scores.mean()
-    assert after > before + 0.15, (before, after)
+    before, after = untrained_and_trained(learner, meta_optimizer, tasks, n_steps=200)
+    assert_better(after, before + 0.15, tasks.info)
 
 
 @pytest.mark.parametrize(

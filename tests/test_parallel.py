@@ -40,7 +40,7 @@ def run_script(folder: Path, *what: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes have left what they found."""
     path = tmp_path_factory.mktemp("two")
-    run_script(path, "together", "broken")
+    run_script(path, "together")
     return path
 
 
@@ -159,21 +159,18 @@ def test_what_cannot_be_shared_is_refused_by_every_process(ranks: list[dict[str,
         assert rank["refused"]["collect"].startswith("Incompatible: meta_optimizer NeedsAll needs all tasks of a step")
 
 
-def test_a_failing_process_is_one_error_and_leaves_none_behind(folder: Path) -> None:
-    told = (folder / "broken.txt").read_text()
-    assert told.startswith("RuntimeError: the second process is broken")
-    assert "raised in process 1 of 2" in told
-    assert told.endswith("[0 left, False]")
-
-
 @pytest.mark.slow
-def test_a_killed_process_and_an_interrupted_call_leave_none_behind(tmp_path: Path) -> None:
-    run_script(tmp_path, "killed", "interrupted")
-    killed, interrupted = ((tmp_path / f"{kind}.txt").read_text() for kind in ("killed", "interrupted"))
+def test_a_failing_a_killed_and_an_interrupted_process_are_one_error_and_leave_none_behind(tmp_path: Path) -> None:
+    run_script(tmp_path, "broken", "killed", "interrupted")
+    broken, killed, interrupted = (
+        (tmp_path / f"{kind}.txt").read_text() for kind in ("broken", "killed", "interrupted")
+    )
+    assert broken.startswith("RuntimeError: the second process is broken")
+    assert "raised in process 1 of 2" in broken
     assert killed.startswith("ProcessFailed: one of the 2 processes of the meta-training ended without a result")
     assert interrupted.startswith("KeyboardInterrupt")
-    assert killed.endswith("[0 left, False]")
-    assert interrupted.endswith("[0 left, False]")
+    for told in (broken, killed, interrupted):
+        assert told.endswith("[0 left, False]")
 
 
 def test_what_cannot_run_is_refused_before_a_process_starts(

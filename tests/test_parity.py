@@ -1,4 +1,4 @@
-"""``examples/benchmarks/parity.py``: recipes can be built, runs go on where they were cut, rows are complete."""
+"""``examples/benchmarks/parity/parity.py``: recipes can be built, runs go on where they were cut, rows are complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 import autometa as am
 from autometa.training import evaluate
 
-BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
+BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks" / "parity"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.testing.toys import Blobs, Lines
+from toy_backbones import Normed
 
 
 def candidates(module: nn.Module, n: int = 5, scale: float = 0.05) -> dict[str, Tensor]:
@@ -113,7 +114,7 @@ def test_candidates_that_adapt_many_numbers_run_in_turn_on_a_cpu() -> None:
 
 
 class AddsUpCandidates(am.Backbone):
-    """Is another function under vmap, without an error."""
+    """Computes another function under vmap, without an error."""
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         module = _AddsUp(*input_shape, 4)
@@ -133,15 +134,6 @@ def test_what_comes_out_otherwise_together_runs_in_turn() -> None:
     judge = am.PopulationLosses(learner, module)
     judge(candidates(module), batch)
     assert judge.strategy == "loop"
-
-
-class Normed(am.Backbone):
-    """Batch norm with running averages."""
-
-    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
-        module = nn.Sequential(nn.Linear(*input_shape, 4), nn.BatchNorm1d(4), nn.Tanh())
-        module.n_features = 4
-        return module
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])

@@ -172,7 +172,7 @@ def test_another_worker_completes_a_comparison_from_its_storage_alone(
 
 
 def test_a_worker_refuses_objects_it_cannot_rebuild(tmp_path: Path) -> None:
-    from autometa.files.restore import describe, restore
+    from autometa.files.description import describe, restore
 
     frame = pd.DataFrame({"x": [1.0, 2.0]})
     described = describe(am.make_learner("ridge"))

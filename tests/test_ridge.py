@@ -10,47 +10,18 @@ from torch import Tensor
 
 import autometa as am
 from autometa.contracts.forward import forward
-from autometa.training import MetaTraining, evaluate
+from learning import assert_better, untrained_and_trained
+from toy_tasks import Haystack, clouds, cut
 
 N_WAY, N_SHOT, SHAPE = 3, 4, (5,)
-
-
-class Haystack(am.TaskSampler):
-    """Every task has new classes, but they always differ in the first three of thirty features only."""
-
-    @property
-    def info(self) -> am.TaskInfo:
-        return am.TaskInfo(problem="classification", input_shape=(30,), n_outputs=N_WAY, n_shot=1, n_query=5)
-
-    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
-        generator = torch.Generator().manual_seed(am.derive_seed(seed, split))
-        y = torch.arange(N_WAY).repeat_interleave(6).repeat(n_tasks, 1)
-        means = torch.randn(n_tasks, N_WAY, 30, generator=generator) * 2 * (torch.arange(30) < 3)
-        noise = torch.where(torch.arange(30) < 3, 0.5, 1.5) * torch.randn(n_tasks, N_WAY * 6, 30, generator=generator)
-        every = am.Examples(noise + means.repeat_interleave(6, dim=1), y)
-        first = torch.arange(N_WAY * 6) % 6 == 0
-        return am.TaskBatch(support=every.select(first), query=every.select(~first))
 
 
 def info(problem: str = "classification", shape: tuple[int, ...] = SHAPE, n_outputs: int = N_WAY) -> am.TaskInfo:
     return am.TaskInfo(problem=problem, input_shape=shape, n_outputs=n_outputs, n_shot=N_SHOT, n_query=4)
 
 
-def classes(n_tasks: int = 6, seed: int = 0) -> am.Examples:
-    generator = torch.Generator().manual_seed(seed)
-    y = torch.arange(N_WAY).repeat_interleave(N_SHOT).repeat(n_tasks, 1)
-    means = 3 * torch.randn(n_tasks, N_WAY, *SHAPE, generator=generator)
-    x = torch.randn(*y.shape, *SHAPE, generator=generator) + means.gather(1, y.unsqueeze(-1).expand(-1, -1, *SHAPE))
-    return am.Examples(x, y)
-
-
-def ragged(support: am.Examples) -> tuple[am.Examples, list[am.Examples]]:
-    """The support sets cut to different lengths, padded in one batch and apart."""
-    lengths = [support.y.shape[1] - i for i in range(len(support))]
-    mask = torch.arange(support.y.shape[1]) < torch.tensor(lengths).unsqueeze(1)
-    y = support.y * (mask if support.is_classification else mask.unsqueeze(-1))
-    together = am.Examples(support.x * mask.unsqueeze(-1), y, mask, support.n_classes)
-    return together, [support[i : i + 1].select(slice(0, n)) for i, n in enumerate(lengths)]
+def classes(n_tasks: int = 6) -> am.Examples:
+    return clouds(n_tasks, N_WAY, N_SHOT, *SHAPE, spread=3.0, dtype=torch.float32)
 
 
 def real(support: am.Examples, n_outputs: int = 2) -> am.Examples:
@@ -144,7 +115,7 @@ def test_ragged_tasks_together_equal_each_alone(problem: str) -> None:
     support = classes() if problem == "classification" else real(classes())
     learner = am.make_learner("ridge")
     module = learner.build(info(problem, n_outputs=N_WAY if problem == "classification" else 2))
-    together, alone = ragged(support)
+    together, alone = cut(support)
     outputs = forward(learner, module, together, support.x)
     for task, own in enumerate(alone):
         expected = forward(learner, module, own, support.x[task : task + 1])
@@ -161,23 +132,14 @@ def test_any_number_of_classes_may_follow_meta_training() -> None:
 def test_meta_training_learns_what_tells_new_classes_apart() -> None:
     tasks = Haystack()
     learner = am.make_learner("ridge", backbone="mlp")
-    run = MetaTraining(learner, am.make_meta_optimizer("gradient"), tasks, n_steps=150, tasks_per_step=8, seed=0)
-    before = evaluate(learner, run.module, tasks, split="test", n_tasks=200, seed=0).scores.mean()
-    run.run_to(1.0)
-    after = evaluate(learner, run.module, tasks, split="test", n_tasks=200, seed=0).scores.mean()
-    assert after > before + 0.3
+    before, after = untrained_and_trained(learner, am.make_meta_optimizer("gradient"), tasks, n_steps=100)
+    assert_better(after, before + 0.2, tasks.info)
 
 
 def test_ridge_on_meta_trained_features_predicts_sinusoids() -> None:
-    tasks = am.make_tasks("sinusoid", n_shot=10)
-    learner = am.make_learner("ridge")
-    run = MetaTraining(
-        learner, am.make_meta_optimizer("gradient", lr=3e-3), tasks, n_steps=300, tasks_per_step=16, seed=0
-    )
-    before = evaluate(learner, run.module, tasks, split="test", n_tasks=100, seed=0).scores.mean()
-    run.run_to(1.0)
-    after = evaluate(learner, run.module, tasks, split="test", n_tasks=100, seed=0).scores.mean()
-    assert after < before / 3
+    tasks, update = am.make_tasks("sinusoid", n_shot=10), am.make_meta_optimizer("gradient", lr=3e-3)
+    before, after = untrained_and_trained(am.make_learner("ridge"), update, tasks, n_steps=300, tasks_per_step=16)
+    assert_better(after, before / 3, tasks.info)
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan")])

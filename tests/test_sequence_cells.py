@@ -135,12 +135,12 @@ def test_a_convolution_sees_a_step_and_the_one_a_dilation_before(dilation: int) 
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("mann", {"n_slots": 2}, "n_slots=2 must be at least n_heads=4"),
-        ("mann", {"strength": 0.0}, "strength=0.0 must be positive"),
-        ("mann", {"decay": 1.5}, "decay=1.5 must lie between 0 and 1"),
-        ("plastic", {"decay": -1.0}, "decay=-1.0 must lie between 0 and 1"),
+        ("mann", {"n_slots": 2}, "n_slots=2 of learner 'mann' must be at least n_heads=4"),
+        ("mann", {"strength": 0.0}, "strength=0.0 of learner 'mann' must be a positive number"),
+        ("mann", {"decay": 1.5}, "decay=1.5 of learner 'mann' must be a number from 0 to 1"),
+        ("plastic", {"decay": -1.0}, "decay=-1.0 of learner 'plastic' must be a number from 0 to 1"),
         ("snail", {"attention": ()}, "must be pairs of positive sizes"),
-        ("snail", {"length": 0}, "length=0 must be a positive integer"),
+        ("snail", {"length": 0}, "length=0 of learner 'snail' must be a positive integer"),
     ],
 )
 def test_bad_parameters_are_named(name: str, parameters: dict[str, object], message: str) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
+import traceback
 
 import pytest
-from sklearn.exceptions import SkipTestWarning
-from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, parametrize_with_checks
+from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, check_estimator
 
 import autometa as am
 
@@ -25,11 +24,14 @@ def estimators() -> list[am.FewShotClassifier | am.FewShotRegressor]:
 
 
 @pytest.mark.filterwarnings("default")  # as scikit-learn runs them: the checks provoke warnings
-@parametrize_with_checks(estimators())
-def test_scikit_learns_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SkipTestWarning)
-        check(estimator)
+@pytest.mark.parametrize("estimator", estimators(), ids=repr)
+def test_scikit_learns_checks(estimator):
+    results = check_estimator(estimator, on_skip=None, on_fail=None)
+    assert len(results) > 40
+    failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
+    assert not failed, "\n".join(
+        "".join(traceback.format_exception(exception)) + f"in {name}" for name, exception in failed.items()
+    )
 
 
 @pytest.mark.filterwarnings("default")

@@ -34,6 +34,7 @@ def heavy_after(statements: str) -> list[str]:
         "from autometa.cli import main; main(['plugins'])",
         "from autometa.cli import main; main(['plugins', '--json'])",
         "from autometa.host import listing; listing()",
+        "from autometa.contracts.problems import PROBLEMS; [p.estimator_name for p in PROBLEMS.values()]",
     ],
 )
 def test_nothing_heavy_is_imported(statements: str) -> None:

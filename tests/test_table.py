@@ -14,7 +14,7 @@ import torch
 from autometa_plugins.tasks.table import Table
 
 import autometa as am
-from autometa.contracts import encoder
+from autometa.tables import encoder
 
 
 def schools(n_schools: int = 15, seed: int = 0) -> pd.DataFrame:

@@ -10,30 +10,14 @@ from torch.nn import functional
 import autometa as am
 from autometa.testing.toys import Blobs, Lines, Shifts
 from autometa.training import MetaTraining
+from learning import assert_better, assert_lower, judged, trained, untrained_and_trained
+from toy_tasks import Haystack, Offsets
 
 DOUBLE = torch.float64
 MLP = am.make_backbone("mlp", hidden=(8,))
 
 
-class Hidden(am.TaskSampler):
-    """Classes far apart in two of twelve directions, the other ten being loud noise."""
-
-    @property
-    def info(self) -> am.TaskInfo:
-        return am.TaskInfo(
-            problem="classification", input_shape=(12,), n_outputs=3, n_shot=2, n_query=8, n_base_classes=20
-        )
-
-    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
-        generator = torch.Generator().manual_seed(seed)
-        centres = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)) * 4
-        first = 0 if split == "train" else 20
-        classes = torch.stack([first + torch.randperm(20, generator=generator)[:3] for _ in range(n_tasks)])
-        y = torch.arange(3).repeat(n_tasks, 10)
-        x = torch.randn(n_tasks, 30, 12, generator=generator) * 3
-        x[..., :2] = x[..., :2] / 6 + centres[classes.gather(1, y)]
-        support, query = am.Examples(x[:, :6], y[:, :6]), am.Examples(x[:, 6:], y[:, 6:])
-        return am.TaskBatch(support=support, query=query, classes=classes)
+HIDDEN = Haystack(n_shot=2, n_query=8, n_features=12, n_telling=2, n_base=20, noise=3.0)
 
 
 def build(learner: am.Learner, info: am.TaskInfo) -> nn.Module:
@@ -41,31 +25,18 @@ def build(learner: am.Learner, info: am.TaskInfo) -> nn.Module:
     return learner.build(info).to(DOUBLE)
 
 
-def trained(learner: am.Learner, tasks: am.TaskSampler, n_steps: int, lr: float = 0.01) -> MetaTraining:
-    pooled = am.make_meta_optimizer("pooled", lr=lr)
-    training = MetaTraining(learner, pooled, tasks, n_steps=n_steps, tasks_per_step=8, seed=0)
-    training.run_to()
-    return training
-
-
-def mean_loss(learner: am.Learner, module: nn.Module, tasks: am.TaskSampler) -> float:
-    with torch.no_grad():
-        return am.query_losses(learner, module, tasks.sample(100, split="test", seed=1)).mean().item()
-
-
 @pytest.mark.parametrize("name", ["baseline_plus_plus", "distill"])
 def test_pretraining_makes_new_tasks_easier(name: str) -> None:
-    learner, tasks = am.make_learner(name, backbone=MLP), Hidden()
-    torch.manual_seed(0)
-    before = mean_loss(learner, learner.build(tasks.info), tasks)
-    assert mean_loss(learner, trained(learner, tasks, 150).module, tasks) < 0.8 * before
+    learner, pooled = am.make_learner(name, backbone=MLP), am.make_meta_optimizer("pooled", lr=0.01)
+    before, after = untrained_and_trained(learner, pooled, HIDDEN, n_steps=150, values="losses")
+    assert_lower(after, 0.8 * before)
 
 
 # ---------------------------------------------------------------- Baseline++
 
 
 def test_pretraining_logits_are_scaled_cosines_times_the_norm_of_the_class() -> None:
-    learner, tasks = am.make_learner("baseline_plus_plus", backbone=MLP, scale=7.0), Hidden()
+    learner, tasks = am.make_learner("baseline_plus_plus", backbone=MLP, scale=7.0), HIDDEN
     module, batch = build(learner, tasks.info), tasks.sample(2, seed=0).to(dtype=DOUBLE)
     nn.init.uniform_(module.norm, 0.5, 2.0)
     examples = batch.support.join(batch.query)
@@ -232,10 +203,10 @@ def test_the_meta_gradient_through_its_steps_is_that_of_finite_differences() -> 
 
 
 def test_one_network_for_all_entities_adapts_to_one() -> None:
-    learner, tasks = am.make_learner("mean_parameters", backbone=MLP, lr=0.05), Lines()
-    module = trained(learner, tasks, 200).module
+    learner, tasks = am.make_learner("mean_parameters", backbone=MLP, lr=0.05), Offsets()
+    module = trained(learner, am.make_meta_optimizer("pooled", lr=0.01), tasks, n_steps=200).module
     stays = am.make_learner("mean_parameters", backbone=MLP, steps=0)
-    assert mean_loss(learner, module, tasks) < 0.7 * mean_loss(stays, module, tasks)
+    assert_better(judged(learner, module, tasks), 0.7 * judged(stays, module, tasks), tasks.info)
 
 
 def test_classes_drawn_anew_are_no_one_task() -> None:
@@ -255,14 +226,22 @@ def test_real_targets_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
-        ("baseline_plus_plus", {"steps": -1}, "steps=-1 of learner 'baseline_plus_plus' must be a non-negative"),
-        ("baseline_plus_plus", {"lr": 0}, "lr=0 of learner 'baseline_plus_plus' must be positive"),
-        ("baseline_plus_plus", {"scale": "big"}, "scale='big' of learner 'baseline_plus_plus' must be 'auto' or"),
-        ("distill", {"generations": 0.5}, "generations=0.5 of learner 'distill' must be a non-negative integer"),
-        ("distill", {"share": 2}, "share=2 of learner 'distill' must lie between 0 and 1"),
-        ("distill", {"C": 0}, "C=0 of learner 'distill' must be positive"),
-        ("mean_parameters", {"steps": 1.5}, "steps=1.5 of learner 'mean_parameters' must be a non-negative integer"),
-        ("mean_parameters", {"lr": -1}, "lr=-1 of learner 'mean_parameters' must be positive"),
+        (
+            "baseline_plus_plus",
+            {"steps": -1},
+            "steps=-1 of learner 'baseline_plus_plus' must be an integer of at least 0",
+        ),
+        ("baseline_plus_plus", {"lr": 0}, "lr=0 of learner 'baseline_plus_plus' must be a positive number"),
+        (
+            "baseline_plus_plus",
+            {"scale": "big"},
+            "scale='big' of learner 'baseline_plus_plus' must be a positive number",
+        ),
+        ("distill", {"generations": 0.5}, "generations=0.5 of learner 'distill' must be an integer of at least 0"),
+        ("distill", {"share": 2}, "share=2 of learner 'distill' must be a number from 0 to 1"),
+        ("distill", {"C": 0}, "C=0 of learner 'distill' must be a positive number"),
+        ("mean_parameters", {"steps": 1.5}, "steps=1.5 of learner 'mean_parameters' must be an integer of at least 0"),
+        ("mean_parameters", {"lr": -1}, "lr=-1 of learner 'mean_parameters' must be a positive number"),
     ],
 )
 def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[str, object], message: str) -> None:
@@ -284,6 +263,6 @@ def test_fine_tuning_changes_the_whole_network_in_regression_and_the_head_for_cl
 def test_fine_tuning_on_sinusoids_beats_fitting_the_head_alone() -> None:
     tasks, small = am.make_tasks("sinusoid"), am.make_backbone("mlp", hidden=(40, 40))
     learner = am.make_learner("fine_tune", backbone=small)
-    module = trained(learner, tasks, 400, lr=1e-3).module
+    module = trained(learner, am.make_meta_optimizer("pooled", lr=1e-3), tasks, n_steps=400).module
     head = am.make_learner("fine_tune", backbone=small, tune="head")
-    assert mean_loss(learner, module, tasks) < 0.97 * mean_loss(head, module, tasks)
+    assert_better(judged(learner, module, tasks), judged(head, module, tasks), tasks.info)

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autometa.comparison.report.across import leaderboard_on
-from autometa.comparison.report.figures import METRICS
-from autometa.comparison.report.markup import interval_text, milliseconds_text, score_text, seconds_text
+from autometa.comparison.report.markup import interval_text, metric_title, milliseconds_text, score_text, seconds_text
 from autometa.comparison.report.significance import ties_with_best
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, ties: set[str]) -> Table:
     metric = str(first["metric"])
     n_seeds = int(first["n_seeds"])
     title = (
-        f"{tasks}   {METRICS.get(metric, metric)} on {int(first['n_test_tasks'])} held-out tasks, "
+        f"{tasks}   {metric_title(metric)} on {int(first['n_test_tasks'])} held-out tasks, "
         f"{n_seeds} seed{'s' * (n_seeds != 1)}, {first['n_shot']} shot"
     )
     table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, padding=(0, 1))

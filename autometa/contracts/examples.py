@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from autometa.contracts.problems import Problem, find_problem, problem_of_targets
 from autometa.errors import InvalidData
 
 Inputs: TypeAlias = Any
@@ -34,13 +35,16 @@ class Examples:
         True where an example exists; all True when left out. Padded places hold zeros.
     n_classes : int, default=0
         Classification: number of classes of the widest task. 0 counts them from ``y``.
+    problem : str, optional
+        Name of the problem where ``y`` does not tell it: class indices are classification, real numbers regression.
     """
 
     x: Inputs
     y: Tensor
     mask: Tensor = field(default=None)  # type: ignore[assignment]
     n_classes: int = 0
-    _full: bool | None = field(default=None, repr=False, compare=False)
+    problem: str | None = field(default=None, kw_only=True)
+    _full: bool | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         shapes = [tuple(part.shape[:2]) for part in (self.x if isinstance(self.x, tuple) else (self.x,))]
@@ -61,18 +65,23 @@ class Examples:
 
     def __getitem__(self, tasks: slice | Tensor) -> Examples:
         x = map_inputs(lambda t: t[tasks], self.x)
-        return Examples(x, self.y[tasks], self.mask[tasks], self.n_classes, self._full or None)
+        return replace(self, x=x, y=self.y[tasks], mask=self.mask[tasks], _full=self._full or None)
+
+    @property
+    def problem_record(self) -> Problem:
+        """What sets the problem of these examples apart: its score, loss, default learner and estimator."""
+        return problem_of_targets(self.y) if self.problem is None else find_problem(self.problem)
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing is padded; to find out, where it is not known, waits for the device."""
+        """True if nothing is padded; where that is not known yet, finding out waits for the device."""
         if self._full is None:
             object.__setattr__(self, "_full", bool(self.mask.all()))
         return bool(self._full)
 
     @property
     def is_classification(self) -> bool:
-        """Whether the targets are class indices."""
+        """True if the targets are class indices."""
         return not self.y.is_floating_point()
 
     def one_hot(self) -> Tensor:
@@ -88,10 +97,10 @@ class Examples:
         y = self.y if self.y.dim() == 3 else self.y.unsqueeze(-1)
         return y * self.mask.unsqueeze(-1)
 
-    def select(self, rows: Tensor | slice) -> Examples:
+    def select(self, rows: Tensor | slice | list[int]) -> Examples:
         """The same examples ``rows`` (indices along n) of every task."""
         x = map_inputs(lambda t: t[:, rows], self.x)
-        return Examples(x, self.y[:, rows], self.mask[:, rows], self.n_classes, self._full or None)
+        return replace(self, x=x, y=self.y[:, rows], mask=self.mask[:, rows], _full=self._full or None)
 
     def join(self, other: Examples) -> Examples:
         """Both sets of examples of every task, one after the other."""
@@ -99,12 +108,13 @@ class Examples:
             x: Inputs = tuple(torch.cat(pair, dim=1) for pair in zip(self.x, other.x, strict=True))
         else:
             x = torch.cat([self.x, other.x], dim=1)
-        return Examples(
-            x,
-            torch.cat([self.y, other.y], dim=1),
-            torch.cat([self.mask, other.mask], dim=1),
-            max(self.n_classes, other.n_classes),
-            (self._full and other._full) or None,
+        return replace(
+            self,
+            x=x,
+            y=torch.cat([self.y, other.y], dim=1),
+            mask=torch.cat([self.mask, other.mask], dim=1),
+            n_classes=max(self.n_classes, other.n_classes),
+            _full=(self._full and other._full) or None,
         )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Examples:

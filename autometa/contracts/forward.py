@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,22 +12,47 @@ from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.losses import IGNORED_CLASS
 from autometa.errors import PluginError
 
-if TYPE_CHECKING:
-    from autometa.contracts.learner import Learner
+
+class AnyLearner(Protocol):
+    """The part of a learner that is used here; see ``autometa.Learner``."""
+
+    @property
+    def predicts_unseen_classes(self) -> bool:
+        """True if it may predict a class that the support set lacks."""
+
+    @property
+    def has_own_loss(self) -> bool:
+        """True if its loss is another than the problem's."""
+
+    def adapt(self, module: nn.Module, support: Examples) -> Any:
+        """Learn every task from its support set."""
+
+    def predict(self, module: nn.Module, adapted: Any, x: Tensor) -> Tensor:
+        """Outputs for inputs ``x``."""
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean loss of each task."""
 
 
-def forward(learner: Learner, module: nn.Module, support: Examples, x: Tensor) -> Float[Tensor, "task n out"]:
-    """Adapt to every task and return the outputs for its inputs ``x`` [tasks, n, *features]."""
-    return predict_outputs(learner, module, learner.adapt(module, support), present_classes(support), x)
+def forward(
+    learner: AnyLearner, module: nn.Module, support: Examples, x: Tensor, *, adapted: Any = None
+) -> Float[Tensor, "task n out"]:
+    """Adapt to every task and return the outputs for its inputs ``x`` [tasks, n, *features].
+
+    ``adapted`` is what ``learner.adapt`` returned for these tasks, where that is known already.
+    """
+    if adapted is None:
+        adapted = learner.adapt(module, support)
+    return predict_outputs(learner, module, adapted, present_classes(support), x)
 
 
 def present_classes(support: Examples) -> Bool[Tensor, "task way"] | None:
-    """Which classes each support set holds; None for regression."""
+    """Which classes each support set holds; None for real targets."""
     return support.one_hot().sum(dim=1) > 0 if support.is_classification else None
 
 
 def predict_outputs(
-    learner: Learner, module: nn.Module, adapted: Any, present: Tensor | None, x: Tensor
+    learner: AnyLearner, module: nn.Module, adapted: Any, present: Tensor | None, x: Tensor
 ) -> Float[Tensor, "task n out"]:
     """Predict from an adapted state; a class the support lacks is never chosen, unless the learner knows it."""
     outputs = learner.predict(module, adapted, x)
@@ -46,10 +71,11 @@ def predict_outputs(
     return outputs.masked_fill(~present.unsqueeze(1), torch.finfo(outputs.dtype).min)
 
 
-def task_losses(learner: Learner, outputs: Tensor, query: Examples) -> Float[Tensor, "task"]:
+def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[Tensor, "task"]:
     """Return the loss of every task, leaving out padded places and queries of a class that the support lacks.
 
-    No learner can answer those that :func:`predict_outputs` forbids to; as scores they count as wrong.
+    It is the learner's own loss, or that of the problem. No learner can answer the queries that
+    :func:`predict_outputs` forbids it to answer; in scores they count as wrong.
     """
     if query.is_classification:
         answerable = outputs.gather(2, query.y.unsqueeze(2)).squeeze(2) > torch.finfo(outputs.dtype).min
@@ -57,28 +83,21 @@ def task_losses(learner: Learner, outputs: Tensor, query: Examples) -> Float[Ten
     else:
         mask = query.mask if query.y.dim() == 2 else query.mask.unsqueeze(-1)
         y = query.y.masked_fill(~mask, torch.nan)
-    return learner.loss(outputs, y)
+    return learner.loss(outputs, y) if learner.has_own_loss else query.problem_record.loss(outputs, y)
 
 
 def query_losses(
-    learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any = None
+    learner: AnyLearner, module: nn.Module, batch: TaskBatch, *, adapted: Any = None
 ) -> Float[Tensor, "task"]:
     """Adapt to the support of every task and return the loss on its query, [tasks].
 
     ``adapted`` is what ``learner.adapt`` returned for these tasks, where that is known already.
     """
     assert isinstance(batch.query.x, Tensor)
-    if adapted is None:
-        adapted = learner.adapt(module, batch.support)
-    outputs = predict_outputs(learner, module, adapted, present_classes(batch.support), batch.query.x)
+    outputs = forward(learner, module, batch.support, batch.query.x, adapted=adapted)
     return task_losses(learner, outputs, batch.query)
 
 
 def task_scores(outputs: Tensor, query: Examples) -> Float[Tensor, "task"]:
-    """Return the accuracy, or the mean squared error, of every task."""
-    counts = query.mask.sum(dim=1).clamp(min=1)
-    if query.is_classification:
-        right = (outputs.argmax(dim=-1) == query.y) & query.mask
-        return right.sum(dim=1).to(outputs.dtype) / counts
-    squares = (outputs - query.targets()).square().mean(dim=-1) * query.mask
-    return squares.sum(dim=1) / counts
+    """Return the score of every task: accuracy, or mean squared error."""
+    return query.problem_record.score(outputs, query)

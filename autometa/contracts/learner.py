@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import query_losses
-from autometa.contracts.losses import cross_entropy, squared_error
+from autometa.contracts.problems import problem_of_targets
 from autometa.contracts.tasks import TaskInfo
 
 if TYPE_CHECKING:
@@ -33,17 +33,6 @@ class Learner(BaseEstimator, ABC):
     minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`); and what
     estimators may: ``"distribution"`` (:meth:`predict_distribution`)."""
 
-    replayable: ClassVar[bool] = False
-    """Whether :meth:`meta_loss` (or :meth:`pooled_loss`), and :meth:`adapt`, do the same operations whatever numbers a
-    batch holds and however far meta-training is, random numbers being drawn on the device: an accelerator may then
-    record them once and repeat them (see ``autometa.Replay``)."""
-
-    adaptation_parameters: ClassVar[frozenset[str]] = frozenset()
-    """Hyperparameters that may change after meta-training and count at the next adaptation."""
-
-    needs_meta_training: ClassVar[frozenset[str]] = frozenset()
-    """Problems for which adapting from an untrained θ means nothing."""
-
     names_code: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that may be import paths of functions, which the learner calls: who loads a saved estimator must
     say that they are trusted."""
@@ -51,8 +40,29 @@ class Learner(BaseEstimator, ABC):
     predicts_unseen_classes: ClassVar[bool] = False
     """Whether it may predict a class that the support set lacks (it knows classes from elsewhere)."""
 
-    cadence: ClassVar[Literal["step", "episode", "support"]] = "support"
-    """When a control task hands experience over: after every step, every episode or the whole support set."""
+    @property
+    def adaptation_parameters(self) -> frozenset[str]:
+        """Hyperparameters that may change after meta-training and count at the next adaptation.
+
+        Like the two properties below, a class attribute overrides it where the answer is the same for every object:
+        ``adaptation_parameters = frozenset({"steps"})``.
+        """
+        return frozenset()
+
+    @property
+    def replayable(self) -> bool:
+        """True if the loss and :meth:`adapt` run the same device operations for every batch.
+
+        An accelerator may then record them once and repeat them (see ``autometa.Replay``). The operations must depend
+        neither on the numbers in a batch nor on the progress of meta-training, and random numbers must be drawn on the
+        device. The loss is :meth:`meta_loss`, or :meth:`pooled_loss`.
+        """
+        return False
+
+    @property
+    def needs_meta_training(self) -> frozenset[str]:
+        """Problems on which it is useless before meta-training, such as ``frozenset({"regression"})``."""
+        return frozenset()
 
     def encode_rows(self, X: Any) -> Any:
         """Turn raw rows, as a user gives them to an estimator, into numbers; by default ``X`` itself."""
@@ -85,7 +95,7 @@ class Learner(BaseEstimator, ABC):
         raise NotImplementedError
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Mean loss of each task, [tasks]: cross-entropy or squared error.
+        """Mean loss of each task, [tasks]; by default the problem's: cross-entropy, or squared error.
 
         Parameters
         ----------
@@ -93,7 +103,12 @@ class Learner(BaseEstimator, ABC):
         y : Tensor of shape [tasks, n] or [tasks, n, n_outputs]
             Places that do not count hold ``IGNORED_CLASS`` or NaN.
         """
-        return cross_entropy(outputs, y) if not y.is_floating_point() else squared_error(outputs, y)
+        return problem_of_targets(y).loss(outputs, y)
+
+    @property
+    def has_own_loss(self) -> bool:
+        """True if :meth:`loss` is overridden; the loss of its problem judges any other learner."""
+        return getattr(self.loss, "__func__", None) is not Learner.loss
 
     def meta_loss(self, module: nn.Module, batch: TaskBatch, progress: float) -> Tensor:
         """What meta-training descends, [tasks]: the loss on each query set after adapting to the support set.

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from autometa.contracts.problems import PROBLEMS as RECORDS
 from autometa.errors import InvalidParameter, PluginError
 
-PROBLEMS = frozenset({"classification", "regression", "control"})
+PROBLEMS = frozenset(RECORDS)
 _NAME = re.compile(r"[a-z][a-z0-9_+-]*")
 
 
@@ -29,19 +30,24 @@ class Spec:
         The class, or ``"package.module:Class"``, which is imported on first use.
     summary : str
         One line for listings.
-    problems : frozenset of {"classification", "regression", "control"}
-        What it can be used for.
+    problems : frozenset of {"classification", "regression"}
+        What it can be used for. Task samplers and learners must say; others may leave it out, which means all.
     reference : str
         Paper and section.
+    retired : mapping of str to object
+        Parameters of earlier versions, each with the value that changed nothing. Saved files that give these values
+        still load.
     """
 
     kind: ClassVar[str] = "component"
+    must_name_problems: ClassVar[bool] = False
 
     name: str
     factory: str | Callable[..., Any]
     summary: str = ""
-    problems: frozenset[str] = PROBLEMS
+    problems: frozenset[str] = frozenset()
     reference: str = ""
+    retired: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -50,11 +56,16 @@ class Spec:
                 f"use lower case, digits and '_', like 'my_{self.kind}'."
             )
         problems = frozenset([self.problems] if isinstance(self.problems, str) else self.problems)
-        if not problems or not problems <= PROBLEMS:
+        if not problems and self.must_name_problems:
             raise InvalidParameter(
-                f"problems={set(self.problems)!r} of {self.kind} {self.name!r} must be a non-empty subset of "
-                f"{sorted(PROBLEMS)}."
+                f"{self.kind} {self.name!r} does not say what it is for; write problems={{'classification'}} in its "
+                f"{type(self).__name__}, or any others of {sorted(PROBLEMS)}."
             )
+        if not problems <= PROBLEMS:
+            raise InvalidParameter(
+                f"problems={set(problems)!r} of {self.kind} {self.name!r} must be some of {sorted(PROBLEMS)}."
+            )
+        problems = problems or PROBLEMS
         object.__setattr__(self, "problems", problems)
         if not callable(self.factory) and not (isinstance(self.factory, str) and ":" in self.factory):
             raise InvalidParameter(
@@ -94,6 +105,8 @@ class TaskSamplerSpec(Spec):
     """
 
     kind: ClassVar[str] = "task sampler"
+    must_name_problems: ClassVar[bool] = True
+
     needs: tuple[str, ...] = ()
 
 
@@ -102,6 +115,8 @@ class LearnerSpec(Spec):
     """A learner, returned by ``autometa_learners``."""
 
     kind: ClassVar[str] = "learner"
+    must_name_problems: ClassVar[bool] = True
+
     family: str = "other"
 
 
@@ -114,6 +129,6 @@ class MetaOptimizerSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneSpec(Spec):
-    """A backbone, returned by ``autometa_backbones``."""
+    """A backbone, returned by ``autometa_backbones``; it sees inputs only, so any problem can use it."""
 
     kind: ClassVar[str] = "backbone"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from sklearn.base import BaseEstimator
 
 from autometa.contracts.examples import TaskBatch
+from autometa.contracts.problems import Problem, find_problem
+from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidParameter
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
-    from autometa.tables.encoder import TableEncoder
-
-Problem = Literal["classification", "regression", "control"]
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
@@ -27,7 +27,8 @@ class TaskInfo:
 
     Parameters
     ----------
-    problem : {"classification", "regression", "control"}
+    problem : {"classification", "regression"}
+        One of ``autometa.contracts.problems``.
     input_shape : tuple of int
         Shape of one example, channels first for images.
     n_outputs : int
@@ -48,7 +49,7 @@ class TaskInfo:
         Standard deviation by which the targets drawn were divided; scores are told in undivided units.
     """
 
-    problem: Problem
+    problem: str
     input_shape: tuple[int, ...]
     n_outputs: int
     n_shot: int
@@ -59,22 +60,34 @@ class TaskInfo:
     feature_kinds: tuple[str, ...] | None = None
     target_scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        find_problem(self.problem)
+
+    @property
+    def problem_record(self) -> Problem:
+        """What sets the problem apart: its score, loss, default learner and estimator."""
+        return find_problem(self.problem)
+
     @property
     def metric(self) -> str:
-        """Name of the score of one task: ``"accuracy"``, ``"mse"`` or ``"return"``."""
-        return {"classification": "accuracy", "regression": "mse", "control": "return"}[self.problem]
+        """Name of the score of one task: ``"accuracy"`` or ``"mse"``."""
+        return self.problem_record.metric
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a larger score is a better one."""
-        return self.metric != "mse"
+        """True if a larger score is a better one."""
+        return self.problem_record.higher_is_better
+
+    def in_target_units(self, scores: Tensor) -> Tensor:
+        """Tell scores of tasks as drawn in the targets' own units; see ``target_scale``."""
+        return scores * self.target_scale**self.problem_record.unit_power
 
 
 class TaskSampler(BaseEstimator, ABC):
     """A task distribution: hyperparameters in the constructor, tasks from :meth:`sample`."""
 
     @property
-    def encoder(self) -> TableEncoder | None:
+    def encoder(self) -> RowEncoder | None:
         """Turns a user's raw rows into the sampler's inputs (tables); None where examples are tensors already."""
         return None
 

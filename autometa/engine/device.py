@@ -1,9 +1,10 @@
-"""Where tensors live and how precise they are."""
+"""Choosing device and precision."""
 
 from __future__ import annotations
 
 import torch
 
+from autometa.checks import check_choice
 from autometa.errors import InvalidParameter
 
 PRECISIONS = {"32": torch.float32, "64": torch.float64}
@@ -40,8 +41,5 @@ def pick_dtype(precision: str, default: torch.dtype = torch.float32) -> torch.dt
     InvalidParameter
         Another value.
     """
-    if precision == "auto":
-        return default
-    if str(precision) not in PRECISIONS:
-        raise InvalidParameter(f"precision={precision!r} must be 'auto', '32' or '64'.")
-    return PRECISIONS[str(precision)]
+    check_choice("precision", str(precision), ("auto", *PRECISIONS))
+    return default if precision == "auto" else PRECISIONS[str(precision)]

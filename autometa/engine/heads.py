@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples
+from autometa.engine.inner_loop import SupportLoss
 from autometa.errors import Incompatible
 
 Head = dict[str, Tensor]
@@ -23,10 +24,9 @@ def fit_head(
 ) -> Head:
     """Fit a linear head on every task's support features by gradient descent.
 
-    The descent sees centred features whose mean squared length over the support is 1, so the loss (cross-entropy,
-    or half the squared error) has curvature at most 1 in every direction: ``lr=1`` is stable whatever the features'
-    scale and number, and ``steps`` alone says how closely the support is fitted. Both losses have gradient
-    (prediction - target), so no automatic differentiation is needed within.
+    Features are centred and scaled to a mean squared length of 1 over the support, so the loss (cross-entropy, or
+    half the squared error summed over outputs) has curvature at most 1 in every direction: ``lr=1`` is stable whatever
+    the features' scale and number, and ``steps`` alone says how closely the support is fitted.
 
     Parameters
     ----------
@@ -59,22 +59,23 @@ def fit_head(
     inputs = centred / length
 
     offset = apply_head(start, features) if start is not None else features.new_zeros(())
-    targets = support.targets().to(features.dtype)
-    if start is not None and offset.shape[-1] != targets.shape[-1]:
+    y = support.y if support.is_classification else support.y.to(features.dtype)
+    loss = SupportLoss(Examples(features, y, support.mask, support.n_classes))
+    n_outputs = loss.n_outputs
+    if start is not None and offset.shape[-1] != n_outputs:
         raise Incompatible(
             f"the head was trained for {offset.shape[-1]} outputs, which mean the same in every task, and this task "
-            f"has {targets.shape[-1]}; meta-train on tasks with as many, or use a learner whose head starts anew."
+            f"has {n_outputs}; meta-train on tasks with as many, or use a learner whose head starts anew."
         )
-    absent = ~targets.any(dim=1, keepdim=True) if support.is_classification else None
-    weight = features.new_zeros(len(features), targets.shape[-1], features.shape[-1])
-    bias = features.new_zeros(len(features), 1, targets.shape[-1])
+    weight = features.new_zeros(len(features), n_outputs, features.shape[-1])
+    bias = features.new_zeros(len(features), 1, n_outputs)
+    # The support loss is the mean over outputs, here they are summed and halved.
+    rate = lr if support.is_classification else lr * n_outputs / 2
     for _ in range(steps):
         outputs = torch.baddbmm(bias, inputs, weight.mT) + offset
-        if absent is not None:
-            outputs = outputs.masked_fill(absent, -torch.inf).softmax(dim=-1)
-        gradient = (outputs - targets) * share
-        weight = weight - lr * (gradient.mT @ inputs + weight_decay * weight)
-        bias = bias - lr * gradient.sum(dim=1, keepdim=True)
+        gradient = loss.gradient(loss.predictions(outputs))
+        weight = torch.baddbmm(weight, gradient.mT, inputs, beta=1 - lr * weight_decay, alpha=-rate)
+        bias = torch.sub(bias, gradient.sum(dim=1, keepdim=True), alpha=rate)
 
     weight = weight / length
     bias = (bias - centre @ weight.mT).squeeze(1)

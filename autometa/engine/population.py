@@ -15,8 +15,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
 from autometa.contracts.examples import TaskBatch
-from autometa.contracts.forward import predict_outputs, present_classes, task_losses, task_scores
 from autometa.contracts.learner import Learner
+from autometa.engine.judging import judge
 from autometa.engine.random_state import seeded
 from autometa.errors import InvalidParameter
 
@@ -40,8 +40,8 @@ class PopulationLosses:
     module : nn.Module
         θ; candidates take the place of its parameters.
     fitness : {"loss", "score"}, default="loss"
-        What a candidate is judged by, always smaller is better: the learner's loss on the queries, or their share of
-        wrong classes (mean squared error for real targets).
+        What a candidate is judged by; smaller is better. Its loss on the queries, or the score of its answers turned
+        round if larger ones are better: the share of wrong classes, or the mean squared error.
     strategy : {"auto", "vmap", "loop"}, default="auto"
         How candidates are run: all in one call, or one after the other; the numbers are the same. "auto": in one call
         if that is possible, which the first call finds out by comparing the first candidates; some layers and all
@@ -140,14 +140,10 @@ class _Judge(nn.Module):
 
     def forward(self, batch: TaskBatch) -> Tensor:
         """Smaller is better, [tasks]."""
-        assert isinstance(batch.query.x, Tensor)
         adapted = self.learner.adapt(self.module, batch.support)
         self.n_adapted = sum(leaf.numel() for leaf in pytree.tree_leaves(adapted) if isinstance(leaf, Tensor))
-        outputs = predict_outputs(self.learner, self.module, adapted, present_classes(batch.support), batch.query.x)
-        if self.fitness == "loss":
-            return task_losses(self.learner, outputs, batch.query)
-        scores = task_scores(outputs, batch.query)
-        return 1 - scores if batch.query.is_classification else scores
+        outcome = judge(self.learner, self.module, batch, adapted=adapted)
+        return outcome.losses if self.fitness == "loss" else outcome.errors
 
     def with_own_statistics(self, population: Population, count: int) -> dict[str, Tensor]:
         """The candidates by their names here, each with a copy of the running averages that it will change."""

@@ -1,4 +1,4 @@
-"""Operations that an accelerator records once and repeats for every batch of the same shape."""
+"""Record the operations of a call on an accelerator once, repeat them for every batch of the same shape."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from autometa.contracts.examples import Examples, TaskBatch, map_inputs
 
 Output = TypeVar("Output", bound="Tensor | None")
 PLAIN_CALLS = 3
-"""Calls for every shape before the one that is recorded: libraries set themselves up, strategies are chosen, and the
-last is watched."""
+"""Calls for every shape before the one that is recorded: libraries set themselves up, strategies are tried, and the
+last call is watched."""
 MOST_RECORDED = 8
 """Shapes that are recorded or found not to be; each recording keeps the memory of its call."""
 LARGEST_SHARE = 1 / 8
@@ -24,11 +24,11 @@ LARGEST_SHARE = 1 / 8
 
 
 class Replay(Generic[Output]):
-    """Calls of a function of a batch of tasks, whose operations on a CUDA device are recorded once and repeated.
+    """Calls a function of a batch of tasks; on a CUDA device, records its operations once and repeats them.
 
-    Calling a few thousand operations one by one takes the processor longer than a GPU needs to carry them out; a
-    recorded call (a CUDA graph) is one. On other devices, for batches of ever other shapes, where the function turns
-    out to wait for the device and where a call needs much memory, it is called as it is.
+    To call a few thousand operations takes the processor longer than a GPU needs to run them; a recorded call (a CUDA
+    graph) is one operation. The function is called as it is on other devices, for batches whose shape keeps changing,
+    if it waits for the device and if a call needs much memory.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Replay(Generic[Output]):
         return function(batch) if recording is None else recording(batch)
 
     def suits(self, batch: TaskBatch) -> bool:
-        """Whether calls for such a batch may be recorded: it lies on a CUDA device."""
+        """Return whether calls for such a batch may be recorded: it lies on a CUDA device."""
         return self._allowed and batch.query.y.device.type == "cuda"
 
     @property
@@ -91,7 +91,7 @@ class Replay(Generic[Output]):
 
 @dataclass(frozen=True, slots=True)
 class _Recording(Generic[Output]):
-    """What was recorded, the batch that it reads and the tensors that it writes."""
+    """A recorded call, the batch that it reads and the tensors that it writes."""
 
     graph: torch.cuda.CUDAGraph
     batch: TaskBatch
@@ -105,7 +105,7 @@ class _Recording(Generic[Output]):
 
 
 def _watched(function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch) -> tuple[Sequence[Output], bool]:
-    """Call the function; return its outputs, and whether it waits for the device, which no recording can."""
+    """Call the function; return its outputs, and whether it waits for the device, which cannot be recorded."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -124,7 +124,7 @@ def _watched(function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch
 
 
 def _record(function: Callable[[TaskBatch], Sequence[Output]], batch: TaskBatch) -> _Recording[Output] | None:
-    """Record a call without carrying it out; None where the function cannot be recorded."""
+    """Record a call without running it; return None if the function cannot be recorded."""
     own, device = _copy(batch), batch.query.y.device
     torch.cuda.empty_cache()
     reserved, graph = torch.cuda.memory_reserved(device), torch.cuda.CUDAGraph()
@@ -151,7 +151,7 @@ def _tensors(batch: TaskBatch) -> list[Tensor]:
 
 
 def _shape(batch: TaskBatch) -> Hashable:
-    """What calls must agree in to be one recording."""
+    """Return what calls must have in common to share a recording."""
     tensors = tuple((tuple(part.shape), part.dtype, part.device) for part in _tensors(batch))
     sets = tuple((examples.n_classes, examples.is_full) for examples in (batch.support, batch.query))
     return tensors, sets, batch.classes is None, batch.ids is None

@@ -1,7 +1,7 @@
-"""Differentiating several losses of one network side by side, one thread for each.
+"""Differentiate several losses of one network side by side, one thread for each.
 
-One task's few images do not keep all cores busy: each operation on them is cut into pieces too small to be worth it.
-As many tasks as there are threads, each computed by one thread alone, do.
+The few images of one task do not keep all cores busy: cut among threads, each operation is too small to be worth it.
+As many tasks as there are threads, each computed by one thread, do.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor, nn
 
-from autometa.engine.inner_loop import mlp_program
-
 ModuleLoss = Callable[[nn.Module], Tensor]
 Differentiated = tuple[Tensor, tuple[Tensor | None, ...]]
 """The value of a loss, detached, and its gradient for every parameter it depends on."""
@@ -25,8 +23,8 @@ class SideBySide:
     """Differentiates losses of a module on several threads.
 
     Losses that draw random numbers or change buffers (dropout, running averages of batch norm) would depend on which
-    thread comes first. The first losses are therefore taken one after the other and watched; if they do either, or
-    the module cannot be copied, so are all that follow.
+    thread comes first. So the first losses run one after the other and are watched; if they do either, or if the
+    module cannot be copied, all later ones run one after the other too.
 
     Parameters
     ----------
@@ -44,8 +42,7 @@ class SideBySide:
     def differentiate(self, losses: Sequence[ModuleLoss], threads: int) -> Iterator[Differentiated]:
         """Yield the value and gradient of every loss, in their order.
 
-        Torch's threads are shared out among the threads, so the numbers depend on how many there are in no way but
-        by rounding.
+        Torch's threads are shared out among the threads; their number changes nothing but rounding.
         """
         if self._independent is None:
             before = _traces(self._module)
@@ -78,16 +75,14 @@ class SideBySide:
             with ThreadPoolExecutor(len(modules), initializer=torch.set_num_threads, initargs=(share,)) as pool:
                 yield from pool.map(run, losses)
         finally:
-            # Each thread has its own number, but the last one set is also that of threads yet to come.
+            # The number is per thread, but the last one set is also that of threads yet to start.
             torch.set_num_threads(available)
 
 
 def _copy(module: nn.Module) -> nn.Module:
-    """A module of the same tensors: only what a call with other parameters swaps is its own."""
+    """Copy a module but for its tensors, so that calls with other parameters can swap them in each copy."""
     tensors = [*module.parameters(), *module.buffers()]
-    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
-    mlp_program.share(module, twin)
-    return twin
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 def _can_be_copied(module: nn.Module) -> bool:
@@ -99,5 +94,5 @@ def _can_be_copied(module: nn.Module) -> bool:
 
 
 def _traces(module: nn.Module) -> tuple[bytes, list[tuple[int, int]]]:
-    """What a loss may leave behind: torch's random state and the buffers."""
+    """Return what a loss may change: torch's random state and the buffers."""
     return torch.get_rng_state().numpy().tobytes(), [(id(buffer), buffer._version) for buffer in module.buffers()]

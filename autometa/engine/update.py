@@ -1,4 +1,4 @@
-"""The torch optimizer behind meta-optimizers that descend a loss."""
+"""The torch optimizer of meta-optimizers that descend a loss."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autometa.checks import check_choice, check_real
 from autometa.contracts.meta_optimizer import Average
 from autometa.engine.threads import ModuleLoss, SideBySide
-from autometa.errors import InvalidParameter
 
 SCHEDULES = ("constant", "cosine", "step")
 
@@ -55,19 +55,17 @@ class ParameterUpdate:
         average: Average | None = None,
     ) -> None:
         kinds = _optimizers()
-        if not isinstance(optimizer, str) or optimizer.lower() not in kinds:
-            raise InvalidParameter(f"optimizer={optimizer!r} must be one of {sorted(kinds)}.")
-        if not lr > 0:
-            raise InvalidParameter(f"lr={lr!r} must be positive, such as 1e-3.")
-        if not weight_decay >= 0:
-            raise InvalidParameter(f"weight_decay={weight_decay!r} must not be negative.")
-        if clip is not None and not clip > 0:
-            raise InvalidParameter(f"clip={clip!r} must be positive, or None not to clip.")
-        schedule_factor(schedule, 0.0)
+        name = optimizer.lower() if isinstance(optimizer, str) else optimizer
+        if name not in kinds:
+            check_choice("optimizer", optimizer, sorted(kinds))
+        check_real("lr", lr, above=0, such_as=0.001)
+        check_real("weight_decay", weight_decay, least=0)
+        check_real("clip", clip, above=0, also=(None,))
+        check_choice("schedule", schedule, SCHEDULES)
         self._lr, self._schedule, self._clip, self._average = lr, schedule, clip, average
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._side_by_side = SideBySide(module, self._parameters)
-        kind = kinds[optimizer.lower()]
+        kind = kinds[name]
         # One call for all parameters: 2.5 times as fast for Adam on a small network on a CPU.
         can_fuse = "fused" in inspect.signature(kind).parameters and self._can_fuse()
         fused: dict[str, Any] = {"fused": True} if can_fuse else {}
@@ -97,10 +95,10 @@ class ParameterUpdate:
         return torch.stack(values).sum()
 
     def step_on_threads(self, losses: Sequence[ModuleLoss], progress: float, threads: int) -> Tensor:
-        """Do the same for losses of the module that do not depend on one another, several at the same time.
+        """Do the same for losses that do not depend on one another, several at the same time.
 
-        Gradients are added up in the order of the losses, whichever is done first: the same losses give the same
-        bits. Losses that draw random numbers or change buffers are taken one after the other.
+        Gradients are added in the order of the losses, whichever is done first: the same losses give the same bits.
+        Losses that draw random numbers or change buffers run one after the other.
 
         Parameters
         ----------
@@ -116,20 +114,20 @@ class ParameterUpdate:
         for value, gradients in self._side_by_side.differentiate(losses, threads):
             for parameter, gradient in zip(self._parameters, gradients, strict=True):
                 if gradient is not None:
-                    # A gradient may be a view: the first is copied, since it is added to.
+                    # A gradient may be a view; the first is copied, since others are added to it.
                     parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
             values.append(value)
         self._descend(progress)
         return torch.stack(values).sum()
 
     def differentiate(self, loss: Tensor) -> list[Tensor | None]:
-        """Gradient of a scalar in every parameter that is learned; None where it does not depend on one."""
+        """Return the gradient of a scalar in every learned parameter; None for one that it does not depend on."""
         if not loss.requires_grad:
             return [None] * len(self._parameters)
         return list(torch.autograd.grad(loss, self._parameters, allow_unused=True))
 
     def step_along(self, gradients: Sequence[Tensor | None], progress: float) -> None:
-        """Take a step along gradients found already, in the order of :meth:`differentiate`; they may be overwritten."""
+        """Take a step along given gradients, in the order of :meth:`differentiate`; they may be overwritten."""
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         self._descend(progress)
@@ -153,7 +151,7 @@ class ParameterUpdate:
             self._optimizer.step()
 
     def _average_gradients(self, average: Average) -> None:
-        """Replace gradients by their means; a parameter that no process's tasks reach keeps none."""
+        """Replace gradients by their means over processes; a parameter that no task of any reaches keeps none."""
         reached = self._parameters[0].new_tensor([parameter.grad is not None for parameter in self._parameters])
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
         *means, shares = average([*gradients, reached])
@@ -161,14 +159,14 @@ class ParameterUpdate:
             parameter.grad = mean if share else None
 
     def _lay_out_gradients(self) -> None:
-        """Lay every gradient out as its parameter, such as channels-last: fused optimizers pair numbers by place."""
+        """Give every gradient the layout of its parameter, such as channels-last: fused optimizers pair by place."""
         for parameter in self._parameters:
             gradient = parameter.grad
             if gradient is not None and gradient.stride() != parameter.stride():
                 parameter.grad = torch.empty_like(parameter).copy_(gradient)
 
     def _clip_gradient(self, limit: float) -> None:
-        """What ``clip_grad_norm_`` does, which takes five times as long to call for a small network."""
+        """Do what ``clip_grad_norm_`` does, in a fifth of the time for a small network."""
         reached = [parameter for parameter in self._parameters if parameter.grad is not None]
         gradients = [parameter.grad for parameter in reached if parameter.grad is not None]
         if gradients:
@@ -188,7 +186,7 @@ class ParameterUpdate:
 
 
 def schedule_factor(schedule: str, progress: float) -> float:
-    """Share of the learning rate left when ``progress`` (0 to 1) of meta-training is done.
+    """Return the share of the learning rate left when ``progress`` (0 to 1) of meta-training is done.
 
     "constant" keeps it, "cosine" brings it down to 1% by half a cosine, "step" to a tenth at one half and to a
     hundredth at three quarters.
@@ -198,13 +196,12 @@ def schedule_factor(schedule: str, progress: float) -> float:
     InvalidParameter
         No such schedule.
     """
+    check_choice("schedule", schedule, SCHEDULES)
     if schedule == "constant":
         return 1.0
     if schedule == "cosine":
         return 0.01 + 0.99 * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-    if schedule == "step":
-        return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
-    raise InvalidParameter(f"schedule={schedule!r} must be one of {SCHEDULES}.")
+    return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
 
 
 def _optimizers() -> dict[str, type[torch.optim.Optimizer]]:

@@ -1,4 +1,4 @@
-"""From names and "auto" to the learner and the meta-optimizer that are used."""
+"""Resolving names and "auto" to a learner and a meta-optimizer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from sklearn.base import clone
 from autometa.contracts.backbone import Backbone
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.problems import find_problem
 from autometa.errors import Incompatible
 from autometa.host import make_backbone, make_learner, make_meta_optimizer
 from autometa.host.catalog import components, find, name_of
-
-DEFAULT_LEARNER = {"classification": "prototypical", "regression": "ridge"}
-"""What ``learner="auto"`` means for each problem."""
 
 
 def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbone = "auto") -> Learner:
@@ -23,7 +21,7 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbo
     Parameters
     ----------
     learner : str or Learner
-        A name, ``"auto"``, or an object, which is cloned.
+        A name, an object, which is cloned, or ``"auto"``: the default learner of the problem.
     problem : {"classification", "regression"}
     backbone : str or Backbone, default="auto"
         For a learner that has a backbone and leaves it "auto". One with a choice of its own keeps it, and one
@@ -38,7 +36,7 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbo
     Incompatible
         The learner is not for this problem; the text names those that are.
     """
-    made = make_learner(DEFAULT_LEARNER[problem] if _is_auto(learner) else learner)
+    made = make_learner(find_problem(problem).learner if _is_auto(learner) else learner)
     check_problem(learner if isinstance(learner, str) and not _is_auto(learner) else made, problem)
     made = cast(Learner, clone(made))
     parameters = made.get_params(deep=False)
@@ -48,7 +46,7 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbo
 
 
 def resolve_meta_optimizer(meta_optimizer: str | MetaOptimizer, learner: Learner) -> MetaOptimizer | None:
-    """Return a fresh meta-optimizer; None where ``"auto"`` meets a learner that has nothing to meta-train.
+    """Return a fresh meta-optimizer; None for ``"auto"`` if the learner has nothing to meta-train.
 
     Raises
     ------

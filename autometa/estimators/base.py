@@ -1,4 +1,4 @@
-"""What both estimators share: ``meta_fit`` once, ``fit`` for every task, outputs for its queries."""
+"""What both estimators share: ``meta_fit`` once, ``fit`` for every task, then predictions."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from autometa.checks import check_int
 from autometa.contracts.backbone import Backbone
 from autometa.contracts.examples import Examples
 from autometa.contracts.forward import predict_outputs, present_classes
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.problems import find_problem
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.folding import is_transductive
-from autometa.engine.inner_loop import mlp_program
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.estimators.inputs import n_features, rows_of, shaped
-from autometa.estimators.parameters import changed_since, check_count, set_nested
+from autometa.estimators.parameters import changed_since, set_nested
 from autometa.estimators.saved_state import save
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
 from autometa.estimators.table_sampler import table_sampler
 from autometa.host import make_tasks
 from autometa.training import MetaTraining
-from autometa.training.progress import run_with_progress
+from autometa.training.run import run, seed_of
 
 Read: TypeAlias = Callable[[Fitted, Tensor], tuple[Tensor, ...]]
-"""What to ask an adapted learner about inputs [1, n, *features]: tensors [1, n, n_outputs]."""
+"""Ask an adapted learner about inputs [1, n, *features]; tensors [1, n, n_outputs]."""
 
 VALUES_AT_ONCE = 2**18
-"""Input values per forward pass of a prediction: what bounds its memory."""
+"""Input values per forward pass of a prediction; bounds its memory."""
 
 
 class FewShotEstimator(BaseEstimator):
@@ -85,7 +86,7 @@ class FewShotEstimator(BaseEstimator):
         n_query: int | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> Self:
-        """Learn from many tasks how to learn one.
+        """Learn from many tasks how to learn a new one.
 
         Whatever :meth:`fit` learned before is forgotten. An interrupted call leaves the estimator as it was.
 
@@ -126,48 +127,34 @@ class FewShotEstimator(BaseEstimator):
         ProcessFailed
             The process of a device ended without a result.
         """
-        from autometa.training.checkpoint import Checkpoint
-
         sampler = self._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
-        check_count("max_steps", self.max_steps, least=0)
-        check_count("tasks_per_step", self.tasks_per_step, least=1)
-        check_count("n_devices", self.n_devices, least=1)
+        check_int("max_steps", self.max_steps, least=0)
+        check_int("tasks_per_step", self.tasks_per_step)
+        check_int("n_devices", self.n_devices)
         if sampler.info.problem != self.problem:
-            right = {"classification": "FewShotClassifier", "regression": "FewShotRegressor"}.get(sampler.info.problem)
-            hint = f"use {right}" if right else "neither estimator can"
             raise Incompatible(
                 f"tasks={type(sampler).__name__} are {sampler.info.problem} and {type(self).__name__} is for "
-                f"{self.problem}; {hint}."
+                f"{self.problem}; use {sampler.info.problem_record.estimator_name}."
             )
         learner = resolve_learner(self.learner, self.problem, self.backbone)
-        device = pick_device(self.device)
-        file = None if checkpoint is None else Checkpoint(checkpoint)
-        begun = file.plan() if file is not None and self.random_state is None else None
+        begun = seed_of(checkpoint) if checkpoint is not None and self.random_state is None else None
         training = MetaTraining(
             learner,
             resolve_meta_optimizer(self.meta_optimizer, learner),
             sampler,
             n_steps=self.max_steps,
             tasks_per_step=self.tasks_per_step,
-            seed=self._seed() if begun is None else begun["random_state"],
-            device=device if self.n_devices == 1 else "cpu",
+            seed=self._seed() if begun is None else begun,
+            device=pick_device(self.device) if self.n_devices == 1 else "cpu",
             dtype=pick_dtype(self.precision),
         )
-        if file is not None:
-            file.resume(training)
-        if self.n_devices == 1:
-            run_with_progress(training, verbose=self.verbose, checkpoint=file)
-        else:
-            from autometa.training.devices import check_devices, run_on_devices
-
-            check_devices(self.n_devices, device, self.device)
-            run_on_devices(training, self.n_devices, device, checkpoint=file, verbose=self.verbose)
+        run(training, device=self.device, n_devices=self.n_devices, checkpoint=checkpoint, verbose=self.verbose)
         self._become(meta_trained(training, max_steps=self.max_steps))
         return self
 
     @classmethod
     def from_training(cls, training: MetaTraining, **params: Any) -> Self:
-        """Make an estimator of a meta-training that is done.
+        """Make an estimator of a finished meta-training.
 
         Parameters
         ----------
@@ -205,7 +192,7 @@ class FewShotEstimator(BaseEstimator):
         return make_tasks(tasks)
 
     def _become(self, meta: MetaTrained) -> None:
-        """Hold what was meta-trained, and nothing that was fitted."""
+        """Take over what was meta-trained and forget what was fitted."""
         for name in [n for n in vars(self) if n.endswith("_") and not n.startswith("_")]:
             delattr(self, name)
         self.__dict__.pop("_fitted", None)
@@ -235,13 +222,11 @@ class FewShotEstimator(BaseEstimator):
             module = fresh_module(learner, info, seed).to(device=device, dtype=dtype).eval()
         x = torch.tensor(shaped(rows, info.input_shape), device=device, dtype=dtype)[None]
         target = torch.tensor(y, device=device, dtype=dtype if y.dtype.kind == "f" else torch.int64)[None]
-        support = Examples(x, target, n_classes=n_outputs if self.problem == "classification" else 0)
+        support = Examples(
+            x, target, n_classes=n_outputs if info.problem_record.has_classes else 0, problem=self.problem
+        )
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
-            if meta is not None:
-                mlp_program.share(meta.module, module)
             adapted = learner.adapt(module, support)
-            if meta is not None:
-                mlp_program.share(module, meta.module)  # a network is read once, not for every task
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
         adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
         return Fitted(
@@ -262,11 +247,11 @@ class FewShotEstimator(BaseEstimator):
         self.learner_, self.module_, self.task_info_ = fitted.learner, fitted.module, fitted.info
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
-        """Outputs [n, n_outputs] for the rows of ``X``."""
+        """Return the outputs [n, n_outputs] for the rows of ``X``."""
         return self._in_chunks(X, _outputs_of)[0]
 
     def _in_chunks(self, X: Any, read: Read) -> tuple[NDArray[np.float64], ...]:
-        """What ``read`` gives for the rows of ``X``, a chunk at a time: arrays [n, n_outputs]."""
+        """Apply ``read`` to the rows of ``X``, a chunk at a time; return arrays [n, n_outputs]."""
         check_is_fitted(self)
         fitted: Fitted = self._fitted
         rows = rows_of(self, X, getattr(self, "_meta", None), reset=False)
@@ -284,18 +269,19 @@ class FewShotEstimator(BaseEstimator):
         return tuple(array if fitted.columns is None else array[:, fitted.columns] for array in arrays)
 
     def _plain_info(self, rows: NDArray[Any], n_outputs: int) -> TaskInfo:
-        n_shot = max(1, len(rows) // n_outputs) if self.problem == "classification" else len(rows)
+        has_classes = find_problem(self.problem).has_classes
+        n_shot = max(1, len(rows) // n_outputs) if has_classes else len(rows)
         return TaskInfo(
-            problem=self.problem,  # type: ignore[arg-type]
+            problem=self.problem,
             input_shape=(rows.shape[1],),
             n_outputs=n_outputs,
             n_shot=n_shot,
             n_query=1,
-            shared_classes=self.problem == "classification",  # as there is no other task
+            shared_classes=has_classes,  # as there is no other task
         )
 
     def _learner_now(self) -> Learner:
-        """The learner by the present parameters; after ``meta_fit`` it must still be the one meta-trained."""
+        """Return the learner of the present parameters; after ``meta_fit`` it must be the one meta-trained."""
         meta: MetaTrained | None = getattr(self, "_meta", None)
         if meta is None:
             backbone = "identity" if self._is_auto("backbone") else self.backbone
@@ -341,7 +327,7 @@ class FewShotEstimator(BaseEstimator):
         return isinstance(value, str) and value == "auto"
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``learner__steps=3`` works for a learner given by name too, which becomes an object.
+        """Set parameters; ``learner__steps=3`` also works for a learner given by name, which becomes an object.
 
         Returns
         -------
@@ -368,7 +354,7 @@ class FewShotEstimator(BaseEstimator):
         return state
 
     def _means_nothing_yet(self) -> bool:
-        """Whether the learner needs meta-training that has not been done."""
+        """Tell whether the learner needs meta-training that has not been done."""
         if hasattr(self, "_meta"):
             return False
         try:
@@ -395,7 +381,7 @@ def _outputs_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def meta_trained(training: MetaTraining, *, max_steps: int) -> MetaTrained:
-    """Record of a finished meta-training."""
+    """Return the record of a finished meta-training."""
     sampler = training.sampler
     info, encoder = sampler.info, sampler.encoder
     return MetaTrained(

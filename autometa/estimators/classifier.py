@@ -12,15 +12,15 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 
+from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.inputs import checked_y, rows_of
 from autometa.estimators.state import Affine, MetaTrained
-from autometa.tables.encoder import TableEncoder
 
 
 class FewShotClassifier(ClassifierMixin, FewShotEstimator):
-    """Learn to tell classes apart from a few rows of each, the better for having learned from many tasks.
+    """Few-shot classifier: learns from many tasks how to tell new classes apart from a few rows of each.
 
     :meth:`meta_fit` meta-trains on a task distribution; after it, :meth:`fit` adapts to the support set of one new
     task and :meth:`predict` answers for its queries, with the same code that trained. A task may have any number
@@ -123,8 +123,8 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         self._hold(fitted)
         return self
 
-    def _fit_shared(self, rows: NDArray[Any], y: NDArray[Any], encoder: TableEncoder) -> Self:
-        """Fit labels that mean what they meant in meta-training."""
+    def _fit_shared(self, rows: NDArray[Any], y: NDArray[Any], encoder: RowEncoder) -> Self:
+        """Fit labels that mean the same as in meta-training."""
         coded = encoder.encode_target(y)
         seen = np.unique(coded)
         learner = self._learner_now()
@@ -137,7 +137,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probabilities of the classes, the softmax of the learner's logits.
+        """Return the probabilities of the classes, the softmax of the learner's logits.
 
         Rows are taken in chunks that bound the memory. With transductive batch norm they influence one another and
         are all seen together.

@@ -1,4 +1,4 @@
-"""From the rows a user gives to the inputs a learner takes."""
+"""Turning a user's rows into a learner's inputs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.state import MetaTrained
-from autometa.tables.encoder import TableEncoder
 
 
 def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset: bool) -> NDArray[Any]:
-    """Rows [n, n_features] of finite numbers, checked against those seen before.
+    """Return rows [n, n_features] of finite numbers, checked against those seen before.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
     meta : MetaTrained or None
         Decides what ``X`` must look like.
     reset : bool
-        Whether these rows are those to remember. What was meta-trained stays binding.
+        Whether to remember number and names of these features. After ``meta_fit`` those of the tasks hold.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
     return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])  # type: ignore[no-any-return]
 
 
-def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: TableEncoder) -> NDArray[Any]:
+def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: RowEncoder) -> NDArray[Any]:
     if not hasattr(X, "columns"):
         X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
     X = validate_data(estimator, X, reset=False, skip_check_array=True)
@@ -63,7 +63,7 @@ def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: TableEncoder) -> ND
 
 
 def checked_y(estimator: BaseEstimator, X: Any, y: Any, *, multi_output: bool = False) -> NDArray[Any]:
-    """Targets [n], or [n, n_targets] where several are allowed; present and finite."""
+    """Return targets [n], or [n, n_targets] if several are allowed, checked to be present and finite."""
     name = type(estimator).__name__
     if y is None:
         raise InvalidData(f"{name} requires y to be passed, but the target y is None.")
@@ -77,7 +77,7 @@ def checked_y(estimator: BaseEstimator, X: Any, y: Any, *, multi_output: bool = 
 
 
 def flat_rows(X: Any, input_shape: tuple[int, ...]) -> Any:
-    """Lay out examples of ``input_shape`` as rows [n, n_features]; what is a plain table already stays as it is.
+    """Flatten examples of ``input_shape`` to rows [n, n_features]; a table of two axes stays as it is.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def flat_rows(X: Any, input_shape: tuple[int, ...]) -> Any:
 
 
 def n_features(input_shape: tuple[int, ...]) -> int:
-    """Number of values of one example."""
+    """Return the number of values of one example."""
     return math.prod(input_shape)
 
 

@@ -1,12 +1,11 @@
-"""Checking and setting the estimators' parameters."""
+"""Setting the estimators' parameters, and finding those that changed."""
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 from autometa.contracts.learner import Learner
 from autometa.errors import InvalidParameter
@@ -14,24 +13,10 @@ from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.estimators.state import MetaTrained, same_value
 from autometa.host import make_backbone
 
-if TYPE_CHECKING:
-    from autometa.estimators.base import FewShotEstimator
-
 COMPONENTS = ("learner", "meta_optimizer", "backbone")
 
 
-def check_count(name: str, value: Any, *, least: int) -> None:
-    """Refuse what is not an integer of at least ``least``.
-
-    Raises
-    ------
-    InvalidParameter
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise InvalidParameter(f"{name}={value!r} must be an integer of at least {least}.")
-
-
-def set_nested(estimator: FewShotEstimator, params: dict[str, Any], set_params: Callable[..., Any]) -> Any:
+def set_nested(estimator: BaseEstimator, params: dict[str, Any], set_params: Callable[..., Any]) -> Any:
     """Set parameters as scikit-learn does, after turning names whose parameters are set into objects.
 
     The object is a copy of its own, so that clones which share it are not changed.
@@ -46,7 +31,7 @@ def set_nested(estimator: FewShotEstimator, params: dict[str, Any], set_params: 
     return estimator
 
 
-def _as_object(estimator: FewShotEstimator, component: str) -> Any:
+def _as_object(estimator: BaseEstimator, component: str) -> Any:
     value = getattr(estimator, component)
     if not isinstance(value, str):
         return value
@@ -65,8 +50,8 @@ def _as_object(estimator: FewShotEstimator, component: str) -> Any:
     return clone(make_backbone(value))
 
 
-def changed_since(meta: MetaTrained, learner: Learner, estimator: FewShotEstimator) -> str | None:
-    """Name a parameter that is no longer what was meta-trained and that adapting alone cannot take up; else None."""
+def changed_since(meta: MetaTrained, learner: Learner, estimator: BaseEstimator) -> str | None:
+    """Name a parameter that changed after meta-training and needs a new one; None if there is none."""
     if type(learner) is not type(meta.learner):
         return f"learner={type(learner).__name__}"
     now, then = learner.get_params(deep=False), meta.learner.get_params(deep=False)

@@ -76,7 +76,7 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
 
 
 def bundled() -> dict[str, Path]:
-    """Estimators that come with autometa, by name."""
+    """Return the files of the estimators that come with autometa, by name."""
     folder = files("autometa") / "pretrained"
     if not folder.is_dir():
         return {}

@@ -18,7 +18,7 @@ from autometa.estimators.state import Affine, Fitted, MetaTrained
 
 
 class FewShotRegressor(RegressorMixin, FewShotEstimator):
-    """Learn to predict numbers from a few rows, the better for having learned from many tasks.
+    """Few-shot regressor: learns from many tasks how to predict numbers in a new one from a few rows.
 
     :meth:`meta_fit` meta-trains on a task distribution; after it, :meth:`fit` adapts to the support set of one new
     task and :meth:`predict` answers for its queries, with the same code that trained. Without :meth:`meta_fit`
@@ -151,14 +151,14 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         return self._targets_of(mean), self._targets_of(std, is_deviation=True)
 
     def _targets_of(self, outputs: NDArray[np.float64], *, is_deviation: bool = False) -> NDArray[np.float64]:
-        """Outputs [n, n_targets] in the user's units; one column as [n]."""
+        """Convert outputs [n, n_targets] to the user's units; one column becomes [n]."""
         targets = self._fitted.targets
         assert targets is not None
         outputs = outputs * targets.scale if is_deviation else targets.decode(outputs)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def _real_y(self, X: Any, y: Any, meta: MetaTrained | None) -> NDArray[np.float64]:
-        """Targets [n, n_targets]."""
+        """Return the targets as numbers [n, n_targets]."""
         y = checked_y(self, X, y, multi_output=True)
         try:
             real = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
@@ -182,7 +182,7 @@ def _distribution_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _target_scale(y: NDArray[np.float64], meta: MetaTrained | None) -> Affine:
-    """What makes the user's targets those the learner was trained on."""
+    """Return the scale between the user's targets and those the learner was trained on."""
     if meta is None:
         return Affine.standardising(y)
     if meta.encoder is not None:

@@ -15,6 +15,7 @@ from sklearn.utils.validation import NotFittedError
 from torch import Tensor, nn
 
 from autometa.contracts.learner import Learner
+from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskInfo
 from autometa.engine.random_state import fresh_module
 from autometa.errors import InvalidFile, InvalidParameter
@@ -24,10 +25,7 @@ from autometa.files.codec import Tensors, decode_array, decode_parameter, encode
 from autometa.files.container import pack
 from autometa.tables.encoder import TableEncoder
 
-ESTIMATORS = {
-    "FewShotClassifier": "autometa.estimators.classifier:FewShotClassifier",
-    "FewShotRegressor": "autometa.estimators.regressor:FewShotRegressor",
-}
+ESTIMATORS = {problem.estimator_name: problem.estimator_path for problem in PROBLEMS.values()}
 """Classes that can be saved, by the name in the file."""
 
 

@@ -1,4 +1,4 @@
-"""What an estimator has learned, in records that are replaced whole: by ``meta_fit``, and by ``fit``."""
+"""What an estimator has learned: one record of ``meta_fit`` and one of ``fit``, each replaced as a whole."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.row_encoder import RowEncoder
 from autometa.contracts.tasks import TaskInfo
-from autometa.tables.encoder import TableEncoder
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Affine:
 
     @classmethod
     def standardising(cls, x: NDArray[np.float64]) -> Affine:
-        """Take mean and standard deviation of the columns of ``x`` [n, ...]; what is constant keeps its scale."""
+        """Measure mean and standard deviation of the columns of ``x`` [n, ...]; a constant column keeps its scale."""
         offset = x.mean(axis=0)
         scale = x.std(axis=0)
         # Rounding leaves a constant column a deviation of about eps times its size, which is no information.
@@ -54,7 +54,7 @@ class MetaTrained:
     meta_optimizer: MetaOptimizer | None
     module: nn.Module
     info: TaskInfo
-    encoder: TableEncoder | None
+    encoder: RowEncoder | None
     history: pd.DataFrame
     max_steps: int
     tasks_per_step: int
@@ -98,7 +98,7 @@ class Fitted:
 
 
 def module_on(module: nn.Module, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
-    """Return the module on a device and of a type: itself where it is there already, else a copy."""
+    """Return the module on a device and of a type: the module itself if it is there already, else a copy."""
     device = torch.device(device)
     tensors = [*module.parameters(), *module.buffers()]
     fits = all(
@@ -123,7 +123,7 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
 
 
 def same_value(a: Any, b: Any) -> bool:
-    """Whether two parameter values mean the same; objects with parameters are compared by type and parameters."""
+    """Tell whether two parameter values are equal; objects with parameters are compared by type and parameters."""
     if a is b:
         return True
     if hasattr(a, "get_params") and not isinstance(a, type):

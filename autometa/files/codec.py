@@ -1,4 +1,4 @@
-"""Objects as JSON and tensors, and back: nothing that could run code when it is read."""
+"""Objects as JSON and tensors, and back; reading them runs no code."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from autometa.errors import InvalidFile, InvalidParameter
-from autometa.host.catalog import make, name_of
-from autometa.host.kinds import KINDS
+from autometa.files.components import parts_of
+from autometa.host.catalog import make
 
 _PLAIN = (type(None), bool, int, float, str)
 
 
 class Tensors:
-    """Tensors set aside while the rest of an object becomes JSON, and found again by name."""
+    """The tensors of an object, kept by name while the rest becomes JSON."""
 
     def __init__(self, found: dict[str, Tensor] | None = None) -> None:
         self.by_name = found if found is not None else {}
@@ -105,16 +105,8 @@ def encode_parameter(value: Any, where: str) -> Any:
         return {"dict": pairs}
     if isinstance(value, torch.device):
         return {"value": str(value)}
-    for kind, entry in KINDS.items():
-        if isinstance(value, entry.base()):
-            return {
-                "component": {"kind": kind, "name": _installed_name(kind, value, where), **_parameters(value, where)}
-            }
     if isinstance(value, BaseEstimator):
-        name = type(value).__name__
-        if _scikit_learn().get(name) is not type(value):
-            raise InvalidParameter(f"{where}={value!r} cannot be saved: {name} is no estimator of scikit-learn itself.")
-        return {"scikit-learn": {"name": name, **_parameters(value, where)}}
+        return _encode_component(value, where)
     hint = ""
     if isinstance(value, torch.nn.Module):
         hint = " A network is saved by the backbone that builds it: offer one from a plugin ('autometa plugins new')."
@@ -154,19 +146,19 @@ def decode_parameter(code: Any) -> Any:
     raise InvalidFile(f"unknown kind of parameter {kind!r}.")
 
 
-def _parameters(value: Any, where: str) -> dict[str, Any]:
-    parameters = value.get_params(deep=False)
-    return {"params": {name: encode_parameter(part, f"{where}__{name}") for name, part in parameters.items()}}
-
-
-def _installed_name(kind: str, value: Any, where: str) -> str:
-    name = name_of(value)
-    if name is None:
+def _encode_component(value: BaseEstimator, where: str) -> dict[str, Any]:
+    parts, made_by = parts_of(value), type(value).__name__
+    if parts.kind is None and _scikit_learn().get(made_by) is not type(value):
+        raise InvalidParameter(f"{where}={value!r} cannot be saved: {made_by} is no estimator of scikit-learn itself.")
+    if parts.kind is not None and parts.name is None:
         raise InvalidParameter(
-            f"{where}={value!r} cannot be saved: no installed plugin offers {type(value).__name__} as a {kind}, so it "
-            "could not be found again. Offer it from a plugin ('autometa plugins new' writes one)."
+            f"{where}={value!r} cannot be saved: no installed plugin offers {made_by} as a {parts.kind}, so it could "
+            "not be found again. Offer it from a plugin ('autometa plugins new' writes one)."
         )
-    return name
+    params = {name: encode_parameter(part, f"{where}__{name}") for name, part in parts.params.items()}
+    if parts.kind is None:
+        return {"scikit-learn": {"name": made_by, "params": params}}
+    return {"component": {"kind": parts.kind, "name": parts.name, "params": params}}
 
 
 @functools.cache

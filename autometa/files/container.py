@@ -26,7 +26,7 @@ def pack(document: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
 
 
 def unpack(data: bytes, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Check a file from outside to inside (container, origin, format, checksum) and return what it holds.
+    """Check a file (container, origin, format, checksum, in this order) and return its document and tensors.
 
     Parameters
     ----------

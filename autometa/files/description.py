@@ -1,4 +1,4 @@
-"""Components as JSON that says all of them, to be stored and compared."""
+"""Components as JSON and back: how a plan is stored, compared with another, and carried to other machines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 
-from autometa.host.catalog import name_of
-from autometa.host.kinds import KINDS
+from autometa.errors import Incompatible
+from autometa.files.components import parts_of
+from autometa.host.catalog import make
 
 
 def describe(value: Any) -> Any:
-    """Return JSON that says all of a component or a parameter; data that is not JSON appears as its hash."""
+    """Describe a component or a parameter completely, as JSON; data that is not JSON appears as its hash."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.generic):
@@ -30,18 +31,40 @@ def describe(value: Any) -> Any:
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {"mapping": {key: describe(item) for key, item in value.items()}}
     if isinstance(value, BaseEstimator):
-        kind = next((name for name, entry in KINDS.items() if isinstance(value, entry.base())), None)
-        return {
-            "kind": kind,
-            "name": None if kind is None else name_of(value),
-            "class": f"{type(value).__module__}:{type(value).__qualname__}",
-            "params": {key: describe(item) for key, item in value.get_params(deep=False).items()},
-        }
+        parts = parts_of(value)
+        params = {key: describe(item) for key, item in parts.params.items()}
+        return {"kind": parts.kind, "name": parts.name, "class": parts.path, "params": params}
     return {"opaque": type(value).__name__, "hash": _hash(value)}
 
 
+def restore(described: Any, what: str) -> Any:
+    """Make what :func:`describe` described.
+
+    Raises
+    ------
+    Incompatible
+        It holds an object that only the process that made it has.
+    """
+    if isinstance(described, list):
+        return [restore(item, what) for item in described]
+    if not isinstance(described, dict):
+        return described
+    if "tuple" in described:
+        return tuple(restore(item, what) for item in described["tuple"])
+    if "mapping" in described:
+        return {key: restore(item, what) for key, item in described["mapping"].items()}
+    if described.get("name") is not None:
+        params = {key: restore(item, what) for key, item in described["params"].items()}
+        return make(described["kind"], described["name"], **params)
+    held = described.get("opaque") or described.get("class")
+    raise Incompatible(
+        f"{what} holds a {held}, which no other process can rebuild; use components installed as plugins, and data "
+        "by its path, for workers that are started apart."
+    )
+
+
 def _hash(value: Any) -> str:
-    """A hash of the content, the same in every process."""
+    """Hash the content; the same in every process."""
     if isinstance(value, pd.DataFrame | pd.Series):
         # joblib hashes the pickle, in which equal strings may or may not be one object
         rows = pd.util.hash_pandas_object(value).to_numpy()

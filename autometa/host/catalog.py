@@ -42,7 +42,7 @@ class Component:
 
 
 def components(kind: str | None = None, *, status: str | None = "active") -> Iterator[Component]:
-    """Go through all components, in the order of their plugins' names."""
+    """Iterate over all components, in the order of their plugins' names."""
     for record in get_host().records:
         for spec in record.specs:
             if (kind is None or spec.kind == kind) and (status is None or record.status == status):
@@ -100,7 +100,7 @@ def _unknown(kind: str, name: str, everything: list[Component]) -> UnknownName:
 
 
 def make(kind: str, component: Any, /, **params: Any) -> Any:
-    """Make a component from its name, or pass an object of that kind through.
+    """Make a component by its name; an object of that kind is returned as it is.
 
     Raises
     ------
@@ -115,6 +115,8 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
         factory = spec.resolve()
         if isinstance(factory, type) and not issubclass(factory, base):
             raise PluginError(f"{kind} {component!r} is made by {factory!r}, which is no autometa.{base.__name__}.")
+        retired = spec.retired
+        params = {key: value for key, value in params.items() if not (key in retired and retired[key] == value)}
         _check_params(kind, spec.name, factory, params)
         try:
             made = factory(**params)
@@ -162,7 +164,7 @@ def _check_params(kind: str, name: str, factory: Callable[..., Any], params: dic
 
 
 def name_of(component: Any) -> str | None:
-    """Name under which an object's class is installed, ``plugin/name`` where the short one is ambiguous; else None."""
+    """Return the name of an object's class, ``plugin/name`` if the short one is ambiguous; None if not installed."""
     for kind, entry in KINDS.items():
         if isinstance(component, entry.base()):
             offered = list(components(kind))
@@ -175,7 +177,7 @@ def name_of(component: Any) -> str | None:
 
 
 def _makes(spec: Spec, made: type) -> bool:
-    """Whether a spec's factory is this class."""
+    """Tell whether a spec's factory is this class."""
     if spec.factory == f"{made.__module__}:{made.__qualname__}":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Finding and loading plugins, one by one, so that a faulty one is named and costs the others nothing."""
+"""Finding and loading plugins one by one; a faulty one is named and does not affect the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DISABLED_VARIABLE = "AUTOMETA_DISABLED_PLUGINS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginRecord:
-    """What became of one plugin."""
+    """The outcome of loading one plugin."""
 
     name: str
     """Entry-point name."""
@@ -79,7 +79,7 @@ class Host:
         self._warn_of_unknown_names(claims)
 
     def _settle(self, name: str, points: list[EntryPoint]) -> Iterator[PluginRecord]:
-        """Decide about all that claim one plugin name."""
+        """Load the plugin of one name, or record why it is not loaded."""
         enabled = []
         for point in points:
             distribution, version = _origin(point)
@@ -99,7 +99,7 @@ class Host:
             yield record.failed(_clash(name, enabled)) if len(enabled) > 1 else self._load(record, point)
 
     def _load(self, record: PluginRecord, point: EntryPoint) -> PluginRecord:
-        """Import one plugin and ask every hook; whatever goes wrong ends in its record."""
+        """Import one plugin and call its hooks; an error ends in its record."""
         specs: list[Spec] = []
         try:
             _check_requirement(point)
@@ -143,14 +143,14 @@ class Host:
 
 
 def _origin(point: EntryPoint) -> tuple[str, str]:
-    """Name and version of the distribution; damaged metadata may lack both."""
+    """Return name and version of the distribution; damaged metadata may lack both."""
     if point.dist is None:
         return "unknown", "unknown"
     return point.dist.name or "unknown", point.dist.version or "unknown"
 
 
 def _means(choice: str, point: EntryPoint) -> bool:
-    """Whether a user who says ``choice`` means this plugin, or its whole distribution."""
+    """Tell whether ``choice`` names this plugin or its distribution."""
     return choice == point.name or canonicalize_name(choice) == canonicalize_name(_origin(point)[0])
 
 
@@ -165,7 +165,7 @@ def _clash(name: str, points: list[EntryPoint]) -> NameClash:
 
 
 def _check_requirement(point: EntryPoint) -> None:
-    """Refuse a plugin whose own metadata says that it needs another autometa than this one."""
+    """Refuse a plugin whose metadata requires another version of autometa."""
     for text in (point.dist.requires or []) if point.dist else []:
         requirement = Requirement(text)
         if canonicalize_name(requirement.name) != "autometa" or (

@@ -1,4 +1,4 @@
-"""What a plugin's hooks may look like and return; anything else is named."""
+"""Checking a plugin's hooks and what they return."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARK = f"{hookspecs.PROJECT}_impl"
 
 
 def check_hook_names(plugin: str, module: Any) -> None:
-    """Find hooks that would silently never be called: misspelt, or without the marker, or none at all.
+    """Refuse hooks that would silently never be called: misspelt, without the marker, or none at all.
 
     Raises
     ------
@@ -54,12 +54,12 @@ def _meant(name: str) -> str:
 
 
 def wanted(kind: Kind) -> str:
-    """What the hook of this kind must return."""
+    """Say what the hook of this kind must return."""
     return f"it must return a list of {kind.spec.__name__}."
 
 
 def check_specs(plugin: str, kind: Kind, result: Any) -> list[Spec]:
-    """Return the specs that a hook returned, or say what is wrong with them.
+    """Check the specs that a hook returned, and return them as a list.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One column of a table: what is learned of it, and the numbers it becomes."""
+"""One column of a table: what is learned of it, and how it is encoded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Column:
         return own + ("categorical",) * self.has_missing
 
     def encode(self, values: pd.Series[Any]) -> NDArray[np.float32]:
-        """Numbers of shape [n, len(output_kinds)].
+        """Encode values as numbers [n, len(output_kinds)].
 
         Raises
         ------
@@ -127,7 +127,7 @@ def read_column(values: pd.Series[Any], name: str, max_levels: int) -> Column:
 
 
 def kind_of(values: pd.Series[Any]) -> Kind:
-    """How a column is to be read.
+    """Tell the kind of a column.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def kind_of(values: pd.Series[Any]) -> Kind:
 
 
 def numbers_of(values: pd.Series[Any]) -> NDArray[np.float64]:
-    """A column as float64, dates as days; NaN where missing.
+    """Return a column as float64, dates as days; NaN where missing.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def numbers_of(values: pd.Series[Any]) -> NDArray[np.float64]:
 
 
 def levels_of(values: pd.Series[Any]) -> NDArray[Any]:
-    """A column as strings, type object; missing values have some string too.
+    """Return a column as strings, type object; a missing value has some string too.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From the rows of a table to numbers and back, by what the meta-train rows alone say."""
+"""Encoding the rows of a table as numbers, learned from the meta-train rows alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from autometa.checks import check_int
 from autometa.errors import InvalidData, InvalidFile, InvalidParameter
 from autometa.tables.columns import Column, InvalidColumn, numbers_of, read_column
 
@@ -86,8 +87,7 @@ class TableEncoder(BaseEstimator):
         InvalidData
             A column or the target cannot be used; the message names it.
         """
-        if not isinstance(self.max_levels, int) or self.max_levels < 1:
-            raise InvalidParameter(f"max_levels={self.max_levels!r} must be a positive integer.")
+        check_int("max_levels", self.max_levels)
         frame = _as_frame(X)
         if len(frame) == 0:
             raise InvalidData("X has no rows; at least one is needed.")
@@ -116,7 +116,7 @@ class TableEncoder(BaseEstimator):
 
     @property
     def kinds_(self) -> tuple[str, ...]:
-        """Kind of every output column."""
+        """Kind of every output column: "numeric" or "categorical"."""
         self._check_fitted()
         return tuple(kind for column in self.columns_ for kind in column.output_kinds)
 
@@ -126,7 +126,7 @@ class TableEncoder(BaseEstimator):
         return len(self.kinds_)
 
     def encode_target(self, y: Any) -> NDArray[Any]:
-        """Standardised targets (float32) or class indices (int64), [n].
+        """Return standardised targets (float32) or class indices (int64), [n].
 
         Raises
         ------
@@ -148,7 +148,7 @@ class TableEncoder(BaseEstimator):
         return np.asarray(index, dtype=np.int64)
 
     def decode_target(self, encoded: Any) -> NDArray[Any]:
-        """Targets in the user's units, or labels, for encoded ones."""
+        """Convert encoded targets back to the user's units, or to labels."""
         self._check_fitted()
         if self.problem_ == "classification":
             labels: NDArray[Any] = self.classes_[np.asarray(encoded, dtype=np.int64)]
@@ -156,7 +156,7 @@ class TableEncoder(BaseEstimator):
         return np.asarray(encoded, dtype=np.float64) * self.target_scale_ + self.target_mean_
 
     def to_json(self) -> str:
-        """Everything learned, as text that :meth:`from_json` reads."""
+        """Return everything learned, as text that :meth:`from_json` reads."""
         self._check_fitted()
         names = getattr(self, "feature_names_in_", None)
         return json.dumps(
@@ -218,7 +218,7 @@ class TableEncoder(BaseEstimator):
             raise InvalidParameter(f"problem={problem!r} must be 'regression' or 'classification' where y is given.")
 
     def _select(self, X: pd.DataFrame | NDArray[Any]) -> pd.DataFrame:
-        """The columns that were fitted, in their order: by name where there are names, by position otherwise."""
+        """Select the columns that were fitted, in their order: by name if there are names, else by position."""
         frame = _as_frame(X)
         names = getattr(self, "feature_names_in_", None)
         if isinstance(X, pd.DataFrame) and names is not None:
@@ -264,7 +264,7 @@ def _labels(y: Any) -> list[Any]:
 
 
 def _class_array(labels: Sequence[Any]) -> NDArray[Any]:
-    """Distinct labels, sorted; of type object where they are not all numbers."""
+    """Return the distinct labels, sorted; of type object if they are not all numbers."""
     distinct = list(dict.fromkeys(labels))
     try:
         distinct.sort()

@@ -129,7 +129,7 @@ def _same(subject: Any) -> Any:
 def _bind(
     component: str, checks: Sequence[Callable[[Any], None]], subject: Callable[[], Any], variant: str = ""
 ) -> list[Check]:
-    """Bind checks to what they look at, which is made when the first of them runs and shared by all."""
+    """Bind checks to their subject, which the first check builds and all share."""
     shared = functools.cache(subject)
 
     def run(check: Callable[[Any], None]) -> None:

@@ -16,7 +16,7 @@ def _values(component: Any) -> dict[str, Any]:
 
 
 def check_constructor_only_stores(component: Any) -> None:
-    """Every parameter lands in the attribute of its name, unchanged, and nothing else is done."""
+    """The constructor stores every parameter unchanged under its name, and does nothing else."""
     cls = type(component)
     parameters = inspect.signature(cls).parameters.values()
     for parameter in parameters:

@@ -1,4 +1,4 @@
-"""A second process, with another order of sets, that draws from samplers as this one does."""
+"""A second process, whose sets have another order, that draws from the same samplers."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ if __name__ == "__main__":
         pickle.dump(answer(pickle.load(sys.stdin.buffer)), answers)
         answers.flush()
 """
-"""A program of its own, so that the other process imports nothing but the samplers."""
+"""Program of the other process, which imports nothing but the samplers."""
 
 
 def drawn_here(tasks: TaskSampler) -> str:
-    """A text that tells what this process draws."""
+    """Return a fingerprint of what this process draws."""
     names: dict[str, Any] = {"__name__": "here"}
     exec(PROGRAM, names)
     return str(names["fingerprint"](tasks))
 
 
 def drawn_elsewhere(tasks: TaskSampler) -> str:
-    """The same text from another process.
+    """Return the fingerprint of what another process draws.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def drawn_elsewhere(tasks: TaskSampler) -> str:
 
 
 class OtherProcess:
-    """One process that answers for one sampler after the other: starting it takes longer than most answers."""
+    """One process for all samplers, because starting it takes longer than most answers."""
 
     _running: OtherProcess | None = None
 
@@ -79,7 +79,7 @@ class OtherProcess:
 
     @classmethod
     def running(cls) -> OtherProcess:
-        """Return the one that imports from where this process does now, started if need be."""
+        """Return a process with this process's import path; start one if there is none."""
         path = tuple(part for part in sys.path if part)
         if cls._running is None or cls._running.path != path:
             cls.end()
@@ -97,7 +97,7 @@ class OtherProcess:
         return running.process.returncode
 
     def ask(self, tasks: TaskSampler) -> tuple[str, str]:
-        """What it draws, or the traceback of what went wrong."""
+        """Return a sampler's fingerprint, or the traceback of its failure."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         pickle.dump(pickle.dumps(tasks), self.process.stdin)

@@ -1,4 +1,4 @@
-"""Running checks: all at once into a table, or one by one under pytest."""
+"""Run checks: all at once into a table, or one by one under pytest."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check_plugin(
 
 
 def run_check(check: Check, expected: str | None = None) -> dict[str, Any]:
-    """Run one check and tell what came out."""
+    """Run one check and return its row of the table."""
     started = time.perf_counter()
     status, error = "passed", ""
     try:
@@ -134,7 +134,7 @@ def _check_expected(expected: Mapping[str, str], checks: list[Check]) -> None:
 
 
 def _names(check: Check) -> tuple[str, ...]:
-    """How a check may be called in ``expected_failures``: with or without component and problem."""
+    """Return the names by which ``expected_failures`` may call a check: with or without component and problem."""
     short = check.name.partition("[")[0]
     return str(check), f"{check.component}-{short}", check.name, short
 

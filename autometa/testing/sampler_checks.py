@@ -19,7 +19,7 @@ from autometa.testing.elsewhere import drawn_elsewhere, drawn_here
 from autometa.testing.expectations import copied, examples_of, expect, same_task, same_tasks, untouched_random_state
 
 MANY = 30
-"""Tasks drawn where something must be seen that only some tasks show."""
+"""Tasks drawn by checks of what only some tasks show."""
 
 
 def check_info(tasks: TaskSampler) -> None:
@@ -59,7 +59,7 @@ def _check_examples(where: str, examples: Examples, info: TaskInfo) -> None:
     expect(x.isfinite().all(), f"{where}: inputs are not finite.")
     expect(mask.dtype == torch.bool and mask.any(1).all(), f"{where}: mask must be bool with an example in every task.")
     expect(not x[~mask].any() and not y[~mask].any(), f"{where}: padded places must hold zeros.")
-    if info.problem == "classification":
+    if info.problem_record.has_classes:
         expect(
             y.dtype == torch.int64 and y.dim() == 2,
             f"{where}: classes must be int64 [tasks, n]; they are {y.dtype} {tuple(y.shape)}.",
@@ -120,7 +120,7 @@ def check_prefix(tasks: TaskSampler) -> None:
 
 
 def check_draws_are_independent(tasks: TaskSampler) -> None:
-    """What is drawn does not depend on what was drawn before, nor on the object."""
+    """Tasks do not depend on earlier draws, nor on which of two equal samplers draws them."""
     fresh = clone(tasks)
     first = {seed: tasks.sample(3, split="valid", seed=seed) for seed in (1, 2, 3)}
     again = {seed: fresh.sample(3, split="valid", seed=seed) for seed in (3, 1, 2)}
@@ -131,7 +131,7 @@ def check_draws_are_independent(tasks: TaskSampler) -> None:
 
 
 def check_same_in_another_process(tasks: TaskSampler) -> None:
-    """Another process, with another order of sets, draws the same tasks."""
+    """Another process, whose sets have another order, draws the same tasks."""
     if "<locals>" in type(tasks).__qualname__ or type(tasks).__module__ == "__main__":
         raise SkipTest("a class defined inside a function or a script cannot be sent to another process")
     expect(drawn_elsewhere(tasks) == drawn_here(tasks), "another process draws other tasks for the same seed.")
@@ -145,7 +145,7 @@ def _rows(examples: Examples, task: int) -> list[bytes]:
 
 
 def _inputs(batch: TaskBatch) -> set[bytes]:
-    """Every input of a batch."""
+    """Return every input of a batch."""
     parts = [examples_of(part, i)[0] for part in (batch.support, batch.query) for i in range(len(batch))]
     return {row.tobytes() for part in parts for row in part.flatten(1).cpu().numpy()}
 
@@ -166,7 +166,7 @@ def check_splits_are_disjoint(tasks: TaskSampler) -> None:
 
 
 def check_support_and_query_are_disjoint(tasks: TaskSampler) -> None:
-    """No query example stands in the support of its task."""
+    """No query example is also in the support of its task."""
     batch = tasks.sample(MANY, seed=0)
     shared = [len(set(_rows(batch.support, i)) & set(_rows(batch.query, i))) for i in range(len(batch))]
     expect(not any(shared), f"{sum(shared)} query examples of {MANY} tasks stand in their support too.")
@@ -174,7 +174,7 @@ def check_support_and_query_are_disjoint(tasks: TaskSampler) -> None:
 
 def check_order_tells_nothing(tasks: TaskSampler) -> None:
     """The place of a query example does not tell its class, and every class of a drawn-anew task is in its support."""
-    if tasks.info.problem != "classification":
+    if not tasks.info.problem_record.has_classes:
         raise SkipTest("there are no classes")
     batch = tasks.sample(MANY, seed=0)
     expect(
@@ -201,7 +201,7 @@ def check_sizes_follow_parameters(tasks: TaskSampler) -> None:
 
 
 def check_refuses_bad_arguments(tasks: TaskSampler) -> None:
-    """Arguments of ``sample`` that mean nothing are refused by name."""
+    """``sample`` refuses impossible arguments and names them."""
     bad: list[tuple[str, dict[str, object]]] = [
         ("n_tasks", {"n_tasks": 0, "seed": 0}),
         ("split", {"n_tasks": 1, "seed": 0, "split": "training"}),
@@ -217,7 +217,7 @@ def check_refuses_bad_arguments(tasks: TaskSampler) -> None:
 
 
 def check_sampling_changes_nothing(tasks: TaskSampler) -> None:
-    """Parameters stay as they are, and what was handed out belongs to the one who asked."""
+    """Sampling leaves parameters as they are, and writing into a batch changes no later batch."""
     before = repr(tasks)
     batch = tasks.sample(2, seed=0)
     kept = copied(batch)

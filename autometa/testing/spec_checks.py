@@ -34,7 +34,7 @@ def check_light_import(component: Component) -> None:
 
 @functools.cache
 def _heavy_imports(plugin: str) -> str:
-    """Heavy packages that loading this one plugin imports in a fresh process."""
+    """Return the heavy packages that a fresh process imports when it loads this one plugin."""
     others = {record.name for record in get_host().records} - {plugin}
     environment = os.environ | {
         DISABLED_VARIABLE: ",".join(sorted(others)),
@@ -57,7 +57,7 @@ def check_factory(component: Component) -> None:
 
 
 def check_name_round_trip(component: Component) -> None:
-    """What is made by the name knows the name, so that it can be saved and listed by it."""
+    """An object made by name knows its name, so that it can be saved and listed under it."""
     if getattr(component.spec, "needs", ()):
         raise SkipTest(f"needs {component.spec.needs} to be made")  # type: ignore[attr-defined]
     name = name_of(make(component.kind, component.full_name))
@@ -65,7 +65,7 @@ def check_name_round_trip(component: Component) -> None:
 
 
 def check_summary(component: Component) -> None:
-    """There is one line for listings."""
+    """The spec has a summary of one line."""
     summary = component.spec.summary
     expect(summary.strip() and "\n" not in summary, f"the summary must be one line; it is {summary!r}.")
 

@@ -80,7 +80,7 @@ class _Entities(TaskSampler):
     """Tasks about entities that have an offset of their own."""
 
     _spread: ClassVar[float]
-    """Standard deviation of the offsets; what the slope contributes has about 1.4."""
+    """Standard deviation of the offsets; that of the slope's part is about 1.4."""
 
     def __init__(self, *, n_shot: int = 8, n_query: int = 8) -> None:
         self.n_shot = n_shot
@@ -89,7 +89,7 @@ class _Entities(TaskSampler):
     def _draw(
         self, n_tasks: int, split: Split, seed: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], torch.Tensor]:
-        """Inputs [n_tasks, n_shot + n_query, features], their offset line [n_tasks, n], and ids."""
+        """Return inputs [n_tasks, n_shot + n_query, features], targets [n_tasks, n] and ids of entities."""
         check_draw(n_tasks, split, seed)
         entity = _pick(n_tasks, split, seed, 1)
         n = self.n_shot + self.n_query

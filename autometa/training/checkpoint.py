@@ -1,4 +1,4 @@
-"""A meta-training in a file, so that a call which was cut short goes on where it was."""
+"""A meta-training in a file, so that an interrupted call can go on."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from autometa.training.outer_loop import MetaTraining
 
 KIND = "meta-training"
 SECONDS_BETWEEN = 30.0
-"""How often a running meta-training is written."""
+"""Time between two writes of a running meta-training."""
 
 
 def pack(training: MetaTraining, plan: dict[str, Any] | None = None) -> bytes:
-    """The state of a meta-training as the bytes of a safetensors file."""
+    """Return the state of a meta-training as the bytes of a file."""
     tensors = Tensors()
     state = training.state_dict()
     document = {
@@ -37,7 +37,7 @@ def pack(training: MetaTraining, plan: dict[str, Any] | None = None) -> bytes:
 
 
 def unpack(training: MetaTraining, data: bytes, path: Path = Path("a meta-training")) -> dict[str, Any]:
-    """Give a meta-training the state that :func:`pack` packed; return the plan."""
+    """Load the state that :func:`pack` wrote into a meta-training; return the plan."""
     document, tensors = container.unpack(data, path)
     state = Tensors(tensors).decode(document["state"])
     training.load_state_dict(state | {"rows": document["rows"]})
@@ -58,7 +58,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def plan(self) -> dict[str, Any] | None:
-        """The plan of the meta-training that the file holds; None where there is no file.
+        """Read the plan of the meta-training in the file; None if there is no file.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class Checkpoint:
         return plan
 
     def resume(self, training: MetaTraining) -> None:
-        """Go on where the file is, if there is one.
+        """Load the state of the file into a meta-training, if there is a file.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def write_if_due(self, training: MetaTraining) -> None:
-        """Write it if that has not been done for a while."""
+        """Write it if the last time was long enough ago."""
         if time.monotonic() - self._written >= SECONDS_BETWEEN:
             self.write(training)
 
@@ -124,7 +124,7 @@ class Checkpoint:
 
 
 def plan_of(training: MetaTraining) -> dict[str, Any]:
-    """What decides how a meta-training goes on and ends.
+    """Describe everything that decides how a meta-training goes on and ends.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def plan_of(training: MetaTraining) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    """A value on one line, components by the names of their classes and parameters."""
+    """Put a value on one line; a component becomes its class and parameters."""
     if isinstance(value, dict) and "class" in value:
         parameters = ", ".join(f"{name}={_short(part)}" for name, part in value["params"].items())
         value = f"{value['class'].rpartition(':')[2]}({parameters})"

@@ -1,4 +1,4 @@
-"""One meta-training on several devices, each with a process of its own."""
+"""One meta-training on several devices, one process for each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TALKATIVE = ("lightning_fabric", "lightning.fabric", "torch.multiprocessing.spa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What every process is told."""
+    """The arguments of every process."""
 
     learner: Learner
     meta_optimizer: MetaOptimizer | None
@@ -53,7 +53,7 @@ class Job:
 
 
 def check_devices(n_devices: int, device: torch.device, asked: str | torch.device) -> None:
-    """Refuse more devices than there are, or a kind that cannot work together.
+    """Refuse more devices than there are, or devices of a kind that cannot share a step.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def check_devices(n_devices: int, device: torch.device, asked: str | torch.devic
 def run_on_devices(
     training: MetaTraining, n_devices: int, device: torch.device, *, checkpoint: Checkpoint | None, verbose: int
 ) -> None:
-    """Run a training to its end in as many processes as devices; ``training`` takes up the result.
+    """Run a training to its end, one process for each device, and load the result into ``training``.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def run_on_devices(
 
 
 def _run(job: Job, errors: Any, result: Path, silence: _Silence, fabric: Fabric) -> None:
-    """What one process does; the first writes the state in the end."""
+    """Run the job in one process; the first process writes the final state."""
     torch.set_num_threads(job.threads)
     try:
         training = MetaTraining(
@@ -154,7 +154,7 @@ def _run(job: Job, errors: Any, result: Path, silence: _Silence, fabric: Fabric)
 
 
 def _portable(error: Exception, rank: int) -> tuple[int, bytes | None, str]:
-    """Rank, the error itself where it can travel, and its traceback: no more than a pipe holds unread."""
+    """Return rank, error (None if it cannot be pickled) and traceback, small enough for a pipe nobody reads yet."""
     text = "".join(traceback.format_exception(error))[-20_000:]
     try:
         packed = pickle.dumps(error)
@@ -165,7 +165,7 @@ def _portable(error: Exception, rank: int) -> tuple[int, bytes | None, str]:
 
 
 def _told(errors: Any, failure: ProcessException, n_devices: int) -> Exception:
-    """The error to raise for processes that failed."""
+    """Choose the error to raise for processes that failed."""
     if errors.empty():
         return ProcessFailed(f"one of the {n_devices} processes of the meta-training ended without a result: {failure}")
     rank, packed, text = errors.get()
@@ -188,7 +188,7 @@ def _check_travels(job: Job, n_devices: int) -> None:
 
 @contextmanager
 def _own_processes() -> Iterator[None]:
-    """End the processes that a block starts, should it be left before they have ended."""
+    """End the processes that a block has started and that still run when it is left."""
     before = set(multiprocessing.active_children())
     try:
         yield
@@ -200,7 +200,7 @@ def _own_processes() -> Iterator[None]:
 
 @contextmanager
 def _environment_kept() -> Iterator[None]:
-    """Forget the variables by which processes find one another."""
+    """Restore the environment variables after a block."""
     before = dict(os.environ)
     try:
         yield
@@ -211,7 +211,7 @@ def _environment_kept() -> Iterator[None]:
 
 
 def _hush() -> _Silence:
-    """Keep Fabric from telling what it does, and torch that it ends the processes beside one that failed."""
+    """Silence what Fabric logs about its work, and what torch logs about the processes it ends."""
     import lightning_fabric  # noqa: F401  (which sets its own level)
 
     for name in _TALKATIVE:
@@ -220,7 +220,7 @@ def _hush() -> _Silence:
 
 
 class _Silence:
-    """Hushes a process as soon as it arrives there: Fabric talks before it calls anything."""
+    """Silences a process when it is unpickled there: Fabric logs before it calls anything."""
 
     def __reduce__(self) -> tuple[Callable[[], _Silence], tuple[()]]:
         return _hush, ()
@@ -228,7 +228,7 @@ class _Silence:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hush this process for the time of a block."""
+    """Silence this process during a block."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
     _hush()

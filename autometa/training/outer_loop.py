@@ -145,7 +145,7 @@ class MetaTraining:
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0 to 1."""
-        if self.meta_optimizer is None or self.meta_optimizer.finished:
+        if self.meta_optimizer is None or self.meta_optimizer.finished or self.n_steps == 0:
             return 1.0
         by_time = self.seconds / self.max_seconds if self.max_seconds else 0.0
         return min(1.0, max(self.step_count / self.n_steps, by_time))

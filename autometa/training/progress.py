@@ -1,13 +1,9 @@
-"""The bar ``meta_fit`` shows, and the file it writes."""
+"""The progress bar of ``meta_fit``, and the checkpoint it writes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from autometa.training.checkpoint import Checkpoint
 from autometa.training.outer_loop import MetaTraining
-
-if TYPE_CHECKING:
-    from autometa.training.checkpoint import Checkpoint
 
 UPDATES = 100
 
@@ -15,7 +11,7 @@ UPDATES = 100
 def run_with_progress(
     training: MetaTraining, *, verbose: int, checkpoint: Checkpoint | None = None, first: bool = True
 ) -> None:
-    """Run a training to its end.
+    """Run a training to its end in this process.
 
     Parameters
     ----------

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
+from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.base import clone
 
 from autometa.comparison.plan.domains import Domain
 from autometa.contracts.examples import Examples, TaskBatch, map_inputs
-from autometa.contracts.forward import predict_outputs, present_classes, task_scores
 from autometa.contracts.learner import Learner
+from autometa.engine.judging import timed
 from autometa.engine.random_state import seeded
 from autometa.training import MetaTraining
-from autometa.training.evaluation import TASKS_AT_ONCE
+from autometa.training.evaluation import TASKS_AT_ONCE, judge_all
 
 CURVE_TASKS = 50
 """Most meta-test tasks behind one point of an adaptation curve."""
@@ -49,10 +48,13 @@ def adaptation_curve(training: MetaTraining, domain: Domain) -> dict[str, Any]:
 def milliseconds_per_task(training: MetaTraining, domain: Domain) -> dict[str, float]:
     """Measure the median milliseconds to adapt to one task and to predict its query, one task at a time."""
     batch = _draw(training, domain, TIMED_TASKS)
-    _time(training, batch[:1])  # the first call of a network pays for its set-up
-    times = np.array([_time(training, batch[i : i + 1]) for i in range(len(batch))])
-    adapt, predict = 1000 * np.median(times, axis=0)
-    return {"adapt_ms": float(adapt), "predict_ms": float(predict)}
+    learner, module = training.learner, training.module.eval()
+    timed(learner, module, batch[:1])  # the first call of a network pays for its set-up
+    taken = [timed(learner, module, batch[i : i + 1]) for i in range(len(batch))]
+    return {
+        "adapt_ms": 1000 * median(seconds.adapt for seconds in taken),
+        "predict_ms": 1000 * median(seconds.predict for seconds in taken),
+    }
 
 
 def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:
@@ -74,7 +76,9 @@ def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:
         chosen = take(values)
         return chosen.masked_fill(~kept.reshape(*kept.shape, *[1] * (chosen.dim() - 2)), 0)
 
-    fewer = Examples(map_inputs(take_kept, support.x), take_kept(support.y), kept, support.n_classes)
+    fewer = Examples(
+        map_inputs(take_kept, support.x), take_kept(support.y), kept, support.n_classes, problem=support.problem
+    )
     return TaskBatch(support=fewer, query=batch.query, classes=batch.classes, ids=batch.ids)
 
 
@@ -86,30 +90,7 @@ def _draw(training: MetaTraining, domain: Domain, most: int) -> TaskBatch:
 
 def _score(learner: Learner, training: MetaTraining, batch: TaskBatch) -> float:
     """Mean score of the tasks; the learner's own randomness is the same for every point of a curve."""
-    module, scores = training.module.eval(), []
-    with torch.no_grad(), seeded(0, training.device):
-        for start in range(0, len(batch), TASKS_AT_ONCE):
-            part = batch[start : start + TASKS_AT_ONCE]
-            assert isinstance(part.query.x, torch.Tensor)
-            adapted = learner.adapt(module, part.support)
-            outputs = predict_outputs(learner, module, adapted, present_classes(part.support), part.query.x)
-            scores.append(task_scores(outputs, part.query).double())
-    return float(torch.cat(scores).mean()) * training.sampler.info.target_scale**2
-
-
-def _time(training: MetaTraining, task: TaskBatch) -> tuple[float, float]:
-    learner, module = training.learner, training.module.eval()
-    assert isinstance(task.query.x, torch.Tensor)
-    with torch.no_grad():
-        started = time.perf_counter()
-        adapted = learner.adapt(module, task.support)
-        _wait(training.device)
-        adapting = time.perf_counter()
-        predict_outputs(learner, module, adapted, present_classes(task.support), task.query.x)
-        _wait(training.device)
-        return adapting - started, time.perf_counter() - adapting
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+    parts = (batch[start : start + TASKS_AT_ONCE] for start in range(0, len(batch), TASKS_AT_ONCE))
+    with seeded(0, training.device):
+        _, scores = judge_all(learner, training.module, parts, training.sampler.info)
+    return float(scores.mean())

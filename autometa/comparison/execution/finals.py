@@ -24,8 +24,6 @@ CURVE_POINTS = 4
 HISTORY_POINTS = 500
 """Most outer steps whose loss is kept."""
 
-ESTIMATORS = {"classification": FewShotClassifier, "regression": FewShotRegressor}
-
 
 def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch.device, models: Path | None) -> float:
     """Run the final of one seed and store its results in the trial's user attribute ``"result"``.
@@ -146,7 +144,7 @@ def file_name(label: str) -> str:
 
 def to_estimator(training: MetaTraining) -> FewShotClassifier | FewShotRegressor:
     """Wrap a finished meta-training as the estimator for its problem."""
-    return ESTIMATORS[training.sampler.info.problem].from_training(training)
+    return training.sampler.info.problem_record.estimator.from_training(training)  # type: ignore[no-any-return]
 
 
 def _keep(training: MetaTraining, path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from autometa.comparison.plan.settings import Settings
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.errors import InvalidParameter
-from autometa.files.restore import describe
+from autometa.files.description import describe
 from autometa.training import MetaTraining, evaluate
 
 
@@ -113,6 +113,6 @@ def _failure(training: MetaTraining, sampler: TaskSampler) -> str | None:
 
 
 def _outputs(info: TaskInfo) -> str:
-    what = "real target" if info.problem == "regression" else "class label" if info.shared_classes else "class"
+    what = "real target" if not info.problem_record.has_classes else "class label" if info.shared_classes else "class"
     ending = ("es" if what == "class" else "s") * (info.n_outputs != 1)
     return f"{info.n_outputs} {what}{ending}{' that mean the same in every task' * info.shared_classes}"

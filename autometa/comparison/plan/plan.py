@@ -22,7 +22,7 @@ from autometa.comparison.plan.pair import Pair, Skipped, make_pair
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.plan.study_space import JointSpace, PairSpace, StudySpace
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, PluginError
-from autometa.files.restore import describe, restore
+from autometa.files.description import describe, restore
 
 FORMAT = 1
 """Changes when an older plan or its results can no longer be read."""

@@ -14,8 +14,9 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from autometa.comparison.report.canvas import MUTED, PAPER, Style, axes, to_svg
+from autometa.comparison.report.markup import metric_title
+from autometa.contracts.problems import problem_of_metric
 
-METRICS = {"accuracy": "accuracy", "mse": "mean squared error", "return": "return"}
 _WIDE = 15.0
 """Ratio of largest to smallest error from which a logarithmic axis shows more."""
 
@@ -40,7 +41,7 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
     ax.tick_params(axis="y", length=0)
     metric = str(rows["metric"].iloc[0])
     _score_axis(ax, "x", metric, rows[["score", "ci_low", "ci_high"]].to_numpy(dtype=float))
-    return to_svg(figure, f"{METRICS.get(metric, metric)} and 95% interval of each learner")
+    return to_svg(figure, f"{metric_title(metric)} and 95% interval of each learner")
 
 
 def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str) -> str:
@@ -80,7 +81,7 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
     else:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _score_axis(ax, "y", metric, curves["score"].to_numpy(dtype=float))
-    return to_svg(figure, f"{METRICS.get(metric, metric)} over {axis}")
+    return to_svg(figure, f"{metric_title(metric)} over {axis}")
 
 
 def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: Mapping[str, Style]) -> str:
@@ -117,7 +118,7 @@ def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: M
         )  # fmt: skip
     metric = str(rows["metric"].iloc[0])
     _score_axis(ax, "y", metric, rows[["score", "ci_low", "ci_high"]].to_numpy(dtype=float))
-    return to_svg(figure, f"{label} against {METRICS.get(metric, metric)}")
+    return to_svg(figure, f"{label} against {metric_title(metric)}")
 
 
 def history_figure(study: Study, metric: str, look: Style) -> str | None:
@@ -154,21 +155,23 @@ def history_figure(study: Study, metric: str, look: Style) -> str | None:
     ax.set_xlabel("trial", fontsize=8)
     _score_axis(ax, "y", metric, np.array([value for _, value in done]), label=False)
     return to_svg(
-        figure, f"{METRICS.get(metric, metric)} of {len(done)} trials on validation tasks, and the best so far"
+        figure,
+        f"{metric_title(metric)} of {len(done)} trials on validation tasks, and the best so far",
     )
 
 
 def _score_axis(ax: Axes, which: str, metric: str, scores: NDArray[np.float64], *, label: bool = True) -> None:
-    """Percent for accuracies; a logarithmic axis for errors that span more than one magnitude."""
+    """Percent for shares; a logarithmic axis for errors that span more than one magnitude."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     if label:
-        axis.set_label_text(METRICS.get(metric, metric))
+        axis.set_label_text(metric_title(metric))
     finite = scores[np.isfinite(scores)]
-    if metric == "mse" and len(finite) and finite.min() > 0 and finite.max() > _WIDE * finite.min():
+    problem = problem_of_metric(metric)
+    if not problem.higher_is_better and len(finite) and finite.min() > 0 and finite.max() > _WIDE * finite.min():
         _log_ticks(ax, which, finite)
         return
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    if metric == "accuracy":
+    if problem.is_share:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
 
 

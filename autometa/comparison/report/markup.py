@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from autometa.contracts.problems import problem_of_metric
+
 
 def escape(value: object) -> str:
     """Text as HTML; None and NaN are a dash."""
@@ -15,11 +17,16 @@ def escape(value: object) -> str:
     return html.escape(str(value))
 
 
+def metric_title(metric: str) -> str:
+    """Return the name of a metric as readers know it."""
+    return problem_of_metric(metric).metric_title
+
+
 def score_text(score: float, metric: str) -> str:
-    """A score as readers write it: accuracies in percent, errors with four digits."""
+    """A score as readers write it: shares in percent, others with four digits."""
     if not math.isfinite(score):
         return "–" if math.isnan(score) else str(score)
-    if metric == "accuracy":
+    if problem_of_metric(metric).is_share:
         return f"{100 * score:.1f}%"
     return f"{score:,.0f}" if abs(score) >= 10_000 else f"{score:#.4g}"
 
@@ -27,14 +34,14 @@ def score_text(score: float, metric: str) -> str:
 def interval_text(low: float, high: float, metric: str) -> str:
     """Both ends of an interval; the unit stands once."""
     ends = f"{score_text(low, metric)} – {score_text(high, metric)}"
-    return ends.replace("% –", " –") if metric == "accuracy" else ends
+    return ends.replace("% –", " –")
 
 
 def difference_text(difference: float, metric: str) -> str:
-    """A signed difference of scores; of accuracies in percentage points."""
+    """A signed difference of scores; of shares in percentage points."""
     if not math.isfinite(difference):
         return "–"
-    text = f"{100 * difference:+.1f}" if metric == "accuracy" else f"{difference:+#.3g}"
+    text = f"{100 * difference:+.1f}" if problem_of_metric(metric).is_share else f"{difference:+#.3g}"
     return text.replace("-", "−")
 
 

@@ -19,11 +19,12 @@ from autometa.comparison.report.across import (
     shown_name,
 )
 from autometa.comparison.report.canvas import Style, styles
-from autometa.comparison.report.figures import METRICS, cost_figure, curve_figure, interval_figure
+from autometa.comparison.report.figures import cost_figure, curve_figure, interval_figure
 from autometa.comparison.report.markup import (
     escape,
     figure,
     interval_text,
+    metric_title,
     milliseconds_text,
     score_text,
     seconds_text,
@@ -33,6 +34,7 @@ from autometa.comparison.report.repeat import component_words, environment_secti
 from autometa.comparison.report.significance import ALPHA, significance_section, ties_with_best
 from autometa.comparison.report.tuning import tuning_section
 from autometa.comparison.results.record import Record
+from autometa.contracts.problems import problem_of_metric
 from autometa.files.atomic import write_whole
 
 INCOMPLETE = "Not complete: this is what was done so far."
@@ -119,7 +121,7 @@ def winners_section(board: pd.DataFrame, significance: pd.DataFrame, looks: dict
         tied = f"Not significantly different: {', '.join(ties)}." if ties else ""
         cards.append(
             f'<div class="card"><h4>{escape(row.tasks)}</h4><div class="big">{learner_cell(row.learner, looks)}</div>'
-            f"<div>{score_text(row.score, row.metric)} {escape(METRICS.get(row.metric, row.metric))}, 95% interval "
+            f"<div>{score_text(row.score, row.metric)} {escape(metric_title(row.metric))}, 95% interval "
             f'{interval_text(row.ci_low, row.ci_high, row.metric)}</div><div class="note">{escape(tied)}</div></div>'
         )
     if not cards:
@@ -133,7 +135,7 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
     rows = leaderboard_on(board, tasks)
     metric = str(rows["metric"].iloc[0])
     here = {name: looks[name] for name in rows["learner"]}
-    better = "lower is better" if metric == "mse" else "higher is better"
+    better = "higher is better" if problem_of_metric(metric).higher_is_better else "lower is better"
     legend = "".join(f"<span>{learner_cell(name, looks)}</span>" for name in rows["learner"])
     plots = [figure(interval_figure(rows, here), f"<b>Score and 95% interval</b> over tasks and seeds ({better})")]
     curves = record.frames.curves[record.frames.curves["tasks"] == tasks]
@@ -185,7 +187,7 @@ def leaderboard_table(rows: pd.DataFrame, ties: Iterable[str], looks: dict[str, 
         ("rank", "c"),
         ("learner", "s"),
         ("family", ""),
-        (METRICS.get(metric, metric), "n"),
+        (metric_title(metric), "n"),
         ("95% interval", "n"),
         ("test tasks", "n"),
         ("seeds", "n"),

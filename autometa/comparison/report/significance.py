@@ -6,9 +6,9 @@ import pandas as pd
 
 from autometa.comparison.report.across import leaderboard_on, learner_cell, tests_on
 from autometa.comparison.report.canvas import Style
-from autometa.comparison.report.figures import METRICS
-from autometa.comparison.report.markup import difference_text, escape, p_text, table
+from autometa.comparison.report.markup import difference_text, escape, metric_title, p_text, table
 from autometa.comparison.results.record import Record
+from autometa.contracts.problems import problem_of_metric
 
 ALPHA = 0.05
 """Level of significance, after Holm's correction."""
@@ -39,11 +39,15 @@ def significance_section(record: Record, names: list[str], looks: dict[str, Styl
             continue
         rows = leaderboard_on(record.frames.leaderboard, tasks)
         metric = str(rows["metric"].iloc[0])
-        unit = " in percentage points" if metric == "accuracy" else ""
+        unit = " in percentage points" if problem_of_metric(metric).is_share else ""
         parts.append(f"<h3>{escape(tasks)}</h3>")
         parts.append(
             difference_matrix(
-                pairs, list(rows["learner"]), metric, looks, f"Difference of {METRICS.get(metric, metric)}{unit}"
+                pairs,
+                list(rows["learner"]),
+                metric,
+                looks,
+                f"Difference of {metric_title(metric)}{unit}",
             )
         )
         parts.append(pairs_table(pairs, metric))
@@ -58,7 +62,7 @@ def difference_matrix(
     for pair in pairs.itertuples():
         for a, b, sign in ((pair.learner_a, pair.learner_b, 1), (pair.learner_b, pair.learner_a, -1)):
             difference = sign * pair.difference
-            good = difference < 0 if metric == "mse" else difference > 0
+            good = (difference > 0) if problem_of_metric(metric).higher_is_better else (difference < 0)
             css = "same" if not pair.p_holm < ALPHA else "better" if good else "worse"
             cells[a, b] = f'<span class="{css}">{difference_text(difference, metric)}</span>'
     columns = [("", ""), *((name, "n") for name in learners)]

@@ -1,7 +1,7 @@
-"""The inner loop of gradient-based learners: gradient descent on many tasks at once.
+"""Gradient descent on many tasks at once.
 
-Tasks do not share adapted weights, so the gradient of the *sum* of their losses holds every task's own gradient:
-one forward pass over all tasks and one call of ``torch.autograd.grad`` are a step of all of them.
+Tasks share no adapted weights, so the gradient of the *sum* of their losses holds the gradient of each: one forward
+pass over all tasks and one call of ``torch.autograd.grad`` are a step of all of them.
 """
 
 from __future__ import annotations
@@ -11,44 +11,21 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from autometa.checks import check_int
 from autometa.contracts.examples import Examples, Inputs
-from autometa.contracts.losses import IGNORED_CLASS
 from autometa.engine.inner_loop import mlp_descent
-from autometa.engine.inner_loop.mlp_program import matrix_products, read
-from autometa.engine.inner_loop.recomputed_steps import checkpointed
-from autometa.engine.inner_loop.strategies import Strategy, fastest, resolve
-from autometa.errors import InvalidParameter
+from autometa.engine.inner_loop.mlp_program import read
+from autometa.engine.inner_loop.recomputed_steps import recomputed
+from autometa.engine.inner_loop.strategies import Order, Strategy, choose
+from autometa.engine.inner_loop.support_loss import loss_on
 
 Loss = Callable[[Tensor], Tensor]
 Rates = float | Tensor | Sequence[float] | Mapping[str, "float | Tensor | Sequence[float]"]
 
 
-def loss_on(examples: Examples) -> Loss:
-    """The function from outputs [tasks, n, n_outputs] to each task's mean loss [tasks] on these examples.
-
-    Cross-entropy over the classes a task has, or squared error. Neither padded examples count nor classes that a
-    task narrower than the widest lacks: a task's loss is the same alone and among others.
-    """
-    counts = examples.mask.sum(dim=1).clamp(min=1)
-    if examples.is_classification:
-        absent = ~examples.one_hot().any(dim=1, keepdim=True)
-        y = examples.y.masked_fill(~examples.mask, IGNORED_CLASS)
-
-        def cross_entropy(outputs: Tensor) -> Tensor:
-            logits = outputs[..., : examples.n_classes].masked_fill(absent, torch.finfo(outputs.dtype).min)
-            each = functional.cross_entropy(logits.movedim(-1, 1), y, reduction="none", ignore_index=IGNORED_CLASS)
-            return each.sum(dim=1) / counts
-
-        return cross_entropy
-    targets = examples.targets()
-    weights = (examples.mask.to(targets.dtype) / (counts * targets.shape[-1]).unsqueeze(-1)).unsqueeze(-1)
-    return lambda outputs: ((outputs - targets).square() * weights).flatten(1).sum(dim=1)
-
-
 def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """The module's parameters (or those named) as views [n_tasks, *shape], the start of a :func:`descend`."""
+    """Return the module's parameters (or those named) as views [n_tasks, *shape], to start a :func:`descend` from."""
     parameters = dict(module.named_parameters())
     return {name: parameters[name].expand(n_tasks, *parameters[name].shape) for name in names or parameters}
 
@@ -63,16 +40,13 @@ def call_per_task(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs
     parameters : dict of Tensor, each [tasks, *shape]
     x : Tensor of shape [tasks, n, *features]
     strategy : {"auto", "bmm", "vmap", "loop"}
+        As in :func:`descend`.
 
     Returns
     -------
     Tensor of shape [tasks, n, n_outputs]
     """
-    if _chain(strategy, module) is not None:
-        return matrix_products(module, parameters, x)
-    key = ("call", *_shapes(module, parameters, x), torch.is_grad_enabled())
-    choices = resolve(strategy, module, len(next(iter(parameters.values()))))
-    run = fastest(choices, key, _device(parameters), lambda run: run(module, parameters, x))
+    run = choose(strategy, module, parameters, x, Order.FIRST if torch.is_grad_enabled() else Order.NONE)
     return run(module, parameters, x)
 
 
@@ -92,7 +66,7 @@ def descend(
 ) -> dict[str, Tensor]:
     """Take gradient steps on every task's support loss, from given parameters.
 
-    The steps can be differentiated exactly when gradients are enabled on entry; otherwise nothing of them is kept.
+    The steps can be differentiated if gradients are enabled on entry; else they leave no graph.
 
     Parameters
     ----------
@@ -115,12 +89,14 @@ def descend(
     first_order : bool, default=False
         Leave out second derivatives: inner gradients count as constants in the outer derivative.
     checkpoint : bool, default=False
-        Keep only each step's parameters and take the step again when it is differentiated: the memory of second-order
-        steps is then that of one step, for 1.3 times the time of a convolutional network and about 3 times that of
-        a small network of linear layers. The gradient is the same; it can be taken once, not differentiated further.
-        First-order steps keep no more than that anyway.
+        Store only the inputs of each step and recompute the step in backward: second-order steps then need the memory
+        of one step, for 1.3 times the time of a convolutional network and about 3 times that of a small network of
+        linear layers. The gradient is the same; it can be taken once, not differentiated further. First-order steps
+        store no more than that anyway.
     strategy : {"auto", "bmm", "vmap", "loop"}
-        How tasks are run side by side; the numbers are the same. ``"auto"`` measures once and keeps the fastest.
+        How tasks run side by side: as batched matrix products (networks of linear layers and elementwise functions),
+        in one vectorised call, or one after the other. The numbers are the same up to rounding. ``"auto"`` follows
+        from network, shapes and device, so the same call runs the same way on every machine.
         Plain steps of a multilayer perceptron (ReLU or tanh) are one operation with a derivative of its own.
 
     Returns
@@ -134,12 +110,11 @@ def descend(
     Incompatible
         The strategy cannot run this module, or its steps cannot be taken twice; the text says why.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise InvalidParameter(f"steps={steps!r} must be a non-negative integer.")
+    check_int("steps", steps, least=0)
     plain = steps > 0 and loss is None and not (weight_decay or proximal or checkpoint)
-    chain = _chain(strategy, module) if plain else None
-    if chain is not None and mlp_descent.suits(chain, parameters, support, rates):
-        return _by_closed_form(chain, module, parameters, support, steps, rates, first_order)
+    program = read(module) if plain and strategy in ("auto", "bmm") else None
+    if program is not None and program.chain and mlp_descent.suits(program.chain, parameters, support, rates):
+        return _descend_mlp(program.chain, module, parameters, support, steps, rates, first_order)
     differentiable = torch.is_grad_enabled()
     names = tuple(parameters)
     loss = loss or loss_on(support)
@@ -147,12 +122,13 @@ def descend(
     with torch.enable_grad():
         starts = values = [_start(value, differentiable) for value in parameters.values()]
         create_graph = differentiable and not first_order
-        run = _choose(strategy, module, dict(zip(names, values, strict=True)), support, loss, create_graph)
+        order = Order.SECOND if create_graph else Order.FIRST
+        run = choose(strategy, module, dict(zip(names, values, strict=True)), support.x, order)
         for step in range(steps):
             sizes = [_rate(rates, name, step) for name in names]
             take = _Step(run, module, names, loss, decays, proximal)
             if checkpoint and create_graph:
-                values = take.checkpointed(values, starts, sizes, support.x)
+                values = take.recomputed(values, starts, sizes, support.x)
                 continue
             values, _ = take(values, starts, sizes, support.x, create_graph)
             if not differentiable:
@@ -160,16 +136,7 @@ def descend(
     return {name: value if differentiable else value.detach() for name, value in zip(names, values, strict=True)}
 
 
-def _chain(strategy: str, module: nn.Module) -> mlp_descent.Chain | None:
-    """The layers of a multilayer perceptron, if its tasks may run as matrix products.
-
-    Nothing is measured for such a network: its products are those of any other way to run it.
-    """
-    program = read(module) if strategy in ("auto", "bmm") else None
-    return None if program is None else program.chain
-
-
-def _by_closed_form(
+def _descend_mlp(
     chain: mlp_descent.Chain,
     module: nn.Module,
     parameters: Mapping[str, Tensor],
@@ -191,16 +158,16 @@ def _by_closed_form(
         )
         return list(ends.values())
 
-    plan = mlp_descent.Plan(chain, support, steps, first_order, recorded)
+    descent = mlp_descent.Descent(chain, support, steps, first_order, recorded)
     sizes = [rates[name] if isinstance(rates, Mapping) else rates for name in chain.names]
-    values = mlp_descent.descend(plan, [parameters[name] for name in chain.names], sizes)
+    values = mlp_descent.descend(descent, [parameters[name] for name in chain.names], sizes)
     ends = dict(zip(chain.names, values, strict=True))
     return {name: ends[name] for name in parameters}
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step of all tasks, as a function of all that it may be differentiated for."""
+    """One step of all tasks, as a function of everything that it can be differentiated for."""
 
     run: Strategy
     module: nn.Module
@@ -217,7 +184,7 @@ class _Step:
         x: Inputs,
         create_graph: bool,
     ) -> tuple[list[Tensor], Tensor]:
-        """The values after the step, and the sum of the losses before it."""
+        """Return the values after the step, and the sum of the losses before it."""
         total = self.loss(self.run(self.module, dict(zip(self.names, values, strict=True)), x)).sum()
         gradients = torch.autograd.grad(total, values, create_graph=create_graph, materialize_grads=True)
         if self.proximal:
@@ -231,13 +198,13 @@ class _Step:
         ]
         return moved, total
 
-    def checkpointed(
+    def recomputed(
         self, values: Sequence[Tensor], starts: Sequence[Tensor], rates: Sequence[float | Tensor], x: Inputs
     ) -> list[Tensor]:
-        """The same values, of which only where they started is kept."""
+        """Return the same values; store only the inputs of the step and recompute it in backward."""
         parts = [list(values), list(starts) if self.proximal else [], [r for r in rates if isinstance(r, Tensor)]]
         parts.append(list(x) if isinstance(x, tuple) else [x])
-        # What is kept for the derivative must not hold the tensors themselves: they have histories.
+        # ``step`` is stored until backward and must not hold the tensors: they would keep their graphs alive.
         counts, several = [len(part) for part in parts], isinstance(x, tuple)
         fixed = [None if isinstance(rate, Tensor) else rate for rate in rates]
 
@@ -249,7 +216,7 @@ class _Step:
             moved, total = self(own, first or own, sizes, tuple(inputs) if several else inputs[0], create_graph)
             return tuple(moved), total
 
-        return checkpointed(step, self.module, [tensor for part in parts for tensor in part])
+        return recomputed(step, self.module, [tensor for part in parts for tensor in part])
 
 
 def _start(value: Tensor, differentiable: bool) -> Tensor:
@@ -269,32 +236,3 @@ def _rate(rates: Rates, name: str, step: int) -> float | Tensor:
     if (isinstance(of_parameter, Tensor) and of_parameter.dim() == 0) or isinstance(of_parameter, (int, float)):
         return of_parameter
     return of_parameter[min(step, len(of_parameter) - 1)]
-
-
-def _choose(
-    strategy: str, module: nn.Module, parameters: dict[str, Tensor], support: Examples, loss: Loss, create_graph: bool
-) -> Strategy:
-    """The strategy asked for; for "auto" the one fastest at one inner step, with its derivative if that is wanted."""
-
-    def step(run: Strategy) -> None:
-        values = [value.detach().requires_grad_() for value in parameters.values()]
-        outputs = run(module, dict(zip(parameters, values, strict=True)), support.x)
-        gradients = torch.autograd.grad(loss(outputs).sum(), values, create_graph=create_graph, materialize_grads=True)
-        if create_graph:
-            squares = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
-            torch.autograd.grad(squares, values, materialize_grads=True)
-
-    key = ("descend", *_shapes(module, parameters, support.x), create_graph)
-    return fastest(resolve(strategy, module, len(support)), key, _device(parameters), step)
-
-
-def _device(parameters: Mapping[str, Tensor]) -> torch.device:
-    return next(iter(parameters.values())).device
-
-
-def _shapes(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs) -> tuple[object, ...]:
-    first = next(iter(parameters.values()))
-    inputs = tuple(tuple(part.shape) for part in (x if isinstance(x, tuple) else (x,)))
-    layers = tuple(type(part).__qualname__ for part in module.modules())
-    shapes = tuple((name, tuple(value.shape)) for name, value in parameters.items())
-    return layers, module.training, shapes, inputs, first.dtype, first.device

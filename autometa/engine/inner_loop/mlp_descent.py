@@ -1,8 +1,9 @@
 """Gradient descent of multilayer perceptrons on many tasks, with its derivatives written out.
 
-In a small network most of the time goes into recording operations, the more so where gradients are differentiated
-again. For a chain of linear layers and activations both derivatives are a few matrix products: the gradient, and
-going back through a step the Hessian times a vector (Pearlmutter 1994: Fast Exact Multiplication by the Hessian).
+Autograd spends most of the time of a small network on recording operations, even more where gradients are
+differentiated again. For a chain of linear layers and activations both derivatives are a few matrix products: the
+gradient and, backward through a step, the Hessian times a vector (Pearlmutter 1994: Fast Exact Multiplication by the
+Hessian).
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples
+from autometa.engine.inner_loop.support_loss import SupportLoss
 
 Rate = float | Tensor | Sequence[float]
-"""Step size of a parameter: one, or one for each step, of which the last is reused."""
+"""Step size of a parameter: one for all steps, or one for each; further steps reuse the last."""
 
 
 class Activation(NamedTuple):
-    """An elementwise function of z, and its derivatives from z and its own value a."""
+    """An elementwise function of z; its derivatives are computed from z and the function's value a."""
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor, Tensor], Tensor | None]
@@ -70,24 +72,24 @@ class Chain:
 
     @cached_property
     def places(self) -> tuple[tuple[int, int | None], ...]:
-        """Where weight and bias of every layer are among the names."""
+        """Positions of every layer's weight and bias in ``names``."""
         places = itertools.count()
         return tuple((next(places), None if layer.bias is None else next(places)) for layer in self.layers)
 
 
-class Plan(NamedTuple):
-    """A descent but for where it starts and how far it goes."""
+class Descent(NamedTuple):
+    """What a descent needs besides its starts and step sizes."""
 
     chain: Chain
     support: Examples
     steps: int
     first_order: bool
     recorded: Callable[[Sequence[Tensor], Sequence[Rate]], Sequence[Tensor]]
-    """The same descent with every operation recorded, for derivatives of its derivative."""
+    """Runs the same descent with every operation recorded, for derivatives of its derivative."""
 
 
 def suits(chain: Chain, parameters: Mapping[str, Tensor], support: Examples, rates: object) -> bool:
-    """Whether :func:`descend` serves these parameters, examples and step sizes (one for all, or a dict of them)."""
+    """Return whether :func:`descend` can run these parameters, examples and step sizes (one, or a dict of them)."""
     x = support.x
     if parameters.keys() != set(chain.names):
         return False
@@ -111,35 +113,35 @@ def _is_plain(rate: object) -> bool:
     return all(isinstance(part, (int, float)) for part in parts)
 
 
-def descend(plan: Plan, values: Sequence[Tensor], rates: Sequence[Rate]) -> Sequence[Tensor]:
-    """Where gradient descent on the support set's mean loss leads.
+def descend(descent: Descent, values: Sequence[Tensor], rates: Sequence[Rate]) -> Sequence[Tensor]:
+    """Descend the support loss; return the values after the last step.
 
     Parameters
     ----------
-    plan : Plan
+    descent : Descent
     values : sequence of Tensor, each [tasks, *shape]
         Where each task starts, in the order of the chain's names.
     rates : sequence of float, sequence of float, or Tensor of shape [] or [n]
         One entry for each of ``values``.
     """
     if not torch.is_grad_enabled():
-        return _Steps(plan, rates).forward(values, keep=False)
+        return _Steps(descent, rates).forward(values, keep=False)
     fixed = [None if isinstance(rate, Tensor) else rate for rate in rates]
     learned = [rate for rate in rates if isinstance(rate, Tensor)]
-    return _Descent.apply(plan, fixed, *values, *learned)  # type: ignore[no-any-return,no-untyped-call]
+    return _DescentFunction.apply(descent, fixed, *values, *learned)  # type: ignore[no-any-return,no-untyped-call]
 
 
-class _Descent(torch.autograd.Function):
-    """What autograd sees of a descent: one operation on the starts and the step sizes that are tensors."""
+class _DescentFunction(torch.autograd.Function):
+    """A descent as one operation of autograd, on the starts and the step sizes that are tensors."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, fixed: list[Rate | None], *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.plan, ctx.fixed = plan, fixed
+    def forward(ctx: Any, descent: Descent, fixed: list[Rate | None], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.descent, ctx.fixed = descent, fixed
         ctx.save_for_backward(*tensors)
         values, rates = _part(fixed, tensors)
-        ctx.steps = _Steps(plan, rates)
+        ctx.steps = _Steps(descent, rates)
         learned = any(ctx.needs_input_grad[2 + len(values) :])
-        return tuple(ctx.steps.forward(values, keep=learned or not plan.first_order))
+        return tuple(ctx.steps.forward(values, keep=learned or not descent.first_order))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -148,45 +150,46 @@ class _Descent(torch.autograd.Function):
         if not torch.is_grad_enabled():
             return None, None, *ctx.steps.backward(values, gradients, wanted[len(values) :])
         inputs = [tensor for tensor, needed in zip(ctx.saved_tensors, wanted, strict=True) if needed]
-        ends = ctx.plan.recorded(values, rates)
+        ends = ctx.descent.recorded(values, rates)
         found = iter(torch.autograd.grad(ends, inputs, gradients, create_graph=True, allow_unused=True))
         return None, None, *(next(found) if needed else None for needed in wanted)
 
 
 def _part(fixed: Sequence[Rate | None], tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Rate]]:
-    """Values and rates, of which the tensors come after the values."""
+    """Split tensors into values and the learned rates after them; return values and all rates."""
     learned = iter(tensors[len(fixed) :])
     return tensors[: len(fixed)], [next(learned) if rate is None else rate for rate in fixed]
 
 
 class _Pass(NamedTuple):
-    """One pass forth and back through the chain; every list has an entry for each layer."""
+    """One pass forward and backward through the chain; every list has an entry for each layer."""
 
     inputs: list[Tensor]
     slopes: list[Tensor | None]
     bends: list[Tensor | None]
-    """The activation's curvature times the loss's gradient in its value."""
+    """Curvature of the activation times the gradient of the loss in its value."""
     errors: list[Tensor]
-    """The loss's gradient in what the linear layer returns."""
-    probabilities: Tensor | None
+    """Gradient of the loss in the output of the linear layer."""
+    predictions: Tensor
+    """Of the support loss, for its curvature."""
 
 
 class _Steps:
-    """The steps of one descent, and the way back through them."""
+    """The steps of one descent, and their backward."""
 
-    def __init__(self, plan: Plan, rates: Sequence[Rate]) -> None:
-        self._plan, self._rates = plan, rates
-        self._by_step = [_by_step(rate, plan.steps) for rate in rates]
-        self._loss = _Loss(plan.support)
+    def __init__(self, descent: Descent, rates: Sequence[Rate]) -> None:
+        self._descent, self._rates = descent, rates
+        self._by_step = [_by_step(rate, descent.steps) for rate in rates]
+        self._loss = SupportLoss(descent.support)
         self._starts: list[Sequence[Tensor]] = []
         self._passes: list[_Pass] = []
-        self._places = plan.chain.places
+        self._places = descent.chain.places
 
     def forward(self, values: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
-        for step in range(self._plan.steps):
+        for step in range(self._descent.steps):
             taken = self._pass(values)
             if keep:
-                # The start is kept by autograd, which notices when it is changed in place.
+                # Autograd stores the start, and raises if somebody changes it in place.
                 self._starts.append(values if step else ())
                 self._passes.append(taken)
             moved = list(values)
@@ -198,15 +201,16 @@ class _Steps:
         return values
 
     def _pass(self, values: Sequence[Tensor]) -> _Pass:
-        layers, places = self._plan.chain.layers, self._places
-        inputs, slopes, curvatures = [self._plan.support.x.flatten(2)], [], []
+        layers, places = self._descent.chain.layers, self._places
+        inputs, slopes, curvatures = [self._descent.support.x.flatten(2)], [], []
         for layer, (weight, bias) in zip(layers, places, strict=True):
             z = _linear(inputs[-1], values[weight], None if bias is None else values[bias])
             a = layer.activation.value(z)
             inputs.append(a)
             slopes.append(layer.activation.slope(z, a))
-            curvatures.append(None if self._plan.first_order else layer.activation.curvature(z, a))
-        error, probabilities = self._loss.gradient(inputs.pop())
+            curvatures.append(None if self._descent.first_order else layer.activation.curvature(z, a))
+        predictions = self._loss.predictions(inputs.pop())
+        error = self._loss.gradient(predictions)
         errors, bends = [], []
         for i in reversed(range(len(layers))):
             slope, curvature = slopes[i], curvatures[i]
@@ -215,18 +219,18 @@ class _Steps:
             errors.append(error)
             if i:
                 error = torch.bmm(error, values[places[i][0]])
-        return _Pass(inputs, slopes, bends[::-1], errors[::-1], probabilities)
+        return _Pass(inputs, slopes, bends[::-1], errors[::-1], predictions)
 
     def backward(
         self, starts: Sequence[Tensor], gradients: Sequence[Tensor], learned: Sequence[bool]
     ) -> Iterator[Tensor | None]:
-        """Gradients in the starts and in the step sizes that are tensors."""
+        """Yield the gradients in the starts, then in the step sizes that are tensors."""
         of_rates = [torch.zeros_like(rate) if isinstance(rate, Tensor) else None for rate in self._rates]
         for step in reversed(range(len(self._passes))):
             taken = self._passes[step]
             if any(learned):
                 self._add_for_rates(of_rates, taken, step, gradients)
-            if not self._plan.first_order:
+            if not self._descent.first_order:
                 gradients = self._back(self._starts[step] or starts, taken, step, gradients)
         yield from gradients
         yield from (of_rate for of_rate in of_rates if of_rate is not None)
@@ -243,15 +247,15 @@ class _Steps:
                     at -= (moved * gradients[place]).sum()
 
     def _back(self, values: Sequence[Tensor], taken: _Pass, step: int, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Take the Hessian times the gradients, scaled by the step sizes, from the gradients."""
-        inputs, slopes, bends, errors, probabilities = taken
+        """Subtract the Hessian times the gradients, scaled by the step sizes, from the gradients."""
+        inputs, slopes, bends, errors, predictions = taken
         sizes = [of_parameter[step] for of_parameter in self._by_step]
         first = sizes[0]
-        # One number for all parameters is applied to the product, not to its factors.
+        # If all parameters have one rate, it multiplies the products, not their factors.
         rate = first if not isinstance(first, Tensor) and sizes.count(first) == len(sizes) else None
         scaled = gradients if rate is not None else [g * size for g, size in zip(gradients, sizes, strict=True)]
         rate = 1.0 if rate is None else rate
-        # How the pass would change if the values changed by these: forth,
+        # How the pass changes if the values change by ``scaled``: forward,
         of_inputs: list[Tensor] = []
         of_sums: list[Tensor] = []
         for (weight, bias), a, slope in zip(self._places, inputs, slopes, strict=True):
@@ -260,9 +264,9 @@ class _Steps:
                 of_sum = torch.baddbmm(of_sum, of_inputs[-1], values[weight].mT)
             of_sums.append(of_sum)
             of_inputs.append(of_sum if slope is None else of_sum * slope)
-        # and back.
+        # and backward.
         result = list(gradients)
-        change = self._loss.curve(of_inputs.pop(), probabilities)
+        change = self._loss.curvature(predictions, of_inputs.pop())
         for i in reversed(range(len(inputs))):
             (weight, bias), slope, bend = self._places[i], slopes[i], bends[i]
             change = change if slope is None else change * slope
@@ -274,32 +278,6 @@ class _Steps:
                 result[weight] = torch.baddbmm(result[weight], errors[i].mT, of_inputs[i - 1], alpha=-rate)
                 change = torch.baddbmm(torch.bmm(errors[i], scaled[weight]), change, values[weight])
         return result
-
-
-class _Loss:
-    """First and second derivative of :func:`autometa.loss_on`."""
-
-    def __init__(self, examples: Examples) -> None:
-        self._targets = examples.targets()
-        counts = examples.mask.sum(dim=1, keepdim=True).clamp(min=1)
-        self._absent = ~self._targets.any(dim=1, keepdim=True) if examples.is_classification else None
-        if self._absent is None:
-            counts = counts * (self._targets.shape[2] / 2)
-        self._share = (examples.mask.to(self._targets.dtype) / counts).unsqueeze(2)
-
-    def gradient(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Gradient in the outputs, and the probabilities that :meth:`curve` needs."""
-        if self._absent is None:
-            return (outputs - self._targets) * self._share, None
-        probabilities = outputs.masked_fill(self._absent, torch.finfo(outputs.dtype).min).softmax(dim=2)
-        return (probabilities - self._targets) * self._share, probabilities
-
-    def curve(self, change: Tensor, probabilities: Tensor | None) -> Tensor:
-        """How the gradient changes with the outputs."""
-        if probabilities is None:
-            return change * self._share
-        weighted = probabilities * change
-        return (weighted - probabilities * weighted.sum(dim=2, keepdim=True)) * self._share
 
 
 def _by_step(rate: Rate, steps: int) -> list[float | Tensor]:

@@ -1,20 +1,24 @@
 """Networks of linear layers as batched matrix products, one product for all tasks.
 
-Much of the time of a small network goes into calling it. ``vmap`` calls every layer through its own machinery; here
-the network is read once, by ``torch.fx``, and then replayed on [tasks, n, features], each linear layer being one
-``baddbmm``. Only what is known to mean the same with a leading task axis is read; other networks cannot be run so.
+Much of the time of a small network goes into calling it, and ``vmap`` calls every layer through its own machinery.
+Here the network is read once: it is run on a stand-in for its inputs, which notes every operation. The program that
+results runs on [tasks, n, features], each linear layer being one ``baddbmm``. It holds only operations known to mean
+the same with a leading task axis; a network with any other has no program.
+
+Reading is cheap (a tenth of a millisecond) and changes nothing that threads share, so any thread may read.
 """
 
 from __future__ import annotations
 
-import itertools
 import operator
 import weakref
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from autometa.engine.inner_loop.mlp_descent import ACTIVATIONS, NONE, Chain, Layer
@@ -26,7 +30,6 @@ Step = Callable[[list[Tensor], nn.Module, Parameters], Tensor]
 _MODULES = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity, nn.Dropout)
 _FUNCTIONS = (torch.relu, torch.tanh, torch.sigmoid, functional.relu, functional.gelu, functional.silu, functional.tanh)
 _METHODS = ("relu", "tanh", "sigmoid")
-_OPERATORS = (operator.add, operator.sub, operator.mul)
 
 
 class Program(NamedTuple):
@@ -37,28 +40,25 @@ class Program(NamedTuple):
     """The network as layers one after the other; None where it is more than that."""
 
 
-_programs: weakref.WeakKeyDictionary[nn.Module, Program | None] = weakref.WeakKeyDictionary()
-
-
 class UnknownLayer(Exception):
     """The network holds something that has no rule here."""
 
 
+_programs: weakref.WeakKeyDictionary[nn.Module, dict[bool, Program | None]] = weakref.WeakKeyDictionary()
+"""What was read of each network in training and in evaluation, where its ``forward`` may differ."""
+
+
 def read(module: nn.Module) -> Program | None:
-    """How to run a network; None where it holds more than linear layers and elementwise functions."""
-    if module not in _programs:
+    """Return how to run a network; None where it holds more than linear layers and elementwise functions."""
+    known = _programs.get(module)
+    if known is None:
+        known = _programs.setdefault(module, {})
+    if module.training not in known:
         try:
-            _programs[module] = _trace(module)
-        except (UnknownLayer, fx.proxy.TraceError, TypeError, RuntimeError):  # the last for len(x)
-            _programs[module] = None
-    return _programs[module]
-
-
-def share(module: nn.Module, twin: nn.Module) -> None:
-    """Let a copy run by what was read of the module: reading changes torch's classes, so threads must not read."""
-    for part, same in zip(module.modules(), twin.modules(), strict=True):
-        if part in _programs:
-            _programs[same] = _programs[part]
+            known[module.training] = _read(module)
+        except (UnknownLayer, TypeError, RuntimeError):  # the last two for what asks more of a tensor, as len(x)
+            known[module.training] = None
+    return known[module.training]
 
 
 def matrix_products(module: nn.Module, parameters: Parameters, x: Tensor) -> Tensor:
@@ -71,71 +71,167 @@ def matrix_products(module: nn.Module, parameters: Parameters, x: Tensor) -> Ten
     return values[-1]
 
 
-def _trace(module: nn.Module) -> Program:
-    tied = len(list(module.parameters())) != len(list(module.named_parameters(remove_duplicate=False)))
-    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
-    if tied or hooked:
+def _read(module: nn.Module) -> Program:
+    parts = dict(module.named_modules())
+    own = [id(tensor) for part in parts.values() for tensor in part._parameters.values() if tensor is not None]
+    if len(set(own)) < len(own) or any(map(_is_intercepted, parts.values())):
         raise UnknownLayer
-    nodes = list(fx.Tracer().trace(module).nodes)
-    if [node.op for node in nodes].count("placeholder") != 1 or nodes[-1].args[0] is not nodes[-2]:
+    notes = _Notes()
+    with _noted_layers(parts):
+        last = module(_Value(notes, 0))
+    if not isinstance(last, _Value) or last.notes is not notes or last.place != len(notes.steps) or not last.place:
         raise UnknownLayer
-    places = {node: place for place, node in enumerate(nodes)}
-    return Program([_rule(node, module, places) for node in nodes[1:-1]], _chain(nodes[:-1], module))
+    return Program(notes.steps, notes.chain())
 
 
-def _chain(nodes: list[fx.Node], module: nn.Module) -> Chain | None:
-    """The network as layers one after the other, given that every node has a rule."""
-    layers: list[Layer] = []
-    flattens = False
-    for before, node in itertools.pairwise(nodes):
-        target: object = node.target
-        layer = module.get_submodule(str(target)) if node.op == "call_module" else None
-        kind = target if layer is None else type(layer)
-        if node.all_input_nodes != [before]:
-            return None
+def _is_intercepted(part: nn.Module) -> bool:
+    """Whether calling the module does more, or other things, than its class says."""
+    hooks = part._forward_hooks or part._forward_pre_hooks
+    return bool(hooks) or "forward" in vars(part) or part._compiled_call_impl is not None
+
+
+@contextmanager
+def _noted_layers(parts: Mapping[str, nn.Module]) -> Iterator[None]:
+    """While this lasts, torch's layers note that they are called."""
+    layers = [
+        (name, part)
+        for name, part in parts.items()
+        if type(part).__module__.startswith("torch.nn") and not isinstance(part, nn.Sequential)
+    ]
+    try:
+        for name, part in layers:
+            part.__dict__["forward"] = partial(_call_layer, name, part)
+        yield
+    finally:
+        for _, part in layers:
+            part.__dict__.pop("forward", None)
+
+
+def _call_layer(name: str, layer: nn.Module, x: object, *others: object) -> _Value:
+    if not isinstance(x, _Value) or others:
+        raise UnknownLayer
+    return x.notes.add(_layer_step(name, layer, x.place), layer, [x], name)
+
+
+class _Notes:
+    """What a network did to the stand-in for its inputs."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self._layers: list[Layer] | None = []
+        self._flattens = False
+
+    def add(self, step: Step, what: object, inputs: list[_Value], name: str = "") -> _Value:
+        """Note an operation: a module (by its name too), a function, or a method by its name."""
+        is_next = [value.place for value in inputs] == [len(self.steps)]
+        self.steps.append(step)
+        if self._layers is not None and not (is_next and self._extend(self._layers, what, name)):
+            self._layers = None
+        return _Value(self, len(self.steps))
+
+    def chain(self) -> Chain | None:
+        """The network as layers one after the other."""
+        return Chain(tuple(self._layers), self._flattens) if self._layers else None
+
+    def _extend(self, layers: list[Layer], what: object, name: str) -> bool:
+        """Whether the layers with this operation after them are still layers one after the other."""
+        kind = type(what) if isinstance(what, nn.Module) else what
         if kind in ("flatten", torch.flatten, nn.Flatten):
-            flattens = flattens or not layers
-        elif isinstance(layer, nn.Linear):
-            layers.append(Layer(f"{target}.weight", f"{target}.bias" if layer.bias is not None else None, NONE))
-        elif kind in ACTIVATIONS and not node.kwargs and layers and layers[-1].activation is NONE:
+            self._flattens = self._flattens or not layers
+        elif isinstance(what, nn.Linear):
+            layers.append(Layer(*_names(name, what), NONE))
+        elif kind in ACTIVATIONS and layers and layers[-1].activation is NONE:
             layers[-1] = layers[-1]._replace(activation=ACTIVATIONS[kind])
-        elif kind is not nn.Identity:
-            return None
-    return Chain(tuple(layers), flattens) if layers else None
+        else:
+            return kind is nn.Identity
+        return True
 
 
-def _rule(node: fx.Node, module: nn.Module, places: dict[fx.Node, int]) -> Step:
-    """How one node is computed for all tasks."""
-    inputs = [places[argument] if isinstance(argument, fx.Node) else None for argument in node.args]
-    if not inputs or inputs[0] is None:
-        raise UnknownLayer
-    source = inputs[0]
-    if node.op == "call_module":
-        return _module_rule(str(node.target), module.get_submodule(str(node.target)), source)
-    target, options = node.target, node.kwargs
-    if target in ("flatten", torch.flatten) and node.args[1:] in ((1,), (1, -1)) and not options:
-        return lambda values, module, parameters: values[source].flatten(2)
-    if callable(target) and target in _FUNCTIONS and len(inputs) == 1:
-        return lambda values, module, parameters: target(values[source], **options)
-    if node.op == "call_method" and target in _METHODS and len(inputs) == 1:
-        return lambda values, module, parameters: getattr(values[source], target)()
-    if callable(target) and target in _OPERATORS:
-        other, constant = inputs[1], node.args[1]
-        if other is None and not isinstance(constant, (int, float)):
+class _Value:
+    """Stands in for a tensor [n, *features], and notes what is done to it."""
+
+    def __init__(self, notes: _Notes, place: int) -> None:
+        self.notes = notes
+        self.place = place
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: object, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> _Value:
+        value, *others = arguments
+        if not isinstance(value, _Value):
             raise UnknownLayer
-        return lambda values, module, parameters: target(values[source], constant if other is None else values[other])
-    raise UnknownLayer
+        options = {name: option for name, option in (options or {}).items() if (name, option) != ("inplace", False)}
+        if function is torch.flatten:
+            return value.flatten(*others, **options)
+        if function not in _FUNCTIONS or others:
+            raise UnknownLayer
+        source = value.place
+        what = None if options else function
+        return value.notes.add(lambda values, module, parameters: function(values[source], **options), what, [value])
+
+    def flatten(self, *axes: int) -> _Value:
+        """Note ``tensor.flatten(1)``."""
+        if axes not in ((1,), (1, -1)):
+            raise UnknownLayer
+        return self.notes.add(_flatten(self.place), "flatten", [self])
+
+    def __getattr__(self, name: str) -> Callable[[], _Value]:
+        if name not in _METHODS:
+            raise UnknownLayer
+        source = self.place
+        return lambda: self.notes.add(lambda values, module, parameters: getattr(values[source], name)(), name, [self])
+
+    def _combine(self, function: Callable[[Any, Any], Any], other: object) -> _Value:
+        source = self.place
+        if isinstance(other, _Value):
+            second = other.place
+            step: Step = lambda values, module, parameters: function(values[source], values[second])  # noqa: E731
+            return self.notes.add(step, function, [self, other])
+        if not isinstance(other, (int, float)):
+            raise UnknownLayer
+        return self.notes.add(lambda values, module, parameters: function(values[source], other), function, [self])
+
+    def __add__(self, other: object) -> _Value:
+        return self._combine(operator.add, other)
+
+    def __sub__(self, other: object) -> _Value:
+        return self._combine(operator.sub, other)
+
+    def __mul__(self, other: object) -> _Value:
+        return self._combine(operator.mul, other)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __eq__(self, other: object) -> bool:
+        raise UnknownLayer  # as every branch on what a tensor holds
+
+    def __bool__(self) -> bool:
+        raise UnknownLayer
+
+    __hash__ = None  # type: ignore[assignment]
 
 
-def _module_rule(name: str, layer: nn.Module, source: int) -> Step:
+def _layer_step(name: str, layer: nn.Module, source: int) -> Step:
     kind = type(layer)
     if kind in _MODULES:
         return lambda values, module, parameters: layer(values[source])
     if isinstance(layer, nn.Flatten) and layer.start_dim == 1 and layer.end_dim == -1:
-        return lambda values, module, parameters: values[source].flatten(2)
-    if kind is nn.Linear:
-        return _linear(f"{name}.weight", f"{name}.bias" if layer.bias is not None else None, source)
+        return _flatten(source)
+    if isinstance(layer, nn.Linear) and kind is nn.Linear:
+        return _linear(*_names(name, layer), source)
     raise UnknownLayer
+
+
+def _names(name: str, layer: nn.Linear) -> tuple[str, str | None]:
+    """Names of a layer's weight and bias in the network."""
+    prefix = f"{name}." if name else ""
+    return f"{prefix}weight", f"{prefix}bias" if layer.bias is not None else None
+
+
+def _flatten(source: int) -> Step:
+    return lambda values, module, parameters: values[source].flatten(2)
 
 
 def _linear(weight_name: str, bias_name: str | None, source: int) -> Step:

@@ -1,4 +1,4 @@
-"""Steps that keep their start alone and are computed again when they are differentiated."""
+"""Steps that store only their inputs and are recomputed in backward."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from autometa.engine.inner_loop.strategies import updates_statistics
 from autometa.errors import Incompatible
 
 Step = Callable[[Sequence[Tensor], bool], tuple[tuple[Tensor, ...], Tensor]]
-"""Maps tensors to the values after a step, and to what it descended; the flag asks for a step that can be
-differentiated."""
+"""Maps tensors to the values after a step, and to the loss it descended; the flag asks for a graph of the step."""
 
 
-def checkpointed(step: Step, module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Take a step of which nothing but its inputs is kept; its derivative takes it once more.
+def recomputed(step: Step, module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Run a step, store only its inputs, recompute it in backward.
 
-    The derivative holds what the step depends on besides its inputs too: the module's own parameters, and whatever
-    tensors a loss brings with it. The second time, random numbers are those of the first.
+    Backward also gives the gradient in what the step depends on besides its inputs: the module's own parameters, and
+    tensors that a loss brings along. The second run draws the random numbers of the first.
 
     Parameters
     ----------
     step : callable
     module : nn.Module
-        What the step runs.
+        The network that the step runs.
     inputs : sequence of Tensor
 
     Raises
     ------
     Incompatible
-        The step changes buffers of the module, which taking it twice would change twice.
+        The step changes buffers of the module, which would change twice.
     """
     if updates_statistics(module):
         raise _changes_buffers("batch norm that updates running averages")
@@ -50,54 +49,54 @@ def checkpointed(step: Step, module: nn.Module, inputs: Sequence[Tensor]) -> lis
     drew = any(not torch.equal(a, b) for a, b in zip(before, _random_state(device), strict=True))
     own = {id(tensor) for tensor in given}
     others = [leaf for leaf in _leaves(descended) if id(leaf) not in own]
-    replay = _Replay(step, len(inputs), tuple(others), before if drew else None, device, _autocast(device))
-    return list(_Checkpointed.apply(replay, after, *inputs, *others))  # type: ignore[no-untyped-call]
+    recipe = _Recipe(step, len(inputs), tuple(others), before if drew else None, device, _autocast(device))
+    return list(_Recomputed.apply(recipe, after, *inputs, *others))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
-class _Replay:
-    """How a step is taken again."""
+class _Recipe:
+    """All that it takes to run a step again on the same inputs."""
 
     step: Step
     n_inputs: int
     others: tuple[Tensor, ...]
-    """Leaves that the step depends on without being given them."""
+    """Leaves that the step depends on and that are not among its inputs."""
     random_state: list[Tensor] | None
-    """None where the step draws nothing: threads then need not take turns."""
+    """What the step drew from; None if it drew nothing, so that threads need not restore it."""
     device: torch.device
     autocast: tuple[bool, torch.dtype]
 
 
-class _Checkpointed(torch.autograd.Function):
+class _Recomputed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, replay: _Replay, after: tuple[Tensor, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.replay = replay
+    def forward(ctx: Any, recipe: _Recipe, after: tuple[Tensor, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.recipe = recipe
         ctx.save_for_backward(*tensors)
         return tuple(value.detach() for value in after)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        replay: _Replay = ctx.replay
-        given = [_alone(tensor) for tensor in ctx.saved_tensors[: replay.n_inputs]]
-        state = nullcontext() if replay.random_state is None else _restored(replay.random_state, replay.device)
-        enabled, dtype = replay.autocast
-        with torch.enable_grad(), torch.autocast(replay.device.type, dtype, enabled), state:
-            after, _ = replay.step(given, True)
-        everything = [*given, *replay.others]
+        recipe: _Recipe = ctx.recipe
+        given = [_alone(tensor) for tensor in ctx.saved_tensors[: recipe.n_inputs]]
+        state = nullcontext() if recipe.random_state is None else _restored(recipe.random_state, recipe.device)
+        enabled, dtype = recipe.autocast
+        with torch.enable_grad(), torch.autocast(recipe.device.type, dtype, enabled), state:
+            after, _ = recipe.step(given, True)
+        everything = [*given, *recipe.others]
         wanted = [tensor for tensor, needed in zip(everything, ctx.needs_input_grad[2:], strict=True) if needed]
-        # A graph that a loss brings along is common to all steps: none of them may free it.
+        # All steps share the graph that a loss brings along: none may free it.
         found = iter(torch.autograd.grad(after, wanted, gradients, allow_unused=True, retain_graph=True))
         return (None, None, *(next(found) if needed else None for needed in ctx.needs_input_grad[2:]))
 
 
 def _alone(tensor: Tensor) -> Tensor:
-    """The same values, without where they came from."""
+    """Return the same values without their graph."""
     return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _leaves(value: Tensor) -> list[Tensor]:
-    """All tensors without a history that a value can be differentiated for."""
+    """Return all leaves that a value can be differentiated for."""
     found, todo, seen = [], [value.grad_fn], {value.grad_fn}
     while todo:
         node = todo.pop()
@@ -124,7 +123,7 @@ def _random_state(device: torch.device) -> list[Tensor]:
 
 @contextmanager
 def _restored(states: list[Tensor], device: torch.device) -> Iterator[None]:
-    """Draw from given states, and go on afterwards as if nothing had been drawn."""
+    """Draw from given states; afterwards go on as if nothing had been drawn."""
     now = _random_state(device)
     _set_random_state(states, device)
     try:
@@ -140,11 +139,11 @@ def _set_random_state(states: list[Tensor], device: torch.device) -> None:
 
 
 def _which(device: torch.device) -> tuple[torch.device, ...]:
-    return () if device.type == "mps" else (device,)  # which has one generator, and takes no name of it
+    return () if device.type == "mps" else (device,)  # one generator, which takes no device
 
 
 def _changes_buffers(what: str) -> Incompatible:
     return Incompatible(
-        f"checkpoint=True takes every step twice and cannot run {what}; use checkpoint=False, or a backbone with "
+        f"checkpoint=True runs every step twice and cannot run {what}; use checkpoint=False, or a backbone with "
         "group norm or transductive batch norm."
     )

@@ -1,25 +1,38 @@
-"""One network with its own weights for every task: the interchangeable ways to run it."""
+"""One network with its own weights for every task: the interchangeable ways to run it, and which one to take.
+
+All ways give the same numbers up to rounding. Which is fastest follows from the network, the shapes and the type of
+device by the rule of :func:`choose`, never from a clock: a busy machine, or one with other cores, must not change a
+result.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
-import time
+import warnings
 from collections.abc import Callable, Hashable, Mapping
+from enum import IntEnum
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from autometa.checks import check_choice
 from autometa.contracts.examples import Inputs, map_inputs
 from autometa.engine.inner_loop.mlp_program import matrix_products, read
-from autometa.errors import Incompatible, InvalidParameter
+from autometa.errors import Incompatible
 
 Parameters = Mapping[str, Tensor]
 Strategy = Callable[[nn.Module, Parameters, Inputs], Tensor]
 
-MARGIN = 1.25
-"""How much faster a later strategy must be to replace an earlier one, so that noise does not decide."""
+
+class Order(IntEnum):
+    """How often what a network computes will be differentiated."""
+
+    NONE = 0
+    FIRST = 1
+    SECOND = 2
 
 
 def loop(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
@@ -46,7 +59,7 @@ def vmap(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
 
 
 def _plain_strides(value: Tensor) -> Tensor:
-    """Images and filters in C order, down to the strides of axes of length 1.
+    """Lay images and filters out in C order, down to the strides of axes of length 1.
 
     Where those leave open whether a tensor is channels-last, convolution takes it to be, and under vmap group norm
     then fails.
@@ -62,16 +75,63 @@ def bmm(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
 
 STRATEGIES: dict[str, Strategy] = {"bmm": bmm, "vmap": vmap, "loop": loop}
 
+FEWEST_TASKS = 4
+"""On a CPU, calls of ``vmap`` cost as much as those of two or three tasks. Two tasks took 0.5 to 1.2 times as long in a
+loop as by ``vmap``."""
+
+MOST_NUMBERS = {Order.NONE: 2**15, Order.FIRST: 2**16, Order.SECOND: 2**17}
+"""On a CPU: how many numbers the widest convolution of one task may give for ``vmap`` to be taken, counted as if it
+saw the whole image.
+
+``vmap`` runs the convolutions of all tasks as one grouped convolution. That saves calls, the more so the more often
+they are differentiated, but its arithmetic is 2 to 3 times as slow. Time of ``loop`` over that of ``vmap`` for a step
+of 4 and of 16 tasks with conv4 and group norm on one thread of an AMD EPYC (torch 2.13, 2026-11-27):
+
+==========  ==========  ============  ===========  ============  ============
+filters     images      numbers       no gradient  first order   second order
+==========  ==========  ============  ===========  ============  ============
+8           5 of 8x8    2,560         1.5, 3.9     1.5, 4.0      2.0, 5.2
+8           25 of 8x8   12,800        1.2, 2.1     1.3, 1.9      1.7, 2.5
+64          5 of 8x8    20,480        0.9, 1.3     1.2, 1.5      1.6, 1.9
+8           25 of 16x16 51,200        0.8, 1.1     1.0, 1.4      1.4, 2.0
+16          5 of 28x28  62,720        0.7, 0.9     1.0, 1.2      1.5, 2.1
+64          25 of 8x8   102,400       0.6, 0.6     0.8, 0.9      1.2, 1.2
+64          5 of 28x28  250,880       0.5, 0.6     0.8, 0.9      1.2, 1.0
+16          25 of 28x28 313,600       0.4, 0.4     0.6, 0.5      1.2, 0.9
+64          25 of 28x28 1,254,400     0.5, 0.3     0.7, 0.4      0.9, 0.5
+==========  ==========  ============  ===========  ============  ============
+
+Where tasks share the filters and have only contexts of their own the numbers are alike: 1.2 and 1.6 for 64 filters and
+5 images of 8x8, 0.9 and 1.0 for 5 of 28x28.
+"""
+
+MOST_NUMBERS_OF_LINEAR_LAYERS = 2**13
+"""The same for networks without convolutions that are no ``bmm``, such as linear layers with layer norm between them.
+
+Two layers of 40 and 256 with 10 examples and of 40 with 100 examples took 1.0 to 4 times as long in a loop; of 256
+with 100 examples (25,600 numbers) 0.7 to 1.1 times, of 1024 with 10 examples (10,240 numbers) 0.5 to 0.9 times.
+"""
+
 
 def updates_statistics(module: nn.Module) -> bool:
-    """Whether a forward pass changes running averages of batch norm."""
+    """Return whether a forward pass changes running averages of batch norm."""
     return any(isinstance(part, _BatchNorm) and part.training and part.track_running_stats for part in module.modules())
 
 
-def resolve(strategy: str, module: nn.Module, n_tasks: int) -> list[Strategy]:
-    """Return the strategies to choose from: the one of this name, or for ``"auto"`` all that suit the module.
+def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, order: Order) -> Strategy:
+    """Return the strategy of this name, or for ``"auto"`` the one that the rule gives.
 
-    One task alone gains nothing from ``vmap``.
+    The rule: ``bmm`` for what it can run. Else ``loop`` for one task, and for batch norm that updates running averages.
+    Else ``vmap`` if it pays, see :func:`vmap_pays`, and can run the network, which is tried once; else ``loop``.
+
+    Parameters
+    ----------
+    strategy : {"auto", "bmm", "vmap", "loop"}
+    module : nn.Module
+    parameters : dict of Tensor, each [tasks, *shape]
+    x : Tensor of shape [tasks, n, *features], or a tuple of those
+    order : Order
+        How often the outputs will be differentiated.
 
     Raises
     ------
@@ -80,84 +140,95 @@ def resolve(strategy: str, module: nn.Module, n_tasks: int) -> list[Strategy]:
     Incompatible
         The strategy cannot run this module.
     """
-    if strategy == "loop":
-        return [loop]
-    if strategy not in ("auto", *STRATEGIES):
-        raise InvalidParameter(f"strategy={strategy!r} must be one of {('auto', *STRATEGIES)}.")
-    reason = _reasons[strategy](module) if strategy != "auto" else None
-    if reason is not None:
-        raise Incompatible(f"strategy={strategy!r} {reason}")
-    if strategy != "auto":
-        return [STRATEGIES[strategy]]
-    names = [name for name in STRATEGIES if not (name == "vmap" and n_tasks == 1)]
-    return [STRATEGIES[name] for name in names if name == "loop" or _reasons[name](module) is None]
+    check_choice("strategy", strategy, ("auto", *STRATEGIES))
+    if strategy == "auto":
+        if read(module) is not None:
+            return bmm
+        n_tasks = len(next(iter(parameters.values())))
+        if n_tasks == 1 or updates_statistics(module) or not vmap_pays(module, x, order):
+            return loop
+        return vmap if _vmap_runs(module, parameters, x, order) else loop
+    if strategy == "bmm" and read(module) is None:
+        raise Incompatible(
+            "strategy='bmm' runs networks of linear layers and elementwise functions only; use strategy='vmap', "
+            "'loop' or 'auto'."
+        )
+    if strategy == "vmap" and updates_statistics(module):
+        raise Incompatible(
+            "strategy='vmap' cannot run batch norm that updates running averages (one average, many tasks); use "
+            "strategy='loop' or 'auto', or a backbone with group norm or transductive batch norm."
+        )
+    return STRATEGIES[strategy]
 
 
-def _why_not_bmm(module: nn.Module) -> str | None:
-    if read(module) is not None:
-        return None
-    return "runs networks of linear layers and elementwise functions only; use strategy='vmap', 'loop' or 'auto'."
+def vmap_pays(module: nn.Module, x: Inputs, order: Order) -> bool:
+    """Return whether ``vmap`` is expected to take less time than ``loop``, by shapes and type of device.
 
+    On a CPU: from :data:`FEWEST_TASKS` on, unless tasks are large, see :data:`MOST_NUMBERS`.
 
-def _why_not_vmap(module: nn.Module) -> str | None:
-    if not updates_statistics(module):
-        return None
-    return (
-        "cannot run batch norm that updates running averages (one average, many tasks); use strategy='loop' or 'auto', "
-        "or a backbone with group norm or transductive batch norm."
-    )
-
-
-_reasons = {"bmm": _why_not_bmm, "vmap": _why_not_vmap}
-
-_fastest: dict[Hashable, Strategy] = {}
-_MEASURING = threading.RLock()
-"""Threads that need the same answer measure it once."""
-
-
-def fastest(
-    choices: list[Strategy], key: Hashable, device: torch.device, run: Callable[[Strategy], object]
-) -> Strategy:
-    """Return the strategy for which ``run`` takes the least time, measured once for each ``key``.
-
-    A strategy that fails is out (vmap has no rule for some layers); what ``loop`` raises is the network's own error.
-    A later choice must be faster than an earlier one by a margin; on a CPU, where vmap's grouped convolutions are
-    slow, it comes last. Measuring leaves torch's random state as it was.
+    On an accelerator: always, since calling an operation costs more there than most operations. On an H100 (torch 2.11,
+    2026-11-26), 32 times one recorded task of conv4 took 1.2 to 5.9 times as long as 32 tasks side by side with images
+    of 28x28, and 0.5 (first order, one step) to 2.3 times (second order, five steps) with images of 84x84; there,
+    steps that are not recorded took 1.6 to 4.4 times as long one after the other.
     """
-    if len(choices) == 1:
-        return choices[0]
-    if key not in _fastest:
-        with _MEASURING:
-            if key not in _fastest:
-                _fastest[key] = _measure(choices, device, run)
-    return _fastest[key]
+    first: Tensor = x[0] if isinstance(x, tuple) else x
+    if first.device.type != "cpu":
+        return True
+    n_tasks, n = first.shape[:2]
+    if n_tasks < FEWEST_TASKS:
+        return False
+    # Weights are [n_outputs, n_inputs], of convolutions with the axes of a filter after them.
+    filters = [weight.shape[0] for weight in module.parameters() if weight.dim() > 2]
+    if filters:
+        return n * max(filters) * math.prod(first.shape[3:]) <= MOST_NUMBERS[order]
+    widths = [weight.shape[0] for weight in module.parameters() if weight.dim() == 2]
+    return n * max(widths, default=0) <= MOST_NUMBERS_OF_LINEAR_LAYERS
 
 
-def _measure(choices: list[Strategy], device: torch.device, run: Callable[[Strategy], object]) -> Strategy:
-    usable: list[Strategy] = []
+_runs: dict[Hashable, bool] = {}
+_TRYING = threading.RLock()
+"""Threads that need the same answer find it out once."""
+
+
+def _vmap_runs(module: nn.Module, parameters: Parameters, x: Inputs, order: Order) -> bool:
+    """Return whether ``vmap`` has a rule for all that the network does; tried once on two tasks for each shape."""
+    key = (*_shapes(module, parameters, x), order)
+    if key not in _runs:
+        with _TRYING:
+            if key not in _runs:
+                few = {name: value[:2].detach().requires_grad_() for name, value in parameters.items()}
+                _runs[key] = _try_vmap(module, few, map_inputs(lambda part: part[:2].detach(), x), order)
+    return _runs[key]
+
+
+def _try_vmap(module: nn.Module, parameters: dict[str, Tensor], x: Inputs, order: Order) -> bool:
+    device = next(iter(parameters.values())).device
     accelerator = {} if device.type == "cpu" else {"device_type": device.type}
-    with torch.random.fork_rng(devices=[device] if accelerator else [], **accelerator):
-        for strategy in sorted(choices, key=lambda choice: choice is vmap and device.type == "cpu"):
-            try:
-                run(strategy)
-            except RuntimeError:
-                if strategy is loop:
-                    raise
-            else:
-                usable.append(strategy)
-        # They take turns, so that another program that comes or goes meanwhile slows all of them.
-        turns = [{strategy: _seconds(run, strategy, device) for strategy in usable} for _ in range(2)]
-    seconds = {strategy: min(turn[strategy] for turn in turns) for strategy in usable}
-    best = usable[0]
-    for strategy, taken in seconds.items():
-        if taken * MARGIN < seconds[best]:
-            best = strategy
-    return best
+    with (
+        torch.random.fork_rng(devices=[device] if accelerator else [], **accelerator),
+        warnings.catch_warnings(),
+        torch.set_grad_enabled(order > Order.NONE),
+    ):
+        # Operations without a rule of their own run one task after the other, slowly.
+        warnings.filterwarnings("error", message="There is a performance drop")
+        try:
+            total = vmap(module, parameters, x).square().sum()
+            for step in range(order):
+                values = list(parameters.values())
+                create_graph = step + 1 < order
+                slopes = torch.autograd.grad(total, values, create_graph=create_graph, materialize_grads=True)
+                total = torch.stack([slope.square().sum() for slope in slopes]).sum()
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, UserWarning):
+            return False
+    return True
 
 
-def _seconds(run: Callable[[Strategy], object], strategy: Strategy, device: torch.device) -> float:
-    start = time.perf_counter()
-    run(strategy)
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter() - start
+def _shapes(module: nn.Module, parameters: Parameters, x: Inputs) -> tuple[object, ...]:
+    """What calls must agree in for ``vmap`` to run all of them or none."""
+    first = next(iter(parameters.values()))
+    inputs = tuple(tuple(part.shape[1:]) for part in (x if isinstance(x, tuple) else (x,)))
+    layers = tuple(type(part) for part in module.modules())
+    shapes = tuple((name, tuple(value.shape[1:])) for name, value in parameters.items())
+    return layers, module.training, shapes, inputs, first.dtype, first.device

@@ -40,8 +40,7 @@ class NearestNeighbour(am.Learner):
         InvalidParameter
             The sharpness is not positive.
         """
-        if not self.sharpness > 0:
-            raise am.InvalidParameter(f"sharpness={self.sharpness!r} of nearest_neighbour must be positive.")
+        am.check_real("sharpness", self.sharpness, above=0, of="learner 'nearest_neighbour'")
         return am.build_backbone(self.backbone, info.input_shape)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:

@@ -30,10 +30,10 @@ class Conv4(am.Backbone):
     batch_norm : {"inductive", "transductive"}, default="inductive"
         Which statistics ``norm="batch"`` uses once meta-training is over. ``"inductive"``: running averages of
         meta-training, so that an example's features depend on that example alone. ``"transductive"``: those of the
-        very examples given together, as in MAML's code; scores are then higher and not comparable with inductive ones.
+        examples given together, as in MAML's code; scores are then higher and not comparable with inductive ones.
     n_pools : int, default=4
-        How many blocks, the first ones, end in max-pooling. 2 leaves a map for learners that compare places
-        (Sung et al. 2018); the module tells its shape as ``feature_shape``.
+        How many blocks, from the first on, end in max-pooling. 2 leaves a map for learners that compare places
+        (Sung et al. 2018); the module has its shape as ``feature_shape``.
     """
 
     def __init__(
@@ -83,18 +83,10 @@ class Conv4(am.Backbone):
                 f"backbone 'conv4' needs images of shape (channels, height, width), got input_shape={input_shape!r}; "
                 "backbone 'mlp' takes any shape."
             )
-        if not isinstance(self.n_filters, int) or self.n_filters < 1:
-            raise am.InvalidParameter(f"n_filters={self.n_filters!r} of backbone 'conv4' must be a positive integer.")
-        if self.norm not in _NORMS:
-            raise am.InvalidParameter(f"norm={self.norm!r} of backbone 'conv4' must be one of {_NORMS}.")
-        if self.batch_norm not in _BATCH_NORMS:
-            raise am.InvalidParameter(
-                f"batch_norm={self.batch_norm!r} of backbone 'conv4' must be one of {_BATCH_NORMS}."
-            )
-        if isinstance(self.n_pools, bool) or not isinstance(self.n_pools, int) or not 0 <= self.n_pools <= _N_BLOCKS:
-            raise am.InvalidParameter(
-                f"n_pools={self.n_pools!r} of backbone 'conv4' must be an integer from 0 to {_N_BLOCKS}."
-            )
+        am.check_int("n_filters", self.n_filters, of="backbone 'conv4'")
+        am.check_choice("norm", self.norm, _NORMS, of="backbone 'conv4'")
+        am.check_choice("batch_norm", self.batch_norm, _BATCH_NORMS, of="backbone 'conv4'")
+        am.check_int("n_pools", self.n_pools, least=0, most=_N_BLOCKS, of="backbone 'conv4'")
 
 
 class _Blocks(nn.Module):

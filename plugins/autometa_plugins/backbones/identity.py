@@ -12,7 +12,7 @@ import autometa as am
 class Identity(am.Backbone):
     """The inputs themselves, flattened: nothing is learned.
 
-    For learners that shall work on features computed elsewhere, and as the control every learned backbone must beat.
+    Use it on features computed elsewhere, and as the baseline that every learned backbone must beat.
     """
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:

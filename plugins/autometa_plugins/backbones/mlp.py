@@ -59,12 +59,8 @@ class MLP(am.Backbone):
                 f"hidden={self.hidden!r} of backbone 'mlp' must name at least one positive width, such as (64, 64); "
                 "backbone 'identity' has no layers."
             )
-        if self.activation not in _ACTIVATIONS:
-            raise am.InvalidParameter(
-                f"activation={self.activation!r} of backbone 'mlp' must be one of {tuple(_ACTIVATIONS)}."
-            )
-        if self.norm not in _NORMS:
-            raise am.InvalidParameter(f"norm={self.norm!r} of backbone 'mlp' must be one of {_NORMS}.")
+        am.check_choice("activation", self.activation, _ACTIVATIONS, of="backbone 'mlp'")
+        am.check_choice("norm", self.norm, _NORMS, of="backbone 'mlp'")
 
 
 class _Layers(nn.Module):

@@ -28,12 +28,11 @@ class ResNet12(am.Backbone):
     n_filters : sequence of four int, default=(64, 160, 320, 640)
         Channels of the blocks.
     pool : bool, default=True
-        Average the last block over the image; else its channels at every place are the features (16,000 for 84x84
+        Average the last block over the image; otherwise the features are its channels at every place (16,000 for 84x84
         images).
     drop_rate : float, default=0.0
-        In meta-training, how much is dropped after a block: single values after the first two, squares (DropBlock,
-        Ghiasi et al. 2018) after the last two. MetaOptNet has 0.1, reached step by step over 40,000 batches; here it
-        is the same throughout.
+        Share dropped after a block in meta-training: single values after the first two, squares (DropBlock, Ghiasi et
+        al. 2018) after the last two. MetaOptNet has 0.1, reached step by step over 40,000 batches; here it is constant.
     drop_block : int, default=5
         Side of a dropped square, at most the side of the features it is cut from.
     norm : {"batch", "group", "none"}, default="batch"
@@ -109,15 +108,10 @@ class ResNet12(am.Backbone):
                 f"n_filters={self.n_filters!r} of backbone 'resnet12' must be four positive integers, such as "
                 "(64, 160, 320, 640)."
             )
-        if not 0 <= self.drop_rate < 1:
-            raise am.InvalidParameter(f"drop_rate={self.drop_rate!r} of backbone 'resnet12' must lie in [0, 1).")
-        if not isinstance(self.drop_block, int) or self.drop_block < 1:
-            raise am.InvalidParameter(f"drop_block={self.drop_block!r} of backbone 'resnet12' must be at least 1.")
-        for name, known in (("norm", _NORMS), ("batch_norm", _BATCH_NORMS)):
-            if getattr(self, name) not in known:
-                raise am.InvalidParameter(
-                    f"{name}={getattr(self, name)!r} of backbone 'resnet12' must be one of {known}."
-                )
+        am.check_real("drop_rate", self.drop_rate, least=0, below=1, of="backbone 'resnet12'")
+        am.check_int("drop_block", self.drop_block, of="backbone 'resnet12'")
+        am.check_choice("norm", self.norm, _NORMS, of="backbone 'resnet12'")
+        am.check_choice("batch_norm", self.batch_norm, _BATCH_NORMS, of="backbone 'resnet12'")
 
 
 class _Residual(nn.Module):

@@ -31,7 +31,7 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
 
 @am.hookimpl
 def autometa_meta_optimizers() -> Iterable[am.MetaOptimizerSpec]:
-    """Offer the meta-optimizer of learners that learn by heart."""
+    """Offer the meta-optimizer of learners that remember examples."""
     yield am.MetaOptimizerSpec(
         name="collect",
         factory="autometa_plugins.baselines.collect:Collect",

@@ -1,4 +1,4 @@
-"""Meta-training by heart."""
+"""Meta-training that only remembers examples."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 import autometa as am
 
 _PATIENCE = 20
-"""Batches in a row without a row to keep, after which there is nothing more to collect."""
+"""Batches in a row of which nothing is kept, after which the run ends."""
 
 
 class Collect(am.MetaOptimizer):
     """Hand every batch of meta-train tasks to a learner that remembers examples; no gradient is taken.
 
-    How much is kept is the learner's business; a run ends when several batches in a row brought nothing that it
-    keeps: its memory is full, or it has seen all there is.
+    The learner decides how much it keeps. A run ends once it keeps nothing of several batches in a row: its memory is
+    full, or it has seen everything.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"memory"})

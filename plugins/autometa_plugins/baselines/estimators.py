@@ -69,7 +69,7 @@ REGRESSORS: Mapping[str, Maker] = {
 AUTO = {"classification": "logistic_regression", "regression": "ridge"}
 
 
-def estimator_maker(estimator: str | BaseEstimator, problem: str, learner: str) -> Maker:
+def estimator_maker(estimator: Any, problem: str, learner: str) -> Maker:
     """Return what makes an unfitted estimator for a number of rows and features.
 
     Parameters

@@ -21,20 +21,18 @@ if TYPE_CHECKING:
 class Pooled(am.Learner):
     """Any scikit-learn estimator fitted on remembered meta-train rows and the support set together.
 
-    What is to be had without telling tasks apart, other than by weighting a task's own rows more. Meaningful only
-    where labels mean the same in every task. Meta-training (meta-optimizer "collect") fills a memory of distinct
-    rows; :meth:`predict` fits a fresh clone per task on memory and support. The rows are part of the module, so
-    whoever gets a saved model gets them too.
+    The baseline of not telling tasks apart, except that a task's own rows weigh more. It needs labels that mean the
+    same in every task. Meta-training (meta-optimizer "collect") fills a memory of distinct rows; :meth:`predict` fits a
+    fresh clone per task on memory and support. A saved model holds these rows.
 
     Parameters
     ----------
     estimator : str or scikit-learn estimator, default="auto"
         "auto": logistic or ridge regression, quick on thousands of rows per task. Any name that learner "sklearn"
-        knows works, at the price of a fit on the whole memory for every task.
+        knows works, but is fitted to the whole memory for every task.
     support_share : float, default=0.5
-        Share of all weight that the support rows carry together, between 0 and 1; a small one is plain pooling, for a
-        support set is a drop in a full memory. An estimator that takes no ``sample_weight`` is given the support rows
-        several times instead.
+        Weight of all support rows together, between 0 and 1; a small one is plain pooling. An estimator that takes no
+        ``sample_weight`` gets the support rows several times instead.
     max_rows : int, default=5000
         Size of the memory.
     """
@@ -61,15 +59,12 @@ class Pooled(am.Learner):
         InvalidParameter
             The estimator is unknown or solves another problem; a number is not positive.
         """
-        if info.problem == "classification" and not info.shared_classes:
+        if info.problem_record.has_classes and not info.shared_classes:
             raise am.Incompatible(
                 "learner 'sklearn_pooled' needs labels that mean the same in every task, and these tasks draw their "
                 "classes anew (shared_classes=False); use learner 'sklearn'."
             )
-        if not isinstance(self.max_rows, int) or self.max_rows < 1:
-            raise am.InvalidParameter(
-                f"max_rows={self.max_rows!r} of learner 'sklearn_pooled' must be a positive integer."
-            )
+        am.check_int("max_rows", self.max_rows, of="learner 'sklearn_pooled'")
         self._maker(info.problem)
         return _Memory(info.problem, self.max_rows, math.prod(info.input_shape), info.n_outputs)
 
@@ -111,10 +106,7 @@ class Pooled(am.Learner):
         return torch.as_tensor(np.stack(outputs), dtype=x.dtype, device=x.device)
 
     def _maker(self, problem: str) -> Maker:
-        if not 0 < self.support_share < 1:
-            raise am.InvalidParameter(
-                f"support_share={self.support_share!r} of learner 'sklearn_pooled' must lie between 0 and 1."
-            )
+        am.check_real("support_share", self.support_share, above=0, below=1, of="learner 'sklearn_pooled'")
         return estimator_maker(self.estimator, problem, "sklearn_pooled")
 
     @classmethod

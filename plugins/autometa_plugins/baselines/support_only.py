@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class SupportOnly(am.Learner):
-    """Any scikit-learn estimator fitted on the support set alone: what a task yields without other tasks.
+    """Any scikit-learn estimator fitted on the support set alone, without help from other tasks.
 
-    The adapted state is the support set; :meth:`predict` fits a fresh clone per task on the flattened inputs and
-    asks it. Fits are deterministic: where an estimator's ``random_state`` is None, 0 is used.
+    The adapted state is the support set; :meth:`predict` fits a fresh clone per task on the flattened inputs. Fits are
+    deterministic: where an estimator's ``random_state`` is None, 0 is used.
 
     Parameters
     ----------

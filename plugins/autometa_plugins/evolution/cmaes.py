@@ -21,12 +21,12 @@ MOST = 1000
 
 
 class CMAES(am.MetaOptimizer):
-    """Evolve a few hundred numbers at most by covariance matrix adaptation; θ is the distribution's mean.
+    """Evolve a few hundred numbers by covariance matrix adaptation; θ is the distribution's mean.
 
-    Hansen 2016, figure 6, as the package ``cmaes`` does it. Nothing is differentiated, and unlike
-    :class:`EvolutionStrategy` step sizes and correlations of the numbers are learned. For learners with few parameters
-    or ``parameters`` that choose a few. All candidates of a step meet the same tasks; batch norm and how candidates
-    are run as in "evolution_strategy".
+    Hansen 2016, figure 6, by the package ``cmaes``. Nothing is differentiated. Unlike "evolution_strategy" it learns
+    step sizes and correlations of the numbers. It is for learners with few parameters, or with a few of them chosen by
+    ``parameters``. All candidates of a step see the same tasks; they treat batch norm and run as in
+    "evolution_strategy".
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ class CMAES(am.MetaOptimizer):
     population : int or "auto", default="auto"
         Candidates of a step. "auto": 4 + 3 log n, rounded down, for n numbers.
     fitness : {"loss", "score"}, default="loss"
-        The mean over tasks of the query loss after adapting, or of what has no gradient: the share of wrong classes
-        (for real targets the squared error).
+        "loss": the mean query loss after adapting. "score": the mean share of wrong classes, which has no gradient;
+        for real targets the squared error.
     parameters : sequence of str, optional
         Names of the parameters to evolve, in which ``*`` stands for anything; the others stay. None: all.
     strategy : {"auto", "vmap", "loop"}, default="auto"
@@ -81,17 +81,15 @@ class CMAES(am.MetaOptimizer):
             from cmaes import CMA
         except ImportError:
             raise am.MissingData(
-                "meta_optimizer 'cmaes' needs the package cmaes; install autometa with the extra 'evolution'."
+                "meta-optimizer 'cmaes' needs the package cmaes; install autometa with the extra 'evolution'."
             ) from None
-        if not self.sigma > 0:
-            raise am.InvalidParameter(f"sigma={self.sigma!r} must be positive, such as 0.1.")
-        if self.population != "auto" and (not isinstance(self.population, int) or self.population < 2):
-            raise am.InvalidParameter(f"population={self.population!r} must be an integer of at least 2, or 'auto'.")
+        am.check_real("sigma", self.sigma, above=0, of="meta-optimizer 'cmaes'", such_as=0.1)
+        am.check_int("population", self.population, least=2, also=("auto",), of="meta-optimizer 'cmaes'")
         self.learner_, self.module_ = learner, module
         self.genome_ = Genome(module, self.parameters)
         if len(self.genome_) > MOST:
             raise am.Incompatible(
-                f"meta_optimizer 'cmaes' is for {MOST} numbers at most, and {len(self.genome_)} of "
+                f"meta-optimizer 'cmaes' is for {MOST} numbers at most, and {len(self.genome_)} of "
                 f"{type(learner).__name__} are to evolve; choose some by parameters=[...], of which there are "
                 f"{[name for name, _ in module.named_parameters()]}, or use meta_optimizer='evolution_strategy'."
             )

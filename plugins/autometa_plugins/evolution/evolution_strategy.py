@@ -19,11 +19,10 @@ class EvolutionStrategy(am.MetaOptimizer):
     """Step along random directions in which candidates for θ do better than their mirror images.
 
     Salimans et al. 2017, algorithm 1 with mirrored sampling and fitness shaping (section 2.1); with a learner that
-    adapts by gradient steps this is ES-MAML (Song et al. 2020, algorithm 3). Nothing is differentiated through the
-    adaptation, so any learner with parameters can be meta-trained, and by any fitness. All candidates of a step meet
-    the same tasks (common random numbers) and are run together where the learner allows it, see
-    :class:`autometa.PopulationLosses`. Candidates judge batch norm by the examples given and leave its running
-    averages alone; those follow θ itself, once a step.
+    adapts by gradient steps this is ES-MAML (Song et al. 2020, algorithm 3). Nothing is differentiated, so any learner
+    with parameters can be meta-trained, by any fitness. All candidates of a step see the same tasks (common random
+    numbers) and run together where the learner allows it, see :class:`autometa.PopulationLosses`. Candidates use batch
+    norm by the examples given and do not touch its running averages, which follow θ, once a step.
 
     Parameters
     ----------
@@ -38,11 +37,11 @@ class EvolutionStrategy(am.MetaOptimizer):
         Of the learning rate over meta-training, as in meta-optimizer "gradient".
     weight_decay : float, default=0.0
     fitness : {"loss", "score"}, default="loss"
-        The mean over tasks of the query loss after adapting, or of what has no gradient: the share of wrong classes
-        (for real targets the squared error).
+        "loss": the mean query loss after adapting. "score": the mean share of wrong classes, which has no gradient;
+        for real targets the squared error.
     shaping : {"ranks", "none"}, default="ranks"
-        Count candidates by their centred ranks, which outliers do not reach, or by their fitness itself: the estimate
-        is then of the gradient of the fitness smoothed by the candidates' distribution.
+        "ranks": count candidates by their centred ranks, so that outliers do not matter. "none": count their fitness,
+        which estimates the gradient of the smoothed fitness.
     parameters : sequence of str, optional
         Names of the parameters to evolve, in which ``*`` stands for anything; the others stay. None: all.
     strategy : {"auto", "vmap", "loop"}, default="auto"
@@ -86,12 +85,10 @@ class EvolutionStrategy(am.MetaOptimizer):
 
     def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
         """Take over ``module``."""
-        if isinstance(self.population, bool) or not isinstance(self.population, int) or self.population < 1:
-            raise am.InvalidParameter(f"population={self.population!r} must be a positive number of pairs, such as 16.")
-        if not self.sigma > 0:
-            raise am.InvalidParameter(f"sigma={self.sigma!r} must be positive, such as 0.05.")
-        if self.shaping not in ("ranks", "none"):
-            raise am.InvalidParameter(f"shaping={self.shaping!r} must be 'ranks' or 'none'.")
+        whose = "meta-optimizer 'evolution_strategy'"
+        am.check_int("population", self.population, of=whose)
+        am.check_real("sigma", self.sigma, above=0, of=whose, such_as=0.05)
+        am.check_choice("shaping", self.shaping, ("ranks", "none"), of=whose)
         self.learner_, self.module_ = learner, module
         self.genome_ = Genome(module, self.parameters)
         self.losses_ = am.PopulationLosses(learner, module, fitness=self.fitness, strategy=self.strategy)

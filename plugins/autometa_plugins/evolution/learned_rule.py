@@ -27,20 +27,19 @@ MOST_SHIFT = 3.0
 
 
 class LearnedRule(am.Learner):
-    """A network from fixed random weights whose update rule is an expression with meta-trained coefficients.
+    """A network whose update rule is meta-trained, a formula with 16 coefficients; its first weights are random.
 
-    Every weight w moves by Δw = η Σ c_k term_k, in which the terms are what is known at its two ends: the activity
-    before it ("pre") and behind it ("post", for outputs a class's probability or the tanh of a real value), the
-    back-propagated error behind it ("err"), their products, the weight itself, and a fading trace of its earlier
-    err·pre; each a mean over the support examples. Its step size adapts by a rule of the same kind, Δ log η =
-    Σ d_k term_k, from the agreement of err·pre with its trace (their product over their mean square), the size of
-    err·pre (its decimal logarithm), the shift of log η so far, and a constant. One rule serves all weights and biases
-    (whose "pre" is 1). It starts as gradient descent, c = -1 for err·pre and 0 for all else, and
-    :func:`describe_rule` prints what has become of it.
+    Every weight w moves by Δw = η Σ c_k term_k. The terms are the activity before the weight ("pre") and behind it
+    ("post", for outputs a class's probability or the tanh of a real value), the back-propagated error behind it
+    ("err"), products of these, the weight itself, and a fading trace of earlier err·pre; each a mean over the support
+    examples. The step size adapts by a rule of the same kind, Δ log η = Σ d_k term_k, from the agreement of err·pre
+    with its trace (their product over their mean square), the size of err·pre (its decimal logarithm), the shift of log
+    η so far, and a constant. One rule serves all weights and biases (whose "pre" is 1). It starts as gradient descent,
+    c = -1 for err·pre and 0 for all else; :func:`describe_rule` prints it.
 
-    Only the coefficients are meta-trained, 16 numbers: few enough for meta-optimizer "cmaes", and differentiable too.
-    The weights are drawn once and are the same start for every task; in classification the rows of the outputs start
-    at zero, so a task may have any number of classes and their order does not matter.
+    Only the coefficients are meta-trained: few enough for meta-optimizer "cmaes", and differentiable too. The weights
+    are drawn once, and every task starts from them; in classification the output rows start at zero, so a task may
+    have any number of classes in any order.
 
     Parameters
     ----------
@@ -77,7 +76,7 @@ class LearnedRule(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return the rule, with the weights that every task starts from as buffers."""
         self._check()
-        is_classification = info.problem == "classification"
+        is_classification = info.problem_record.has_classes
         widths = [math.prod(info.input_shape), *self.hidden, 1 if is_classification else info.n_outputs]
         return Rule(widths, zero_outputs=is_classification, rate=self.inner_lr)
 
@@ -100,10 +99,8 @@ class LearnedRule(am.Learner):
         return outputs_of(adapted, x)
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'learned_rule' must be a non-negative integer.")
-        if not self.inner_lr > 0:
-            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of learner 'learned_rule' must be positive.")
+        am.check_int("steps", self.steps, least=0, of="learner 'learned_rule'")
+        am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'learned_rule'")
         widths = self.hidden if isinstance(self.hidden, Sequence) else [0]
         if not all(isinstance(width, int) and width >= 1 for width in widths):
             raise am.InvalidParameter(
@@ -169,7 +166,7 @@ class Rule(nn.Module):
     def _products(self, signals: Signals) -> Tensor:
         """The terms that are products of something behind a weight and something before it, in one matrix product."""
         c = self.change.unbind()
-        pre, post, err, share = signals
+        pre, post, err, share = signals.pre, signals.post, signals.err, signals.share
         both = err * post
         behind = (c[0] * err + c[2] * post + c[3] * both) * share
         # Of the terms without "pre" and those with nothing else, the other factor is 1.

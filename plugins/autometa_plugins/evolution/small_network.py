@@ -6,7 +6,7 @@ A layer's weights are [tasks, n_out, n_in + 1]: the last column, the biases, mee
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch import Tensor
 import autometa as am
 
 
-class Signals(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Signals:
     """What is known at the two ends of a layer's weights when its support examples pass."""
 
     pre: Tensor

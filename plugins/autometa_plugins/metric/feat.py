@@ -20,13 +20,12 @@ class Feat(am.Learner):
 
     Ye et al. 2020, the variant with a transformer: one layer of self-attention with a residual connection turns the
     prototypes of a task into prototypes for that task; logits are negative squared distances over a temperature.
-    Meta-training adds a contrastive term: the same layer, among the examples of one class, support and query
-    together, gives a centre of that class, and all examples are to be nearest to the centre of their own.
+    Meta-training adds a contrastive term: the same layer gives a centre of each class from its support and query
+    examples, and every example should be nearest to the centre of its own class.
 
-    The authors normalise what the layer puts out, of prototypes and not of queries. Here its input is normalised and
-    its last weights start at zero, so that the learner starts as a prototypical network and is one without
-    meta-training. The authors begin with a backbone pretrained on all base classes, and their temperature for its
-    features goes up to 64.
+    The authors normalise the layer's output. Here its input is normalised and its last weights start at zero, so the
+    learner starts as a prototypical network. The authors begin with a backbone pretrained on all base classes, and
+    their temperature for its features goes up to 64.
 
     Parameters
     ----------
@@ -70,7 +69,7 @@ class Feat(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(f"learner 'feat' needs classes; problem={info.problem!r} has none. Try 'ridge'.")
         self._check()
         return SetAdapter(am.build_backbone(self.backbone, info.input_shape), self.dropout)
@@ -108,12 +107,9 @@ class Feat(am.Learner):
         return -squared_distances(features, prototypes) / self.temperature
 
     def _check(self) -> None:
-        if not self.temperature > 0:
-            raise am.InvalidParameter(f"temperature={self.temperature!r} of learner 'feat' must be positive.")
-        if not self.balance >= 0:
-            raise am.InvalidParameter(f"balance={self.balance!r} of learner 'feat' must not be negative.")
-        if not 0 <= self.dropout < 1:
-            raise am.InvalidParameter(f"dropout={self.dropout!r} of learner 'feat' must be at least 0 and below 1.")
+        am.check_real("temperature", self.temperature, above=0, of="learner 'feat'")
+        am.check_real("balance", self.balance, least=0, of="learner 'feat'")
+        am.check_real("dropout", self.dropout, least=0, below=1, of="learner 'feat'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -14,27 +14,26 @@ if TYPE_CHECKING:
 
 
 class Matching(am.Learner):
-    """A nearest-neighbour rule by attention: each class gets the attention its support examples get.
+    """Attention from a query to the support set; a class is as likely as its examples get attention.
 
     Vinyals et al. 2016, eq. 1 and section 2.1.1: a query attends to the support by the softmax of cosines. The logits
     are the logarithms of the attention that every class receives, so their softmax is eq. 1.
 
-    The paper's softmax has no scale. Cosines lie between -1 and 1, so with 5 classes and one shot no class could then
-    get more than 65%, and the loss never lets go of examples that are right. Here cosines are multiplied by a
-    meta-learned scale: after 300 steps on 5-way 1-shot tasks of glyphs (14x14 pixels) 86.9% of queries were right, and
-    78.5% with the paper's ``scale=1, learn_scale=False``.
+    The paper's softmax has no scale. Cosines lie between -1 and 1, so with 5 classes and one shot no class could get
+    more than 65%, and examples that are right already keep their loss. Here a meta-learned scale multiplies the
+    cosines: after 300 steps on 5-way 1-shot tasks of glyphs (14x14 pixels) 86.9% of queries were right, and 78.5% with
+    the paper's ``scale=1, learn_scale=False``.
 
     Parameters
     ----------
     scale : float, default=10.0
-        Multiplies the cosines; where it is learned, what it starts from. The paper has 1, not learned.
+        Multiplies the cosines; a learned scale starts from it. The paper has 1, not learned.
     learn_scale : bool, default=True
         Meta-learn the scale.
     full_context : bool, default=False
         Full context embeddings (appendix A.1 and A.2): a bidirectional LSTM reads the support set, and an LSTM with
-        attention reads it from every query. The paper gives the support no order. Here the LSTM reads it in
-        ascending and descending order of the examples' mean feature, which no label and no order of rows enters,
-        so the answer depends on neither.
+        attention reads it from every query. The paper does not say in which order. Here the LSTM reads examples by
+        their mean feature, upwards and downwards, so the order of rows and the names of classes do not matter.
     processing_steps : int, default=5
         Steps of the attention LSTM, the paper's K; only with ``full_context``.
     backbone : str or Backbone, default="auto"
@@ -64,14 +63,14 @@ class Matching(am.Learner):
         self.backbone = backbone
 
     @property
-    def adaptation_parameters(self) -> frozenset[str]:  # type: ignore[override]
-        """A learned scale leaves no ``scale`` to change."""
+    def adaptation_parameters(self) -> frozenset[str]:
+        """``scale`` may change only where it is not learned."""
         fixed: frozenset[str] = frozenset() if self.learn_scale else frozenset({"scale"})
         return frozenset({"processing_steps"}) | fixed
 
     @property
-    def needs_meta_training(self) -> frozenset[str]:  # type: ignore[override]
-        """Recurrent networks that nobody trained embed nothing."""
+    def needs_meta_training(self) -> frozenset[str]:
+        """Classification with full context: untrained recurrent networks embed nothing."""
         return frozenset({"classification"}) if self.full_context else frozenset()
 
     def build(self, info: am.TaskInfo) -> nn.Module:
@@ -84,7 +83,7 @@ class Matching(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'matching' needs classes; problem={info.problem!r} has none. Try 'in_context'."
             )
@@ -114,12 +113,8 @@ class Matching(am.Learner):
         return log_attention_of_classes(scale * cosines, members)
 
     def _check(self) -> None:
-        if not self.scale > 0:
-            raise am.InvalidParameter(f"scale={self.scale!r} of learner 'matching' must be positive, such as 10.0.")
-        if not isinstance(self.processing_steps, int) or self.processing_steps < 1:
-            raise am.InvalidParameter(
-                f"processing_steps={self.processing_steps!r} of learner 'matching' must be a positive integer."
-            )
+        am.check_real("scale", self.scale, above=0, of="learner 'matching'", such_as=10.0)
+        am.check_int("processing_steps", self.processing_steps, of="learner 'matching'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -43,7 +43,7 @@ class Prototypical(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'prototypical' needs classes; problem={info.problem!r} has none. Try 'ridge'."
             )
@@ -64,8 +64,7 @@ class Prototypical(am.Learner):
         return -squared_distances(features, prototypes) / self.temperature
 
     def _check(self) -> None:
-        if not self.temperature > 0:
-            raise am.InvalidParameter(f"temperature={self.temperature!r} of learner 'prototypical' must be positive.")
+        am.check_real("temperature", self.temperature, above=0, of="learner 'prototypical'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Prototypical:

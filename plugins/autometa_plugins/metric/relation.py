@@ -21,12 +21,12 @@ _PAIRS_AT_ONCE = 4096
 
 
 class Relation(am.Learner):
-    """A learned comparison of a query with every class.
+    """A network compares a query with every class.
 
-    Sung et al. 2018, section 3: a class is what its support examples' feature maps come to; maps of class
-    and query are joined along the channels, and a network turns them into a score between 0 and 1, regressed to 1
-    for the right class and to 0 for all others. Outputs are the scores before the sigmoid. Features that are no map
-    are compared by fully connected layers.
+    Sung et al. 2018, section 3: the feature maps of a class's support examples are averaged; the maps of class and
+    query are joined along the channels, and a network turns them into a score between 0 and 1. Training regresses
+    scores to 1 for the right class and to 0 for all others. Outputs are the scores before the sigmoid. Fully connected
+    layers compare features that are no maps.
 
     Parameters
     ----------
@@ -69,16 +69,12 @@ class Relation(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'relation' needs classes; problem={info.problem!r} has none. Try 'in_context'."
             )
-        if isinstance(self.hidden_size, bool) or not isinstance(self.hidden_size, int) or self.hidden_size < 1:
-            raise am.InvalidParameter(
-                f"hidden_size={self.hidden_size!r} of learner 'relation' must be a positive integer."
-            )
-        if self.pooling not in ("mean", "sum"):
-            raise am.InvalidParameter(f"pooling={self.pooling!r} of learner 'relation' must be 'mean' or 'sum'.")
+        am.check_int("hidden_size", self.hidden_size, of="learner 'relation'")
+        am.check_choice("pooling", self.pooling, ("mean", "sum"), of="learner 'relation'")
         is_image = len(info.input_shape) == 3
         chosen = am.make_backbone("conv4", n_pools=_N_POOLS) if self.backbone == "auto" and is_image else self.backbone
         return Comparer(am.build_backbone(chosen, info.input_shape), self.hidden_size)

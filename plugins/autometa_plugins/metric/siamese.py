@@ -14,22 +14,21 @@ if TYPE_CHECKING:
 
 
 class Siamese(am.Learner):
-    """Two examples are of one class or not, by a weighted distance of their features; a query is compared with all.
+    """A weighted distance of features tells whether two examples are of one class; a query is compared with all.
 
-    Koch et al. 2015, section 3: the log-odds that two examples are of one class are linear in the componentwise
-    absolute differences of their features, and are trained on pairs. The pairs of a task are all those of a query and a
-    support example; as there are more of different classes than of the same, both kinds count alike. The paper has
-    one example of each class; of several, the logit of a class is the mean of their log-odds. Weights start
-    negative, so that without meta-training the class of least mean city-block distance wins; training may give them
-    any sign, as in the paper.
+    Koch et al. 2015, section 3: the log-odds that two examples are of one class are linear in the absolute differences
+    of their features, and are trained on pairs. Each query and support example of a task are a pair. Most pairs are of
+    two classes, so both kinds get the same weight in all. With several examples of a class, its logit is the mean of
+    their log-odds (the paper has one example). Weights start negative: without meta-training the class with the least
+    mean city-block distance wins. Training may give them any sign, as in the paper.
 
     Parameters
     ----------
     same_share : float, default=0.5
         Weight of pairs of the same class in the loss, between 0 and 1; the paper draws as many of each kind.
     backbone : str or Backbone, default="auto"
-        What turns examples into features; "auto" chooses by the inputs' shape. The paper's features pass a sigmoid at
-        last, which made training slower here (52% instead of 63% right after 150 short steps on glyphs).
+        What turns examples into features; "auto" chooses by the inputs' shape. The paper ends with a sigmoid, which
+        made training slower here (52% instead of 63% right after 150 short steps on glyphs).
 
     References
     ----------
@@ -53,14 +52,11 @@ class Siamese(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'siamese' needs classes; problem={info.problem!r} has none. Try 'in_context'."
             )
-        if not 0 < self.same_share < 1:
-            raise am.InvalidParameter(
-                f"same_share={self.same_share!r} of learner 'siamese' must lie between 0 and 1, such as 0.5."
-            )
+        am.check_real("same_share", self.same_share, above=0, below=1, of="learner 'siamese'", such_as=0.5)
         return Twins(am.build_backbone(self.backbone, info.input_shape))
 
     def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:

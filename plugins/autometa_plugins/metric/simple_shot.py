@@ -29,8 +29,8 @@ class SimpleShot(am.Learner):
         What happens to features before they are compared: nothing, length one ("L2N"), or centring and then length
         one ("CL2N"), the paper's best.
     temperature : float, default=0.1
-        Divides the negative squared distances, which are at most 4 on the unit sphere, into logits. It makes
-        probabilities sharper or flatter and never changes the nearest class, all that the paper looks at.
+        Divides the squared distances, at most 4 on the unit sphere. It makes probabilities sharper or flatter and
+        never changes the nearest class.
     backbone : str or Backbone, default="auto"
         What is pretrained; "auto" chooses by the inputs' shape.
 
@@ -66,7 +66,7 @@ class SimpleShot(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'simple_shot' needs classes; problem={info.problem!r} has none. Try 'fine_tune'."
             )
@@ -75,7 +75,7 @@ class SimpleShot(am.Learner):
         return BaseClassifier(am.build_backbone(self.backbone, info.input_shape), n_classes)
 
     def pooled_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
-        """Cross-entropy of the base classes on support and query; in training the mean feature is kept up to date."""
+        """Cross-entropy of the base classes on support and query; updates the mean feature in training."""
         assert isinstance(module, BaseClassifier)
         examples = batch.support.join(batch.query)
         if batch.classes is not None:
@@ -106,12 +106,8 @@ class SimpleShot(am.Learner):
         return features if self.transform == "none" else nn.functional.normalize(features, dim=-1)
 
     def _check(self) -> None:
-        if self.transform not in _TRANSFORMS:
-            raise am.InvalidParameter(
-                f"transform={self.transform!r} of learner 'simple_shot' must be one of {_TRANSFORMS}."
-            )
-        if not self.temperature > 0:
-            raise am.InvalidParameter(f"temperature={self.temperature!r} of learner 'simple_shot' must be positive.")
+        am.check_choice("transform", self.transform, _TRANSFORMS, of="learner 'simple_shot'")
+        am.check_real("temperature", self.temperature, above=0, of="learner 'simple_shot'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
@@ -129,7 +125,7 @@ class BaseClassifier(nn.Module):
         Base classes.
     """
 
-    # From here on the mean forgets features of a backbone that has since moved on.
+    # After so many batches the mean forgets the oldest: the backbone has changed since.
     memory = 100
     mean: Tensor
     n_batches: Tensor

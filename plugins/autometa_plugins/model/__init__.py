@@ -45,19 +45,19 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
     )
     yield am.LearnerSpec(
         name="lstm",
-        factory="autometa_plugins.model.lstm:LSTM",
+        factory="autometa_plugins.model.recurrent:LSTM",
         family="model",
         problems=frozenset({"classification", "regression"}),
-        summary="An LSTM reads the support set, labels one step late; its state is what was learned.",
+        summary="An LSTM reads the support set, each label one step late; its state is what it learned.",
         reference="Hochreiter et al. 2001, Learning to Learn Using Gradient Descent; "
         "Santoro et al. 2016, Meta-Learning with Memory-Augmented Neural Networks, section 2 (protocol)",
     )
     yield am.LearnerSpec(
         name="gru",
-        factory="autometa_plugins.model.gru:GRU",
+        factory="autometa_plugins.model.recurrent:GRU",
         family="model",
         problems=frozenset({"classification", "regression"}),
-        summary="A GRU reads the support set, labels one step late; its state is what was learned.",
+        summary="A GRU reads the support set, each label one step late; its state is what it learned.",
         reference="Hochreiter et al. 2001, Learning to Learn Using Gradient Descent; "
         "Santoro et al. 2016, Meta-Learning with Memory-Augmented Neural Networks, section 2 (protocol)",
     )
@@ -82,7 +82,7 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         factory="autometa_plugins.model.plastic:Plastic",
         family="model",
         problems=frozenset({"classification", "regression"}),
-        summary="A recurrent network whose fast Hebbian weights learn while it reads, as strongly as it decides.",
+        summary="A recurrent network whose fast Hebbian weights learn while it reads, by a strength it computes.",
         reference="Miconi et al. 2019, Backpropamine, section 3.1; "
         "Ba et al. 2016, Using Fast Weights to Attend to the Recent Past, section 3",
     )
@@ -91,7 +91,7 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         factory="autometa_plugins.model.meta_lstm:MetaLSTM",
         family="model",
         problems=frozenset({"classification", "regression"}),
-        summary="An LSTM whose cell state is the parameters of the network that it trains.",
+        summary="An LSTM that trains another network, whose parameters are its cell state.",
         reference="Ravi & Larochelle 2017, Optimization as a Model for Few-Shot Learning, section 3",
     )
     yield am.LearnerSpec(

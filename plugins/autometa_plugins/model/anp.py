@@ -1,4 +1,4 @@
-"""Attentive neural processes (Kim et al. 2019): every query looks at the support near it."""
+"""Attentive neural processes (Kim et al. 2019): every query attends to the support."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.model.neural_process import NeuralProcess, masked_mean, mlp
+from autometa_plugins.model.transformer import check_heads
 
 
 class ANP(NeuralProcess):
-    """Pairs of the support look at one another, and every query looks at those whose x matters to it.
+    """Pairs (x, y) of the support attend to one another, and every query attends to the pairs by their x.
 
-    Kim et al. 2019, section 3.1, without the latent variable, as ``CANP`` in the comparison of Lee et al. 2020: beside
-    what the query's attention returns, keyed by x, the decoder gets one mean over the support.
+    Kim et al. 2019, section 3.1, without the latent variable, as ``CANP`` in the comparison of Lee et al. 2020. The
+    decoder gets what the query's attention returns, and one mean over the support.
 
     Parameters
     ----------
@@ -24,7 +25,7 @@ class ANP(NeuralProcess):
     n_heads : int, default=8
         Of every attention.
     min_std : float, default=0.1
-        Least standard deviation told, σ = min_std + (1 - min_std) softplus(s); 0 for none, then σ = exp(s). Without
+        Least standard deviation: σ = min_std + (1 - min_std) softplus(s); 0 for no bound, then σ = exp(s). Without
         it training is less stable.
     backbone : str or Backbone, default="auto"
         What turns x into features; "auto" is "identity" for vectors and "conv4" for images.
@@ -63,21 +64,6 @@ class ANP(NeuralProcess):
         """
         check_heads(self.name, self.dim, self.n_heads)
         return _Attentive(n_features, n_outputs, self.dim, self.n_heads)
-
-
-def check_heads(learner: str, dim: int, n_heads: int) -> None:
-    """Refuse a width that does not split into heads of equal width.
-
-    Raises
-    ------
-    InvalidParameter
-        Names a width that would work.
-    """
-    if dim % n_heads:
-        raise am.InvalidParameter(
-            f"dim={dim} of learner {learner!r} must be a multiple of n_heads={n_heads}; "
-            f"{n_heads * max(1, dim // n_heads)} would work."
-        )
 
 
 class _Attentive(nn.Module):

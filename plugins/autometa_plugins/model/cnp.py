@@ -14,8 +14,8 @@ from autometa_plugins.model.neural_process import NeuralProcess, masked_mean, ml
 class CNP(NeuralProcess):
     """Encode every pair (x, y) of the support, take the mean, and decode it beside the query's x.
 
-    Garnelo et al. 2018, section 2.1, eqs. 2 to 4. The costs of a task grow with its support and its queries, not with
-    their product; what one mean can hold limits how closely the support is followed.
+    Garnelo et al. 2018, section 2.1, eqs. 2 to 4. The cost of a task grows with its support plus its queries, not with
+    their product. Predictions follow the support only as closely as one mean can describe it.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class CNP(NeuralProcess):
     encoder_layers : int, default=4
     decoder_layers : int, default=4
     min_std : float, default=0.1
-        Least standard deviation told, σ = min_std + (1 - min_std) softplus(s); 0 for none, then σ = exp(s). Without
+        Least standard deviation: σ = min_std + (1 - min_std) softplus(s); 0 for no bound, then σ = exp(s). Without
         it training is less stable.
     backbone : str or Backbone, default="auto"
         What turns x into features; "auto" is "identity" for vectors and "conv4" for images.

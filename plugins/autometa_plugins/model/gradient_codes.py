@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,13 +36,15 @@ class FactorMLP(nn.Module):
     ----------
     hidden : int
         Width of the two layers within.
+    start : {1, -1}
+        1: untrained, give numbers of the same sign as their inputs; -1: of the opposite sign.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, start: Literal[1, -1]) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
-        )
+        last = nn.Linear(hidden, 1)
+        nn.init.constant_(last.bias, start)
+        self.layers = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last)
 
     def forward(self, values: Tensor) -> Tensor:
         """Map a tensor to one of its shape."""
@@ -57,12 +60,15 @@ class FactorLSTM(nn.Module):
     ----------
     hidden : int
         Size of the state.
+    start : {1, -1}
+        1: untrained, give numbers of the same sign as their inputs; -1: of the opposite sign.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, start: Literal[1, -1]) -> None:
         super().__init__()
         self.lstm = nn.LSTM(2, hidden, batch_first=True)
         self.out = nn.Linear(hidden, 1)
+        nn.init.constant_(self.out.bias, start)
 
     def forward(self, values: Tensor) -> Tensor:
         """Map sequences [tasks, steps, n], each of the n by itself, to sequences of the same shape."""

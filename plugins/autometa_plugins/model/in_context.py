@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.model.transformer import ClassMatching, SupportAttention
+from autometa_plugins.model.transformer import ClassMatching, SupportAttention, check_heads
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -22,10 +22,10 @@ class InContext(am.Learner):
     meta-training on many tasks teaches the network to act as a learning algorithm. Everything a query needs of the
     support (keys and values of every layer) is computed once per task.
 
-    Order never matters and neither do the names of classes: a class label enters as the relation "of the same class"
-    between support examples, which biases their attention, and leaves as the attention that a query pays to each
-    class in the end (Vinyals et al. 2016, eq. 1). So there may be any number of classes. Real targets, standardised
-    within the task's support, are part of the support tokens, and the query tokens' outputs are read out linearly.
+    Neither order nor the names of classes matter. The network is told which support examples are of one class, which
+    biases their attention; a class is as likely as the attention that the query pays to its examples (Vinyals et al.
+    2016, eq. 1). So there may be any number of classes. Real targets, standardised within the support, are part of the
+    support tokens, and a linear layer reads out the query tokens.
 
     Parameters
     ----------
@@ -57,15 +57,9 @@ class InContext(am.Learner):
             A size is not a positive integer, or ``dim`` is no multiple of ``n_heads``.
         """
         for name in ("dim", "n_layers", "n_heads"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise am.InvalidParameter(f"{name}={value!r} of learner 'in_context' must be a positive integer.")
-        if self.dim % self.n_heads:
-            raise am.InvalidParameter(
-                f"dim={self.dim} of learner 'in_context' must be a multiple of n_heads={self.n_heads}; "
-                f"{self.n_heads * max(1, self.dim // self.n_heads)} would work."
-            )
-        related = info.problem == "classification"
+            am.check_int(name, getattr(self, name), of="learner 'in_context'")
+        check_heads("in_context", self.dim, self.n_heads)
+        related = info.problem_record.has_classes
         return _Network(
             am.build_backbone(self.backbone, info.input_shape),
             [SupportAttention(self.dim, self.n_heads, related=related) for _ in range(self.n_layers)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import autometa as am
 from autometa_plugins.model.cells.cell import Cell
@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 
 
 class MANN(SequenceLearner):
-    """Memory-augmented neural network: an LSTM that writes what it reads into slots and looks it up by content.
+    """Memory-augmented neural network: an LSTM writes what it reads into slots and looks it up by content.
 
     Santoro et al. 2016, section 3, with the least-recently-used access of section 3.2: every step writes to the slots
-    read before or to those used least. Reading, by the softmax of cosines, comes before writing, so that queries share
-    one memory. The slots used least, one for each head, are emptied before they are written to. See
-    :class:`SequenceLearner` for how examples are told.
+    read before or to those used least, which are emptied first. A step reads, by the softmax of cosines, before it
+    writes, so that all queries share one memory. See :class:`SequenceLearner` for how examples become tokens.
 
     Parameters
     ----------
@@ -31,10 +30,9 @@ class MANN(SequenceLearner):
     decay : float, default=0.95
         Share of a slot's usage that is left after a step.
     strength : float, default=1.0
-        What cosines are multiplied by before the softmax, for each head meta-learned from here on.
+        Multiplies the cosines before the softmax; each head meta-learns its own from here on.
     backbone : str or Backbone, default="auto"
-        What turns examples into features. "auto": conv4 for images, and vectors as they are, for the cell has weights
-        of its own to read them with.
+        What turns examples into features. "auto": conv4 for images; vectors are read as they are.
     n_labels : int or "auto", default="auto"
         Slots for classes. "auto": as many as the tasks of meta-training have classes.
     n_orders : int, default=4
@@ -42,14 +40,16 @@ class MANN(SequenceLearner):
     along_weight : float, default=1.0
         Weight of the loss along the support beside that of the query.
     chunk : int or None, default=None
-        Keep activations of this many steps only for the gradient, and compute the others again. None: keep all, which
-        takes memory in proportion to the length of the support set.
+        Keep the activations of this many steps for the gradient and recompute the others. None: keep all, which takes
+        memory in proportion to the length of the support set.
 
     References
     ----------
     A. Santoro, S. Bartunov, M. Botvinick, D. Wierstra, T. Lillicrap: Meta-Learning with Memory-Augmented Neural
     Networks. ICML 2016.
     """
+
+    name: ClassVar[str] = "mann"
 
     def __init__(
         self,
@@ -83,12 +83,11 @@ class MANN(SequenceLearner):
         check_sizes(self, "hidden_size", "n_slots", "slot_size", "n_heads")
         if self.n_slots < self.n_heads:
             raise am.InvalidParameter(
-                f"n_slots={self.n_slots} must be at least n_heads={self.n_heads}: every head writes to a slot."
+                f"n_slots={self.n_slots} of learner 'mann' must be at least n_heads={self.n_heads}: every head writes "
+                "to a slot."
             )
-        if not 0 <= self.decay <= 1:
-            raise am.InvalidParameter(f"decay={self.decay!r} must lie between 0 and 1, such as 0.95.")
-        if not self.strength > 0:
-            raise am.InvalidParameter(f"strength={self.strength!r} must be positive, such as 1.0.")
+        am.check_real("decay", self.decay, least=0, most=1, of="learner 'mann'", such_as=0.95)
+        am.check_real("strength", self.strength, above=0, of="learner 'mann'", such_as=1.0)
         return ExternalMemory(
             width,
             hidden_size=self.hidden_size,

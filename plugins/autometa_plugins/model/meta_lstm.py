@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class MetaLSTM(am.Learner):
-    """An LSTM whose cell state is a network's parameters, and whose gates say how they follow their gradient.
+    """An LSTM whose cell state is the parameters of another network, and whose gates say how they are updated.
 
     A step from the parameters c is ``f * c - i * gradient`` (Ravi & Larochelle 2017, eq. 2): the input gate ``i`` is a
-    step size and the forget gate ``f`` lets go of what was. Both depend on the gradient, the loss, the parameter and
-    their own last value, one by one for every parameter through weights that all parameters share (section 3.2).
-    Gradients and losses are told as magnitude and sign. Parameters start where meta-training puts them, with gates of
-    nearly 1 and of ``inner_lr``: gradient descent. Of the outer derivative, what goes through gradients and losses is
-    left out (section 3.4).
+    step size, and the forget gate ``f`` shrinks the parameters. Both are computed for every parameter by itself, from
+    its gradient, the loss, the parameter and their own last value, with weights that all parameters share (section
+    3.2). Gradients and losses enter as magnitude and sign. The parameters' start is meta-trained; the gates start near
+    1 and ``inner_lr``, which is gradient descent. Gradients and losses count as constants in the outer derivative
+    (section 3.4).
 
     All classes of a task start from one learned row of the head, so a task may have any number of classes and its
     result does not depend on their order.
@@ -35,22 +35,22 @@ class MetaLSTM(am.Learner):
     inner_lr : float, default=0.05
         What the input gate starts from, between 0 and 1.
     hidden : int, default=0
-        Size of a first LSTM that reads gradients and losses before the gates do; the paper's experiments have one of
-        20, which takes some ten times as long where a whole network is updated. 0: the gates read them at once.
+        Size of a first LSTM between the gradients and the gates; 0 for none. The paper has one of 20, which takes some
+        ten times as long if a whole network is updated.
     adapted : {"auto", "all", "head"}, default="auto"
-        What is updated: backbone and head, as in the paper, or the head on features that all tasks share. "auto":
-        "head" for images, of which the LSTM would have to carry a state for each of 100,000 parameters a task.
+        Update backbone and head, as in the paper, or the head alone, on features that all tasks share. "auto": "head"
+        for images, as the LSTM has a state for every parameter of every task.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
     backbone : str or Backbone, default="auto"
-        "auto": by the inputs' shape; for images that all tasks' own networks see, conv4 with group norm, for batch norm
-        would make predictions depend on other queries, or on averages over all tasks.
+        "auto": by the inputs' shape; for images, if tasks update the backbone, conv4 with group norm, as batch norm
+        would make predictions depend on other queries or on averages over all tasks.
 
     Notes
     -----
-    Nothing bounds what learned gates do, and on a few tasks they can diverge. Meta-train with ``clip=0.25`` of the
-    meta-optimizer, as the paper does: on ``linear`` tasks with the identity backbone, the mean squared error was 0.76
-    so and 5.4 without, and the median 0.55 and 0.58 (one seed; the best possible are 0.50 and 0.41).
+    Learned gates are not bounded, and on a few tasks they can diverge. Meta-train with ``clip=0.25`` of the
+    meta-optimizer, as the paper does: on ``linear`` tasks with the identity backbone the mean squared error was 0.76
+    with it and 5.4 without, the median 0.55 and 0.58 (one seed; the best possible are 0.50 and 0.41).
 
     References
     ----------
@@ -88,8 +88,8 @@ class MetaLSTM(am.Learner):
         )
         backbone = am.build_backbone(chosen, info.input_shape)
         n_features: int = backbone.n_features  # type: ignore[assignment]
-        head = nn.Linear(n_features, 1 if info.problem == "classification" else info.n_outputs)
-        if info.problem == "classification":
+        head = nn.Linear(n_features, 1 if info.problem_record.has_classes else info.n_outputs)
+        if info.problem_record.has_classes:
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         return _Network(
@@ -129,26 +129,18 @@ class MetaLSTM(am.Learner):
         return am.call_per_task(module.own, adapted, module.seen(x), strategy=self.strategy)
 
     def _check(self) -> None:
-        for name in ("steps", "hidden"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise am.InvalidParameter(f"{name}={value!r} of learner 'meta_lstm' must be a non-negative integer.")
-        if not 0 < self.inner_lr < 1:
-            raise am.InvalidParameter(
-                f"inner_lr={self.inner_lr!r} of learner 'meta_lstm' is the value of a gate and must lie between 0 and "
-                "1, such as 0.05."
-            )
-        if self.adapted not in ("auto", "all", "head"):
-            raise am.InvalidParameter(
-                f"adapted={self.adapted!r} of learner 'meta_lstm' must be 'auto', 'all' or 'head'."
-            )
+        whose = "learner 'meta_lstm'"
+        am.check_int("steps", self.steps, least=0, of=whose)
+        am.check_int("hidden", self.hidden, least=0, of=whose)
+        am.check_real("inner_lr", self.inner_lr, above=0, below=1, of=whose, such_as=0.05)
+        am.check_choice("adapted", self.adapted, ("auto", "all", "head"), of=whose)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the number of updates and their first size."""
         return cls(
             steps=trial.suggest_int("steps", 1, 12),
-            inner_lr=trial.suggest_float("inner_lr", 3e-3, 0.5 if info.problem == "classification" else 0.1, log=True),
+            inner_lr=trial.suggest_float("inner_lr", 3e-3, 0.5 if info.problem_record.has_classes else 0.1, log=True),
         )
 
 

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 class MetaNetworks(am.Learner):
-    """Slow weights that all tasks share, beside fast ones that a network makes from the support set's gradients.
+    """Fast weights, which a network makes from the support set's gradients, beside slow ones that all tasks share.
 
     Munkhdalai & Yu 2017, algorithm 1. The gradients of a representation loss on the support examples make the fast
     weights of the embedding, once for the task, through an LSTM. The gradient of the task's loss on a support example
     makes fast weights of the head, which lie in a memory under the example's embedding; a query takes the mean of
     those, weighted by attention to the keys. Slow and fast weights work side by side: ``relu(slow) + relu(fast)`` in
     the embedding, a sum in the head. A gradient of zero makes fast weights of zero. Gradients count as constants in the
-    outer derivative.
+    outer derivative. Before meta-training, fast weights are a step down the gradient: with generators of random sign,
+    every second start is a step up it, which is below chance.
 
     A layer's gradient for one example is the outer product of a change of its outputs and of its inputs. Here the two
     are turned into the two factors of the fast weights, number by number, where the paper takes the product's entries
@@ -63,12 +64,10 @@ class MetaNetworks(am.Learner):
         InvalidParameter
             A size is not a positive integer.
         """
-        for name in ("dim", "hidden"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise am.InvalidParameter(f"{name}={value!r} of learner 'meta_networks' must be a positive integer.")
+        am.check_int("dim", self.dim, of="learner 'meta_networks'")
+        am.check_int("hidden", self.hidden, of="learner 'meta_networks'")
         backbone = am.build_backbone(self.backbone, info.input_shape)
-        n_outputs = 1 if info.problem == "classification" else info.n_outputs
+        n_outputs = 1 if info.problem_record.has_classes else info.n_outputs
         return _Network(backbone, self.dim, self.hidden, n_outputs)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
@@ -142,8 +141,9 @@ class _Network(nn.Module):
         self.backbone = backbone
         self.embedding = nn.Linear(n_features, dim)
         self.head = nn.Linear(dim, n_outputs)
-        self.task_inputs, self.task_outputs = FactorLSTM(hidden), FactorLSTM(hidden)
-        self.head_inputs, self.head_outputs = FactorMLP(hidden), FactorMLP(hidden)
+        # Fast weights start as a step down the gradient: the sign of its inputs, minus the sign of what to change.
+        self.task_inputs, self.task_outputs = FactorLSTM(hidden, start=1), FactorLSTM(hidden, start=-1)
+        self.head_inputs, self.head_outputs = FactorMLP(hidden, start=1), FactorMLP(hidden, start=-1)
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
         order = torch.randn(n_features + dim, generator=torch.Generator().manual_seed(0))
         self.register_buffer("order", order, persistent=False)

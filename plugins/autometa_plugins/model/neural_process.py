@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 
 
 class NeuralProcess(am.Learner):
-    """Reads the support set as a set of pairs (x, y) and tells a Gaussian for the target of every query.
+    """Read the support set as pairs (x, y) and predict a Gaussian for the target of every query.
 
-    Adaptation is one forward pass over the support, and every query is answered from what was read there, so that
-    queries never see one another. Meta-training ascends the mean log-likelihood of the query targets; ``loss``, by
-    which tasks are judged, stays the squared error of the means. Targets enter as they are: those of very different
-    scales than 1 need to be standardised over all tasks, as tables are.
+    Adaptation is one forward pass over the support, and queries never see one another. Meta-training maximizes the
+    mean log-likelihood of the query targets; tasks are judged by ``loss``, the squared error of the means. Targets
+    enter as they are: standardise them over all tasks, as tables do, if their scale is far from 1.
 
-    A subclass says how the support is read and queries are answered (:class:`Reader`). It has the parameters
-    ``backbone`` and ``min_std``.
+    A subclass says how to read the support and to answer queries (:class:`Reader`), and has the parameters ``backbone``
+    and ``min_std``.
     """
 
     replayable: ClassVar[bool] = True
@@ -52,13 +51,8 @@ class NeuralProcess(am.Learner):
             A size is not a positive integer, or ``min_std`` is not in [0, 1).
         """
         for name in self.sizes:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise am.InvalidParameter(f"{name}={value!r} of learner {self.name!r} must be a positive integer.")
-        if not 0 <= self.min_std < 1:
-            raise am.InvalidParameter(
-                f"min_std={self.min_std!r} of learner {self.name!r} must lie in [0, 1), such as 0.1."
-            )
+            am.check_int(name, getattr(self, name), of=f"learner {self.name!r}")
+        am.check_real("min_std", self.min_std, least=0, below=1, of=f"learner {self.name!r}", such_as=0.1)
         is_vector = len(info.input_shape) != 3
         backbone = am.build_backbone(
             "identity" if self.backbone == "auto" and is_vector else self.backbone, info.input_shape
@@ -66,7 +60,7 @@ class NeuralProcess(am.Learner):
         return _Module(backbone, self.reader(cast(int, backbone.n_features), info.n_outputs))
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
-        """Read the support set; what is kept of it depends on the method."""
+        """Read the support set and return what the method keeps of it."""
         assert isinstance(module, _Module)
         x = am.apply_per_task(module.backbone, support.x)
         return module.reader.read(x, support.targets().to(x.dtype), support.mask)

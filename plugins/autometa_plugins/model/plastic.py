@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import autometa as am
 from autometa_plugins.model.cells.cell import Cell
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Plastic(SequenceLearner):
-    """A recurrent network with fast Hebbian weights, which it modulates itself.
+    """A recurrent network with fast Hebbian weights, whose strength the network itself computes.
 
-    Differentiable neuromodulated plasticity (Miconi et al. 2019, section 3.1): reading associates what is active with
-    what was active a step before, as strongly as a scalar that the network computes says. The associations decay and
-    add to the slow weights; they are used as in Ba et al. 2016, which ``modulated=False`` comes close to. Each unit has
-    one coefficient of plasticity where Miconi et al. have one for each connection. See :class:`SequenceLearner` for how
-    examples are told.
+    Differentiable neuromodulated plasticity (Miconi et al. 2019, section 3.1): each step associates the active units
+    with those active a step before, with a strength that the network computes. The associations decay and add to the
+    slow weights; they are used as in Ba et al. 2016, which is close to ``modulated=False``. Each unit has one
+    coefficient of plasticity; Miconi et al. have one for each connection. See :class:`SequenceLearner` for how
+    examples become tokens.
 
     Parameters
     ----------
@@ -30,8 +30,7 @@ class Plastic(SequenceLearner):
     modulated : bool, default=True
         Let the network compute the strength of each update; otherwise it is one meta-learned number.
     backbone : str or Backbone, default="auto"
-        What turns examples into features. "auto": conv4 for images, and vectors as they are, for the cell has weights
-        of its own to read them with.
+        What turns examples into features. "auto": conv4 for images; vectors are read as they are.
     n_labels : int or "auto", default="auto"
         Slots for classes. "auto": as many as the tasks of meta-training have classes.
     n_orders : int, default=4
@@ -39,8 +38,8 @@ class Plastic(SequenceLearner):
     along_weight : float, default=1.0
         Weight of the loss along the support beside that of the query.
     chunk : int or None, default=None
-        Keep activations of this many steps only for the gradient, and compute the others again. None: keep all, which
-        takes memory in proportion to the length of the support set.
+        Keep the activations of this many steps for the gradient and recompute the others. None: keep all, which takes
+        memory in proportion to the length of the support set.
 
     References
     ----------
@@ -48,6 +47,8 @@ class Plastic(SequenceLearner):
     Differentiable Neuromodulated Plasticity. ICLR 2019.
     J. Ba, G. Hinton, V. Mnih, J. Z. Leibo, C. Ionescu: Using Fast Weights to Attend to the Recent Past. NeurIPS 2016.
     """
+
+    name: ClassVar[str] = "plastic"
 
     def __init__(
         self,
@@ -73,8 +74,7 @@ class Plastic(SequenceLearner):
     def build_cell(self, width: int, length: int) -> Cell:
         """Return the plastic network."""
         check_sizes(self, "hidden_size")
-        if not 0 <= self.decay <= 1:
-            raise am.InvalidParameter(f"decay={self.decay!r} must lie between 0 and 1, such as 0.95.")
+        am.check_real("decay", self.decay, least=0, most=1, of="learner 'plastic'", such_as=0.95)
         return PlasticCell(width, hidden_size=self.hidden_size, decay=self.decay, modulated=self.modulated)
 
     @classmethod

@@ -21,31 +21,34 @@ from autometa_plugins.model.sequence_orders import (
 
 
 class SequenceLearner(am.Learner):
-    """Adaptation is reading: what a cell remembers of the support set is all that was learned.
+    """Adapt by reading: a cell reads the support set, and its state is all that was learned.
 
     The protocol is that of Santoro et al. 2016, section 2: a token is an example together with the label of the
     example before it, and the cell's features at each step predict the label of its own example, which only the next
-    token tells. A query's token comes after the whole support set and sees no other query.
+    token holds. A query's token comes after the whole support set and sees no other query.
 
-    A class is a slot of ``n_labels`` one-hot codes, drawn at random for every task in meta-training and fixed at
+    A class has one of ``n_labels`` one-hot codes, drawn at random for every task in meta-training and fixed at
     adaptation; the logit of a class is the inner product of an output vector with its code. Labels that mean the same
-    in every task keep their slot. A task may have more classes than slots: those beyond get random unit codes, which
-    overlap, so it is better to raise ``n_labels`` before meta-training. Real targets are told as they are and read
-    out linearly.
+    in every task keep their code. A task may have more classes than codes: the others get random unit codes, which
+    overlap, so it is better to raise ``n_labels`` before meta-training. Real targets enter as they are, and a linear
+    layer reads them out.
 
     A support set has no order. Meta-training draws one for each task and descends the mean of two losses: that of
-    the query, and ``along_weight`` times that of the support examples, each predicted before its label is told.
+    the query, and ``along_weight`` times that of the support examples, each predicted before its label is shown.
     Adaptation reads the set in ``n_orders`` orders that follow from the content of the examples and averages their
-    predictions (probabilities of classes, means), so the arrangement of rows never matters.
+    predictions (probabilities of classes, means), so the order of rows never matters.
     With 1, 2, 4 and 8 orders, 500 unseen 3-way 5-shot tasks of ``autometa.testing.toys.Blobs`` were answered with an
     accuracy of 77.3, 78.4, 79.1 and 79.8% by the LSTM (640 steps of 8 tasks, rate 0.01, seed 0), and of 90.9, 91.9,
     93.4 and 94.1% by SNAIL (320 steps).
 
-    Activations kept for the gradient grow in proportion to the length of the support set; ``chunk`` bounds those of
-    the cell, at the price of computing them twice (SNAIL's states hold all steps so far, so it gains less).
+    The memory of the gradient grows in proportion to the length of the support set; ``chunk`` bounds that of the cell
+    and computes its activations twice (SNAIL gains less, as its states hold all steps so far).
 
-    Subclasses store these parameters beside their own and implement :meth:`build_cell`.
+    Subclasses store these parameters beside their own, have a ``name`` and implement :meth:`build_cell`.
     """
+
+    name: ClassVar[str]
+    """What the learner is called in errors."""
 
     backbone: str | am.Backbone
     n_labels: int | str
@@ -79,7 +82,7 @@ class SequenceLearner(am.Learner):
         self._check()
         is_vector = self.backbone == "auto" and len(info.input_shape) != 3
         backbone = am.build_backbone("identity" if is_vector else self.backbone, info.input_shape)
-        is_classification = info.problem == "classification"
+        is_classification = info.problem_record.has_classes
         n_told = info.n_outputs
         if is_classification:
             n_told = self.n_labels if isinstance(self.n_labels, int) else max(2, info.n_outputs)
@@ -129,20 +132,11 @@ class SequenceLearner(am.Learner):
 
     def _check(self) -> None:
         """Refuse parameters that no cell can be built from."""
-        for parameter in ("n_orders", "chunk"):
-            value = getattr(self, parameter)
-            if not (is_positive_int(value) or (parameter == "chunk" and value is None)):
-                more = ", or None for the whole sequence at once" if parameter == "chunk" else ""
-                raise am.InvalidParameter(f"{parameter}={value!r} must be a positive integer{more}.")
-        if self.n_labels != "auto" and not (is_positive_int(self.n_labels) and self.n_labels != 1):
-            raise am.InvalidParameter(
-                f"n_labels={self.n_labels!r} must be an integer from 2 on, or 'auto' for the classes of the task "
-                "distribution."
-            )
-        if not 0 <= self.along_weight < math.inf:
-            raise am.InvalidParameter(
-                f"along_weight={self.along_weight!r} must be a number from 0 (the query alone) on, such as 1.0."
-            )
+        whose = f"learner {self.name!r}"
+        am.check_int("n_orders", self.n_orders, of=whose)
+        am.check_int("chunk", self.chunk, also=(None,), of=whose)
+        am.check_int("n_labels", self.n_labels, least=2, also=("auto",), of=whose)
+        am.check_real("along_weight", self.along_weight, least=0, of=whose, such_as=1.0)
 
 
 class SequenceNetwork(nn.Module):
@@ -242,12 +236,7 @@ def averaged(outputs: Tensor, adapted: dict[str, Any]) -> Tensor:
     return mean
 
 
-def is_positive_int(value: object) -> bool:
-    """Whether a parameter is a whole number from 1 on."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def check_sizes(learner: am.Learner, *names: str) -> None:
+def check_sizes(learner: SequenceLearner, *names: str) -> None:
     """Refuse parameters that are no positive integers.
 
     Raises
@@ -255,8 +244,7 @@ def check_sizes(learner: am.Learner, *names: str) -> None:
     InvalidParameter
     """
     for name in names:
-        if not is_positive_int(getattr(learner, name)):
-            raise am.InvalidParameter(f"{name}={getattr(learner, name)!r} must be a positive integer.")
+        am.check_int(name, getattr(learner, name), of=f"learner {learner.name!r}")
 
 
 def _arranged(values: Tensor, orders: Tensor) -> Tensor:

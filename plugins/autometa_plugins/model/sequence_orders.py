@@ -10,7 +10,7 @@ from torch import Tensor
 import autometa as am
 
 _SPREAD = 1e4
-"""Projections are multiplied by this before only their fraction counts, so that neighbours do not stay neighbours."""
+"""Factor of projections before their fraction is taken, so that similar examples do not end up side by side."""
 
 
 def random_orders(mask: Tensor) -> Tensor:

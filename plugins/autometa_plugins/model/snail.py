@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import autometa as am
 from autometa_plugins.model.cells.cell import Cell
@@ -18,8 +18,8 @@ class SNAIL(SequenceLearner):
 
     Mishra et al. 2018, section 3 and fig. 2. The paper's sizes are ``n_filters=128`` and
     ``attention=((64, 32), (256, 128), (512, 256))``; the defaults here take a tenth of the time.
-    The paper tells a label together with its example; here it comes one step late, see :class:`SequenceLearner`. The
-    support set is computed once and a query needs its own place only.
+    The paper shows a label together with its example; here it comes one step late, see :class:`SequenceLearner`. The
+    support set is read once for all queries.
 
     Parameters
     ----------
@@ -31,8 +31,7 @@ class SNAIL(SequenceLearner):
         Steps that the convolutions between two attention blocks span. "auto": those of a support set of
         meta-training and a query. Longer sequences can be read; attention spans all of them.
     backbone : str or Backbone, default="auto"
-        What turns examples into features. "auto": conv4 for images, and vectors as they are, for the cell has weights
-        of its own to read them with.
+        What turns examples into features. "auto": conv4 for images; vectors are read as they are.
     n_labels : int or "auto", default="auto"
         Slots for classes. "auto": as many as the tasks of meta-training have classes.
     n_orders : int, default=4
@@ -40,13 +39,15 @@ class SNAIL(SequenceLearner):
     along_weight : float, default=1.0
         Weight of the loss along the support beside that of the query.
     chunk : int or None, default=None
-        Keep activations of this many steps only for the gradient, and compute the others again. None: keep all, which
-        takes memory in proportion to the length of the support set.
+        Keep the activations of this many steps for the gradient and recompute the others. None: keep all, which takes
+        memory in proportion to the length of the support set.
 
     References
     ----------
     N. Mishra, M. Rohaninejad, X. Chen, P. Abbeel: A Simple Neural Attentive Meta-Learner. ICLR 2018.
     """
+
+    name: ClassVar[str] = "snail"
 
     def __init__(
         self,
@@ -71,10 +72,12 @@ class SNAIL(SequenceLearner):
 
     def build_cell(self, width: int, length: int) -> Cell:
         """Return convolutions and attention."""
-        check_sizes(self, "n_filters", *(() if self.length == "auto" else ("length",)))
+        check_sizes(self, "n_filters")
+        am.check_int("length", self.length, also=("auto",), of="learner 'snail'")
         if not self.attention or not all(len(sizes) == 2 and min(sizes) >= 1 for sizes in self.attention):
             raise am.InvalidParameter(
-                f"attention={self.attention!r} must be pairs of positive sizes of keys and values, such as ((64, 32),)."
+                f"attention={self.attention!r} of learner 'snail' must be pairs of positive sizes of keys and values, "
+                "such as ((64, 32),)."
             )
         span = self.length if isinstance(self.length, int) else length
         return snail(width, attention=self.attention, n_filters=self.n_filters, length=span)

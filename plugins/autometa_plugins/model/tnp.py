@@ -8,18 +8,17 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.model.anp import check_heads
 from autometa_plugins.model.neural_process import NeuralProcess, mlp
-from autometa_plugins.model.transformer import SupportAttention
+from autometa_plugins.model.transformer import SupportAttention, check_heads
 
 
 class TNP(NeuralProcess):
-    """A transformer whose tokens are pairs of the support, and queries with a blank in the target's place.
+    """A transformer over tokens (x, y) of the support and tokens (x, blank) of the queries.
 
-    TNP-D of Nguyen & Grover 2022, section 3.2: support tokens attend to the support, query tokens to the support only,
-    and there are no encodings of positions, so that neither order nor other queries matter. A token is x, y and a flag
-    that tells a blank from a target of zero. Other than in the paper, layers are normalised before attention and MLP
-    and not behind them, for which no warm-up is needed (Xiong et al. 2020).
+    TNP-D of Nguyen & Grover 2022, section 3.2: all tokens attend to the support only, and positions are not encoded,
+    so neither order nor other queries matter. A token is x, y and a flag that tells a blank from a target of zero.
+    Unlike in the paper, layers are normalised before attention and MLP, not after them, so no warm-up is needed (Xiong
+    et al. 2020).
 
     Parameters
     ----------
@@ -31,7 +30,7 @@ class TNP(NeuralProcess):
     embedding_layers : int, default=4
         From x, y and flag to a token.
     min_std : float, default=0.0
-        Least standard deviation told, σ = min_std + (1 - min_std) softplus(s); 0 for none, then σ = exp(s) as in the
+        Least standard deviation: σ = min_std + (1 - min_std) softplus(s); 0 for no bound, then σ = exp(s) as in the
         paper's code for functions. For images it takes 0.05.
     backbone : str or Backbone, default="auto"
         What turns x into features; "auto" is "identity" for vectors and "conv4" for images.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+import autometa as am
+
 
 class SupportAttention(nn.Module):
     """Pre-norm transformer block whose keys and values are support tokens only.
@@ -104,3 +106,18 @@ class ClassMatching(nn.Module):
         absent = members.sum(-1) == 0
         attention = similarity.masked_fill(absent.unsqueeze(1), float("-inf")).softmax(dim=-1)
         return (attention @ members).clamp(min=torch.finfo(attention.dtype).tiny).log()
+
+
+def check_heads(learner: str, dim: int, n_heads: int) -> None:
+    """Refuse a width that does not split into heads of equal width.
+
+    Raises
+    ------
+    InvalidParameter
+        Names a width that would work.
+    """
+    if dim % n_heads:
+        raise am.InvalidParameter(
+            f"dim={dim} of learner {learner!r} must be a multiple of n_heads={n_heads}; "
+            f"{n_heads * max(1, dim // n_heads)} would work."
+        )

@@ -25,11 +25,11 @@ class MultiTask(am.Learner):
     Parameters
     ----------
     weighting : {"equal", "uncertainty", "pcgrad"}, default="equal"
-        How training tasks share the trunk. "uncertainty": each loss is weighted by a learned noise of its task (Kendall
-        et al. 2018, section 3). "pcgrad": where the trunk's gradients of two tasks conflict, each loses what
-        goes against the other (Yu et al. 2020, algorithm 1), at the price of one derivative for each task.
+        How training tasks share the trunk. "uncertainty": weight each loss by a learned noise of its task (Kendall et
+        al. 2018, section 3). "pcgrad": where the trunk's gradients of two tasks conflict, remove from each the part
+        that opposes the other (Yu et al. 2020, algorithm 1); this takes one derivative for each task.
     n_tasks : int, default=64
-        Training tasks, where the distribution does not have a finite number of them.
+        Number of training tasks, if the distribution has no finite number of them.
     steps : int, default=100
         Gradient steps that fit a new head.
     lr : float, default=1.0
@@ -73,14 +73,13 @@ class MultiTask(am.Learner):
 
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return the trunk and the heads of the training tasks."""
-        if not isinstance(self.n_tasks, int) or self.n_tasks < 1:
-            raise am.InvalidParameter(f"n_tasks={self.n_tasks!r} of learner 'multitask' must be a positive integer.")
+        am.check_int("n_tasks", self.n_tasks, of="learner 'multitask'")
         self._check()
         return Trunk(
             am.build_backbone(self.backbone, info.input_shape),
             n_tasks=info.n_base_tasks or self.n_tasks,
             n_outputs=info.n_outputs,
-            common_outputs=info.problem == "regression" or info.shared_classes,
+            common_outputs=not info.problem_record.has_classes or info.shared_classes,
             has_variances=self.weighting == "uncertainty",
         )
 
@@ -129,12 +128,8 @@ class MultiTask(am.Learner):
         return am.apply_head(adapted, am.apply_per_task(module.backbone, x))
 
     def _check(self) -> None:
-        if not self.lr > 0:
-            raise am.InvalidParameter(f"lr={self.lr!r} of learner 'multitask' must be positive, such as 1.0.")
-        if self.weighting not in WEIGHTINGS:
-            raise am.InvalidParameter(
-                f"weighting={self.weighting!r} of learner 'multitask' must be one of {WEIGHTINGS}."
-            )
+        am.check_real("lr", self.lr, above=0, of="learner 'multitask'", such_as=1.0)
+        am.check_choice("weighting", self.weighting, WEIGHTINGS, of="learner 'multitask'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -35,7 +35,7 @@ def uncertainty_weighted(
 def without_conflicts(
     losses: Callable[[bool, bool], Tensor], ids: Tensor, trunk: Sequence[Tensor]
 ) -> Float[Tensor, ""]:
-    """A scalar of the mean loss whose gradient in the trunk is PCGrad's and in all else the mean loss's own.
+    """Return the mean loss with PCGrad's gradient for the trunk and its own gradient for everything else.
 
     Yu et al. 2020, algorithm 1: each task's gradient is projected onto the normal plane of every other task's
     gradient that it conflicts with, one after the other in random order; the projected gradients are added up. A

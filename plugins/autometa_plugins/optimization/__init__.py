@@ -17,11 +17,20 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         problems=frozenset({"classification", "regression"}),
         reference="Finn et al. 2017, algorithms 1 and 2; shared head row: Ye & Chao 2022, sec. 5",
         family="optimization",
+        retired={"first_order_until": 0.0, "multi_step_loss": 0.0, "per_step_norm": False},
+    )
+    yield am.LearnerSpec(
+        name="maml_plus_plus",
+        factory="autometa_plugins.optimization.maml_plus_plus:MAMLPlusPlus",
+        summary="MAML with losses after every step, first-order derivatives at first and batch norm per step.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Antoniou et al. 2019, section 4",
+        family="optimization",
     )
     yield am.LearnerSpec(
         name="imaml",
         factory="autometa_plugins.optimization.imaml:IMAML",
-        summary="Gradient steps on a loss that holds each task near a meta-learned start.",
+        summary="Gradient steps that stay near a meta-learned start, by a penalty on the distance.",
         problems=frozenset({"classification", "regression"}),
         reference="Rajeswaran et al. 2019, Meta-learning with implicit gradients, eq. 3",
         family="optimization",
@@ -45,7 +54,7 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
     yield am.LearnerSpec(
         name="boil",
         factory="autometa_plugins.optimization.boil:BOIL",
-        summary="Gradient steps on the body alone, towards a head that stays.",
+        summary="Gradient steps on the body alone; the head stays as it is.",
         problems=frozenset({"classification", "regression"}),
         reference="Oh et al. 2021, section 3",
         family="optimization",
@@ -83,6 +92,7 @@ def autometa_meta_optimizers() -> Iterator[am.MetaOptimizerSpec]:
         name="gradient",
         factory="autometa_plugins.optimization.gradient:Gradient",
         summary="Descend the query loss by any torch optimizer.",
+        problems=frozenset({"classification", "regression"}),
         reference="Finn et al. 2017, eq. 1",
     )
     yield am.MetaOptimizerSpec(

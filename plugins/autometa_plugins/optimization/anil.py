@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.optimization.task_network import linear_head, with_row_per_class
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -16,18 +17,17 @@ if TYPE_CHECKING:
 class ANIL(am.Learner):
     """MAML whose inner loop leaves the body alone: a few gradient steps on a linear head.
 
-    Raghu et al. 2020, section 4: what MAML changes of its body hardly matters, so the features of a task are computed
-    once and only the head is adapted, differentiated through exactly. The body is one network for all tasks, and
-    inductive batch norm suits it as it does any metric learner. Classification has one learned head row that all
-    classes of a task start from (Ye & Chao 2022, section 5), so a task may have any number of classes and its result
-    does not depend on their order.
+    Raghu et al. 2020, section 4: MAML's changes of the body hardly matter, so the features of a task are computed once
+    and only the head adapts, with exact derivatives. The body is one network for all tasks, so inductive batch norm
+    suits it. In classification all classes of a task start from one learned row of the head (Ye & Chao 2022, section
+    5), so a task may have any number of classes, in any order.
 
     Parameters
     ----------
     steps : int, default=5
         Gradient steps. Steps beyond those meta-trained reuse the last learned size.
     inner_lr : float, default=0.1
-        Step size; where sizes are learned, what they start from.
+        Step size; learned sizes start from it.
     learn_lr : bool, default=True
         Learn one size for every step, of weight and bias apart (Antoniou et al. 2019, section 4). The paper's are
         fixed.
@@ -57,8 +57,8 @@ class ANIL(am.Learner):
         self.backbone = backbone
 
     @property
-    def adaptation_parameters(self) -> frozenset[str]:  # type: ignore[override]
-        """Learned step sizes leave no ``inner_lr`` to change."""
+    def adaptation_parameters(self) -> frozenset[str]:
+        """``inner_lr`` may change only where it is the step size, not where sizes are learned."""
         return frozenset({"steps"}) if self.learn_lr else frozenset({"steps", "inner_lr"})
 
     def build(self, info: am.TaskInfo) -> nn.Module:
@@ -66,8 +66,7 @@ class ANIL(am.Learner):
         self._check()
         return _SharedBody(
             am.build_backbone(self.backbone, info.input_shape),
-            n_outputs=1 if info.problem == "classification" else info.n_outputs,
-            zero_head=info.problem == "classification",
+            info,
             rates=torch.full((self.steps if self.learn_lr else 0, 2), self.inner_lr),
         )
 
@@ -77,8 +76,7 @@ class ANIL(am.Learner):
         assert isinstance(module, _SharedBody)
         features = am.apply_per_task(module.backbone, support.x)
         start = am.per_task(module.head, len(support))
-        if support.is_classification:
-            start = {name: row.expand(-1, support.n_classes, *row.shape[2:]) for name, row in start.items()}
+        start = with_row_per_class(start, tuple(start), support)
         rates = module.rates.unbind(dim=1) if len(module.rates) else (self.inner_lr, self.inner_lr)
         head = am.descend(
             module.head,
@@ -97,26 +95,21 @@ class ANIL(am.Learner):
         return am.call_per_task(module.head, head, am.apply_per_task(module.backbone, x), strategy="bmm")
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'anil' must be a non-negative integer.")
-        if not self.inner_lr > 0:
-            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of learner 'anil' must be positive, such as 0.1.")
+        am.check_int("steps", self.steps, least=0, of="learner 'anil'")
+        am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'anil'", such_as=0.1)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the number of steps and their first size."""
         return cls(
             steps=trial.suggest_int("steps", 1, 10),
-            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem == "classification" else 0.1, log=True),
+            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem_record.has_classes else 0.1, log=True),
         )
 
 
 class _SharedBody(nn.Module):
-    def __init__(self, backbone: nn.Module, *, n_outputs: int, zero_head: bool, rates: Tensor) -> None:
+    def __init__(self, backbone: nn.Module, info: am.TaskInfo, *, rates: Tensor) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Sequential(nn.Linear(int(backbone.n_features), n_outputs))  # type: ignore[arg-type]
-        if zero_head:
-            for parameter in self.head.parameters():
-                nn.init.zeros_(parameter)
+        self.head = nn.Sequential(linear_head(backbone, info))
         self.rates = nn.Parameter(rates)

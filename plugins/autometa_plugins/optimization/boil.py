@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.optimization.task_network import build_own_backbone
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -16,27 +17,25 @@ if TYPE_CHECKING:
 class BOIL(am.Learner):
     """MAML whose inner loop leaves the head alone: the body's features move to where the head wants them.
 
-    Oh et al. 2021, section 3. The head is learned by the outer loop only. In classification every class of a task
-    needs a row of its own to move towards: there are as many learned rows as the widest meta-train task has classes,
-    and further classes take rows of the same mean length in fixed pseudo-random directions, which follow from the
-    class's number alone, so that a task may have any number of classes. Rows belong to labels: which class of a task
-    is called first can change its result a little.
+    Oh et al. 2021, section 3. Only the outer loop learns the head. In classification every class of a task needs a row
+    of its own to move towards: there are as many learned rows as the widest meta-train task has classes. Further
+    classes get rows of the same mean length in fixed pseudo-random directions, so a task may have any number of
+    classes. Rows belong to labels: the order of a task's classes can change its result a little.
 
     Parameters
     ----------
     steps : int, default=1
         Gradient steps. Steps beyond those meta-trained reuse the last learned size.
     inner_lr : float or "auto", default="auto"
-        Step size; where sizes are learned, what they start from. "auto": 0.5 for classes, as in the paper, and 0.03
+        Step size; learned sizes start from it. "auto": 0.5 for classes, as in the paper, and 0.03
         for real targets.
     learn_lr : bool, default=True
         Learn one size for every step and parameter tensor (Antoniou et al. 2019, section 4). The paper's is fixed.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
     backbone : str or Backbone, default="auto"
-        "auto": by the inputs' shape, for images conv4 with group norm, which keeps tasks and examples apart. One
-        without weights of its own, such as "identity", is followed by a linear layer, at first the identity, for
-        there must be a body to adapt.
+        "auto": by the inputs' shape, for images conv4 with group norm, which keeps tasks and examples apart. A
+        backbone without weights, such as "identity", gets a linear layer to adapt, at first the identity.
 
     References
     ----------
@@ -63,18 +62,16 @@ class BOIL(am.Learner):
         self.backbone = backbone
 
     @property
-    def adaptation_parameters(self) -> frozenset[str]:  # type: ignore[override]
-        """Learned step sizes leave no ``inner_lr`` to change."""
+    def adaptation_parameters(self) -> frozenset[str]:
+        """``inner_lr`` may change only where it is the step size, not where sizes are learned."""
         return frozenset({"steps", "strategy"}) | (frozenset() if self.learn_lr else frozenset({"inner_lr"}))
 
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return body, head and step sizes."""
         self._check()
-        is_image = len(info.input_shape) == 3
-        chosen = am.make_backbone("conv4", norm="group") if self.backbone == "auto" and is_image else self.backbone
-        is_classification = info.problem == "classification"
+        is_classification = info.problem_record.has_classes
         return _FixedHead(
-            am.build_backbone(chosen, info.input_shape),
+            build_own_backbone(self.backbone, info),
             n_outputs=info.n_outputs,
             one_bias=is_classification,
             n_rates=self.steps if self.learn_lr else 0,
@@ -113,10 +110,8 @@ class BOIL(am.Learner):
         return self.inner_lr if self.inner_lr != "auto" else 0.5 if is_classification else 0.03
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'boil' must be a non-negative integer.")
-        if self.inner_lr != "auto" and not (isinstance(self.inner_lr, (int, float)) and self.inner_lr > 0):
-            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of learner 'boil' must be positive, or 'auto'.")
+        am.check_int("steps", self.steps, least=0, of="learner 'boil'")
+        am.check_real("inner_lr", self.inner_lr, above=0, also=("auto",), of="learner 'boil'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class CAVIA(am.Learner):
-    """Gradient steps on a context vector, from zero, that conditions one network of all tasks.
+    """Gradient steps on a context vector; all other weights are shared by all tasks.
 
-    Zintgraf et al. 2019, section 3.1. The context is concatenated to inputs that are vectors; for images it shifts
-    and scales the backbone's channels (FiLM, section 3.2; here its last ones, so that images are looked at once).
+    Zintgraf et al. 2019, section 3.1. The context starts at zero. It is joined to inputs that are vectors; for images
+    it shifts and scales the backbone's channels (FiLM, section 3.2; here the last ones, so the convolutions run once).
     In classification every class has a context of its own beside the task's, also from zero: a class's logit is the
-    inner product of its context and a learned map of the features. So a task may have any number of classes and
-    their order does not matter, where the paper's head has a fixed number of outputs.
+    inner product of its context and a learned map of the features. So a task may have any number of classes in any
+    order; the paper's head has a fixed number of outputs.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class CAVIA(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return the network and how contexts enter it."""
         self._check()
-        is_classification = info.problem == "classification"
+        is_classification = info.problem_record.has_classes
         n_context = self.n_context if isinstance(self.n_context, int) else 100 if is_classification else 5
         n_outputs = None if is_classification else info.n_outputs
         if len(info.input_shape) == 3:
@@ -95,14 +95,9 @@ class CAVIA(am.Learner):
         )
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'cavia' must be a non-negative integer.")
-        if not self.inner_lr > 0:
-            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of learner 'cavia' must be positive, such as 1.0.")
-        if self.n_context != "auto" and (not isinstance(self.n_context, int) or self.n_context < 1):
-            raise am.InvalidParameter(
-                f"n_context={self.n_context!r} of learner 'cavia' must be a positive integer, or 'auto'."
-            )
+        am.check_int("steps", self.steps, least=0, of="learner 'cavia'")
+        am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'cavia'", such_as=1.0)
+        am.check_int("n_context", self.n_context, also=("auto",), of="learner 'cavia'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -32,14 +32,13 @@ class Gradient(am.MetaOptimizer):
     clip : float or None, default=10.0
         Largest norm of the whole gradient, to which larger ones are scaled down; None lets all pass.
     chunk : int, "auto" or None, default="auto"
-        Differentiate this many tasks at a time: less memory, the same gradient wherever tasks do not share batch
-        statistics. None: all at once. "auto": all at once, but for learners with weights of their own for every task
-        no more on a CPU than stay in its caches, which is faster.
-
+        Differentiate this many tasks at a time: less memory and the same gradient, unless tasks share batch
+        statistics. None: all at once. "auto": all at once, except on a CPU for learners that adapt a whole network,
+        where a few tasks at a time stay in the caches and are faster.
     threads : int or "auto", default="auto"
-        Differentiate this many chunks at the same time on a CPU, each on a thread of its own; the gradient is the same.
-        1: one after the other. "auto": for learners with weights of their own for every task as many as torch has
-        threads. Learners that draw random numbers or update running averages are always taken one after the other.
+        Differentiate this many chunks side by side on a CPU, one a thread; the gradient is the same. "auto": as many
+        as torch has threads for learners that adapt a whole network, else 1. Learners that draw random numbers or
+        update running averages always take one chunk after the other.
 
     References
     ----------
@@ -70,12 +69,8 @@ class Gradient(am.MetaOptimizer):
 
     def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
         """Take over ``module``."""
-        if self.chunk not in (None, "auto") and (not isinstance(self.chunk, int) or self.chunk < 1):
-            raise am.InvalidParameter(
-                f"chunk={self.chunk!r} must be a positive integer, 'auto', or None for all at once."
-            )
-        if self.threads != "auto" and (not isinstance(self.threads, int) or self.threads < 1):
-            raise am.InvalidParameter(f"threads={self.threads!r} must be a positive integer or 'auto'.")
+        am.check_int("chunk", self.chunk, also=("auto", None), of="meta-optimizer 'gradient'")
+        am.check_int("threads", self.threads, also=("auto",), of="meta-optimizer 'gradient'")
         self.learner_, self.module_ = learner, module
         self.replay_: am.Replay[Tensor | None] = am.Replay(learner.replayable)
         self.update_ = am.ParameterUpdate(

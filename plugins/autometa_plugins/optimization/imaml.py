@@ -8,31 +8,30 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.optimization.maml import Network
+from autometa_plugins.optimization.task_network import TaskNetwork, build_task_network
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-_HEAD = ("head.weight", "head.bias")
 _LONGER, _SHORTER = 1.3, 0.4
-"""What a task's step size is multiplied by after a step that was kept, and after one that was taken back."""
+"""Factors of a task's step size after a step that was kept, and after one that was undone."""
 _ROUNDING = 8
-"""Units in the last place by which an objective may seem to rise and still count as level."""
+"""An objective that rises by fewer units in the last place counts as level."""
 Point = dict[str, Tensor]
 
 
 class IMAML(am.Learner):
     """Gradient descent on the support loss plus λ/2 times the squared distance from a meta-learned start.
 
-    Equation 3 of Rajeswaran et al. 2019. The distance keeps a task near the start however many steps are taken, and
-    makes what they lead to a minimum, whose derivative needs no record of the steps: see meta-optimizer "implicit".
-    As in learner "maml", one learned head row, zero at first, starts all classes of a task, so a task may have any
-    number of them and their order does not matter.
+    Equation 3 of Rajeswaran et al. 2019. The penalty keeps a task near the start, however many steps there are, so the
+    steps lead to a minimum, and its derivative needs no record of them: see meta-optimizer "implicit". As in learner
+    "maml", all classes of a task start from one learned row of the head, so a task may have any number of classes, in
+    any order.
 
-    A step is taken back where it raises a task's objective, and every task has a step size of its own, longer after a
-    step that was kept and shorter after one that was not. The paper's steps are of one size, and meta-training, which
-    does not see the way to the minimum, makes the objective steeper until that size diverges: on Omniglot, with conv4
-    and group norm, 16 steps of 0.1 raise the objective from the start on (1.61 to 1.84), and nothing is learned.
+    A step that raises a task's objective is undone. Every task has its own step size, which grows after a step that
+    was kept and shrinks after one that was undone. The paper's steps have one size. Meta-training, which does not see
+    the way to the minimum, makes the objective steeper until that size diverges: on Omniglot, with conv4 and group
+    norm, 16 steps of 0.1 raise the objective from the first step on (1.61 to 1.84), and nothing is learned.
 
     Parameters
     ----------
@@ -78,15 +77,7 @@ class IMAML(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return backbone and head."""
         self._check()
-        is_image = len(info.input_shape) == 3
-        chosen = am.make_backbone("conv4", norm="group") if self.backbone == "auto" and is_image else self.backbone
-        return Network(
-            am.build_backbone(chosen, info.input_shape),
-            n_outputs=1 if info.problem == "classification" else info.n_outputs,
-            zero_head=info.problem == "classification",
-            n_rates=0,
-            rate=0.0,
-        )
+        return build_task_network(self.backbone, info)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return every task's own parameters, by name in ``module``, each [tasks, *shape]."""
@@ -106,7 +97,8 @@ class IMAML(am.Learner):
             )
             return point, objective.detach(), dict(zip(point, found, strict=True))
 
-        values, height, slopes = look(_start(module, support))
+        assert isinstance(module, TaskNetwork)
+        values, height, slopes = look(module.start(support))
         size = torch.full_like(height, first)
         for _ in range(self.steps):
             ahead = {name: value - _by_task(size, value) * slopes[name] for name, value in values.items()}
@@ -124,7 +116,8 @@ class IMAML(am.Learner):
     def inner_objective(self, module: nn.Module, adapted: dict[str, Tensor], support: am.Examples) -> Tensor:
         """Support loss plus λ/2 times the squared distance from θ, [tasks]."""
         loss: Tensor = am.loss_on(support)(self.predict(module, adapted, support.x))
-        start = _start(module, support)
+        assert isinstance(module, TaskNetwork)
+        start = module.start(support)
         squares = [(value - start[name]).square().flatten(1).sum(dim=1) for name, value in adapted.items()]
         return loss + self.regularization / 2 * torch.stack(squares).sum(dim=0)
 
@@ -133,14 +126,9 @@ class IMAML(am.Learner):
         return am.call_per_task(module, adapted, x, strategy=self.strategy)
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'imaml' must be a non-negative integer.")
-        if self.inner_lr != "auto" and not (isinstance(self.inner_lr, (int, float)) and self.inner_lr > 0):
-            raise am.InvalidParameter(f"inner_lr={self.inner_lr!r} of learner 'imaml' must be positive, or 'auto'.")
-        if not self.regularization >= 0:
-            raise am.InvalidParameter(
-                f"regularization={self.regularization!r} of learner 'imaml' must not be negative, such as 2.0."
-            )
+        am.check_int("steps", self.steps, least=0, of="learner 'imaml'")
+        am.check_real("inner_lr", self.inner_lr, above=0, also=("auto",), of="learner 'imaml'")
+        am.check_real("regularization", self.regularization, least=0, of="learner 'imaml'", such_as=2.0)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
@@ -164,12 +152,3 @@ def _descends(slopes: Point, slopes_ahead: Point) -> Tensor:
 def _by_task(numbers: Tensor, like: Tensor) -> Tensor:
     """One number for each task [tasks], to go with ``like`` [tasks, *shape]."""
     return numbers.view(-1, *[1] * (like.dim() - 1))
-
-
-def _start(module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
-    """Where each task starts: θ, with the head's one row for every class."""
-    names = [name for name, value in module.named_parameters() if value.numel()]
-    start: dict[str, Tensor] = am.per_task(module, len(support), names)
-    if support.is_classification:
-        start |= {name: start[name].expand(-1, support.n_classes, *start[name].shape[2:]) for name in _HEAD}
-    return start

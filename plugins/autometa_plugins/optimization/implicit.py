@@ -20,19 +20,18 @@ Vector = tuple[Tensor, ...]
 class Implicit(am.MetaOptimizer):
     """Descend the mean query loss along its implicit gradient.
 
-    Where φ minimizes a task's inner objective G(φ, θ), the query loss L(φ, θ) has by the implicit function theorem
-    the gradient ``∂L/∂θ - (∂²G/∂θ∂φ)ᵀ v`` with ``(∂²G/∂φ²) v = ∂L/∂φ``, whose solution v conjugate gradients find from
-    products of the second derivative with vectors (Rajeswaran et al. 2019, algorithm 2; for G = loss + λ/2 |φ - θ|²
-    this is their Lemma 1). The adaptation is run without a graph, so its length costs no memory, and any method may
-    have found φ.
+    Let φ minimize a task's inner objective G(φ, θ). By the implicit function theorem the query loss L(φ, θ) has the
+    gradient ``∂L/∂θ - (∂²G/∂θ∂φ)ᵀ v`` with ``(∂²G/∂φ²) v = ∂L/∂φ``. Conjugate gradients find v from products of the
+    second derivative with vectors (Rajeswaran et al. 2019, algorithm 2; for G = loss + λ/2 |φ - θ|² this is their Lemma
+    1). Adaptation runs without a graph, so many steps cost no memory, and any method may find φ.
 
     Parameters
     ----------
     cg_steps : int, default=5
-        At least 1. Each costs about two gradients.
+        Steps of conjugate gradients, at least 1. Each costs about two gradients.
     damping : float, default=1.0
-        At least 0; added to the second derivative's diagonal. It makes up for minima not quite reached and for few
-        steps, and shrinks the gradient in flat directions; 0 with enough steps gives the exact gradient.
+        Added to the second derivative's diagonal, at least 0. It makes up for minima not quite reached and for few
+        steps, and shrinks the gradient in flat directions. 0 with enough steps gives the exact gradient.
     optimizer : str, default="adam"
         Any class of ``torch.optim`` that needs nothing but a learning rate: "adam", "sgd", "adamw", ...
     lr : float, default=1e-3
@@ -73,13 +72,9 @@ class Implicit(am.MetaOptimizer):
 
     def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
         """Take over ``module``."""
-        for name, value in (("cg_steps", self.cg_steps), ("chunk", self.chunk)):
-            if (name, value) != ("chunk", None) and (not isinstance(value, int) or value < 1):
-                raise am.InvalidParameter(f"{name}={value!r} of meta-optimizer 'implicit' must be a positive integer.")
-        if not self.damping >= 0:
-            raise am.InvalidParameter(
-                f"damping={self.damping!r} of meta-optimizer 'implicit' must not be negative, such as 1.0."
-            )
+        am.check_int("cg_steps", self.cg_steps, of="meta-optimizer 'implicit'")
+        am.check_int("chunk", self.chunk, also=(None,), of="meta-optimizer 'implicit'")
+        am.check_real("damping", self.damping, least=0, of="meta-optimizer 'implicit'", such_as=1.0)
         self.learner_, self.module_ = learner, module
         self.replay_: am.Replay[Tensor] = am.Replay(learner.replayable)
         self.update_ = am.ParameterUpdate(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.optimization.maml import Network
+from autometa_plugins.optimization.task_network import TaskNetwork, build_task_network
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class MetaSGD(am.Learner):
     """One gradient step, every parameter by a learned step size of its own.
 
-    Algorithm 1 of Li et al. 2017: ``θ - α ∘ gradient``, where α has the shape of θ and is learned with it, so that
-    meta-training decides how far and, a step size being free to turn negative, in which direction a task moves.
-    Classification has one learned head row, zero at first, with one row of step sizes, that all classes of a task
-    share (Ye & Chao 2022, section 5): a task may have any number of classes and their order does not matter.
+    Algorithm 1 of Li et al. 2017: ``θ - α ∘ gradient``, where α has the shape of θ and is learned with it.
+    Meta-training decides how far a task moves and, as sizes may turn negative, in which direction. In classification
+    all classes of a task share one learned row of the head, zero at first, and its step sizes (Ye & Chao 2022, section
+    5), so a task may have any number of classes, in any order.
 
     Parameters
     ----------
@@ -60,18 +60,10 @@ class MetaSGD(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return backbone, head and the step sizes of both."""
         self._check()
-        is_image = len(info.input_shape) == 3
-        chosen = am.make_backbone("conv4", norm="group") if self.backbone == "auto" and is_image else self.backbone
-        network = Network(
-            am.build_backbone(chosen, info.input_shape),
-            n_outputs=1 if info.problem == "classification" else info.n_outputs,
-            zero_head=info.problem == "classification",
-            n_rates=0,
-            rate=0.0,
-        )
+        network = build_task_network(self.backbone, info)
         sizes = [
             torch.empty_like(network.get_parameter(name)).uniform_(0.1 * self.inner_lr, 2 * self.inner_lr)
-            for name in _adapted(network)
+            for name in network.own
         ]
         network.register_module("step_sizes", nn.ParameterList(sizes))
         return network
@@ -79,17 +71,14 @@ class MetaSGD(am.Learner):
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return every task's own parameters, by name in ``module``, each [tasks, *shape]."""
         self._check()
-        start = am.per_task(module, len(support), _adapted(module))
-        if support.is_classification:
-            for name in ("head.weight", "head.bias"):
-                start[name] = start[name].expand(-1, support.n_classes, *start[name].shape[2:])
+        assert isinstance(module, TaskNetwork)
         sizes = module.get_submodule("step_sizes").parameters()
         return am.descend(
             module,
-            start,
+            module.start(support),
             support,
             steps=self.steps,
-            rates={name: size.unsqueeze(0) for name, size in zip(start, sizes, strict=True)},
+            rates={name: size.unsqueeze(0) for name, size in zip(module.own, sizes, strict=True)},
             strategy=self.strategy,
         )
 
@@ -98,12 +87,8 @@ class MetaSGD(am.Learner):
         return am.call_per_task(module, adapted, x, strategy=self.strategy)
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(f"steps={self.steps!r} of learner 'meta_sgd' must be a non-negative integer.")
-        if not self.inner_lr > 0:
-            raise am.InvalidParameter(
-                f"inner_lr={self.inner_lr!r} of learner 'meta_sgd' must be positive, such as 0.05."
-            )
+        am.check_int("steps", self.steps, least=0, of="learner 'meta_sgd'")
+        am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'meta_sgd'", such_as=0.05)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
@@ -111,9 +96,5 @@ class MetaSGD(am.Learner):
         return cls(
             steps=trial.suggest_int("steps", 1, 4),
             # Squared errors of raw targets are steep: larger steps diverge.
-            inner_lr=trial.suggest_float("inner_lr", 1e-3, 0.5 if info.problem == "classification" else 0.05, log=True),
+            inner_lr=trial.suggest_float("inner_lr", 1e-3, 0.5 if info.problem_record.has_classes else 0.05, log=True),
         )
-
-
-def _adapted(module: nn.Module) -> list[str]:
-    return [name for name, _ in module.named_parameters() if name.startswith(("backbone.", "head."))]

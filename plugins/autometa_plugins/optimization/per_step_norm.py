@@ -13,11 +13,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class PerStepNorm(_BatchNorm):
-    """What stands in a network for a batch norm: all tensors have a leading axis of inner steps.
+    """A batch norm with tensors of its own for every inner step, stacked along a first axis.
 
-    Activations differ before and after every inner step, so one running average for all of them describes none. Which
-    step a layer is at, and whether the examples are a whole support set, which is normalised by itself, belongs to the
-    module, see :func:`at_step`, and never changes: what is differentiated later, or taken again then, is what was run.
+    Activations differ before and after every inner step, so one running average for all steps describes none. A view of
+    the network (:func:`at_step`) fixes which step a layer is at and whether it sees a whole support set, which is
+    normalised by itself. Views never change, so a step that is differentiated or recomputed later is the same step.
 
     Parameters
     ----------
@@ -71,6 +71,11 @@ def with_per_step_norm(network: nn.Module, n_steps: int) -> bool:
     return found
 
 
+def has_per_step_norm(network: nn.Module) -> bool:
+    """Tell whether :func:`with_per_step_norm` replaced any layer of a network."""
+    return any(isinstance(layer, PerStepNorm) for layer in network.modules())
+
+
 def at_step(module: Module, step: int, *, is_support: bool) -> Module:
     """A view of the module that normalises as at this inner step; its tensors are the module's.
 
@@ -93,12 +98,3 @@ def per_step_parameters(module: nn.Module) -> set[str]:
         if isinstance(layer, PerStepNorm)
         for name, _ in layer.named_parameters()
     }
-
-
-def step_weights(n_steps: int, done: float) -> list[float]:
-    """Weight of the query loss after each of ``n_steps`` steps: equal at first, all on the last once ``done`` is 1.
-
-    Antoniou et al. 2019, section 4, multi-step loss optimization.
-    """
-    other = (1 - min(done, 1.0)) / n_steps
-    return [other] * (n_steps - 1) + [1 - other * (n_steps - 1)]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Reptile(am.MetaOptimizer):
     """Move θ a share of the way to the mean of the weights adapted to each task's support *and* query.
 
-    Nothing is differentiated through the adaptation, and the query set is training data like any other. What the
-    adaptation does not change, such as learned step sizes, stays as it is.
+    No derivative goes through the adaptation, and the query set is training data like any other. What adaptation
+    does not change, such as learned step sizes, stays as it is.
 
     Parameters
     ----------
@@ -38,8 +38,7 @@ class Reptile(am.MetaOptimizer):
 
     def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
         """Take over ``module``."""
-        if not 0 < self.step_size <= 1:
-            raise am.InvalidParameter(f"step_size={self.step_size!r} must lie in (0, 1].")
+        am.check_real("step_size", self.step_size, above=0, most=1, of="meta-optimizer 'reptile'", such_as=0.5)
         self.learner_, self.module_ = learner, module
         self.replay_: am.Replay[Tensor] = am.Replay(learner.replayable)
         self.moved_: list[str] = []

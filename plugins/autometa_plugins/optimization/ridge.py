@@ -22,18 +22,17 @@ class Ridge(am.Learner):
     """Ridge regression on learned features, solved in closed form and differentiated through.
 
     R2-D2 of Bertinetto et al. 2019, section 3.2: the weights of a task are eq. 5, or by the Woodbury identity eq. 6
-    where there are fewer support examples than features. Classes are regressed as one-hot targets, whose outputs
-    a meta-learned scale turns into logits. The regularization λ is meta-learned as well. Beyond the paper the
-    regression has an intercept (not penalized); the paper's bias shared by all classes is left out, for no softmax
-    sees it.
+    where there are fewer support examples than features. Classes are regressed as one-hot targets; a meta-learned
+    scale turns the outputs into logits. The regularization λ is meta-learned as well. Unlike in the paper there is an
+    intercept, not penalized, and no bias shared by all classes, which would not change a softmax.
 
     Parameters
     ----------
     backbone : str or Backbone, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape.
     regularization : float, default=1.0
-        Multiplies the meta-learned λ, which starts at 1: what λ is before meta-training, and a way to
-        regularize a task more or less than was meta-learned.
+        Multiplies the meta-learned λ, which starts at 1. Change it after meta-training to regularize a task more or
+        less.
     """
 
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"regularization"})
@@ -51,7 +50,7 @@ class Ridge(am.Learner):
             The regularization is not positive.
         """
         self._check()
-        return _RidgeHead(am.build_backbone(self.backbone, info.input_shape), scaled=info.problem == "classification")
+        return _RidgeHead(am.build_backbone(self.backbone, info.input_shape), scaled=info.problem_record.has_classes)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return ``{"weights": [tasks, n_features, n_outputs], "intercept": [tasks, 1, n_outputs]}``."""
@@ -74,8 +73,7 @@ class Ridge(am.Learner):
         return outputs if module.log_scale is None else module.log_scale.exp() * outputs
 
     def _check(self) -> None:
-        if not self.regularization > 0:
-            raise am.InvalidParameter(f"regularization={self.regularization!r} of learner 'ridge' must be positive.")
+        am.check_real("regularization", self.regularization, above=0, of="learner 'ridge'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Ridge:

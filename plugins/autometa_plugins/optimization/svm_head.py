@@ -61,7 +61,7 @@ class SVMHead(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(f"learner 'svm_head' needs classes; problem={info.problem!r} has none. Try 'ridge'.")
         self._check()
         return _Scaled(am.build_backbone(self.backbone, info.input_shape))
@@ -84,8 +84,7 @@ class SVMHead(am.Learner):
         return module.log_scale.exp() * outputs
 
     def _check(self) -> None:
-        if not self.C > 0:
-            raise am.InvalidParameter(f"C={self.C!r} of learner 'svm_head' must be positive, such as 0.1.")
+        am.check_real("C", self.C, above=0, of="learner 'svm_head'", such_as=0.1)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -17,12 +16,12 @@ import autometa as am
 
 
 class AugmentedShot(am.TaskSampler):
-    """Images of another sampler, shown one after the other, each class turned and each image shaken.
+    """Sequences of another sampler's images, each class rotated and each image slightly moved.
 
     The episodes of memory-augmented networks (Santoro et al. 2016, section 4.1 and the supplement): ten presentations
-    of every class in random order, classes turned by a random multiple of 90 degrees, and every image by a small
-    angle and shifted. The support set is the sequence in its order; queries are further images of its classes.
-    A class that is turned is another class, so that ``TaskBatch.classes`` counts every class four times.
+    of every class in random order. Classes are turned by a random multiple of 90 degrees; every image is also turned by
+    a small angle and shifted. The support set is the sequence in its order; queries are further images of its classes.
+    A turned class is another class, so ``TaskBatch.classes`` counts every class four times.
 
     Parameters
     ----------
@@ -36,8 +35,8 @@ class AugmentedShot(am.TaskSampler):
     n_query : int, default=10
         Query images per class.
     most_shots : int, optional
-        Where given, classes come up at random, each once at least and at most so often, in sequences as long as
-        before. Every class needs ``most_shots + n_query`` images. None: all classes come equally often.
+        Draw classes at random, each at least once and at most so often, in sequences of the same length. Every class
+        needs ``most_shots + n_query`` images. None: all classes come equally often.
     rotations : bool, default=True
         Whether classes are turned. Images must be square.
     angle : float, default=11.25
@@ -161,7 +160,7 @@ class AugmentedShot(am.TaskSampler):
         given = am.make_tasks(self.tasks)
         if not isinstance(given, am.ClassEpisodes):
             raise am.Incompatible(
-                f"tasks={self.tasks!r} of sampler 'augmented_shot' draws no images of classes; give an "
+                f"tasks={self.tasks!r} of task sampler 'augmented_shot' draws no images of classes; give an "
                 "am.ClassEpisodes, such as 'glyphs' or 'omniglot'."
             )
         most = self.n_shot if self.most_shots is None else self.most_shots
@@ -169,31 +168,26 @@ class AugmentedShot(am.TaskSampler):
         height, width = base.info.input_shape[1:]
         if self.rotations and height != width:
             raise am.Incompatible(
-                f"rotations=True of sampler 'augmented_shot' needs square images, and those of {given!r} are "
+                f"rotations=True of task sampler 'augmented_shot' needs square images, and those of {given!r} are "
                 f"{height} x {width}; use rotations=False."
             )
         if self.size is not None and self.size > min(height, width):
             raise am.InvalidParameter(
-                f"size={self.size!r} of sampler 'augmented_shot' is more than the images have ({height} x {width}); "
-                f"use size <= {min(height, width)}."
+                f"size={self.size!r} of task sampler 'augmented_shot' is more than the images have "
+                f"({height} x {width}); use size <= {min(height, width)}."
             )
         self._prepared = (parameters, base)
         return self._prepared[1]
 
     def _check(self) -> None:
-        for name, least in (("n_way", 2), ("n_shot", 1), ("n_query", 1), ("most_shots", self.n_shot), ("size", 1)):
-            value = getattr(self, name)
-            optional = value is None and name in ("most_shots", "size")
-            if not optional and (not isinstance(value, Integral) or isinstance(value, bool) or value < least):
-                raise am.InvalidParameter(
-                    f"{name}={value!r} of sampler 'augmented_shot' must be an integer of at least {least}."
-                )
-        for name, most in (("angle", 180), ("shift", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value <= most:
-                raise am.InvalidParameter(
-                    f"{name}={value!r} of sampler 'augmented_shot' must be a number from 0 to {most}."
-                )
+        whose = "task sampler 'augmented_shot'"
+        am.check_int("n_way", self.n_way, least=2, of=whose)
+        am.check_int("n_shot", self.n_shot, of=whose)
+        am.check_int("n_query", self.n_query, of=whose)
+        am.check_int("most_shots", self.most_shots, least=self.n_shot, also=(None,), of=whose)
+        am.check_int("size", self.size, also=(None,), of=whose)
+        am.check_real("angle", self.angle, least=0, most=180, of=whose)
+        am.check_real("shift", self.shift, least=0, most=1, of=whose)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

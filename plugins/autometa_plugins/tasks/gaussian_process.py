@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import autometa as am
-
-Array = NDArray[np.float64]
+from autometa_plugins.tasks.points import Array, column, stream
 
 RANGE, LENGTH, HEIGHT, PERIOD = (-2.0, 2.0), (0.1, 0.6), (0.1, 1.0), (0.1, 0.5)
 VARIED = "varied"
@@ -32,9 +31,9 @@ class GaussianProcess(am.TaskSampler):
     to 46 support points and from 3 to as many query points as make 49 together. Sizes differ by task, where the papers
     draw them once for each batch.
 
-    The hyperparameters of every task are known to the sampler, so it can tell the best possible prediction
-    (:meth:`oracle`) and its log-likelihood (:meth:`oracle_log_likelihood`), about 1.51 for "rbf": a learner has to find
-    out the hyperparameters from the support set, and stays below on average.
+    The sampler knows the hyperparameters of every task, so it can give the best possible prediction (:meth:`oracle`)
+    and its log-likelihood (:meth:`oracle_log_likelihood`), about 1.51 for "rbf". A learner has to infer the
+    hyperparameters from the support set, and stays below on average.
 
     Parameters
     ----------
@@ -79,10 +78,8 @@ class GaussianProcess(am.TaskSampler):
         InvalidParameter
             The kernel is unknown, a size means nothing, or the noise is negative.
         """
-        if self.kernel not in KERNELS:
-            raise am.InvalidParameter(f"kernel={self.kernel!r} must be one of {sorted(KERNELS)}.")
-        if not 0 <= self.noise < np.inf:
-            raise am.InvalidParameter(f"noise={self.noise!r} must be a non-negative number.")
+        am.check_choice("kernel", self.kernel, KERNELS, of="task sampler 'gaussian_process'")
+        am.check_real("noise", self.noise, least=0, of="task sampler 'gaussian_process'")
         fewest, most = _bounds("n_shot", self.n_shot, MOST - FEWEST)
         if self.n_query == VARIED and most > MOST - FEWEST:
             raise am.InvalidParameter(
@@ -176,7 +173,7 @@ class GaussianProcess(am.TaskSampler):
         period = uniform("period", *PERIOD, 1, 1) if self.kernel == "periodic" else length
         covariance = height**2 * KERNELS[self.kernel](np.abs(x[:, :, None] - x[:, None, :]), length, period)
         covariance += (self.noise**2 + JITTER * height**2) * np.eye(n)
-        normal = np.random.default_rng(am.derive_seed(seed, split, "targets")).standard_normal((n_tasks, n, 1))
+        normal = stream(seed, split, "targets").standard_normal((n_tasks, n, 1))
         return _Drawn(x, (np.linalg.cholesky(covariance) @ normal)[..., 0], covariance, n_shot, n_query)
 
 
@@ -205,8 +202,7 @@ def _window(first: NDArray[np.int64], count: NDArray[np.int64]) -> _Window:
 def _examples(drawn: _Drawn, first: NDArray[np.int64], count: NDArray[np.int64]) -> am.Examples:
     window = _window(first, count)
     x, y = (np.take_along_axis(part, window.places, axis=1) * window.mask for part in (drawn.x, drawn.y))
-    columns = [torch.from_numpy(part.astype(np.float32)).unsqueeze(-1) for part in (x, y)]
-    return am.Examples(columns[0], columns[1], torch.from_numpy(window.mask))
+    return am.Examples(column(x), column(y), torch.from_numpy(window.mask))
 
 
 def _bounds(name: str, value: Any, most: int) -> tuple[int, int]:

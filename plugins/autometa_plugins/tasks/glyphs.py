@@ -40,8 +40,8 @@ class Glyphs(am.ClassEpisodes):
     Greek, Cyrillic and symbols made of them; meta-valid Armenian, Lao, Old Italic and Coptic; meta-test Georgian,
     Hebrew, Tifinagh, Ogham, NKo and Lisu. Each letter is drawn ``n_drawers`` times, every time under another
     seeded affine and elastic deformation (in the spirit of Simard et al. 2003), to 28 x 28 pixels, ink 1 on
-    paper 0. The deformation is strong: comparing pixels (1-nearest neighbour) gets about 35% of 5-way 1-shot
-    queries right, so that what is learned shows.
+    paper 0. The deformation is strong: comparing pixels (1-nearest neighbour) gets only about 35% of 5-way 1-shot
+    queries right.
 
     Parameters
     ----------
@@ -76,10 +76,8 @@ class Glyphs(am.ClassEpisodes):
 
     def load(self) -> am.ClassImages:
         """Draw all letters, images [n_letters * n_drawers, 1, size, size], uint8."""
-        if not isinstance(self.n_drawers, int) or self.n_drawers < 2:
-            raise am.InvalidParameter(f"n_drawers={self.n_drawers!r} must be an integer of at least 2.")
-        if not isinstance(self.size, int) or not 8 <= self.size <= _SIZE:
-            raise am.InvalidParameter(f"size={self.size!r} must be an integer from 8 to {_SIZE}.")
+        am.check_int("n_drawers", self.n_drawers, least=2, of="task sampler 'glyphs'")
+        am.check_int("size", self.size, least=8, most=_SIZE, of="task sampler 'glyphs'")
         letters, shapes = distinct_letters()
         return am.ClassImages(
             images=draw(shapes, self.n_drawers, np.random.default_rng(0), self.size),

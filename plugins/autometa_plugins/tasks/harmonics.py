@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 import autometa as am
-from autometa_plugins.tasks.sinusoid import check_points
+from autometa_plugins.tasks.points import float32, point_info, stream
 
 
 class Harmonics(am.TaskSampler):
@@ -17,9 +15,9 @@ class Harmonics(am.TaskSampler):
 
     After Lacoste et al. 2018, section on synthetic regression, with the constants of torchmeta's ``Harmonic``:
     ω ~ U[5, 7], b₁ and b₂ ~ U[0, 2π], A₁ and A₂ ~ N(0, 1), and inputs x ~ N(μ, 1) around a centre μ ~ U[-4, 4] of
-    the task. So a task is seen through a window some four units wide, in which the wave swings three to nine times:
-    much harder than ``sinusoid``, for neither the place nor the frequency is shared. Support and query targets are
-    noisy, so no learner gets below a mean squared error of ``noise²``.
+    the task. A task shows a window some four units wide, in which the wave swings three to nine times. It is much
+    harder than ``sinusoid``, as tasks share neither place nor frequency. Targets are noisy, so no learner gets below a
+    mean squared error of ``noise²``.
 
     Parameters
     ----------
@@ -45,31 +43,24 @@ class Harmonics(am.TaskSampler):
         InvalidParameter
             ``n_shot`` or ``n_query`` is not a positive integer, or the noise is negative.
         """
-        check_points(self)
-        if not 0 <= self.noise < np.inf:
-            raise am.InvalidParameter(f"noise={self.noise!r} must be a non-negative number.")
-        return am.TaskInfo(
-            problem="regression", input_shape=(1,), n_outputs=1, n_shot=self.n_shot, n_query=self.n_query
-        )
+        am.check_real("noise", self.noise, least=0, of="task sampler 'harmonics'")
+        return point_info(1, self.n_shot, self.n_query, of="task sampler 'harmonics'")
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
         """Draw tasks; inputs [tasks, n, 1], targets [tasks, n, 1], float32."""
         am.check_draw(n_tasks, split, seed)
         info = self.info
 
-        def stream(purpose: str) -> np.random.Generator:
-            return np.random.default_rng(am.derive_seed(seed, split, purpose))
-
-        frequency = stream("frequency").uniform(5.0, 7.0, (n_tasks, 1, 1)) * np.array([1.0, 2.0])
-        phase = stream("phase").uniform(0.0, 2 * np.pi, (n_tasks, 1, 2))
-        amplitude = stream("amplitude").standard_normal((n_tasks, 1, 2))
-        centre = stream("centre").uniform(-4.0, 4.0, (n_tasks, 1, 1))
+        frequency = stream(seed, split, "frequency").uniform(5.0, 7.0, (n_tasks, 1, 1)) * np.array([1.0, 2.0])
+        phase = stream(seed, split, "phase").uniform(0.0, 2 * np.pi, (n_tasks, 1, 2))
+        amplitude = stream(seed, split, "amplitude").standard_normal((n_tasks, 1, 2))
+        centre = stream(seed, split, "centre").uniform(-4.0, 4.0, (n_tasks, 1, 1))
 
         def examples(part: str, n: int) -> am.Examples:
-            x = centre + stream(f"{part} inputs").standard_normal((n_tasks, n, 1))
+            x = centre + stream(seed, split, f"{part} inputs").standard_normal((n_tasks, n, 1))
             waves = (amplitude * np.sin(frequency * x + phase)).sum(axis=-1, keepdims=True)
-            noise = self.noise * stream(f"{part} noise").standard_normal((n_tasks, n, 1))
-            return am.Examples(_float32(x), _float32(waves + noise))
+            noise = self.noise * stream(seed, split, f"{part} noise").standard_normal((n_tasks, n, 1))
+            return am.Examples(float32(x), float32(waves + noise))
 
         return am.TaskBatch(support=examples("support", info.n_shot), query=examples("query", info.n_query))
 
@@ -83,7 +74,3 @@ class Harmonics(am.TaskSampler):
             "x": "N(mu, 1), mu in [-4, 4]",
             "noise": float(self.noise),
         }
-
-
-def _float32(values: NDArray[np.float64]) -> torch.Tensor:
-    return torch.from_numpy(values.astype(np.float32))

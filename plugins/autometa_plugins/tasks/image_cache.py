@@ -68,7 +68,7 @@ def read(path: Path) -> tuple[Tensor, Facts]:
 
 
 def write(path: Path, images: Tensor, facts: Facts) -> None:
-    """Store images and facts in one step, so that no half of them is ever found."""
+    """Write images and facts to a temporary file and rename it, so that no reader finds half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     save_file({"images": images}, part, {"facts": json.dumps(facts), "crc32": str(zlib.crc32(images.numpy().data))})

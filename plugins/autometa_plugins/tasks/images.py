@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +107,10 @@ class Images(am.ClassEpisodes):
         return Path(self.root).expanduser()
 
     def _check(self) -> None:
-        if not isinstance(self.size, Integral) or self.size < 1:
-            raise am.InvalidParameter(f"size={self.size!r} must be a positive integer.")
-        if self.color not in ("rgb", "gray"):
-            raise am.InvalidParameter(f"color={self.color!r} must be 'rgb' or 'gray'.")
+        am.check_int("size", self.size, of="task sampler 'images'")
+        am.check_choice("color", self.color, ("rgb", "gray"), of="task sampler 'images'")
         for name in ("valid_fraction", "test_fraction"):
-            if not 0 < getattr(self, name) < 1:
-                raise am.InvalidParameter(f"{name}={getattr(self, name)!r} must lie between 0 and 1.")
+            am.check_real(name, getattr(self, name), above=0, below=1, of="task sampler 'images'")
 
     def _classes(self, files: list[ImageFile]) -> tuple[dict[str, str], list[str]]:
         """Split of every class, and class of every file."""

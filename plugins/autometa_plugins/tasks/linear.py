@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 import autometa as am
-from autometa_plugins.tasks.sinusoid import check_points
+from autometa_plugins.tasks.points import Array, float32, point_info, stream
 
 
 class Linear(am.TaskSampler):
     """y = w · x + b + ε with w ~ N(m, s²) per input, b ~ N(0, s_b²), x ~ N(0, 1) and ε ~ N(0, σ²).
 
-    Every task draws its own w and b. What the best learner would predict is known: the posterior mean of Bayesian
-    linear regression with this very prior (:meth:`bayes_optimal`), and so is the score that no learner can beat on
-    average (:meth:`bayes_mse`). A learner that meta-learns should come close to it, for the prior is all there is to
-    learn; a learner that sees the support set alone stays behind by what the prior tells.
+    Every task draws its own w and b. The best possible prediction is known, the posterior mean of Bayesian linear
+    regression with this prior (:meth:`bayes_optimal`), and so is the score that no learner beats on average
+    (:meth:`bayes_mse`). A learner that meta-learns should come close to it, as there is only the prior to learn; one
+    that sees the support set alone cannot.
 
     Parameters
     ----------
@@ -78,15 +76,8 @@ class Linear(am.TaskSampler):
         InvalidParameter
             A size is not a positive integer, a scale is negative, or the noise is not positive.
         """
-        check_points(self)
         self._prior()
-        return am.TaskInfo(
-            problem="regression",
-            input_shape=(self.n_features,),
-            n_outputs=1,
-            n_shot=self.n_shot,
-            n_query=self.n_query,
-        )
+        return point_info(self.n_features, self.n_shot, self.n_query, of="task sampler 'linear'")
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
         """Draw tasks; inputs [tasks, n, n_features], targets [tasks, n, 1], float32."""
@@ -94,15 +85,15 @@ class Linear(am.TaskSampler):
         info = self.info
         mean, scale = self._prior()
 
-        def normal(purpose: str, *shape: int) -> NDArray[np.float64]:
-            return np.random.default_rng(am.derive_seed(seed, split, purpose)).standard_normal((n_tasks, *shape))
+        def normal(purpose: str, *shape: int) -> Array:
+            return stream(seed, split, purpose).standard_normal((n_tasks, *shape))
 
         weights = (mean + scale * normal("weights", len(mean)))[:, :, None]
 
         def examples(part: str, n: int) -> am.Examples:
             x = normal(f"{part} inputs", n, self.n_features).astype(np.float32)
             y = x @ weights[:, :-1] + weights[:, -1:] + self.noise * normal(f"{part} noise", n, 1)
-            return am.Examples(torch.from_numpy(x), torch.from_numpy(y.astype(np.float32)))
+            return am.Examples(torch.from_numpy(x), float32(y))
 
         return am.TaskBatch(support=examples("support", info.n_shot), query=examples("query", info.n_query))
 
@@ -157,24 +148,23 @@ class Linear(am.TaskSampler):
         covariance = torch.cholesky_inverse(factor) * scale * scale.unsqueeze(-1)
         return mean + scale.unsqueeze(-1) * shift, covariance
 
-    def _prior(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _prior(self) -> tuple[Array, Array]:
         """Means and standard deviations of the weights, the intercept last, [n_features + 1]."""
-        if not isinstance(self.n_features, Integral) or self.n_features < 1:
-            raise am.InvalidParameter(f"n_features={self.n_features!r} must be a positive integer.")
+        whose = "task sampler 'linear'"
+        am.check_int("n_features", self.n_features, of=whose)
         parts = []
         for name in ("prior_mean", "prior_scale"):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             if value.shape not in ((), (self.n_features,)) or not np.isfinite(value).all():
                 raise am.InvalidParameter(
-                    f"{name}={getattr(self, name)!r} must be a number, or n_features={self.n_features} of them."
+                    f"{name}={getattr(self, name)!r} of {whose} must be a number, or n_features={self.n_features} of "
+                    "them."
                 )
             parts.append(np.broadcast_to(value, self.n_features))
         if parts[1].min() < 0:
-            raise am.InvalidParameter(f"prior_scale={self.prior_scale!r} must not be negative.")
-        if not 0 <= self.intercept_scale < np.inf:
-            raise am.InvalidParameter(f"intercept_scale={self.intercept_scale!r} must be a non-negative number.")
-        if not 0 < self.noise < np.inf:
-            raise am.InvalidParameter(f"noise={self.noise!r} must be a positive number.")
+            raise am.InvalidParameter(f"prior_scale={self.prior_scale!r} of {whose} must not be negative.")
+        am.check_real("intercept_scale", self.intercept_scale, least=0, of=whose)
+        am.check_real("noise", self.noise, above=0, of=whose)
         return np.append(parts[0], 0.0), np.append(parts[1], self.intercept_scale)
 
 

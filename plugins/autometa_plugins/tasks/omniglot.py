@@ -91,8 +91,7 @@ class Omniglot(am.ClassEpisodes):
         MissingData
             Images or split files are not there.
         """
-        if self.split not in ("vinyals", "alphabet", "random"):
-            raise am.InvalidParameter(f"split={self.split!r} must be 'vinyals', 'alphabet' or 'random'.")
+        am.check_choice("split", self.split, ("vinyals", "alphabet", "random"), of="task sampler 'omniglot'")
         images, names, parts = characters(self._root(), self._cache())
         classes = sorted(set(names))
         number = {name: i for i, name in enumerate(classes)}

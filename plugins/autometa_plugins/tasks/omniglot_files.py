@@ -130,7 +130,7 @@ def shrink(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step, so that no half of it is ever found."""
+    """Write a temporary file and rename it, so that no reader finds half a file."""
     part = path.with_name(f"{path.name}.{os.getpid()}")
     part.write_bytes(content)
     part.replace(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -169,9 +168,7 @@ class Table(am.TaskSampler):
         if prepared is not None and all(prepared[0][name] is value for name, value in parameters.items()):
             return self._prepared[1]
         for name in ("n_shot", "n_query"):
-            value = parameters[name]
-            if not isinstance(value, Integral) or value < 1:
-                raise am.InvalidParameter(f"{name}={value!r} must be a positive integer.")
+            am.check_int(name, parameters[name], of="task sampler 'table'")
         rows = prepare(
             read_table(self.data),
             task=self.task,

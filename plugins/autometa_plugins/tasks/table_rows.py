@@ -92,12 +92,11 @@ def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
 def problem_of(target: pd.Series[Any], problem: str) -> Problem:
     """The problem asked for, or, for "auto": numbers with more than two values are a regression."""
     numeric = pd.api.types.is_numeric_dtype(target) and not pd.api.types.is_bool_dtype(target)
+    am.check_choice("problem", problem, ("auto", "regression", "classification"), of="task sampler 'table'")
     if problem == "auto":
         return "regression" if numeric and target.nunique() > 2 else "classification"
     if problem == "classification":
         return "classification"
-    if problem != "regression":
-        raise am.InvalidParameter(f"problem={problem!r} must be 'auto', 'regression' or 'classification'.")
     if not numeric:
         raise am.InvalidData(
             f"problem='regression' needs numbers, but target column {target.name!r} holds {target.iloc[0]!r}; "
@@ -176,8 +175,7 @@ def _split(
             "validate and test on. A smaller n_shot may help."
         )
     for name, fraction in zip(("valid_fraction", "test_fraction"), fractions, strict=True):
-        if not 0 < fraction < 1:
-            raise am.InvalidParameter(f"{name}={fraction!r} must lie between 0 and 1.")
+        am.check_real(name, fraction, above=0, below=1, of="task sampler 'table'")
     n_valid, n_test = (max(1, round(fraction * len(usable))) for fraction in fractions)
     n_train = len(usable) - n_valid - n_test
     if n_train < 1:

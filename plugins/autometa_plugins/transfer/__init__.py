@@ -38,7 +38,7 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
     yield am.LearnerSpec(
         name="frozen_features",
         factory=f"{here}.frozen_features:FrozenFeatures",
-        summary="A pretrained network brought along, and logistic or ridge regression on its features.",
+        summary="A pretrained network of your own, and logistic or ridge regression on its features.",
         problems=frozenset({"classification", "regression"}),
         reference="Kornblith et al. 2019, Do Better ImageNet Models Transfer Better?, section 4.1",
         family="transfer",
@@ -71,5 +71,5 @@ def autometa_backbones() -> Iterable[am.BackboneSpec]:
     yield am.BackboneSpec(
         name="frozen",
         factory="autometa_plugins.transfer.frozen:Frozen",
-        summary="A pretrained network brought along, never trained.",
+        summary="A pretrained network of your own, never trained.",
     )

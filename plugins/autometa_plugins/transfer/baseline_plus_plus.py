@@ -20,8 +20,8 @@ class BaselinePlusPlus(am.Learner):
 
     Baseline++ of Chen et al. 2019, section 3.2: the logit of a class is the cosine between its weight vector and the
     features, times a constant and, as in the authors' code, a learned norm of the class. The backbone stays as
-    pretrained. A new task has new weight vectors: gradient steps along the sphere, from the mean direction of each
-    class instead of the paper's random ones, for a class may then have any name and the support any order. Where
+    pretrained. A new task fits new weight vectors by gradient steps along the sphere. They start from the mean
+    direction of each class, where the paper's start is random, so neither names nor order of the classes matter. Where
     labels mean the same in every task they start as pretrained.
 
     Parameters
@@ -65,7 +65,7 @@ class BaselinePlusPlus(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'baseline_plus_plus' needs classes; problem={info.problem!r} has none. Try 'fine_tune'."
             )
@@ -87,8 +87,7 @@ class BaselinePlusPlus(am.Learner):
         assert isinstance(module, Cosines)
         features = module.features(support.x)
         members = support.one_hot().to(features.dtype)
-        share = (support.mask / support.mask.sum(dim=1, keepdim=True).clamp(min=1)).unsqueeze(-1).to(features.dtype)
-        absent = ~members.any(dim=1, keepdim=True)
+        loss = am.SupportLoss(am.Examples(features, support.y, support.mask, support.n_classes))
         factor = self._factor(support.n_classes)
         if module.keeps_head:
             directions = functional.normalize(module.weight, dim=-1).expand(len(support), -1, -1)
@@ -98,8 +97,7 @@ class BaselinePlusPlus(am.Learner):
             norms = features.new_ones(members.shape[0], members.shape[2])
         for _ in range(self.steps):
             cosines = features @ directions.mT
-            logits = (factor * norms.unsqueeze(1) * cosines).masked_fill(absent, -torch.inf)
-            gradient = factor * (logits.softmax(dim=-1) - members) * share
+            gradient = factor * loss.gradient(loss.predictions(factor * norms.unsqueeze(1) * cosines))
             pull = (gradient * norms.unsqueeze(1)).mT @ features
             along = pull - (pull * directions).sum(dim=-1, keepdim=True) * directions
             norms = norms - self.lr * (gradient * cosines).sum(dim=1)
@@ -118,13 +116,10 @@ class BaselinePlusPlus(am.Learner):
         return self.scale
 
     def _check(self) -> None:
-        who = "of learner 'baseline_plus_plus' must be"
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(f"steps={self.steps!r} {who} a non-negative integer.")
-        if not self.lr > 0:
-            raise am.InvalidParameter(f"lr={self.lr!r} {who} positive, such as 0.1.")
-        if self.scale != "auto" and (isinstance(self.scale, str) or not self.scale > 0):
-            raise am.InvalidParameter(f"scale={self.scale!r} {who} 'auto' or positive, such as 2.0.")
+        whose = "learner 'baseline_plus_plus'"
+        am.check_int("steps", self.steps, least=0, of=whose)
+        am.check_real("lr", self.lr, above=0, of=whose, such_as=0.1)
+        am.check_real("scale", self.scale, above=0, also=("auto",), of=whose, such_as=2.0)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

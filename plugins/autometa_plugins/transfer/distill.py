@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class Distill(am.Learner):
-    """A good embedding by pretraining and self-distillation, and logistic regression on its features.
+    """Pretraining with self-distillation, and logistic regression on the features.
 
     Tian et al. 2020, section 3.2 and 3.3: a network is trained on all base classes; then, ``generations`` times, a
-    network of the same kind learns both the labels and what its predecessor says of them. Meta-training is shared
-    out evenly among the networks. A new task gets a logistic regression on features of length 1, to its optimum.
+    network of the same kind learns both the labels and its predecessor's predictions. Each network gets an equal part
+    of meta-training. A new task gets a logistic regression on features of length 1, fitted to its optimum.
 
-    A generation goes on from its predecessor's weights instead of new ones, as it is trained with what the learning
-    rate's schedule leaves: in short runs on ``glyphs`` new ones lost six points of accuracy.
+    A generation starts from its predecessor's weights, as the learning rate has already fallen: with new weights,
+    short runs on ``glyphs`` lost six points of accuracy.
 
     Parameters
     ----------
     generations : int, default=1
         Times a network teaches the next; 0 is pretraining alone. The paper has 1 and 2.
     share : float, default=0.5
-        Weight of the teacher's word, between 0 and 1; the labels have the rest.
+        Weight of the teacher's predictions, between 0 and 1; the labels have the rest.
     temperature : float, default=4.0
-        Divides the logits that teacher and student are compared by.
+        Divides the logits of teacher and student before they are compared.
     C : float, default=1.0
         Inverse strength of the logistic regression's penalty.
     backbone : str or Backbone, default="auto"
@@ -72,7 +72,7 @@ class Distill(am.Learner):
         Incompatible
             Targets are real numbers.
         """
-        if info.problem != "classification":
+        if not info.problem_record.has_classes:
             raise am.Incompatible(
                 f"learner 'distill' needs classes; problem={info.problem!r} has none. Try 'fine_tune'."
             )
@@ -117,15 +117,10 @@ class Distill(am.Learner):
         return functional.normalize(features, dim=-1)
 
     def _check(self) -> None:
-        if isinstance(self.generations, bool) or not isinstance(self.generations, int) or self.generations < 0:
-            raise am.InvalidParameter(
-                f"generations={self.generations!r} of learner 'distill' must be a non-negative integer, such as 1."
-            )
-        if not 0 <= self.share <= 1:
-            raise am.InvalidParameter(f"share={self.share!r} of learner 'distill' must lie between 0 and 1.")
+        am.check_int("generations", self.generations, least=0, of="learner 'distill'")
+        am.check_real("share", self.share, least=0, most=1, of="learner 'distill'")
         for name in ("temperature", "C"):
-            if not getattr(self, name) > 0:
-                raise am.InvalidParameter(f"{name}={getattr(self, name)!r} of learner 'distill' must be positive.")
+            am.check_real(name, getattr(self, name), above=0, of="learner 'distill'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
@@ -181,7 +176,7 @@ class Generations(nn.Module):
             self.generation.fill_(generation)
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the network; the teacher always stands as it was judged."""
+        """Switch the network; the teacher stays in evaluation mode."""
         super().train(mode)
         if self.teacher is not None:
             self.teacher.eval()

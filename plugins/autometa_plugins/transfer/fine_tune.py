@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 class FineTune(am.Learner):
     """A backbone pretrained on all base classes, and gradient steps on the support set.
 
-    Baseline of Chen et al. 2019, section 3.2; that a good embedding and a linear head are hard to beat is Tian et
-    al. 2020, section 3. Where labels mean the same in every task, and in regression, the head starts as the
-    pretrained one; a task with classes of its own gets a new head, from zero. ``tune="all"`` goes on from the
-    fitted head with the whole network (Kumar et al. 2022, section 4: the head first, so that the first steps do
-    not spoil the features). In regression that is the default: pretraining sees no more than the mean of the tasks,
-    and its features alone serve a task badly. Without meta-training and with the identity backbone this is a linear
-    model.
+    The "Baseline" of Chen et al. 2019, section 3.2. Where labels mean the same in every task, and in regression, the
+    head starts as pretrained; a task with classes of its own gets a new head, from zero. ``tune="all"`` then tunes the
+    whole network, the head having been fitted first so that the first steps do not spoil the features (Kumar et al.
+    2022, section 4). That is the default in regression, where pretraining learns the mean of the tasks and its
+    features alone do not suffice. Without meta-training and with the identity backbone this is a linear model.
 
     Parameters
     ----------
@@ -44,7 +42,8 @@ class FineTune(am.Learner):
     ----------
     W. Chen, Y. Liu, Z. Kira, Y. Wang, J. Huang: A Closer Look at Few-shot Classification. ICLR 2019.
 
-    Y. Tian, Y. Wang, D. Krishnan, J. Tenenbaum, P. Isola: Rethinking Few-Shot Image Classification. ECCV 2020.
+    Y. Tian, Y. Wang, D. Krishnan, J. Tenenbaum, P. Isola: Rethinking Few-Shot Image Classification. ECCV 2020:
+    a good embedding and a linear head are hard to beat.
 
     A. Kumar, A. Raghunathan, R. Jones, T. Ma, P. Liang: Fine-Tuning can Distort Pretrained Features and Underperform
     Out-of-Distribution. ICLR 2022.
@@ -121,11 +120,9 @@ class FineTune(am.Learner):
         return am.apply_head(head, am.apply_per_task(module.backbone, x))
 
     def _check(self) -> None:
-        if self.tune not in ("auto", "head", "all"):
-            raise am.InvalidParameter(f"tune={self.tune!r} of learner 'fine_tune' must be 'auto', 'head' or 'all'.")
+        am.check_choice("tune", self.tune, ("auto", "head", "all"), of="learner 'fine_tune'")
         for name in ("lr", "network_lr"):
-            if not getattr(self, name) > 0:
-                raise am.InvalidParameter(f"{name}={getattr(self, name)!r} of learner 'fine_tune' must be positive.")
+            am.check_real(name, getattr(self, name), above=0, of="learner 'fine_tune'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

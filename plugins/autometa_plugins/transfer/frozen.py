@@ -1,4 +1,4 @@
-"""A network brought along, which nothing trains."""
+"""A pretrained network that stays as it is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import autometa as am
 class Frozen(am.Backbone):
     """A pretrained network as it is: never trained, always in evaluation mode.
 
-    Of a network with timm's ``forward_features`` and ``forward_head`` the features before the classifier are taken,
-    of any other its output, flattened. Their number is found by running it on one example. The network itself is
-    left alone; what is built holds a copy. An estimator with it cannot be saved to a file, for a file holds no
-    program: offer a backbone that builds the network from a plugin for that.
+    The features of a network with timm's ``forward_features`` and ``forward_head`` are those before the classifier,
+    of any other its output, flattened. Their number is found by running it on one example. The network is copied. An
+    estimator with it cannot be saved to a file, as files hold no code: offer a backbone that builds the network from
+    a plugin for that.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FrozenFeatures(am.Learner):
-    """A network brought along and never trained, and a linear model on its features for every task.
+    """A pretrained network of your own, never trained here, and a linear model on its features for every task.
 
     Logistic regression for classes and ridge regression for real targets, both at the optimum that scikit-learn's
     ``LogisticRegression`` and ``Ridge`` seek: the "linear probe" of pretrained models (Kornblith et al. 2019, section
@@ -32,11 +32,10 @@ class FrozenFeatures(am.Learner):
         From examples to features: a pretrained network (torchvision, timm, your own), which stays as it is; see
         backbone "frozen". "auto": the inputs themselves.
     encoder : callable or str, optional
-        From raw rows as they are given to an estimator's ``fit`` and ``predict`` (a list of texts, a DataFrame, an
-        array) to numbers [n, n_features]: a sentence encoder's ``encode``, for one. By its import path
-        ``"package.module:function"`` it can be saved with the estimator, and loaded by who trusts it:
-        ``am.load(file, trusted=["package.module:function"])``. Tasks of a sampler are numbers already and
-        are not encoded.
+        Turns the raw rows given to an estimator's ``fit`` and ``predict`` (a list of texts, a DataFrame, an array) into
+        numbers [n, n_features], such as a sentence encoder's ``encode``. An import path ``"package.module:function"``
+        can be saved with the estimator, and loaded by ``am.load(file, trusted=["package.module:function"])``. Tasks of
+        a sampler are numbers already and are not encoded.
     C : float, default=1.0
         Inverse strength of the logistic regression's penalty.
     alpha : float, default=1.0
@@ -145,10 +144,7 @@ class FrozenFeatures(am.Learner):
 
     def _check(self) -> None:
         for name in ("C", "alpha"):
-            if not getattr(self, name) > 0:
-                raise am.InvalidParameter(
-                    f"{name}={getattr(self, name)!r} of learner 'frozen_features' must be positive."
-                )
+            am.check_real(name, getattr(self, name), above=0, of="learner 'frozen_features'")
         if not isinstance(self.backbone, (str, am.Backbone, nn.Module)):
             raise am.InvalidParameter(
                 f"backbone={self.backbone!r} of learner 'frozen_features' must be a torch.nn.Module, a backbone or its "
@@ -159,6 +155,6 @@ class FrozenFeatures(am.Learner):
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the penalty, and whether features have length 1."""
         normalize = trial.suggest_categorical("normalize", [False, True])
-        if info.problem == "classification":
+        if info.problem_record.has_classes:
             return cls(normalize=normalize, C=trial.suggest_float("C", 1e-3, 1e3, log=True))
         return cls(normalize=normalize, alpha=trial.suggest_float("alpha", 1e-3, 1e3, log=True))

@@ -48,9 +48,10 @@ def fit_logistic(
         span, triangle = torch.linalg.qr(rows.mT)
         rows = triangle.mT
     inputs = torch.cat([rows, mask], dim=-1)
-    y = support.one_hot().to(exact)
-    strength = torch.where(y.any(dim=1).sum(dim=-1) == 2, C / 2, C).to(exact)
-    solution = _Newton(inputs, y, mask, strength[:, None, None]).solve()
+    examples = am.Examples(inputs, support.y, support.mask, support.n_classes)
+    n_present = support.one_hot().any(dim=1).sum(dim=-1)
+    strength = torch.where(n_present == 2, C / 2, C).to(exact)
+    solution = _Newton(examples, strength[:, None, None]).solve()
     weight, bias = solution[:, :-1], solution[:, -1]
     weight = weight if span is None else span @ weight
     return {"weight": weight.mT.to(features.dtype), "bias": bias.to(features.dtype)}
@@ -61,15 +62,18 @@ class _Newton:
 
     Parameters
     ----------
-    x : Tensor of shape [tasks, n, features + 1], the last column being the mask
-    y : Tensor of shape [tasks, n, classes], one-hot
-    mask : Tensor of shape [tasks, n, 1]
+    examples : Examples
+        Inputs [tasks, n, features + 1], zero where padded; the last column is the mask.
     C : Tensor of shape [tasks, 1, 1]
     """
 
-    def __init__(self, x: Tensor, y: Tensor, mask: Tensor, C: Tensor) -> None:
-        self.x, self.y, self.mask, self.C = x, y, mask, C
-        self.absent = ~y.any(dim=1, keepdim=True)
+    def __init__(self, examples: am.Examples, C: Tensor) -> None:
+        x: Tensor = examples.x
+        self.x, self.loss = x, am.SupportLoss(examples)
+        self.present = examples.one_hot().any(dim=1, keepdim=True)
+        # The loss is a mean over the examples, here they are summed.
+        self.strength = C * x[..., -1:].sum(dim=1, keepdim=True)
+        self.pull = self.strength * x.mT
         self.penalty = torch.ones(x.shape[-1], 1, dtype=x.dtype, device=x.device)
         self.penalty[-1] = 0
         bound = C / 2 * (x.mT @ x) + torch.diag_embed(self.penalty.squeeze(1))
@@ -77,10 +81,10 @@ class _Newton:
 
     def solve(self) -> Tensor:
         """Descend until no task has a gradient left above rounding."""
-        w = self.x.new_zeros(len(self.x), self.x.shape[-1], self.y.shape[-1])
+        w = self.x.new_zeros(len(self.x), self.x.shape[-1], self.loss.n_outputs)
         value, p = self._value(w)
         # In this norm no gradient of n examples is longer than sqrt(2 C n).
-        longest = (2 * self.C * self.mask.sum(dim=1, keepdim=True)).sqrt()
+        longest = (2 * self.strength).sqrt()
         rounding = torch.finfo(w.dtype).eps
         goes_on = torch.ones_like(longest, dtype=torch.bool)
         for _ in range(_NEWTON_STEPS):
@@ -103,22 +107,18 @@ class _Newton:
         return w
 
     def _value(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Objective [tasks, 1, 1], and probabilities: zero where an example or a class is not there."""
-        logits = (self.x @ w).masked_fill(self.absent, torch.finfo(w.dtype).min)
-        log_p = logits.log_softmax(dim=-1)
-        value = _dot(self.penalty * w, w) / 2 - self.C * _dot(self.y, log_p)
-        return value, log_p.exp() * self.mask
+        """Objective [tasks, 1, 1], and probabilities."""
+        loss, p = self.loss.value_and_predictions(self.x @ w)
+        return _dot(self.penalty * w, w) / 2 + self.strength * loss[:, None, None], p
 
     def _gradient(self, w: Tensor, p: Tensor) -> Tensor:
-        gradient = self.C * (self.x.mT @ (p - self.y)) + self.penalty * w
+        gradient = self.pull @ self.loss.gradient(p) + self.penalty * w
         # It sums to zero over classes. What rounding leaves of the sum lies where the intercept has no curvature.
-        present = ~self.absent
-        return gradient - gradient.sum(dim=-1, keepdim=True) / present.sum(dim=-1, keepdim=True).clamp(min=1) * present
+        total, count = gradient.sum(dim=-1, keepdim=True), self.present.sum(dim=-1, keepdim=True).clamp(min=1)
+        return gradient - total / count * self.present
 
     def _curvature(self, v: Tensor, p: Tensor) -> Tensor:
-        change = self.x @ v
-        change = p * (change - (p * change).sum(dim=-1, keepdim=True))
-        return self.C * (self.x.mT @ change) + self.penalty * v
+        return self.pull @ self.loss.curvature(p, self.x @ v) + self.penalty * v
 
     def _length(self, gradient: Tensor) -> Tensor:
         return _dot(gradient, torch.cholesky_solve(gradient, self.bound)).clamp(min=0).sqrt()

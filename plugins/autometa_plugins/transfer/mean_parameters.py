@@ -91,12 +91,8 @@ class MeanParameters(am.Learner):
         return am.call_per_task(module, adapted, x, strategy=self.strategy)
 
     def _check(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise am.InvalidParameter(
-                f"steps={self.steps!r} of learner 'mean_parameters' must be a non-negative integer."
-            )
-        if not self.lr > 0:
-            raise am.InvalidParameter(f"lr={self.lr!r} of learner 'mean_parameters' must be positive, such as 0.01.")
+        am.check_int("steps", self.steps, least=0, of="learner 'mean_parameters'")
+        am.check_real("lr", self.lr, above=0, of="learner 'mean_parameters'", such_as=0.01)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
@@ -104,5 +100,5 @@ class MeanParameters(am.Learner):
         return cls(
             steps=trial.suggest_int("steps", 1, 100, log=True),
             # Squared errors of raw targets are steep: from 0.1 on, a few steps diverge.
-            lr=trial.suggest_float("lr", 1e-3, 1.0 if info.problem == "classification" else 0.1, log=True),
+            lr=trial.suggest_float("lr", 1e-3, 1.0 if info.problem_record.has_classes else 0.1, log=True),
         )

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 _MIX = 6
-"""From how many times as many tasks a batch takes its examples where every task has classes of its own."""
+"""Where tasks have classes of their own, the examples of a batch come from this many times as many tasks."""
 
 
 class Pooled(am.MetaOptimizer):
     """Descend the learner's supervised loss on pooled tasks.
 
-    A learner that tells training tasks apart (one head for each) sees the tasks of the distribution where they are
-    finite, else as many as it asks for, drawn once.
+    A learner that has a head for each training task sees all tasks of a finite distribution; of others it sees as
+    many as it asks for, drawn once.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Pooled(am.MetaOptimizer):
             Labels are drawn anew for each task and nothing says which classes they stand for.
         """
         n_fixed = learner.n_pooled_tasks(info)
-        own_classes = info.problem == "classification" and not info.shared_classes
+        own_classes = info.problem_record.has_classes and not info.shared_classes
         if own_classes and n_fixed is None and info.n_base_classes is None:
             raise am.Incompatible(
                 "meta-optimizer 'pooled' needs to know which classes a task's labels stand for: a sampler with "

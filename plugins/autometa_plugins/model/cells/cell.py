@@ -13,7 +13,7 @@ State: TypeAlias = dict[str, Tensor]
 """What a cell remembers of sequences: tensors that all lead with [sequences]."""
 
 _NUMBERS_AT_ONCE = 2**24
-"""Queries are answered so many at a time that copies of the state hold about this many numbers: 64 MiB."""
+"""Numbers that copies of the state may hold while queries are answered: 64 MiB."""
 
 
 class Cell(nn.Module, ABC):
@@ -94,9 +94,9 @@ def _where(exists: Tensor, after: State, before: State) -> State:
 def read_in_chunks(
     cell: Cell, tokens: Tensor, mask: Tensor | None, chunk: int | None, state: State | None = None
 ) -> tuple[Tensor, State]:
-    """Read a sequence ``chunk`` tokens at a time, keeping for the gradient the states between chunks only.
+    """Read a sequence ``chunk`` tokens at a time, store only the states between chunks, recompute the rest in backward.
 
-    The gradient is the same; each chunk is read a second time on the way back. None: all at once.
+    The gradient is the same. None: read all at once and store everything.
     """
     state = cell.start(tokens) if state is None else state
     if chunk is None or chunk >= tokens.shape[1]:

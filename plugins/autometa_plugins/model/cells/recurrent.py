@@ -21,8 +21,8 @@ class RecurrentCell(Cell):
         Of a token.
     hidden_size, n_layers : int
     length : int
-        Steps to remember from the first gradient on: the gates that keep the state start at memories of 1 to so many
-        steps (Tallec & Ollivier 2018, Can Recurrent Neural Networks Warp Time?, section 2.2).
+        The gates that keep the state start with memories of 1 to this many steps (Tallec & Ollivier 2018, Can Recurrent
+        Neural Networks Warp Time?, section 2.2).
     """
 
     def __init__(self, kind: Literal["lstm", "gru"], width: int, hidden_size: int, n_layers: int, length: int) -> None:

@@ -1,0 +1,156 @@
+"""The kinds of problem that tasks pose, one record each.
+
+Whoever must tell one kind of problem from another asks its record. Nothing here imports torch: a record names what is
+heavy by its path, and learners by their full name.
+"""
+
+from __future__ import annotations
+
+import functools
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autometa.checks import check_choice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What sets one kind of problem apart.
+
+    Parameters
+    ----------
+    name : str
+        As in ``TaskInfo.problem``.
+    metric : str
+        Name of a task's score in tables and files.
+    metric_title : str
+        Name of the score in texts and figures.
+    higher_is_better : bool
+        True if a larger score is a better one.
+    is_share : bool
+        True if a score is a share, 0 to 1, which people read in percent.
+    unit_power : int
+        Power of the targets' unit in which a score is told: 2 for squared errors, 0 where targets have no unit.
+    has_classes : bool
+        True if targets are indices of classes; sizes such as ``n_shot`` then count examples of a class, else of a task.
+    loss_path : str
+        Path of the default loss, see :attr:`loss`; ``Learner.loss`` may override it.
+    score_path : str
+        Path of the score, see :attr:`score`.
+    learner : str
+        Full name of the default learner.
+    estimator_path : str
+        Path of the estimator.
+    """
+
+    name: str
+    metric: str
+    metric_title: str
+    higher_is_better: bool
+    is_share: bool
+    unit_power: int
+    has_classes: bool
+    loss_path: str
+    score_path: str
+    learner: str
+    estimator_path: str
+
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Import and return the loss: from outputs and targets as in ``Learner.loss`` to [tasks]."""
+        return _found(self.loss_path)  # type: ignore[no-any-return]
+
+    @property
+    def score(self) -> Callable[[Tensor, Any], Tensor]:
+        """Import and return the score: from outputs [tasks, n, n_outputs] and the query's ``Examples`` to [tasks]."""
+        return _found(self.score_path)  # type: ignore[no-any-return]
+
+    @property
+    def estimator_name(self) -> str:
+        """Name of the estimator's class."""
+        return self.estimator_path.rpartition(":")[2]
+
+    @property
+    def estimator(self) -> type[Any]:
+        """Import and return the estimator's class."""
+        return _found(self.estimator_path)  # type: ignore[no-any-return]
+
+    def error(self, scores: Tensor) -> Tensor:
+        """Turn scores round where larger ones are better: shares into the share of the rest, others into negatives."""
+        if not self.higher_is_better:
+            return scores
+        return 1 - scores if self.is_share else -scores
+
+
+PROBLEMS = {
+    problem.name: problem
+    for problem in (
+        Problem(
+            name="classification",
+            metric="accuracy",
+            metric_title="accuracy",
+            higher_is_better=True,
+            is_share=True,
+            unit_power=0,
+            has_classes=True,
+            loss_path="autometa.contracts.losses:cross_entropy",
+            score_path="autometa.contracts.scores:accuracy",
+            learner="metric/prototypical",
+            estimator_path="autometa.estimators.classifier:FewShotClassifier",
+        ),
+        Problem(
+            name="regression",
+            metric="mse",
+            metric_title="mean squared error",
+            higher_is_better=False,
+            is_share=False,
+            unit_power=2,
+            has_classes=False,
+            loss_path="autometa.contracts.losses:squared_error",
+            score_path="autometa.contracts.scores:mean_squared_error",
+            learner="optimization/ridge",
+            estimator_path="autometa.estimators.regressor:FewShotRegressor",
+        ),
+    )
+}
+"""All problems, by name."""
+
+
+def find_problem(name: str) -> Problem:
+    """Return the record of a problem.
+
+    Raises
+    ------
+    InvalidParameter
+        There is no such problem.
+    """
+    check_choice("problem", name, PROBLEMS)
+    return PROBLEMS[name]
+
+
+def problem_of_targets(y: Tensor) -> Problem:
+    """Return the problem of targets that do not name theirs: indices are of classes, real numbers of a regression."""
+    return PROBLEMS["regression" if y.is_floating_point() else "classification"]
+
+
+def problem_of_metric(metric: str) -> Problem:
+    """Return the problem whose scores have this name.
+
+    Raises
+    ------
+    InvalidParameter
+        There is no such metric.
+    """
+    found = {problem.metric: problem for problem in PROBLEMS.values()}
+    check_choice("metric", metric, found)
+    return found[metric]
+
+
+@functools.cache
+def _found(path: str) -> Any:
+    return pkgutil.resolve_name(path)

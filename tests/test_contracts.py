@@ -1,0 +1,67 @@
+"""What a learner promises: properties with a default, which a class attribute or a property overrides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+
+import autometa as am
+
+
+class Silent(am.Learner):
+    """Promises nothing."""
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        return nn.Identity()
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> Any:
+        return {}
+
+    def predict(self, module: nn.Module, adapted: Any, x: Tensor) -> Tensor:
+        return x
+
+
+class Plain(Silent):
+    """The same answer for every object, as a plugin without annotations writes it."""
+
+    replayable = True
+    adaptation_parameters = frozenset({"steps"})
+    needs_meta_training = frozenset({"regression"})
+
+
+class Asked(Silent):
+    """Answers that follow from the object's parameters."""
+
+    def __init__(self, *, learn_lr: bool = False) -> None:
+        self.learn_lr = learn_lr
+
+    @property
+    def replayable(self) -> bool:
+        return not self.learn_lr
+
+    @property
+    def adaptation_parameters(self) -> frozenset[str]:
+        return frozenset() if self.learn_lr else frozenset({"lr"})
+
+    @property
+    def needs_meta_training(self) -> frozenset[str]:
+        return frozenset({"classification"} if self.learn_lr else ())
+
+
+@pytest.mark.parametrize(
+    ("learner", "replayable", "adaptation_parameters", "needs_meta_training"),
+    [
+        (Silent(), False, set(), set()),
+        (Plain(), True, {"steps"}, {"regression"}),
+        (Asked(), True, {"lr"}, set()),
+        (Asked(learn_lr=True), False, set(), {"classification"}),
+    ],
+)
+def test_a_class_attribute_or_a_property_overrides_what_a_learner_promises(
+    learner: am.Learner, replayable: bool, adaptation_parameters: set[str], needs_meta_training: set[str]
+) -> None:
+    assert learner.replayable is replayable
+    assert learner.adaptation_parameters == adaptation_parameters
+    assert learner.needs_meta_training == needs_meta_training

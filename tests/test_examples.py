@@ -1,0 +1,29 @@
+"""The scripts in ``examples/`` run as they are and say something that a reader can check."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_an_example_runs_without_a_warning(script: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert any(character.isdigit() for character in done.stdout)
+    assert not list(tmp_path.iterdir())  # an example leaves nothing behind
+
+
+def test_the_readme_names_every_example() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert SCRIPTS
+    assert [script.name for script in SCRIPTS if f"examples/{script.name}" not in readme] == []

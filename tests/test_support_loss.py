@@ -1,0 +1,106 @@
+"""The support loss: one value, and the derivatives that belong to it."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import autometa as am
+
+DOUBLE = torch.float64
+
+
+@pytest.fixture(params=["regression", "several numbers", "classification"])
+def ragged(request: pytest.FixtureRequest) -> am.Examples:
+    """Four tasks of 5, 3, 1 and 4 examples; where they have classes, the third lacks two of three."""
+    torch.manual_seed(1)
+    mask = torch.arange(5) < torch.tensor([5, 3, 1, 4]).unsqueeze(1)
+    x = torch.randn(4, 5, 2, dtype=DOUBLE) * mask.unsqueeze(-1)
+    if request.param == "regression":
+        return am.Examples(x, torch.randn(4, 5, dtype=DOUBLE) * mask, mask)
+    if request.param == "several numbers":
+        return am.Examples(x, torch.randn(4, 5, 3, dtype=DOUBLE) * mask.unsqueeze(-1), mask)
+    return am.Examples(x, torch.arange(5).remainder(3).repeat(4, 1) * mask, mask, n_classes=3)
+
+
+def outputs_for(examples: am.Examples) -> Tensor:
+    n_outputs = am.SupportLoss(examples).n_outputs
+    return torch.randn(4, 5, n_outputs, dtype=DOUBLE, generator=torch.Generator().manual_seed(2), requires_grad=True)
+
+
+def test_gradient_and_curvature_are_those_of_finite_differences(ragged: am.Examples) -> None:
+    loss, outputs = am.SupportLoss(ragged), outputs_for(ragged)
+    assert torch.autograd.gradcheck(loss, outputs)
+    change = torch.randn_like(outputs)
+    with torch.no_grad():
+        gradient = loss.gradient(loss.predictions(outputs))
+        curvature = loss.curvature(loss.predictions(outputs), change)
+        step = 1e-5
+        ahead, behind = (outputs + sign * step * change for sign in (1, -1))
+        slope = (loss(ahead) - loss(behind)) / (2 * step)
+        bend = (loss.gradient(loss.predictions(ahead)) - loss.gradient(loss.predictions(behind))) / (2 * step)
+    torch.testing.assert_close((gradient * change).flatten(1).sum(dim=1), slope, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(curvature, bend, rtol=1e-7, atol=1e-9)
+
+
+def test_gradient_and_curvature_are_those_of_autograd(ragged: am.Examples) -> None:
+    loss, outputs = am.SupportLoss(ragged), outputs_for(ragged)
+    (gradient,) = torch.autograd.grad(loss(outputs).sum(), outputs, create_graph=True)
+    change = torch.randn_like(outputs)
+    (curvature,) = torch.autograd.grad((gradient * change).sum(), outputs)
+    predictions = loss.predictions(outputs)
+    torch.testing.assert_close(loss.gradient(predictions), gradient)
+    torch.testing.assert_close(loss.curvature(predictions, change), curvature)
+
+
+def test_value_and_predictions_are_those_of_each_alone(ragged: am.Examples) -> None:
+    loss, outputs = am.SupportLoss(ragged), outputs_for(ragged)
+    value, predictions = loss.value_and_predictions(outputs)
+    torch.testing.assert_close(value, loss(outputs))
+    torch.testing.assert_close(predictions, loss.predictions(outputs))
+
+
+def test_it_is_the_loss_that_learners_have_by_default(ragged: am.Examples) -> None:
+    outputs = outputs_for(ragged)
+    if ragged.is_classification:
+        absent = ~ragged.one_hot().any(dim=1, keepdim=True)
+        outputs = outputs.masked_fill(absent, torch.finfo(DOUBLE).min)
+    torch.testing.assert_close(
+        am.loss_on(ragged)(outputs), am.task_losses(am.make_learner("maml"), outputs, ragged), rtol=1e-12, atol=0
+    )
+
+
+def test_classes_that_a_narrow_task_lacks_do_not_count() -> None:
+    outputs = torch.randn(1, 4, 5, dtype=DOUBLE)
+    y = torch.tensor([[0, 1, 1, 0]])
+    wide, narrow = am.loss_on(am.Examples(outputs, y, n_classes=5)), am.loss_on(am.Examples(outputs, y))
+    torch.testing.assert_close(wide(outputs), narrow(outputs[..., :2]))
+    torch.testing.assert_close(narrow(outputs), narrow(outputs[..., :2]))
+    predictions = wide.predictions(outputs)
+    assert predictions[..., 2:].eq(0).all()
+    assert wide.gradient(predictions)[..., 2:].eq(0).all()
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_losses_are_as_precise_as_their_examples(classes: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(2, 7, 3, dtype=DOUBLE, generator=generator)
+    y = torch.arange(14).reshape(2, 7) % 3 if classes else torch.randn(2, 7, 3, dtype=DOUBLE, generator=generator)
+    found = am.loss_on(am.Examples(outputs, y))(outputs)
+    exact = (
+        functional.cross_entropy(outputs.movedim(-1, 1), y, reduction="none").mean(1)
+        if classes
+        else (outputs - y).square().mean((1, 2))
+    )
+    torch.testing.assert_close(found, exact, rtol=1e-14, atol=0)
+
+
+def test_the_example_of_its_docstring_runs() -> None:
+    outcome = doctest.testmod(importlib.import_module(am.SupportLoss.__module__))
+    assert outcome.attempted
+    assert not outcome.failed
