@@ -308,6 +308,8 @@ def test_one_joint_study_chooses_the_learner_and_only_the_winner_is_judged() -> 
     comparison = am.compare("sinusoid", [Mean(), Trained(), "ridge"], search="joint", **{**FAST, "n_trials": 6})
     assert list(comparison.studies) == ["comparison/sinusoid/joint"]
     assert set(comparison.trials["learner"]) == {"Mean", "Trained", "ridge"}
+    stored = {name for trial in comparison.studies["comparison/sinusoid/joint"].trials for name in trial.params}
+    assert {"learner", "Mean.learner__scale", "Trained.learner__scale"} <= stored
     assert len(comparison.leaderboard) == 1
     winner = comparison.leaderboard.iloc[0]
     assert winner["learner"] == comparison.trials.sort_values("value")["learner"].iloc[0]

@@ -72,7 +72,7 @@ class Arm:
         trial = self.final.claim() if best is not None else None
         if trial is None or best is None:
             return False
-        self.final.fill(trial, lambda trial: self._judge(trial, best.params, device, models))
+        self.final.fill(trial, lambda trial: self._run_final(trial, best.params, device, models))
         return True
 
     def _tune(self, trial: Trial, device: torch.device) -> float:
@@ -81,7 +81,7 @@ class Arm:
         trial.set_user_attr("drawn", True)
         return run_trial(pair, components, trial, device)
 
-    def _judge(self, trial: Trial, params: Mapping[str, Any], device: torch.device, models: Path | None) -> float:
+    def _run_final(self, trial: Trial, params: Mapping[str, Any], device: torch.device, models: Path | None) -> float:
         learner, own = self.space.split(params)
         score = run_final(self.space.pair(learner), own, trial, device, models)
         trial.set_user_attr("params", dict(params))

@@ -43,7 +43,7 @@ def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch
     number = trial.user_attrs["slot"]
     training, curve = train_final(pair, params, number, device)
     domain = replace(pair.domain, sampler=training.sampler)  # which lies on the device
-    own = judge(pair, training, domain)
+    own = meta_test(pair, training, domain)
     result = {
         **own,
         "curve": curve,
@@ -58,7 +58,7 @@ def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch
     return float(np.mean(own["scores"]))
 
 
-def judge(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:
+def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:
     """Judge what was meta-trained on the meta-test tasks of one distribution, the same for every learner.
 
     Raises
@@ -93,7 +93,7 @@ def judge(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:
 def _judge_elsewhere(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:
     """Judge on another distribution; where that fails the reason is recorded, and the rest of the run still counts."""
     try:
-        return judge(pair, training, domain.on(training.device))
+        return meta_test(pair, training, domain.on(training.device))
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
