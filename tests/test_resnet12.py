@@ -86,7 +86,7 @@ def test_a_learner_trains_with_it() -> None:
     tasks = am.make_tasks("glyphs", size=8, n_shot=3, n_query=5)
     learner = am.make_learner("prototypical", backbone=am.make_backbone("resnet12", n_filters=(8, 8, 16, 16)))
     optimizer = am.make_meta_optimizer("gradient", lr=1e-2)
-    before, after = untrained_and_trained(learner, optimizer, tasks, n_steps=60, tasks_per_step=2)
+    before, after = untrained_and_trained(learner, optimizer, tasks, n_steps=120, tasks_per_step=4)
     assert_better(after, before, tasks.info)
     assert_better(after, 1.5 * chance(tasks.info), tasks.info)
 
