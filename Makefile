@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN = .venv/bin
 OUTPUT ?= runs/demo
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow pythons oldest lint clean
 
 demo: .venv/installed
 	$(BIN)/autometa compare examples/demo.toml --output $(OUTPUT)
@@ -15,6 +15,13 @@ test: .venv/installed-dev
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
 
+# TESTS='-n 1 tests/test_table.py' runs a part; VENVS=/elsewhere keeps the environments, gigabytes each, elsewhere.
+pythons:
+	.ci/pythons
+
+oldest:
+	.ci/pythons oldest
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -22,7 +29,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venvs runs
 
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "autometa needs Python 3.11 or later; set PYTHON=/path/to/python."; exit 1; }
