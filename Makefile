@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN = .venv/bin
 OUTPUT ?= runs/demo
 
-.PHONY: demo test slow lint docs clean
+.PHONY: demo test slow pythons oldest lint docs clean
 
 demo: .venv/installed
 	$(BIN)/autometa compare examples/demo.toml --output $(OUTPUT)
@@ -14,6 +14,13 @@ test: .venv/installed-dev
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow -n 2 --dist worksteal
+
+# TESTS='-n 1 tests/test_table.py' runs a part; VENVS=/elsewhere keeps the environments, gigabytes each, elsewhere.
+pythons:
+	.ci/pythons
+
+oldest:
+	.ci/pythons oldest
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check
@@ -25,7 +32,7 @@ docs: .venv/installed-dev
 	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory build/docs autometa autometa_plugins '!autometa_plugins.tasks.table_rows'
 
 clean:
-	rm -rf .venv build runs
+	rm -rf .venv .venvs build runs
 
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "autometa needs Python 3.11 or later; set PYTHON=/path/to/python."; exit 1; }

@@ -151,7 +151,7 @@ def test_a_table_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--table", "x.csv"], "needs --task-column COLUMN and --target COLUMN"),
         (["--table", "x.csv", "--tasks", "glyphs"], "give either --table or --tasks"),
         (["--target", "score"], "--table FILE.csv, which is missing"),
-        (["--trials", "many"], "unable to parse string as an integer"),
+        (["--trials", "many"], "Invalid value for '--trials'"),
     ],
 )
 def test_bad_usage_is_one_clear_error_and_exit_code_2(

@@ -201,9 +201,11 @@ def test_tasks_of_regression_are_shown_with_their_functions(capsys: Any) -> None
     assert "·" in text
 
 
-@pytest.mark.parametrize(("color", "mark"), [("1", "▀"), ("", "@")])
-def test_tasks_of_images_are_shown_as_pictures(color: str, mark: str, capsys: Any, monkeypatch: Any) -> None:
-    monkeypatch.setenv("FORCE_COLOR", color)
+@pytest.mark.parametrize(("color", "mark"), [(True, "▀"), (False, "@")])
+def test_tasks_of_images_are_shown_as_pictures(color: bool, mark: str, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if color:
+        monkeypatch.setenv("FORCE_COLOR", "1")
     assert main(["tasks", "digits:n_way=2,n_shot=3", "--split", "test"]) == 0
     text = capsys.readouterr().out
     assert mark in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import json
 import warnings
@@ -15,12 +14,11 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from sqlalchemy import Engine
 from torch import Tensor, nn
 
 import autometa as am
 from autometa.comparison.execution.adaptation_curve import with_fewer_shots
-from autometa.comparison.execution.storage import open_storage, portable_address
+from autometa.comparison.execution.storage import portable_address
 from autometa.comparison.execution.stored_plan import PLAN
 from learning import STANDARD_ERRORS
 
@@ -331,19 +329,6 @@ def test_a_database_is_as_good_a_storage(tmp_path: Path) -> None:
     comparison = am.compare("sinusoid", [Mean()], storage=url, **FAST)
     memory = am.compare("sinusoid", [Mean()], **FAST)
     pd.testing.assert_series_equal(comparison.scores["score"], memory.scores["score"])
-
-
-def test_connections_to_a_database_are_closed_with_its_last_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed = []
-    monkeypatch.setattr(Engine, "dispose", lambda engine: closed.append(str(engine.url)))
-    url = f"sqlite:///{tmp_path}/studies.db"
-    storage = open_storage(url)
-    assert closed == []
-    del storage
-    gc.collect()
-    assert closed == [url]
 
 
 def test_fewer_shots_keep_the_first_examples_of_every_class() -> None:

@@ -33,11 +33,15 @@ def required(lines: list[str]) -> dict[str, Requirement]:
     return {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, lines)}
 
 
-@pytest.fixture(scope="module")
-def pinned() -> dict[str, Version]:
-    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+def pins(file: str) -> dict[str, Version]:
+    lines = (REPOSITORY / file).read_text().splitlines()
     pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(name): Version(version) for name, version in pairs}
+
+
+@pytest.fixture(scope="module")
+def pinned() -> dict[str, Version]:
+    return pins("constraints.txt")
 
 
 def test_an_installation_brings_what_is_imported() -> None:
@@ -74,3 +78,11 @@ def test_what_the_requirements_need_is_pinned_too(pinned: dict[str, Version]) ->
         needs = map(Requirement, distribution(name).requires or [])
         todo += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
     assert seen - set(pinned) == set()
+
+
+def test_the_oldest_versions_that_are_tested_are_the_lower_bounds() -> None:
+    extras = PROJECT["optional-dependencies"]
+    oldest = pins("constraints-oldest.txt")
+    direct = required(PROJECT["dependencies"] + extras["evolution"] + extras["parallel"])
+    for name, requirement in direct.items():
+        assert {Version(bound.version) for bound in requirement.specifier if bound.operator == ">="} == {oldest[name]}

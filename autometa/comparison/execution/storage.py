@@ -8,7 +8,10 @@ import shutil
 import tempfile
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
@@ -117,9 +120,29 @@ def _open(where: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(path), _lock(path)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        database = RDBStorage(where)
-        weakref.finalize(database, database.engine.dispose)  # Optuna never closes the connections
-        return get_storage(database)
+        return get_storage(_Database(where))
+
+
+class _Database(RDBStorage):
+    """Close all connections with the last user, or at once if the database cannot be used; Optuna never does."""
+
+    def __init__(self, url: str) -> None:
+        with self._closing():
+            super().__init__(url)
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        with self._closing():
+            super().__setstate__(state)
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            if hasattr(self, "engine"):
+                self.engine.dispose()
+            raise
+        weakref.finalize(self, self.engine.dispose)
 
 
 def drop_torn_line(path: Path) -> None:
