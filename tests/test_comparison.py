@@ -441,6 +441,22 @@ def test_a_study_of_another_version_or_of_somebody_else_is_refused(no_work: None
         am.compare("sinusoid", [Mean()], storage=storage, name="mine", **FAST)
 
 
+@pytest.mark.parametrize(("value", "same"), [(0.0, True), (0.3, False)])
+def test_a_parameter_that_its_plugin_no_longer_has_does_not_make_another_plan(value: float, same: bool) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    few = {**FAST, "n_trials": 1, "n_seeds": 1, "max_steps": 1, "n_test_tasks": 2}
+    am.compare("sinusoid", ["maml"], storage=storage, **few)
+    study = optuna.load_study(study_name="comparison", storage=storage)
+    plan = study.user_attrs[PLAN]
+    plan["learners"]["maml"]["learner"]["params"]["first_order_until"] = value  # 0.0: never, as maml is now
+    study.set_user_attr(PLAN, plan)
+    if same:
+        assert am.compare("sinusoid", ["maml"], storage=storage, **few).complete
+    else:
+        with pytest.raises(am.InvalidParameter, match="learners 'maml' has other parameters there"):
+            am.compare("sinusoid", ["maml"], storage=storage, **few)
+
+
 def test_loading_from_a_folder_without_a_comparison_says_so(tmp_path: Path) -> None:
     with pytest.raises(am.MissingData, match="holds no comparison"):
         am.Comparison.load(tmp_path)
