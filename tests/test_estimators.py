@@ -27,7 +27,7 @@ from autometa.estimators import base
 from autometa.training import MetaTraining
 from learning import assert_better, assert_lower, training_seed
 
-DIGITS = {"n_way": 3, "n_shot": 5}
+DIGITS = {"n_way": 3, "n_shot": 5, "n_query": 30}
 
 
 @pytest.fixture(scope="module")
