@@ -172,7 +172,7 @@ def test_ridge_comes_close_to_the_best_and_not_below_it(prior_mean: float, most:
 
 
 def test_maml_learns_the_prior_mean() -> None:
-    sampler, learner = Linear(prior_mean=1.0), am.make_learner("maml", backbone="identity", inner_lr=0.1)
+    sampler, learner = Linear(prior_mean=1.0), am.make_learner("maml", backbone="identity", inner_lr=0.05)
     gradient = am.make_meta_optimizer("gradient", lr=3e-2)
     untrained, errors = untrained_and_trained(learner, gradient, sampler, n_steps=150, tasks_per_step=16, n_tasks=1000)
     best = best_possible(sampler, 1000).numpy()

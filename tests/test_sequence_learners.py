@@ -225,7 +225,7 @@ def scores(learner: am.Learner, module: torch.nn.Module, tasks: am.TaskSampler, 
 def test_unseen_classes_are_learned_from_the_support(name: str, n_steps: int) -> None:
     tasks, learner = Blobs(), am.make_learner(name)
     module = meta_trained(learner, tasks, n_steps)
-    assert_better(scores(learner, module, tasks), chance(tasks.info) + 0.25, tasks.info)
+    assert_better(scores(learner, module, tasks), chance(tasks.info) + 0.1, tasks.info)
     assert_alike(scores(learner, module, tasks, roll=1), chance(tasks.info))
 
 
