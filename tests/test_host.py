@@ -9,6 +9,7 @@ import os
 import pytest
 
 import autometa as am
+from autometa.contracts.problems import PROBLEMS
 from autometa.host import GROUP, Host, PluginRecord, components, disable, find, get_host, listing
 from autometa.host.catalog import name_of
 
@@ -180,7 +181,7 @@ def test_a_faulty_plugin_is_kept_as_broken_with_its_reason_and_costs_the_others_
 
 
 def test_meta_optimizers_and_backbones_are_for_all_problems_unless_they_say_otherwise() -> None:
-    assert am.BackboneSpec(name="a", factory="a:B").problems == {"classification", "regression", "control"}
+    assert am.BackboneSpec(name="a", factory="a:B").problems == set(PROBLEMS)
     assert am.MetaOptimizerSpec(name="a", factory="a:B", problems="regression").problems == {"regression"}
 
 

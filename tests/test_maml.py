@@ -329,7 +329,7 @@ def test_impossible_parameters_are_named_before_any_work(name: str, wrong: dict[
 
 @pytest.mark.parametrize(("info", "batch"), [(SINES, sines()), (BLOBS, blobs())], ids=["regression", "classification"])
 def test_without_its_switches_maml_plus_plus_is_maml(info: am.TaskInfo, batch: am.TaskBatch) -> None:
-    module = build(learner(), info)
+    module = build_moved(learner(), info)
     plain, switched = (meta_gradient(learner(name), module, batch, 0.0) for name in ("maml", "maml_plus_plus"))
     torch.testing.assert_close(switched, plain)
 

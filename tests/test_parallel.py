@@ -180,7 +180,7 @@ def test_what_cannot_run_is_refused_before_a_process_starts(
         made, tasks = estimator(script, 2)
         made.set_params(**changes).meta_fit(tasks)
 
-    with pytest.raises(am.InvalidParameter, match="n_devices=0 must be an integer of at least 1"):
+    with pytest.raises(am.InvalidParameter, match="n_devices=0 must be a positive integer"):
         meta_fit(n_devices=0)
     with pytest.raises(am.InvalidParameter, match="tasks_per_step=3 tasks cannot be shared equally among 2"):
         meta_fit(tasks_per_step=3)

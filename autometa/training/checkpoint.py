@@ -36,13 +36,11 @@ def pack(training: MetaTraining, plan: dict[str, Any] | None = None) -> bytes:
     return container.pack(document, tensors.by_name)
 
 
-def unpack(training: MetaTraining, data: bytes, path: Path = Path("a meta-training")) -> dict[str, Any]:
-    """Load the state that :func:`pack` wrote into a meta-training; return the plan."""
+def unpack(training: MetaTraining, data: bytes, path: Path = Path("a meta-training")) -> None:
+    """Load the state that :func:`pack` wrote into a meta-training."""
     document, tensors = container.unpack(data, path)
     state = Tensors(tensors).decode(document["state"])
     training.load_state_dict(state | {"rows": document["rows"]})
-    plan: dict[str, Any] = document["plan"]
-    return plan
 
 
 class Checkpoint:
