@@ -89,6 +89,7 @@ def test_cifar_fs_conforms(small: dict[str, Any], sizes: dict[str, Any]) -> None
     assert not (frame["status"] == "failed").any(), frame.to_string()
 
 
+@pytest.mark.slow
 def test_the_real_cifar_fs_has_the_sizes_of_the_paper(data_root: Path, decoded: Callable[[str], Path]) -> None:
     root = data_root / "cifar_fs"
     if not root.is_dir():

@@ -43,6 +43,7 @@ TESTED_ELSEWHERE = {
 """Problems on which samplers that need files pass the kit: below, in test_cifar_fs.py and in test_lake_runs.py."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", META_OPTIMIZERS)
 def test_a_bundled_meta_optimizer_improves_on_regression_as_well(name: str) -> None:
     # What "collect" keeps helps where rows of other tasks say something about a new one.

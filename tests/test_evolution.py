@@ -185,6 +185,7 @@ def ends(name: str, learner: Point, n_steps: int, **parameters: Any) -> NDArray[
     return np.array(found)
 
 
+@pytest.mark.slow
 def test_cmaes_solves_a_rotated_ellipsoid_that_the_plain_strategy_does_not() -> None:
     learner = Point("ellipsoid")
     solved = ends("cmaes", learner, 80, parameters=["point"], sigma=0.5)

@@ -300,6 +300,7 @@ def test_download_fetches_what_is_missing_and_checks_it(tmp_path: Path, monkeypa
         sampler.set_params(root=tmp_path / "third").load()
 
 
+@pytest.mark.slow
 def test_the_real_omniglot_has_the_sizes_of_the_papers(data_root: Path, decoded: Callable[[str], Path]) -> None:
     root = data_root / "omniglot"
     if not root.is_dir():

@@ -33,6 +33,7 @@ def real(data_root: Path, decoded: Callable[[str], Path]) -> dict[str, Any]:
 # within an alphabet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["alphabet", "vinyals"])
 def test_all_classes_of_a_task_are_of_one_alphabet_and_angle(real: dict[str, Any], split: str) -> None:
     sampler = Omniglot(**real, split=split, n_way=10, n_query=1, within_alphabet=True)
@@ -52,6 +53,7 @@ def test_all_classes_of_a_task_are_of_one_alphabet_and_angle(real: dict[str, Any
         assert len(alphabets) > 3
 
 
+@pytest.mark.slow
 def test_meta_datasets_omniglot_has_as_many_classes_as_the_alphabet(real: dict[str, Any]) -> None:
     sampler = Omniglot(**real, split="alphabet", rotations=False, n_way="varied", n_shot="varied", within_alphabet=True)
     batch = sampler.sample(300, split="test", seed=0)
@@ -65,6 +67,7 @@ def test_meta_datasets_omniglot_has_as_many_classes_as_the_alphabet(real: dict[s
 # the runs
 
 
+@pytest.mark.slow
 def test_twenty_runs_of_twenty_queries_whose_answers_are_in_the_support(real: dict[str, Any]) -> None:
     sampler = LakeRuns(**real)
     batch = sampler.sample(20, split="test", seed=3)
@@ -79,6 +82,7 @@ def test_twenty_runs_of_twenty_queries_whose_answers_are_in_the_support(real: di
     assert batch.query.y[first, :3].tolist() == [7, 8, 1]
 
 
+@pytest.mark.slow
 def test_the_runs_are_the_files_images(real: dict[str, Any]) -> None:
     batch = LakeRuns(**real).sample(20, split="test", seed=0)
     assert batch.ids is not None
@@ -94,6 +98,7 @@ def test_the_runs_are_the_files_images(real: dict[str, Any]) -> None:
                 assert torch.equal(named, torch.from_numpy(answer))
 
 
+@pytest.mark.slow
 def test_alphabets_of_the_runs_are_not_those_of_the_background(real: dict[str, Any]) -> None:
     sampler = LakeRuns(**real)
     runs = sampler.sample(20, split="test", seed=0)
@@ -115,6 +120,7 @@ def test_alphabets_of_the_runs_are_not_those_of_the_background(real: dict[str, A
     assert len(background) == 30
 
 
+@pytest.mark.slow
 def test_background_tasks_are_like_the_runs(real: dict[str, Any]) -> None:
     sampler = LakeRuns(**real, rotations=False, n_query=3)
     assert (sampler.info.n_outputs, sampler.info.n_shot, sampler.info.n_query) == (20, 1, 3)
@@ -127,6 +133,7 @@ def test_background_tasks_are_like_the_runs(real: dict[str, Any]) -> None:
     assert not classes[0] & classes[2]
 
 
+@pytest.mark.slow
 def test_more_tasks_than_runs_go_round_again_and_twenty_are_judged_once_each(real: dict[str, Any]) -> None:
     sampler = LakeRuns(**real)
     ids = sampler.sample(50, split="test", seed=1).ids
@@ -143,6 +150,7 @@ def test_more_tasks_than_runs_go_round_again_and_twenty_are_judged_once_each(rea
     assert_better(0.955, judged[0].scores, sampler.info)  # what people get
 
 
+@pytest.mark.slow
 def test_lake_runs_conform(real: dict[str, Any]) -> None:
     frame = am.check_plugin(LakeRuns(**real, rotations=False, n_query=2))
     assert not (frame["status"] == "failed").any(), frame.to_string()

@@ -204,8 +204,8 @@ def test_impossible_parameters_are_named(name: str, parameters: dict[str, Any], 
     ("name", "parameters", "n_steps"),
     [
         ("cnp", {"dim": 64}, 400),
-        ("anp", {"dim": 32, "n_heads": 4}, 300),
-        ("tnp", {"dim": 32, "n_layers": 2, "embedding_layers": 2}, 250),
+        pytest.param("anp", {"dim": 32, "n_heads": 4}, 300, marks=pytest.mark.slow),
+        pytest.param("tnp", {"dim": 32, "n_layers": 2, "embedding_layers": 2}, 250, marks=pytest.mark.slow),
     ],
 )
 def test_meta_training_tells_where_new_functions_go_and_how_surely(

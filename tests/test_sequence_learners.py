@@ -221,7 +221,7 @@ def scores(learner: am.Learner, module: torch.nn.Module, tasks: am.TaskSampler, 
         return task_scores(forward(learner, module, supports, batch.query.x), batch.query)
 
 
-@pytest.mark.parametrize(("name", "n_steps"), [("snail", 120), ("plastic", 80)])
+@pytest.mark.parametrize(("name", "n_steps"), [pytest.param("snail", 120, marks=pytest.mark.slow), ("plastic", 80)])
 def test_unseen_classes_are_learned_from_the_support(name: str, n_steps: int) -> None:
     tasks, learner = Blobs(), am.make_learner(name)
     module = meta_trained(learner, tasks, n_steps)
@@ -235,7 +235,7 @@ def test_unseen_functions_are_learned_from_the_support() -> None:
     assert_better(scores(learner, module, tasks), scores(learner, module, tasks, roll=1) / 2, tasks.info)
 
 
-@pytest.mark.parametrize("name", ["plastic", "lstm"])
+@pytest.mark.parametrize("name", [pytest.param("plastic", marks=pytest.mark.slow), "lstm"])
 def test_images_are_learned_through_a_convolutional_backbone(name: str) -> None:
     tasks = am.make_tasks("glyphs", n_drawers=20, size=8, n_way=2, n_shot=3, n_query=3)
     learner = am.make_learner(name, backbone=am.make_backbone("conv4", n_filters=16))
