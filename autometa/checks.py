@@ -93,7 +93,7 @@ def check_real(
     """
     if _is_one_of(value, also):
         return
-    inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    inside = isinstance(value, Real) and not isinstance(value, bool) and _is_finite(value)
     inside = inside and (above is None or value > above)
     inside = inside and (least is None or value >= least) and (most is None or value <= most)
     inside = inside and (below is None or value < below)
@@ -145,8 +145,17 @@ def _range(above: float | None, least: float | None, most: float | None, below: 
 
 
 def _is_one_of(value: Any, choices: Iterable[Any]) -> bool:
-    """Whether the value is one of a few; an array equals none of them."""
+    """Tell whether the value is one of a few; an array equals none of them, text of NumPy equals the same text."""
+    if isinstance(value, str):
+        return any(isinstance(choice, str) and value == choice for choice in choices)
     return any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices)
+
+
+def _is_finite(value: Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _text(name: str, value: Any, of: str, wanted: str, also: Iterable[Any] = ()) -> str:

@@ -1,4 +1,4 @@
-"""How sure is a prediction? A neural process tells, and is the surer the more examples it has seen."""
+"""How sure is a prediction? A neural process tells, and becomes surer with every example."""
 
 from __future__ import annotations
 

@@ -34,6 +34,53 @@ def test_bounds_of_whole_numbers_are_told(bounds: dict[str, object], wanted: str
         am.check_int("n", -1, **bounds)
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("cavia", {"n_context": 7}),
+        ("snail", {"length": 40, "n_filters": 8}),
+        ("lstm", {"n_labels": 4, "hidden_size": 6}),
+        ("gru", {"hidden_size": 6, "n_layers": 2}),
+    ],
+)
+def test_a_whole_number_of_numpy_builds_what_a_plain_one_does(name: str, parameters: dict[str, int]) -> None:
+    info = am.make_tasks("digits", n_way=3, n_shot=1).info
+    ours, theirs = (
+        {key: value.shape for key, value in am.make_learner(name, **given).build(info).state_dict().items()}
+        for given in (parameters, {key: np.int64(value) for key, value in parameters.items()})
+    )
+    assert ours == theirs
+
+
+def test_a_chunk_of_numpy_divides_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, learner = am.make_tasks("sinusoid"), am.make_learner("ridge")
+    sizes: list[int] = []
+
+    def counted(self: am.Learner, module: object, batch: am.TaskBatch, progress: float) -> object:
+        sizes.append(len(batch))
+        return am.query_losses(self, module, batch)
+
+    monkeypatch.setattr(type(learner), "meta_loss", counted)
+    update = am.make_meta_optimizer("gradient", chunk=np.int64(2))
+    update.start(learner, learner.build(tasks.info), tasks.info)
+    update.step(tasks.sample(4, seed=0))
+    assert sizes == [2, 2]
+
+
+def test_meta_training_takes_whole_numbers_of_numpy_and_a_draw_no_truth_values() -> None:
+    tasks = am.make_tasks("sinusoid")
+    model = am.FewShotRegressor("ridge", max_steps=np.int64(2), tasks_per_step=np.int64(3), device="cpu")
+    assert len(model.meta_fit(tasks).history_) == 2
+    with pytest.raises(am.InvalidParameter, match="n_tasks=True must be a positive integer"):
+        tasks.sample(True, seed=0)
+
+
+def test_text_of_numpy_is_the_same_text() -> None:
+    am.check_choice("norm", np.str_("batch"), ("batch",))
+    with pytest.raises(am.InvalidParameter, match="must be a number"):
+        am.check_real("x", 10**400)
+
+
 def test_other_values_must_be_allowed_by_name() -> None:
     am.check_int("n", "auto", also=("auto",))
     am.check_real("lr", None, above=0, also=(None,))

@@ -81,7 +81,7 @@ class Problem:
         return _found(self.estimator_path)  # type: ignore[no-any-return]
 
     def error(self, scores: Tensor) -> Tensor:
-        """Turn scores round where larger ones are better: shares into the share of the rest, others into negatives."""
+        """Return errors, of which smaller ones are better: 1 - score for a share, else the score or its negative."""
         if not self.higher_is_better:
             return scores
         return 1 - scores if self.is_share else -scores

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sklearn.base import BaseEstimator
 
+from autometa.checks import check_choice, check_int
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.problems import Problem, find_problem
 from autometa.contracts.row_encoder import RowEncoder
-from autometa.errors import InvalidParameter
 
 if TYPE_CHECKING:
     import torch
@@ -133,9 +133,6 @@ def check_draw(n_tasks: int, split: str, seed: int) -> None:
     InvalidParameter
         Names the argument, the value and what would work.
     """
-    if not isinstance(n_tasks, int) or n_tasks < 1:
-        raise InvalidParameter(f"n_tasks={n_tasks!r} must be a positive integer.")
-    if split not in SPLITS:
-        raise InvalidParameter(f"split={split!r} must be one of {SPLITS}.")
-    if not isinstance(seed, int) or seed < 0:
-        raise InvalidParameter(f"seed={seed!r} must be a non-negative integer.")
+    check_int("n_tasks", n_tasks)
+    check_choice("split", split, SPLITS)
+    check_int("seed", seed, least=0)

@@ -1,1 +1,1 @@
-"""Files of autometa: one container, one atomic writer, one language for components."""
+"""Files of autometa: one container, one atomic writer, components as JSON for plans and for saved estimators."""

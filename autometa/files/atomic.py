@@ -27,8 +27,8 @@ def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False)
         The path cannot be written to; an earlier file is still there as it was.
     """
     data = content.encode() if isinstance(content, str) else content
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         if make_folders:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -41,7 +41,7 @@ def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False)
             with suppress(OSError):  # the first error is the one to tell
                 part.unlink()
             raise
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for a path without a name, such as '.'
         raise StorageError(
             f"path={str(path)!r} cannot be written: {error}; name a file in a folder you may change."
         ) from error

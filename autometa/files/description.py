@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 
-from autometa.errors import Incompatible
+from autometa.errors import AutometaError, Incompatible
 from autometa.files.components import parts_of
 from autometa.host.catalog import make
 
@@ -61,6 +62,27 @@ def restore(described: Any, what: str) -> Any:
         f"{what} holds a {held}, which no other process can rebuild; use components installed as plugins, and data "
         "by its path, for workers that are started apart."
     )
+
+
+def same_description(stored: Any, new: Any) -> bool:
+    """Tell whether two descriptions mean the same component.
+
+    A stored one may name a class by an earlier path, or have parameters that its plugin no longer has, at values that
+    changed nothing. A mapping of descriptions is compared part by part.
+    """
+    if stored == new:
+        return True
+    if isinstance(stored, Mapping) and isinstance(new, Mapping) and "params" not in stored:
+        return stored.keys() == new.keys() and all(same_description(stored[key], new[key]) for key in stored)
+    try:
+        return bool(as_stored(describe(restore(stored, "what is stored"))) == as_stored(new))
+    except AutometaError:
+        return False
+
+
+def as_stored(described: Any) -> Any:
+    """Return a description as it reads in a file: tuples are lists there."""
+    return json.loads(json.dumps(described))
 
 
 def _hash(value: Any) -> str:

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from numbers import Integral
 from pathlib import PurePath
 from types import NoneType
 from typing import Any, ClassVar, Self
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autometa.checks import check_int
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.tasks import SPLITS, Split, TaskInfo, TaskSampler, check_draw
 from autometa.errors import InvalidParameter
@@ -233,8 +233,7 @@ class ClassEpisodes(TaskSampler):
     def _ready(self) -> tuple[ClassImages, ImageRows, dict[Split, _Sizes]]:
         check_size("n_way", self.n_way, least=2)
         check_size("n_shot", self.n_shot, least=1)
-        if not isinstance(self.n_query, Integral) or self.n_query < 1:
-            raise InvalidParameter(f"n_query={self.n_query!r} must be an integer of at least 1.")
+        check_int("n_query", self.n_query)
         data, rows = self._loaded()
         return data, rows, {split: self._sizes(split, data, rows) for split in SPLITS}
 

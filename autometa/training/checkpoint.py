@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import time
@@ -15,7 +14,7 @@ from autometa.errors import InvalidFile, InvalidParameter, MissingData
 from autometa.files import container
 from autometa.files.atomic import write_whole
 from autometa.files.codec import Tensors
-from autometa.files.description import describe
+from autometa.files.description import as_stored, describe, same_description
 from autometa.training.outer_loop import MetaTraining
 
 KIND = "meta-training"
@@ -87,9 +86,8 @@ class Checkpoint:
         stored = self.plan()
         if stored is None:
             return
-        # As it reads in a file: tuples are lists there.
-        here = json.loads(json.dumps(plan_of(training)))
-        differing = [name for name in here if stored.get(name) != here[name]]
+        here = as_stored(plan_of(training))
+        differing = [name for name in here if not same_description(stored.get(name), here[name])]
         if differing:
             told = "; ".join(
                 f"{name}: {_short(stored.get(name))} there, {_short(here[name])} here" for name in differing

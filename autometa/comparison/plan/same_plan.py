@@ -7,8 +7,8 @@ from typing import Any
 
 from autometa._version import __version__
 from autometa.comparison.plan.plan import FORMAT, Plan
-from autometa.errors import AutometaError, InvalidParameter
-from autometa.files.description import describe, restore
+from autometa.errors import InvalidParameter
+from autometa.files.description import same_description
 
 
 def check_version(stored: Mapping[str, Any], where: str) -> None:
@@ -48,14 +48,16 @@ def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
         for label, described in stored[kind].items():
             if label not in new[kind]:
                 differences.append(f"{kind} {label!r} is there and not here")
-            elif _differs(described, new[kind][label]):
+            elif not same_description(described, new[kind][label]):
                 differences.append(f"{kind} {label!r} has other parameters there")
     before, now = stored.get("test_tasks", {}), new["test_tasks"]
     if before.keys() != now.keys():
         differences.append(f"test_tasks={list(before) or None} there and {list(now) or None} here")
     else:
         differences += [
-            f"test_tasks {label!r} has other parameters there" for label in now if _differs(before[label], now[label])
+            f"test_tasks {label!r} has other parameters there"
+            for label in now
+            if not same_description(before[label], now[label])
         ]
     if new["settings"]["search"] == "joint" and stored["learners"].keys() != new["learners"].keys():
         differences.append(
@@ -66,19 +68,3 @@ def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
             f"{where} holds another comparison: {'; '.join(differences)}; "
             "give another output or name, or the arguments it was begun with."
         )
-
-
-def _differs(stored: Any, new: Any) -> bool:
-    """Compare components; a stored one may have parameters that its plugin no longer has, at values without effect."""
-    if stored == new:
-        return False
-    try:
-        return bool(_described_anew(stored) != new)
-    except AutometaError:
-        return True
-
-
-def _described_anew(stored: Any) -> Any:
-    if isinstance(stored, Mapping) and "learner" in stored:
-        return {part: _described_anew(described) for part, described in stored.items()}
-    return describe(restore(stored, "the stored plan"))

@@ -40,7 +40,7 @@ class Recurrent(SequenceLearner):
     def build_cell(self, width: int, length: int) -> Cell:
         """Return the recurrent network."""
         check_sizes(self, "hidden_size", "n_layers")
-        return RecurrentCell(self.kind, width, self.hidden_size, self.n_layers, length)
+        return RecurrentCell(self.kind, width, int(self.hidden_size), int(self.n_layers), length)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

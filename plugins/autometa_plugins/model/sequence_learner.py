@@ -85,7 +85,7 @@ class SequenceLearner(am.Learner):
         is_classification = info.problem_record.has_classes
         n_told = info.n_outputs
         if is_classification:
-            n_told = self.n_labels if isinstance(self.n_labels, int) else max(2, info.n_outputs)
+            n_told = max(2, info.n_outputs) if self.n_labels == "auto" else int(self.n_labels)
         n_support = info.n_shot * (info.n_outputs if is_classification and not info.shared_classes else 1)
         cell = self.build_cell(int(backbone.n_features) + n_told + 1, n_support + 1)  # type: ignore[arg-type]
         images = len(info.input_shape) == 3

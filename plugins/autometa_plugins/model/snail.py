@@ -79,8 +79,8 @@ class SNAIL(SequenceLearner):
                 f"attention={self.attention!r} of learner 'snail' must be pairs of positive sizes of keys and values, "
                 "such as ((64, 32),)."
             )
-        span = self.length if isinstance(self.length, int) else length
-        return snail(width, attention=self.attention, n_filters=self.n_filters, length=span)
+        span = length if self.length == "auto" else int(self.length)
+        return snail(width, attention=self.attention, n_filters=int(self.n_filters), length=span)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -65,7 +65,8 @@ class CAVIA(am.Learner):
         """Return the network and how contexts enter it."""
         self._check()
         is_classification = info.problem_record.has_classes
-        n_context = self.n_context if isinstance(self.n_context, int) else 100 if is_classification else 5
+        default = 100 if is_classification else 5
+        n_context = default if self.n_context == "auto" else int(self.n_context)
         n_outputs = None if is_classification else info.n_outputs
         if len(info.input_shape) == 3:
             backbone = am.build_backbone(self.backbone, info.input_shape)

@@ -85,7 +85,7 @@ class Gradient(am.MetaOptimizer):
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean query loss before it."""
-        if self.replay_.suits(batch) and not isinstance(self.chunk, int):
+        if self.replay_.suits(batch) and self.chunk in ("auto", None):
             loss, *gradients = self.replay_(self._loss_and_gradients, batch)
             assert loss is not None
             self.update_.step_along(gradients, self.progress)
@@ -111,12 +111,12 @@ class Gradient(am.MetaOptimizer):
         if x.device.type != "cpu":
             return 1
         if self.threads != "auto":
-            return self.threads
+            return int(self.threads)
         return torch.get_num_threads() if "inner_gradient" in self.learner_.provides else 1
 
     def _chunk(self, batch: am.TaskBatch, threads: int) -> int:
-        if isinstance(self.chunk, int):
-            return self.chunk
+        if self.chunk is not None and self.chunk != "auto":
+            return int(self.chunk)
         x: Tensor = batch.query.x
         if self.chunk is None or "inner_gradient" not in self.learner_.provides or x.device.type != "cpu":
             return len(batch)
