@@ -10,6 +10,7 @@ import torch
 
 import autometa as am
 from autometa.testing.toys import Lines
+from autometa.training import MetaTraining
 from autometa.training import checkpoint as checkpoints
 
 
@@ -69,6 +70,30 @@ def test_without_a_random_state_it_goes_on_with_the_seed_it_was_begun_with(tmp_p
     file = tmp_path / "run"
     first = regressor(random_state=None).meta_fit(Lines(), checkpoint=file)
     assert same(regressor(random_state=None).meta_fit(Lines(), checkpoint=file), first)
+
+
+@pytest.mark.parametrize(("switch", "goes_on"), [(0.0, True), (0.3, False)])
+def test_a_parameter_that_is_retired_does_not_end_a_run_that_left_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: float, goes_on: bool
+) -> None:
+    file = tmp_path / "run"
+    model = am.FewShotRegressor("maml", max_steps=4, tasks_per_step=2, device="cpu", random_state=0)
+    described = checkpoints.plan_of
+
+    def as_before(training: MetaTraining) -> dict[str, Any]:
+        plan = described(training)
+        plan["learner"] = plan["learner"] | {"class": "earlier.path:MAML"}
+        plan["learner"]["params"] = plan["learner"]["params"] | {"first_order_until": switch}
+        return plan
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(checkpoints, "plan_of", as_before)
+        model.meta_fit(Lines(), checkpoint=file)
+    if goes_on:
+        assert len(model.meta_fit(Lines(), checkpoint=file).history_) == 4
+    else:
+        with pytest.raises(am.InvalidParameter, match="holds another meta-training"):
+            model.meta_fit(Lines(), checkpoint=file)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ Here the network is read once: it is run on a stand-in for its inputs, which not
 results runs on [tasks, n, features], each linear layer being one ``baddbmm``. It holds only operations known to mean
 the same with a leading task axis; a network with any other has no program.
 
-Reading is cheap (a tenth of a millisecond) and changes nothing that threads share, so any thread may read.
+Reading is cheap (a tenth of a millisecond). One thread reads at a time; others may go on running the same network.
 """
 
 from __future__ import annotations
 
 import operator
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,18 +47,24 @@ class UnknownLayer(Exception):
 
 _programs: weakref.WeakKeyDictionary[nn.Module, dict[bool, Program | None]] = weakref.WeakKeyDictionary()
 """What was read of each network in training and in evaluation, where its ``forward`` may differ."""
+_reading = threading.RLock()
 
 
 def read(module: nn.Module) -> Program | None:
     """Return how to run a network; None where it holds more than linear layers and elementwise functions."""
     known = _programs.get(module)
-    if known is None:
-        known = _programs.setdefault(module, {})
-    if module.training not in known:
-        try:
-            known[module.training] = _read(module)
-        except (UnknownLayer, TypeError, RuntimeError):  # the last two for what asks more of a tensor, as len(x)
-            known[module.training] = None
+    if known is None or module.training not in known:
+        with _reading:
+            known = _programs.setdefault(module, {})
+            if module.training not in known:
+                try:
+                    known[module.training] = _read(module)
+                except (
+                    UnknownLayer,
+                    TypeError,
+                    RuntimeError,
+                ):  # the last two for what asks more of a tensor, as len(x)
+                    known[module.training] = None
     return known[module.training]
 
 
@@ -107,8 +114,10 @@ def _noted_layers(parts: Mapping[str, nn.Module]) -> Iterator[None]:
             part.__dict__.pop("forward", None)
 
 
-def _call_layer(name: str, layer: nn.Module, x: object, *others: object) -> _Value:
-    if not isinstance(x, _Value) or others:
+def _call_layer(name: str, layer: nn.Module, x: Any, *others: Any) -> Any:
+    if not isinstance(x, _Value):  # another thread runs the network
+        return type(layer).forward(layer, x, *others)
+    if others:
         raise UnknownLayer
     return x.notes.add(_layer_step(name, layer, x.place), layer, [x], name)
 
