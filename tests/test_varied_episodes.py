@@ -239,7 +239,7 @@ def test_a_task_has_no_more_classes_than_its_group() -> None:
         ({"n_way": (1, 3)}, r"n_way=\(1, 3\)"),
         ({"n_shot": (1, 2, 3)}, r"n_shot=\(1, 2, 3\) must be a pair"),
         ({"n_shot": 1.5}, r"n_shot=1.5"),
-        ({"n_query": "varied"}, "n_query='varied' must be an integer of at least 1"),
+        ({"n_query": "varied"}, "n_query='varied' must be a positive integer"),
         ({"n_way": (5, 60)}, r"n_way=\(5, 60\) needs as many classes, but split 'train' has 52; use n_way <= 52"),
         ({"n_way": 11, "grouped": True}, "n_way=11 .* no group of split 'train' has more than 10; use n_way <= 10"),
         ({"n_shot": (1, 3)}, r"n_shot=\(1, 3\) \+ n_query=2 .* has 4; use n_shot \+ n_query <= 4"),

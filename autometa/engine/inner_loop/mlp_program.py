@@ -59,11 +59,7 @@ def read(module: nn.Module) -> Program | None:
             if module.training not in known:
                 try:
                     known[module.training] = _read(module)
-                except (
-                    UnknownLayer,
-                    TypeError,
-                    RuntimeError,
-                ):  # the last two for what asks more of a tensor, as len(x)
+                except (UnknownLayer, TypeError, RuntimeError):  # the last two for what asks more, as len(x)
                     known[module.training] = None
     return known[module.training]
 
