@@ -314,7 +314,7 @@ def test_the_real_omniglot_has_the_sizes_of_the_papers(data_root: Path, decoded:
     nearest = torch.cdist(batch.query.x.flatten(2), batch.support.x.flatten(2)).argmin(-1)
     accuracies = (batch.support.y.gather(1, nearest) == batch.query.y).double().mean(dim=1)
     assert_better(accuracies, chance(sampler.info), sampler.info)
-    assert_better(0.9, accuracies, sampler.info)  # no query is the copy of a support image
+    assert 0.35 < accuracies.mean() < 0.55  # a fact about the pixels: nothing is trained
 
 
 def test_downloaded_split_files_are_those_of_the_paper(data_root: Path) -> None:

@@ -147,7 +147,7 @@ def test_more_tasks_than_runs_go_round_again_and_twenty_are_judged_once_each(rea
     assert sorted(judged[0].tasks.tolist()) == list(range(20))
     np.testing.assert_array_equal(judged[0].per_task()[1], judged[1].per_task()[1])
     assert_better(judged[0].scores, chance(sampler.info), sampler.info)
-    assert_better(0.955, judged[0].scores, sampler.info)  # what people get
+    assert 0.15 < judged[0].scores.mean() < 0.5  # comparing pixels: far above 0.05, far below people's 0.955
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ class ParameterUpdate:
     ) -> None:
         kinds = _optimizers()
         name = optimizer.lower() if isinstance(optimizer, str) else optimizer
-        if name not in kinds:
+        if not isinstance(name, str) or name not in kinds:
             check_choice("optimizer", optimizer, sorted(kinds))
         check_real("lr", lr, above=0, such_as=0.001)
         check_real("weight_decay", weight_decay, least=0)
