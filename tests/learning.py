@@ -30,7 +30,7 @@ import autometa as am
 from autometa.training import MetaTraining, evaluate
 
 STANDARD_ERRORS = 4.0
-"""How clear a difference must be: chance alone makes one in 30,000 this clear."""
+"""How clear a difference must be: with many tasks chance alone makes one in 30,000 this clear, with 10 one in 640."""
 FEWEST_TASKS = 10
 """Tasks that a standard error needs at least."""
 

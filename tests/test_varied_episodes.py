@@ -314,5 +314,5 @@ def test_learners_learn_from_varied_tasks(name: str) -> None:
     before, _ = losses_and_scores()
     training.run_to()
     after, scores = losses_and_scores()
-    assert_lower(after, before)
+    assert_lower(after, before - 0.05)
     assert_better(scores, 1 / ways_of(batch), sampler.info)

@@ -103,20 +103,32 @@ def _takes(meta_optimizer: MetaOptimizer, learner: Learner, tasks: TaskSampler) 
 
 
 def check_improves(case: MetaOptimizerCase) -> None:
-    """A short meta-training clearly improves the loss or score on held-out tasks, for at least one learner."""
+    """A short meta-training clearly improves the loss or score on held-out tasks, for at least one learner.
+
+    What has improved on the way must not be clearly worse than at the start in the end.
+    """
     told = []
     for learner in (case.learner, *case.others):
         training = replace(case, learner=learner).training(LOOKS[-1])
         before = after = _judged(training)
+        improved = [False] * len(before)
         for n_steps in LOOKS:
             training.run_to(n_steps / LOOKS[-1])
             after = _judged(training)
-            if any(clearly_positive(torch.from_numpy(gain)) for gain in before - after):
-                return
+            improved = [was or _is_clear(gain) for was, gain in zip(improved, before - after, strict=True)]
             if training.progress == 1.0:
                 break
-        told.append(f"with {learner} it is {after[0].mean():.4f}, and before it was {before[0].mean():.4f}")
-    raise AssertionError(f"after {LOOKS[-1]} steps the loss on held-out tasks is not clearly lower: {'; '.join(told)}.")
+        worse = [_is_clear(loss) for loss in after - before]
+        if any(was and not now for was, now in zip(improved, worse, strict=True)):
+            return
+        told.append(f"with {learner} the loss is {after[0].mean():.4f}, and before it was {before[0].mean():.4f}")
+    raise AssertionError(
+        f"after {LOOKS[-1]} steps neither loss nor score on held-out tasks is clearly better: {'; '.join(told)}."
+    )
+
+
+def _is_clear(gain: NDArray[np.float64]) -> bool:
+    return clearly_positive(torch.from_numpy(gain))
 
 
 def _judged(training: MetaTraining) -> NDArray[np.float64]:
