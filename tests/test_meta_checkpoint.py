@@ -132,8 +132,13 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         regressor().meta_fit(Lines(), checkpoint=tmp_path)
     with pytest.raises(am.InvalidFile, match="the file holds a 'meta-training'"):
         am.load(run)
-    with pytest.raises(am.StorageError, match="cannot be written"):
-        regressor().meta_fit(Lines(), checkpoint=tmp_path / "nowhere" / "run")
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_a_task_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(am.StorageError, match=r"checkpoint='.*nowhere/run' cannot be written: No such file"):
+        regressor().meta_fit(Interrupted(), checkpoint=tmp_path / "nowhere" / "run")
+    assert Interrupted.drawn == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_shows_its_progress_and_writes_only_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from autometa.errors import StorageError
 
 
-def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False) -> None:
+def check_writable(path: Path, *, name: str = "path") -> None:
+    """Refuse a path that :func:`write_whole` could not write to, before the work whose result belongs there.
+
+    Raises
+    ------
+    StorageError
+        Names the argument ``name``.
+    """
+    with _named(path, name):
+        part = _part_of(path)
+        part.touch()
+        part.unlink()
+
+
+def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False, name: str = "path") -> None:
     """Write a file so that no reader ever sees half of it, not even after a power cut.
 
     Parameters
@@ -20,6 +35,8 @@ def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False)
         Text is written as UTF-8.
     make_folders : bool, default=False
         Make the folders of the path that are missing.
+    name : str, default="path"
+        What the user calls the path, for the error.
 
     Raises
     ------
@@ -27,8 +44,8 @@ def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False)
         The path cannot be written to; an earlier file is still there as it was.
     """
     data = content.encode() if isinstance(content, str) else content
-    try:
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _named(path, name):
+        part = _part_of(path)
         if make_folders:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -41,7 +58,19 @@ def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False)
             with suppress(OSError):  # the first error is the one to tell
                 part.unlink()
             raise
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+@contextmanager
+def _named(path: Path, name: str) -> Iterator[None]:
+    """Turn an error of the file system into one that names the argument."""
+    try:
+        yield
     except (OSError, ValueError) as error:  # the latter for a path without a name, such as '.'
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise StorageError(
-            f"path={str(path)!r} cannot be written: {error}; name a file in a folder you may change."
+            f"{name}={str(path)!r} cannot be written: {reason}; name a file in a folder you may change."
         ) from error

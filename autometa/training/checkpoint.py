@@ -12,7 +12,7 @@ from typing import Any
 from autometa._version import __version__
 from autometa.errors import InvalidFile, InvalidParameter, MissingData
 from autometa.files import container
-from autometa.files.atomic import write_whole
+from autometa.files.atomic import check_writable, write_whole
 from autometa.files.codec import Tensors
 from autometa.files.description import as_stored, describe, same_description
 from autometa.training.outer_loop import MetaTraining
@@ -75,6 +75,15 @@ class Checkpoint:
         plan: dict[str, Any] = document["plan"]
         return plan
 
+    def check_writable(self) -> None:
+        """Refuse a file that cannot be written, before any work is done.
+
+        Raises
+        ------
+        StorageError
+        """
+        check_writable(self.path, name="checkpoint")
+
     def resume(self, training: MetaTraining) -> None:
         """Load the state of the file into a meta-training, if there is a file.
 
@@ -102,7 +111,7 @@ class Checkpoint:
 
     def write(self, training: MetaTraining) -> None:
         """Write the state of a meta-training, whole or not at all."""
-        write_whole(self.path, pack(training, plan_of(training)))
+        write_whole(self.path, pack(training, plan_of(training)), name="checkpoint")
         self._written = time.monotonic()
 
     def write_if_due(self, training: MetaTraining) -> None:

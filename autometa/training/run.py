@@ -51,6 +51,7 @@ def run(
     file = None if checkpoint is None else Checkpoint(checkpoint)
     if file is not None:
         file.resume(training)
+        file.check_writable()
     if n_devices == 1:
         run_with_progress(training, verbose=verbose, checkpoint=file)
         return
