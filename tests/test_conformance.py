@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 import autometa as am
+from autometa.contracts.problems import PROBLEMS
 from autometa.host import Component, components
 from autometa.testing import Check, checks_of, kit
 from autometa.testing.meta_optimizer_checks import case_for, check_improves
@@ -59,7 +60,7 @@ def problems_tested(component: Component) -> set[str]:
             return TESTED_ELSEWHERE[component.name]
         return {am.make_tasks(component.full_name).info.problem}
     names = [check.name for check in checks_of(component.full_name, kind=component.kind)]
-    return {problem for problem in ("classification", "regression", "control") if f"check_learns[{problem}]" in names}
+    return {problem for problem in PROBLEMS if f"check_learns[{problem}]" in names}
 
 
 @pytest.mark.parametrize(
@@ -427,7 +428,6 @@ def test_a_faulty_sampler_is_caught_by_the_right_check(sampler: am.TaskSampler, 
 
 ODD_ELSEWHERE = """
 import os, sys
-from autometa.testing.meta_optimizer_checks import case_for, check_improves
 from autometa.testing.toys import Lines
 
 ELSEWHERE = os.environ.get("PYTHONHASHSEED") == "12345"
@@ -501,6 +501,14 @@ class Ascends(Wrong):
     sign = 1.0
 
 
+class DescendsThenAscends(Wrong):
+    """Has clearly improved after a quarter of the run, and ends far above its start."""
+
+    def step(self, batch: am.TaskBatch) -> dict[str, torch.Tensor]:
+        self.sign = -1.0 if self.progress < 0.25 else 1.0
+        return super().step(batch)
+
+
 class ReportsNoLoss(Wrong):
     """Tells nothing."""
 
@@ -522,6 +530,7 @@ class RemembersAnEarlierRun(Wrong):
     ("meta_optimizer", "check"),
     [
         (Ascends, "check_improves"),
+        (DescendsThenAscends, "check_improves"),
         (Wrong, "check_resumes"),
         (ReportsNoLoss, "check_reports_loss"),
         (RemembersAnEarlierRun, "check_start_forgets"),
