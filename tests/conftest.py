@@ -15,18 +15,23 @@ import pytest
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import torch
-from jaxtyping import install_import_hook
+
+import shape_checks
 
 # Shapes and types in signatures are checked while tests run; users pay nothing for them.
-install_import_hook(
-    ["autometa.contracts", "autometa.engine", "autometa.training", "autometa_plugins"], "shape_checks.checked"
-)
+shape_checks.install(["autometa.contracts", "autometa.engine", "autometa.training", "autometa_plugins"])
 
 # On a GPU, convolutions as exact as the CPU's: what is compared is the code, not the tensor cores' rounding.
 torch.backends.cudnn.allow_tf32 = False
 torch.set_num_threads(int(os.environ.get("AUTOMETA_TEST_THREADS", "1")))
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def shapes_checked() -> None:
+    """Check the first calls of every test."""
+    shape_checks.calls.clear()
 
 
 @pytest.fixture

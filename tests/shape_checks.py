@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from functools import wraps
+from types import CodeType
 from typing import Any, Self, get_args
 
+import jaxtyping
 from beartype import BeartypeConf, beartype
 
+CALLS = 10
 WHOLE_NUMBERS_ARE_REAL = BeartypeConf(is_pep484_tower=True)
 
+check_all_calls = jaxtyping.jaxtyped
+calls: Counter[CodeType] = Counter()
 
-def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Check a function's arguments and result.
+
+def install(packages: list[str]) -> None:
+    """Check the first `CALLS` calls of each function of ``packages``; `calls.clear` begins to count again.
+
+    A meta-training calls a function thousands of times alike, and a check costs more than what it checks.
+    """
+    jaxtyping.jaxtyped = checked
+    jaxtyping.install_import_hook(packages, None)
+
+
+def checked(function: Any = None, *, typechecker: object = None) -> Any:
+    """Check a function's arguments and result, in place of ``jaxtyping.jaxtyped``.
 
     Annotations that are for type checkers alone (``Self``, protocols) are left out. So are constructors, which store
     whatever a user gives for others to refuse, and the forward passes of networks, which the inner loop reads by giving
     them stand-ins for tensors.
     """
-    if function.__qualname__.endswith((".__init__", ".forward")):
+    if function is None:
+        return checked
+    if isinstance(function, (classmethod, staticmethod)):
+        return type(function)(checked(function.__func__))
+    if isinstance(function, property):
+        return property(checked(function.fget))
+    if isinstance(function, type) or function.__qualname__.endswith((".__init__", ".forward")):
         return function
+    strict: Callable[..., Any] | None = None
+
+    @wraps(function)
+    def first_calls_checked(*arguments: Any, **named: Any) -> Any:
+        nonlocal strict
+        if calls[function.__code__] == CALLS:
+            return function(*arguments, **named)
+        calls[function.__code__] += 1
+        strict = strict or check_all_calls(function, typechecker=_with_beartype)
+        return strict(*arguments, **named)
+
+    return first_calls_checked
+
+
+def _with_beartype(function: Any) -> Any:
     function.__annotations__ = {
         name: hint for name, hint in function.__annotations__.items() if not _is_for_type_checkers(hint)
     }

@@ -1,25 +1,43 @@
-"""The suite checks shapes and types in signatures: a mistake is met where it is made."""
+"""Shapes are checked while tests run: a wrong one is caught in the first calls of every test."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from jaxtyping import Float, TypeCheckError
+from torch import Tensor
 
 import autometa as am
-from autometa.contracts.forward import forward
-from autometa.contracts.scores import mean_squared_error
-from autometa.testing.toys import Lines
-from autometa.training import evaluate
+import shape_checks
 
 
-def test_shapes_in_signatures_are_checked_while_tests_run() -> None:
-    learner, batch = am.make_learner("ridge"), Lines().sample(2, seed=0)
-    module = learner.build(Lines().info)
-    with pytest.raises(TypeError, match="Type-check error"):
-        forward(learner, module, batch.support, batch.query)
-    with pytest.raises(TypeError, match="Type-check error"):
-        mean_squared_error(torch.zeros(3), batch.query)
-    with pytest.raises(TypeError, match="Type-check error"):
-        learner.adapt(module, batch)
-    with pytest.raises(TypeError, match="Type-check error"):
-        evaluate(learner, module, Lines(), split="test", n_tasks=2.5, seed=0)
+def scaled(rows: Float[Tensor, "rows columns"], weights: Float[Tensor, " columns"]) -> Float[Tensor, "rows columns"]:
+    return (rows * weights).squeeze()
+
+
+@pytest.mark.parametrize(
+    ("rows", "weights"),
+    [((2, 3), (2,)), ((3,), (3,)), ((1, 3), (3,))],
+    ids=["another size", "an axis too few", "the result"],
+)
+def test_a_wrong_shape_is_caught(rows: tuple[int, ...], weights: tuple[int, ...]) -> None:
+    checked = shape_checks.checked(scaled)
+    checked(torch.ones(2, 3), torch.ones(3))
+    with pytest.raises(TypeCheckError):
+        checked(torch.ones(rows), torch.ones(weights))
+
+
+def test_first_calls_are_checked_and_those_of_the_next_test_again() -> None:
+    wrong = torch.ones(1, 3), torch.ones(3)
+    for _ in range(shape_checks.CALLS):
+        with pytest.raises(TypeCheckError):
+            shape_checks.checked(scaled)(*wrong)
+    assert shape_checks.checked(scaled)(*wrong).shape == (3,)
+    shape_checks.calls.clear()
+    with pytest.raises(TypeCheckError):
+        shape_checks.checked(scaled)(*wrong)
+
+
+def test_functions_of_the_package_are_checked() -> None:
+    with pytest.raises(TypeCheckError):
+        am.judge(None, None, None)  # type: ignore[arg-type]
