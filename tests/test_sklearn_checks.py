@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import pytest
 from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, check_estimator
@@ -10,6 +11,8 @@ from sklearn.utils.estimator_checks import check_dataframe_column_names_consiste
 import autometa as am
 
 ESTIMATORS = {"classification": am.FewShotClassifier, "regression": am.FewShotRegressor}
+# One of each family, as the estimators' code is the same for all; the others are checked by the slow suite.
+BY_DEFAULT = {"auto", "prototypical", "ridge", "maml", "fine_tune", "multitask", "gru", "in_context", "cnp", "sklearn"}
 
 
 def learners(problem: str) -> list[str]:
@@ -19,12 +22,16 @@ def learners(problem: str) -> list[str]:
     return [name for name, claims in zip(found.name, found.problems, strict=True) if problem in claims.split(", ")]
 
 
-def estimators() -> list[am.FewShotClassifier | am.FewShotRegressor]:
-    return [kind(name) for problem, kind in ESTIMATORS.items() for name in ("auto", *learners(problem))]
+def estimators() -> list[Any]:
+    return [
+        pytest.param(kind(name), marks=[] if name in BY_DEFAULT else pytest.mark.slow, id=repr(kind(name)))
+        for problem, kind in ESTIMATORS.items()
+        for name in ("auto", *learners(problem))
+    ]
 
 
 @pytest.mark.filterwarnings("default")  # as scikit-learn runs them: the checks provoke warnings
-@pytest.mark.parametrize("estimator", estimators(), ids=repr)
+@pytest.mark.parametrize("estimator", estimators())
 def test_scikit_learns_checks(estimator):
     results = check_estimator(estimator, on_skip=None, on_fail=None)
     assert len(results) > 40
