@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from autometa.contracts.plugin_code import one_line, watch_ctrl_c
 from autometa.contracts.problems import PROBLEMS as RECORDS
 from autometa.errors import InvalidParameter, PluginError
 
@@ -55,6 +56,7 @@ class Spec:
                 f"name={self.name!r} of a {self.kind} is not usable; "
                 f"use lower case, digits and '_', like 'my_{self.kind}'."
             )
+        self._check_texts("summary", "reference")
         problems = frozenset([self.problems] if isinstance(self.problems, str) else self.problems)
         if not problems and self.must_name_problems:
             raise InvalidParameter(
@@ -73,6 +75,12 @@ class Spec:
                 "or a path like 'package.module:Class'."
             )
 
+    def _check_texts(self, *fields: str) -> None:
+        for name in fields:
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise InvalidParameter(f"{name}={value!r} of {self.kind} {self.name!r} must be a text.")
+
     def resolve(self) -> Callable[..., Any]:
         """Import and return the class.
 
@@ -83,12 +91,14 @@ class Spec:
         """
         if callable(self.factory):
             return self.factory
-        try:
-            found = pkgutil.resolve_name(self.factory)
-        except Exception as error:
-            raise PluginError(
-                f"{self.kind} {self.name!r} cannot be imported from {self.factory!r}: {type(error).__name__}: {error}"
-            ) from error
+        with watch_ctrl_c() as ctrl_c:
+            try:
+                found = pkgutil.resolve_name(self.factory)
+            except BaseException as error:
+                ctrl_c.stop_if_pressed()
+                raise PluginError(
+                    f"{self.kind} {self.name!r} cannot be imported from {self.factory!r}: {one_line(error)}"
+                ) from error
         if not callable(found):
             raise PluginError(
                 f"factory {self.factory!r} of {self.kind} {self.name!r} is a {type(found).__name__}, not a class."
@@ -109,6 +119,13 @@ class TaskSamplerSpec(Spec):
 
     needs: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        super(TaskSamplerSpec, self).__post_init__()  # the short form needs a class cell, which slots replace
+        if isinstance(self.needs, str) or not all(isinstance(need, str) for need in self.needs):
+            raise InvalidParameter(
+                f"needs={self.needs!r} of {self.kind} {self.name!r} must be names of parameters, such as ('root',)."
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec(Spec):
@@ -118,6 +135,10 @@ class LearnerSpec(Spec):
     must_name_problems: ClassVar[bool] = True
 
     family: str = "other"
+
+    def __post_init__(self) -> None:
+        super(LearnerSpec, self).__post_init__()  # the short form needs a class cell, which slots replace
+        self._check_texts("family")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

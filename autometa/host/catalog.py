@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from autometa.contracts.plugin_code import one_line, watch_ctrl_c
 from autometa.contracts.specs import Spec
 from autometa.errors import AutometaError, InvalidParameter, NameClash, PluginError, UnknownName
 from autometa.host.discovery import DISABLED_VARIABLE, PluginRecord, get_host
@@ -117,13 +118,15 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
             raise PluginError(f"{kind} {component!r} is made by {factory!r}, which is no autometa.{base.__name__}.")
         retired = spec.retired
         params = {key: value for key, value in params.items() if not (key in retired and retired[key] == value)}
-        _check_params(kind, spec.name, factory, params)
-        try:
-            made = factory(**params)
-        except AutometaError:
-            raise
-        except Exception as error:
-            raise PluginError(f"{kind} {component!r} cannot be made: {type(error).__name__}: {error}") from error
+        with watch_ctrl_c() as ctrl_c:
+            try:
+                _check_params(kind, spec.name, factory, params)
+                made = factory(**params)
+            except AutometaError:
+                raise
+            except BaseException as error:
+                ctrl_c.stop_if_pressed()
+                raise PluginError(f"{kind} {component!r} cannot be made: {one_line(error)}") from error
         if not isinstance(made, base):
             raise PluginError(f"{kind} {component!r} is a {type(made).__name__}, which is no autometa.{base.__name__}.")
         return made
