@@ -284,7 +284,7 @@ class FewShotEstimator(BaseEstimator):
         """Return the learner of the present parameters; after ``meta_fit`` it must be the one meta-trained."""
         meta: MetaTrained | None = getattr(self, "_meta", None)
         if meta is None:
-            backbone = "identity" if self._is_auto("backbone") else self.backbone
+            backbone = "backbones/identity" if self._is_auto("backbone") else self.backbone
             return resolve_learner(self.learner, self.problem, backbone)
         learner = resolve_learner(self.learner, self.problem, self.backbone)
         changed = changed_since(meta, learner, self)

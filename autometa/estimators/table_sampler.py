@@ -40,7 +40,7 @@ def table_sampler(X: Any, y: Any, task: Any, *, problem: str, **sizes: int | Non
     data[target] = column_or_1d(y)
     data[task_column] = column_or_1d(task)
     given = {name: size for name, size in sizes.items() if size is not None}
-    return make_tasks("table", data=data, task=task_column, target=target, problem=problem, **given)
+    return make_tasks("tasks/table", data=data, task=task_column, target=target, problem=problem, **given)
 
 
 def _as_frame(X: Any) -> pd.DataFrame:

@@ -14,8 +14,8 @@ import torch
 from sklearn.base import BaseEstimator
 
 from autometa.errors import AutometaError, Incompatible
-from autometa.files.components import parts_of
-from autometa.host.catalog import make
+from autometa.files.components import parts_of, path_of
+from autometa.host.catalog import components, make
 
 
 def describe(value: Any) -> Any:
@@ -56,7 +56,7 @@ def restore(described: Any, what: str) -> Any:
         return {key: restore(item, what) for key, item in described["mapping"].items()}
     if described.get("name") is not None:
         params = {key: restore(item, what) for key, item in described["params"].items()}
-        return make(described["kind"], described["name"], **params)
+        return make(described["kind"], _installed_name(described), **params)
     held = described.get("opaque") or described.get("class")
     raise Incompatible(
         f"{what} holds a {held}, which no other process can rebuild; use components installed as plugins, and data "
@@ -67,17 +67,46 @@ def restore(described: Any, what: str) -> Any:
 def same_description(stored: Any, new: Any) -> bool:
     """Tell whether two descriptions mean the same component.
 
-    A stored one may name a class by an earlier path, or have parameters that its plugin no longer has, at values that
-    changed nothing. A mapping of descriptions is compared part by part.
+    A stored one may name a class by an earlier path or by its short name, or have parameters that its plugin no longer
+    has, at values that changed nothing. Lists and mappings are compared part by part.
     """
     if stored == new:
         return True
-    if isinstance(stored, Mapping) and isinstance(new, Mapping) and "params" not in stored:
-        return stored.keys() == new.keys() and all(same_description(stored[key], new[key]) for key in stored)
+    if isinstance(stored, list) and isinstance(new, list):
+        return len(stored) == len(new) and all(map(same_description, stored, new))
+    if not (isinstance(stored, Mapping) and isinstance(new, Mapping)):
+        return False
+    if "params" not in stored:
+        return _same_parts(stored, new)
+    if _same_component(stored, new):
+        return True
     try:
         return bool(as_stored(describe(restore(stored, "what is stored"))) == as_stored(new))
     except AutometaError:
         return False
+
+
+def _same_parts(stored: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return stored.keys() == new.keys() and all(same_description(stored[key], new[key]) for key in stored)
+
+
+def _same_component(stored: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tell whether two objects are of one class and have the same parameters."""
+    if "params" not in new or stored["class"] != new["class"]:
+        return False
+    return _same_parts(stored["params"], new["params"])
+
+
+def _installed_name(described: Mapping[str, Any]) -> str:
+    """Return the name in a description; a short one that means several components becomes the full one by its class."""
+    name: str = described["name"]
+    offered = [c for c in components(described["kind"]) if c.name == name]
+    if len(offered) > 1:
+        for component in offered:
+            factory = component.spec.factory
+            if described["class"] in (factory, path_of(factory)):
+                return component.full_name
+    return name
 
 
 def as_stored(described: Any) -> Any:

@@ -166,8 +166,11 @@ def _check_params(kind: str, name: str, factory: Callable[..., Any], params: dic
         raise InvalidParameter(f"{kind} {name!r} needs {', '.join(f'{m}=...' for m in missing)}.")
 
 
-def name_of(component: Any) -> str | None:
-    """Return the name of an object's class, ``plugin/name`` if the short one is ambiguous; None if not installed."""
+def name_of(component: Any, *, full: bool = False) -> str | None:
+    """Return the name of an object's class; None if it is not installed.
+
+    ``plugin/name`` if ``full``, or if the short one is ambiguous.
+    """
     for kind, entry in KINDS.items():
         if isinstance(component, entry.base()):
             offered = list(components(kind))
@@ -175,7 +178,7 @@ def name_of(component: Any) -> str | None:
             if found is None:
                 return None
             clashes = sum(c.name == found.name for c in offered)
-            return found.full_name if clashes > 1 else found.name
+            return found.full_name if full or clashes > 1 else found.name
     return None
 
 

@@ -25,7 +25,7 @@ class AugmentedShot(am.TaskSampler):
 
     Parameters
     ----------
-    tasks : str or ClassEpisodes, default="glyphs"
+    tasks : str or ClassEpisodes, default="tasks/glyphs"
         Where images and their splits come from, such as ``am.make_tasks("omniglot", rotations=False)``. Its own numbers
         of classes and images are not used.
     n_way : int, default=5
@@ -61,7 +61,7 @@ class AugmentedShot(am.TaskSampler):
     def __init__(
         self,
         *,
-        tasks: str | am.ClassEpisodes = "glyphs",
+        tasks: str | am.ClassEpisodes = "tasks/glyphs",
         n_way: int = 5,
         n_shot: int = 10,
         n_query: int = 10,
