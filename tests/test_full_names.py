@@ -15,6 +15,7 @@ from autometa.comparison.plan.entrants import with_baseline
 from autometa.files.description import as_stored, describe, restore, same_description
 from autometa.host import components, find, get_host
 
+
 @pytest.fixture
 def taken(install: Callable[..., None]) -> None:
     """Install a plugin that offers every bundled name of every kind."""
@@ -88,7 +89,9 @@ def test_a_comparison_with_the_defaults_works(taken: None, tmp_path: Path) -> No
         (am.make_tasks, "sinusoid"),
     ],
 )
-def test_a_short_name_that_the_user_gives_stays_ambiguous(taken: None, make: Callable[[str], object], name: str) -> None:
+def test_a_short_name_that_the_user_gives_stays_ambiguous(
+    taken: None, make: Callable[[str], object], name: str
+) -> None:
     with pytest.raises(am.NameClash, match=f"say 'aaa/{name}' or '[a-z]+/{name}'"):
         make(name)
 

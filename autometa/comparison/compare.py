@@ -95,7 +95,8 @@ def compare(
     name : str, optional
         Name of the comparison in the storage; the folder's name, or "comparison", when left out.
     output : path, optional
-        Folder for the journal, tables, the report, models and the winner.
+        Folder for the journal, tables, the report, models and the winner. The same call goes on in it, unless what
+        the files of ``tasks`` hold has changed.
     device : str or torch.device, default="auto"
     n_workers : int, default=1
         Processes. With one, and without ``budget``, equal calls have equal results; with several, what a study

@@ -144,7 +144,7 @@ class Comparison:
             raise StorageError(f"the journal {where!r} of this comparison is gone.")
         with quiet_optuna():
             opened = open_storage(where)
-            plan = stored_plan(opened, run["name"])
+            plan = stored_plan(opened, run["name"], to_read=True)
             arms = open_arms(plan, opened)
             return cls(plan, arms, environment=run["environment"], folder=folder)
 

@@ -25,7 +25,7 @@ class Learner(BaseEstimator, ABC):
     """
 
     default_meta_optimizer: ClassVar[str | None] = "optimization/gradient"
-    """Name, best the full one, of the meta-optimizer used unless another is asked for; None: there is nothing to meta-train."""
+    """Name of the meta-optimizer used unless another is asked for, best the full one; None: nothing to meta-train."""
 
     provides: ClassVar[frozenset[str]] = frozenset({"gradient"})
     """What a meta-optimizer may count on: ``"gradient"`` (query loss differentiable in θ), ``"inner_gradient"``

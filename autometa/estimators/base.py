@@ -106,7 +106,7 @@ class FewShotEstimator(BaseEstimator):
         checkpoint : path, optional
             A file that keeps what has been learned so far, written twice a minute and at the end, whole or not at all.
             The same call goes on from it, on any number of devices; without a ``random_state``, with the seed it was
-            begun with.
+            begun with. Files that ``tasks`` are read from count by their content: if it changed, the call is refused.
 
         Returns
         -------

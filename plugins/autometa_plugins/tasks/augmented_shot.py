@@ -150,6 +150,11 @@ class AugmentedShot(am.TaskSampler):
         """What the sampler of the images says of them."""
         return {"images of": type(self._ready()).__name__, **self._ready().describe()}
 
+    def content(self) -> dict[str, str]:
+        """What the sampler of the images says, where it is given by name; an object says it for itself."""
+        of_images = am.make_tasks(self.tasks).content() if isinstance(self.tasks, str) else {}
+        return {"tasks": " ".join(of_images[name] for name in sorted(of_images))} if of_images else {}
+
     def _ready(self) -> am.ClassEpisodes:
         """The sampler of the images, asked for as many as a sequence may need."""
         parameters = self.get_params()

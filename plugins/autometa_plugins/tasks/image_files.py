@@ -72,6 +72,25 @@ def stamp(root: Path) -> Hashable:
     return tuple((str(path), state.st_size, state.st_mtime_ns) for path, state in states)
 
 
+def image_sources(root: Path) -> Iterator[Path]:
+    """Return the files below ``root`` that images are read from, archives whole; links to folders are followed."""
+    if not root.is_dir():
+        yield root
+        return
+    for folder, below, names in os.walk(root, followlinks=True):
+        below[:] = [name for name in below if not _encloses(Path(folder, name), Path(folder))]
+        for name in names:
+            path = Path(folder, name)
+            parts = path.relative_to(root).parts
+            if _is_image(parts) or (len(parts) == 1 and path.suffix.lower() == ".zip"):
+                yield path
+
+
+def _encloses(place: Path, folder: Path) -> bool:
+    """Tell whether a link leads to the folder it lies in, or to one above."""
+    return place.is_symlink() and folder.resolve().is_relative_to(place.resolve())
+
+
 def decode_all(files: Sequence[ImageFile], decode: Callable[[Image.Image], NDArray[np.uint8]]) -> Tensor:
     """Decode files to one uint8 tensor [n, channels, height, width].
 
