@@ -92,6 +92,8 @@ def compare(
         Outer steps of a run, and tasks in each.
     storage : str or optuna.storages.BaseStorage, optional
         Database URL or journal file (``.log``). Left out: ``journal.log`` in ``output``, or memory without ``output``.
+        PostgreSQL and MySQL need the extras ``postgres`` and ``mysql``. A database that does not answer for a while is
+        asked again for five minutes, with a warning; no trial counts as failed for it.
     name : str, optional
         Name of the comparison in the storage; the folder's name, or "comparison", when left out.
     output : path, optional
