@@ -39,9 +39,10 @@ class Comparison:
         One row per task distribution judged on, learner and distribution trained on, best first: ``tasks`` (judged
         on), ``rank``, ``learner``, ``family``, ``metric``, ``score`` (mean over meta-test tasks and seeds),
         ``ci_low``, ``ci_high`` (95% bootstrap interval over tasks and seeds), ``n_test_tasks``, ``n_seeds``,
-        ``n_shot``, ``n_query``, ``normalization``, ``meta_train_seconds`` (of one run), ``adapt_ms``, ``predict_ms``
-        (one task), ``n_trials``, ``params``, ``trained_on`` (tuned and meta-trained on; other than ``tasks`` for
-        ``test_tasks`` alone).
+        ``n_shot`` (as asked for), ``n_query`` (query examples that the meta-test tasks have, of each class where tasks
+        have classes of their own; ``"5–20"`` where tasks differ), ``normalization``, ``meta_train_seconds`` (of one
+        run), ``adapt_ms``, ``predict_ms`` (one task), ``n_trials``, ``params``, ``trained_on`` (tuned and meta-trained
+        on; other than ``tasks`` for ``test_tasks`` alone).
     scores : pandas.DataFrame
         ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``, ``trained_on``.
     significance : pandas.DataFrame
