@@ -12,6 +12,8 @@ from rich.console import Console
 
 import autometa as am
 from autometa.cli.screen import leaderboard_table, show_leaderboard
+from autometa.comparison.report.canvas import styles
+from autometa.comparison.report.figures import cost_figure, interval_figure, tick_text
 from autometa.comparison.report.markup import interval_text, milliseconds_text, score_text
 
 NAMES = ["ridge", "prototypical", "maml_plus_plus", "baseline_plus_plus:evolution_strategy", "evolution_strategy"]
@@ -109,3 +111,20 @@ def test_targets_of_a_large_scale_are_shown_whole(capsys: pytest.CaptureFixture[
             assert text in screen.getvalue()
             assert text in report
     assert milliseconds_text(2e7) == "2.0e+07"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.25, "0.25"), (123_456.0, "123,456"), (1e6, "1e+06"), (3.35e12, "3.35e+12"), (2e150, "2e+150")],
+)
+def test_numbers_on_axes_are_short(value: float, text: str) -> None:
+    assert tick_text(value) == text
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.35e12, 3.35e150])
+def test_figures_have_room_for_large_scores_and_long_names(scale: float) -> None:
+    rows = board([scale * (1 + k) for k in range(5)])
+    looks = styles(rows["learner"])
+    figure = interval_figure(rows, looks)
+    assert "baseline_plus_plus:evolu" in figure
+    assert "000,000,000" not in figure + cost_figure(rows, rows["adapt_ms"] * 1e9, "ms", looks)

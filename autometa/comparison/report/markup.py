@@ -9,6 +9,9 @@ from typing import Any
 
 from autometa.contracts.problems import problem_of_metric
 
+LARGE = 1_000_000
+"""Number from which on it is written with an exponent."""
+
 
 def escape(value: object) -> str:
     """Text as HTML; None and NaN are a dash."""
@@ -28,7 +31,7 @@ def score_text(score: float, metric: str) -> str:
         return "–" if math.isnan(score) else str(score)
     if problem_of_metric(metric).is_share:
         return f"{100 * score:.1f}%"
-    if round(abs(score)) >= 1_000_000:
+    if round(abs(score)) >= LARGE:
         return f"{score:.3e}"
     return f"{score:,.0f}" if abs(score) >= 10_000 else f"{score:#.4g}"
 
@@ -64,7 +67,7 @@ def milliseconds_text(milliseconds: float) -> str:
     """Milliseconds with two or three digits that count."""
     if not math.isfinite(milliseconds):
         return "–"
-    if milliseconds >= 1_000_000:
+    if milliseconds >= LARGE:
         return f"{milliseconds:.1e}"
     return f"{milliseconds:#.2g}" if milliseconds < 10 else f"{milliseconds:,.0f}"
 
