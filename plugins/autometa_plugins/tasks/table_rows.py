@@ -89,7 +89,7 @@ def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
         raise am.InvalidData(f"target column {target!r} is constant ({value!r}); there is nothing to learn.")
 
 
-def problem_of(target: pd.Series[Any], problem: str) -> Problem:
+def problem_of(target: pd.Series, problem: str) -> Problem:
     """The problem asked for, or, for "auto": numbers with more than two values are a regression."""
     numeric = pd.api.types.is_numeric_dtype(target) and not pd.api.types.is_bool_dtype(target)
     am.check_choice("problem", problem, ("auto", "regression", "classification"), of="task sampler 'table'")
@@ -152,7 +152,7 @@ def prepare(
 
 
 def _usable(
-    entity: NDArray[np.int64], n_entities: int, target: pd.Series[Any], kind: Problem, n_shot: int
+    entity: NDArray[np.int64], n_entities: int, target: pd.Series, kind: Problem, n_shot: int
 ) -> NDArray[np.bool_]:
     """Entities with more than ``n_shot`` rows and, for classification, two classes, one of which can be split."""
     sizes = np.bincount(entity, minlength=n_entities)
@@ -188,7 +188,7 @@ def _split(
     return {split: range(bounds[i], bounds[i + 1]) for i, split in enumerate(am.SPLITS)}, order
 
 
-def _train_targets(targets: pd.Series[Any], kind: Problem) -> pd.Series[Any]:
+def _train_targets(targets: pd.Series, kind: Problem) -> pd.Series:
     if kind == "regression":
         if not np.isfinite(targets.to_numpy(dtype=np.float64)).all():
             raise am.InvalidData(f"target column {targets.name!r} holds infinite values; drop those rows.")
