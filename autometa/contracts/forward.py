@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,12 @@ from torch import Tensor, nn
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.losses import IGNORED_CLASS
 from autometa.errors import PluginError
+
+
+class Adapted(Enum):
+    """What stands for an adapted state that is still to be found; None may be a state."""
+
+    NOT_YET = "not yet"
 
 
 class AnyLearner(Protocol):
@@ -35,13 +42,13 @@ class AnyLearner(Protocol):
 
 
 def forward(
-    learner: AnyLearner, module: nn.Module, support: Examples, x: Tensor, *, adapted: Any = None
+    learner: AnyLearner, module: nn.Module, support: Examples, x: Tensor, *, adapted: Any = Adapted.NOT_YET
 ) -> Float[Tensor, "task n out"]:
     """Adapt to every task and return the outputs for its inputs ``x`` [tasks, n, *features].
 
     ``adapted`` is what ``learner.adapt`` returned for these tasks, where that is known already.
     """
-    if adapted is None:
+    if adapted is Adapted.NOT_YET:
         adapted = learner.adapt(module, support)
     return predict_outputs(learner, module, adapted, present_classes(support), x)
 
@@ -87,7 +94,7 @@ def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[
 
 
 def query_losses(
-    learner: AnyLearner, module: nn.Module, batch: TaskBatch, *, adapted: Any = None
+    learner: AnyLearner, module: nn.Module, batch: TaskBatch, *, adapted: Any = Adapted.NOT_YET
 ) -> Float[Tensor, "task"]:
     """Adapt to the support of every task and return the loss on its query, [tasks].
 

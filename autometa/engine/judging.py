@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples, TaskBatch
-from autometa.contracts.forward import forward, task_losses, task_scores
+from autometa.contracts.forward import Adapted, forward, task_losses, task_scores
 from autometa.contracts.learner import Learner
 from autometa.errors import Incompatible
 
@@ -49,7 +49,7 @@ class Outcome:
         return self.query.problem_record.error(self.scores)
 
 
-def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any = None) -> Outcome:
+def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any = Adapted.NOT_YET) -> Outcome:
     """Adapt to the support of every task and judge the answers to its query.
 
     Parameters
