@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from learning import assert_better, chance
 
 import autometa as am
+from learning import assert_better, chance
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLE = REPOSITORY / "examples" / "third_party_plugin"
