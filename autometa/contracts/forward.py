@@ -78,7 +78,7 @@ def predict_outputs(
     return outputs.masked_fill(~present.unsqueeze(1), torch.finfo(outputs.dtype).min)
 
 
-def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[Tensor, "task"]:
+def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[Tensor, " task"]:
     """Return the loss of every task, leaving out padded places and queries of a class that the support lacks.
 
     It is the learner's own loss, or that of the problem. No learner can answer the queries that
@@ -95,7 +95,7 @@ def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[
 
 def query_losses(
     learner: AnyLearner, module: nn.Module, batch: TaskBatch, *, adapted: Any = Adapted.NOT_YET
-) -> Float[Tensor, "task"]:
+) -> Float[Tensor, " task"]:
     """Adapt to the support of every task and return the loss on its query, [tasks].
 
     ``adapted`` is what ``learner.adapt`` returned for these tasks, where that is known already.
@@ -105,6 +105,6 @@ def query_losses(
     return task_losses(learner, outputs, batch.query)
 
 
-def task_scores(outputs: Tensor, query: Examples) -> Float[Tensor, "task"]:
+def task_scores(outputs: Tensor, query: Examples) -> Float[Tensor, " task"]:
     """Return the score of every task: accuracy, or mean squared error."""
     return query.problem_record.score(outputs, query)
