@@ -6,7 +6,7 @@ import autometa as am
 
 
 def has_own_classes(info: am.TaskInfo) -> bool:
-    """Whether every task draws classes of its own, so that a new one needs a new head."""
+    """Tell whether every task draws classes of its own, so that a new one needs a new head."""
     return info.problem_record.has_classes and not info.shared_classes
 
 
