@@ -202,7 +202,7 @@ def check_padding_changes_nothing(case: LearnerCase) -> None:
     mask[1, keep:] = False
     x, y = _x(support).clone(), support.y.clone()
     x[1, keep:], y[1, keep:] = 0, 0
-    ragged = case.outputs(module, Examples(x, y, mask, support.n_classes), _x(batch.query))
+    ragged = case.outputs(module, support.with_parts(x=x, y=y, mask=mask), _x(batch.query))
     whole = case.outputs(module, support[:1], _x(batch.query)[:1])
     short = case.outputs(module, support.select(slice(keep))[1:], _x(batch.query)[1:])
     expect_close(ragged, torch.cat([whole, short]), "padded places of the support (mask False) change outputs")
@@ -344,8 +344,9 @@ def check_permuted_labels_score_chance(case: LearnerCase) -> None:
         raise SkipTest("labels mean something beyond the support set")
     batch = case.tasks.sample(2 * N_JUDGED, split="test", seed=2)
     generator = torch.Generator().manual_seed(0)
-    order = torch.rand(batch.support.y.shape, generator=generator).argsort(dim=1)
-    support = Examples(_x(batch.support), batch.support.y.gather(1, order), n_classes=batch.support.n_classes)
+    y, padded = batch.support.y, (~batch.support.mask).to(torch.float32)
+    order = (torch.rand(y.shape, generator=generator) + padded).argsort(dim=1)
+    support = batch.support.with_parts(y=y.scatter(1, padded.argsort(dim=1, stable=True), y.gather(1, order)))
     module, _ = case.trained()
     with torch.no_grad():
         scores = judge(case.learner, module, replace(batch, support=support)).scores.double()
