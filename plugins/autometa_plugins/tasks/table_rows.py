@@ -50,9 +50,14 @@ class TableRows:
     n_dropped: int
 
     @property
-    def problem(self) -> Problem:
+    def problem(self) -> str:
         """What the target asks for."""
-        return "classification" if self.y.dim() == 1 else "regression"
+        return str(self.encoder.problem_)
+
+    @property
+    def has_classes(self) -> bool:
+        """True if targets are classes."""
+        return self.encoder.has_classes_
 
 
 def read_table(data: Any) -> pd.DataFrame:
@@ -135,13 +140,13 @@ def prepare(
     classes = targets.unique().tolist() if kind == "classification" else None
     encoder.fit(features[known], _train_targets(targets[known], kind), problem=kind, classes=classes)
     y = encoder.encode_target(targets)
-    group = y if kind == "classification" else np.zeros(len(y), dtype=np.int64)
+    group = y if encoder.has_classes_ else np.zeros(len(y), dtype=np.int64)
     rows = np.lexsort((group, entity))
-    n_groups = len(encoder.classes_) if kind == "classification" else 1
+    n_groups = len(encoder.classes_) if encoder.has_classes_ else 1
     count = np.bincount(entity * n_groups + group, minlength=len(order) * n_groups)
     return TableRows(
         x=torch.from_numpy(encoder.transform(features)[rows]),
-        y=torch.from_numpy(y[rows] if kind == "classification" else y[rows, None]),
+        y=torch.from_numpy(y[rows] if encoder.has_classes_ else y[rows, None]),
         encoder=encoder,
         entities=entities,
         names=tuple(str(names[i]) for i in order),
