@@ -13,6 +13,7 @@ from autometa._version import __version__ as __version__
 if TYPE_CHECKING:
     from autometa.checks import check_choice as check_choice
     from autometa.checks import check_int as check_int
+    from autometa.checks import check_ints as check_ints
     from autometa.checks import check_real as check_real
     from autometa.comparison import AutoFewShotClassifier as AutoFewShotClassifier
     from autometa.comparison import AutoFewShotRegressor as AutoFewShotRegressor
@@ -96,6 +97,7 @@ _EXPORTS = {
     # checks of parameters
     "check_choice": "autometa.checks",
     "check_int": "autometa.checks",
+    "check_ints": "autometa.checks",
     "check_real": "autometa.checks",
     # what a plugin returns
     "hookimpl": "autometa.contracts.hookspecs",

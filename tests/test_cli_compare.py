@@ -329,5 +329,5 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
 
 
 def _has_a_running_trial(journal: Path) -> bool:
-    """Whether a hyperparameter of a trial has been drawn, which comes right before its meta-training."""
+    """Tell whether a hyperparameter of a trial has been drawn, which comes right before its meta-training."""
     return journal.exists() and "regularization" in journal.read_text().partition('"plan"')[2].partition("\n")[2]

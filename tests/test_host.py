@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -293,6 +294,33 @@ def test_a_misspelt_parameter_gets_the_nearest_one() -> None:
         am.InvalidParameter, match="learner 'MAML' has no parameter 'inner_rl'; did you mean 'inner_lr'"
     ):
         am.make_learner(am.make_learner("maml"), inner_rl=0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "parameter", "told"),
+    [
+        (am.make_learner, "maml", "multi_step_loss", ", but 'maml_plus_plus' has; 'maml' takes steps, inner_lr,"),
+        (
+            am.make_tasks,
+            "digits",
+            "noise",
+            ", but 'harmonics' and 'linear' and 'gaussian_process' have; 'digits' takes",
+        ),
+        (am.make_learner, "ridge", "inner_lr", "; it takes backbone, regularization"),  # so many learners have it
+        (am.make_learner, "ridge", "nobody_has_it", "; it takes backbone, regularization"),
+    ],
+)
+def test_a_parameter_of_few_other_components_is_told_to_be_theirs(
+    make: Callable[..., object], name: str, parameter: str, told: str
+) -> None:
+    with pytest.raises(am.InvalidParameter, match=f" {name!r} has no parameter {parameter!r}{told}"):
+        make(name, **{parameter: 1.0})
+
+
+def test_a_component_that_cannot_be_imported_has_no_parameters_to_tell_of(install) -> None:
+    install("acme", "acme_plugin", offer("torn", "no_such_module:Learner"))
+    with pytest.raises(am.InvalidParameter, match="'multi_step_loss', but 'maml_plus_plus' has;"):
+        am.make_learner("maml", multi_step_loss=1)
 
 
 def test_an_object_passes_through_and_is_copied_only_to_change_it() -> None:

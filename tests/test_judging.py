@@ -126,6 +126,29 @@ def test_what_has_been_adapted_already_is_not_adapted_again() -> None:
     torch.testing.assert_close(outcome.outputs, am.judge(learner, module, batch).outputs)
 
 
+class Unadapted(Spied):
+    """Answers zero whatever the support holds, so there is nothing to adapt."""
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> None:
+        self.n_adapted += 1
+
+    def predict(self, module: nn.Module, adapted: None, x: Tensor) -> Tensor:
+        assert adapted is None
+        return x.new_zeros(*x.shape[:2], 1)
+
+
+def test_none_may_be_an_adapted_state() -> None:
+    learner, module, batch = built("ridge", Lines())
+    unadapted = Unadapted(learner)
+    adapted = unadapted.adapt(module, batch.support)
+    outcome = am.judge(unadapted, module, batch, adapted=adapted)
+    torch.testing.assert_close(outcome.scores, batch.query.y.square().mean(dim=(1, 2)))
+    am.query_losses(unadapted, module, batch, adapted=adapted)
+    assert unadapted.n_adapted == 1
+    timed(unadapted, module, batch)
+    assert unadapted.n_adapted == 2
+
+
 def test_evaluation_builds_no_graph_and_leaves_the_mode_as_it_was() -> None:
     learner, module, batch = built("maml", Lines())
     spied = Spied(learner)

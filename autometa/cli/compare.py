@@ -145,7 +145,7 @@ def compare(
 
 
 def _has_gaps(comparison: Comparison) -> bool:
-    """Whether a final run failed, or every trial of a learner; a trial that diverges is part of any search."""
+    """Tell whether a final run failed, or every trial of a learner; a trial that diverges is part of any search."""
     board, failures = comparison.leaderboard, comparison.failures
     joint = comparison.plan["settings"]["search"] == "joint"  # where only the winner is judged
     board = board[board["tasks"] == board["trained_on"]]

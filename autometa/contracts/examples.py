@@ -97,6 +97,19 @@ class Examples:
         y = self.y if self.y.dim() == 3 else self.y.unsqueeze(-1)
         return y * self.mask.unsqueeze(-1)
 
+    def with_parts(
+        self, *, x: Inputs = None, y: Tensor | None = None, mask: Tensor | None = None, n_classes: int | None = None
+    ) -> Examples:
+        """Return examples of the same tasks and problem with other inputs, targets, mask or number of classes."""
+        return replace(
+            self,
+            x=self.x if x is None else x,
+            y=self.y if y is None else y,
+            mask=self.mask if mask is None else mask,
+            n_classes=self.n_classes if n_classes is None else n_classes,
+            _full=self._full if mask is None else None,
+        )
+
     def select(self, rows: Tensor | slice | list[int]) -> Examples:
         """The same examples ``rows`` (indices along n) of every task."""
         x = map_inputs(lambda t: t[:, rows], self.x)

@@ -38,7 +38,7 @@ class Learner(BaseEstimator, ABC):
     say that they are trusted."""
 
     predicts_unseen_classes: ClassVar[bool] = False
-    """Whether it may predict a class that the support set lacks (it knows classes from elsewhere)."""
+    """True if it may predict a class that the support set lacks (it knows classes from elsewhere)."""
 
     @property
     def adaptation_parameters(self) -> frozenset[str]:

@@ -18,7 +18,7 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
 
 
 def is_transductive(module: nn.Module) -> bool:
-    """Whether the network normalises by the statistics of the very examples it is given."""
+    """Tell whether the network normalises by the statistics of the very examples it is given."""
     return any(getattr(layer, "running_mean", None) is None for layer in batch_norms(module))
 
 

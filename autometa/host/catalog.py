@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from autometa.contracts.tasks import TaskSampler
 
 
+_MOST_OWNERS = 3
+"""An error names the other components that have a parameter if there are no more; what many have is no hint."""
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
     """One spec and the plugin that offers it."""
@@ -144,8 +148,27 @@ def _check_known(kind: str, name: str, given: str, known: list[str]) -> None:
     if given in known:
         return
     close = difflib.get_close_matches(given, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InvalidParameter(f"{kind} {name!r} has no parameter {given!r}; {hint}It takes {', '.join(known) or 'none'}.")
+    owners = [] if close else _owners(kind, given)
+    if close:
+        hint = f"; did you mean {close[0]!r}? It"
+    elif 0 < len(owners) <= _MOST_OWNERS:
+        hint = f", but {' and '.join(map(repr, owners))} {'has' if len(owners) == 1 else 'have'}; {name!r}"
+    else:
+        hint = "; it"
+    raise InvalidParameter(f"{kind} {name!r} has no parameter {given!r}{hint} takes {', '.join(known) or 'none'}.")
+
+
+def _owners(kind: str, parameter: str) -> list[str]:
+    """Return the names of the components of a kind that take a parameter. Imports them all: only an error needs it."""
+    owners = []
+    for component in components(kind):
+        try:
+            factory = component.spec.resolve()
+        except PluginError:  # the error is about another component; whoever asks for this one by name is told
+            continue
+        if parameter in inspect.signature(factory).parameters:
+            owners.append(component.name)
+    return owners
 
 
 def _check_params(kind: str, name: str, factory: Callable[..., Any], params: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from autometa.checks import check_int
+from autometa.contracts.problems import PROBLEMS, find_problem
 from autometa.errors import InvalidData, InvalidFile, InvalidParameter
 from autometa.tables.columns import Column, InvalidColumn, numbers_of, read_column
 
@@ -121,6 +122,12 @@ class TableEncoder(BaseEstimator):
         return tuple(kind for column in self.columns_ for kind in column.output_kinds)
 
     @property
+    def has_classes_(self) -> bool:
+        """True if the targets are labels of classes; False also where it was fitted without targets."""
+        self._check_fitted()
+        return self.problem_ is not None and find_problem(self.problem_).has_classes
+
+    @property
     def n_features_out_(self) -> int:
         """Number of output columns."""
         return len(self.kinds_)
@@ -134,12 +141,12 @@ class TableEncoder(BaseEstimator):
             A target is missing, not finite or a label never seen.
         """
         self._check_fitted()
-        if self.problem_ == "regression":
-            return np.asarray((_real_target(y) - self.target_mean_) / self.target_scale_, dtype=np.float32)
         if self.problem_ is None:
             raise InvalidParameter(
                 "y cannot be encoded: the encoder was fitted without targets; give fit y and problem."
             )
+        if not self.has_classes_:
+            return np.asarray((_real_target(y) - self.target_mean_) / self.target_scale_, dtype=np.float32)
         labels = _labels(y)
         index = pd.Index(self.classes_, dtype=object).get_indexer(pd.Index(labels, dtype=object))
         if (index < 0).any():
@@ -150,7 +157,7 @@ class TableEncoder(BaseEstimator):
     def decode_target(self, encoded: Any) -> NDArray[Any]:
         """Convert encoded targets back to the user's units, or to labels."""
         self._check_fitted()
-        if self.problem_ == "classification":
+        if self.has_classes_:
             labels: NDArray[Any] = self.classes_[np.asarray(encoded, dtype=np.int64)]
             return labels
         return np.asarray(encoded, dtype=np.float64) * self.target_scale_ + self.target_mean_
@@ -166,7 +173,7 @@ class TableEncoder(BaseEstimator):
                 "feature_names": None if names is None else list(names),
                 "columns": [asdict(column) for column in self.columns_],
                 "problem": self.problem_,
-                "classes": None if self.problem_ != "classification" else self.classes_.tolist(),
+                "classes": self.classes_.tolist() if self.has_classes_ else None,
                 "target_mean": self.target_mean_,
                 "target_scale": self.target_scale_,
             }
@@ -192,7 +199,7 @@ class TableEncoder(BaseEstimator):
             encoder.n_features_in_ = len(encoder.columns_)
             if state["feature_names"] is not None:
                 encoder.feature_names_in_ = np.asarray(state["feature_names"], dtype=object)
-            encoder.problem_ = state["problem"]
+            encoder.problem_ = None if state["problem"] is None else find_problem(state["problem"]).name
             encoder.target_mean_, encoder.target_scale_ = float(state["target_mean"]), float(state["target_scale"])
             if state["classes"] is not None:
                 encoder.classes_ = _class_array(state["classes"])
@@ -207,15 +214,15 @@ class TableEncoder(BaseEstimator):
         self.__dict__.pop("classes_", None)
         if y is None:
             self.problem_ = None
-        elif problem == "regression":
+        elif problem is None:
+            raise InvalidParameter(f"problem=None must be one of {', '.join(map(repr, PROBLEMS))} where y is given.")
+        elif find_problem(problem).has_classes:
+            self.classes_ = _class_array([*_labels(y), *([] if classes is None else _labels(classes))])
+        else:
             target = _real_target(y)
             self.target_mean_ = float(target.mean())
             deviation = float(target.std())
             self.target_scale_ = deviation if deviation > 0 else 1.0
-        elif problem == "classification":
-            self.classes_ = _class_array([*_labels(y), *([] if classes is None else _labels(classes))])
-        else:
-            raise InvalidParameter(f"problem={problem!r} must be 'regression' or 'classification' where y is given.")
 
     def _select(self, X: pd.DataFrame | NDArray[Any]) -> pd.DataFrame:
         """Select the columns that were fitted, in their order: by name if there are names, else by position."""

@@ -80,7 +80,7 @@ class SimpleShot(am.Learner):
         examples = batch.support.join(batch.query)
         if batch.classes is not None:
             y = batch.classes.gather(1, examples.y)
-            examples = am.Examples(examples.x, y, examples.mask, module.head.out_features)
+            examples = examples.with_parts(y=y, n_classes=module.head.out_features)
         features = am.apply_per_task(module.backbone, examples.x)
         if module.training:
             counted = features.detach() * examples.mask.unsqueeze(-1)

@@ -81,7 +81,7 @@ class ANIL(am.Learner):
         head = am.descend(
             module.head,
             start,
-            am.Examples(features, support.y, support.mask, support.n_classes),
+            support.with_parts(x=features),
             steps=self.steps,
             rates=dict(zip(start, rates, strict=True)),
             strategy="bmm",

@@ -83,7 +83,7 @@ class CAVIA(am.Learner):
         contexts = {"task": seen.new_zeros(len(support), module.n_context)}
         if support.is_classification:
             contexts["classes"] = seen.new_zeros(len(support), support.n_classes, module.n_context)
-        examples = am.Examples(seen, support.y, support.mask, support.n_classes)
+        examples = support.with_parts(x=seen)
         return am.descend(
             module.conditioned, contexts, examples, steps=self.steps, rates=self.inner_lr, strategy=self.strategy
         )

@@ -140,7 +140,7 @@ class IMAML(am.Learner):
 
 
 def _descends(slopes: Point, slopes_ahead: Point) -> Tensor:
-    """Whether each task's step went down, [tasks]: by the mean of the slopes along it at both of its ends.
+    """Tell whether each task's step went down, [tasks]: by the mean of the slopes along it at both of its ends.
 
     Close to a minimum, values of the objective differ by less than they are rounded.
     """

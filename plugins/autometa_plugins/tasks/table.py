@@ -93,7 +93,6 @@ class Table(am.TaskSampler):
             The table cannot be used; the message names the argument or column.
         """
         rows = self._rows()
-        classification = rows.problem == "classification"
         return am.TaskInfo(
             problem=rows.problem,
             input_shape=(rows.x.shape[1],),
@@ -101,9 +100,9 @@ class Table(am.TaskSampler):
             n_shot=self.n_shot,
             n_query=self.n_query,
             n_base_tasks=len(rows.entities["train"]),
-            shared_classes=classification,
+            shared_classes=rows.has_classes,
             feature_kinds=rows.encoder.kinds_,
-            target_scale=1.0 if classification else rows.encoder.target_scale_,
+            target_scale=rows.encoder.target_scale_,
         )
 
     @property
@@ -158,7 +157,7 @@ class Table(am.TaskSampler):
             "rows per task": {"fewest": int(sizes.min()), "median": float(np.median(sizes)), "most": int(sizes.max())},
             "held out": {split: [rows.names[i] for i in rows.entities[split]] for split in ("valid", "test")},
         }
-        if rows.problem == "classification":
+        if rows.has_classes:
             facts["classes"] = [str(label) for label in rows.encoder.classes_]
         return facts
 
@@ -211,4 +210,4 @@ def _gather(rows: TableRows, first: NDArray[np.int64], places: NDArray[np.int64]
     index = torch.from_numpy(np.where(places >= 0, first + places, 0)).to(device)
     x, y = rows.x[index] * mask[..., None], rows.y[index]
     y = y * (mask if y.dim() == 2 else mask[..., None])
-    return am.Examples(x, y, mask, n_classes=rows.count.shape[1] if rows.problem == "classification" else 0)
+    return am.Examples(x, y, mask, n_classes=rows.count.shape[1] if rows.has_classes else 0)

@@ -50,9 +50,14 @@ class TableRows:
     n_dropped: int
 
     @property
-    def problem(self) -> Problem:
+    def problem(self) -> str:
         """What the target asks for."""
-        return "classification" if self.y.dim() == 1 else "regression"
+        return str(self.encoder.problem_)
+
+    @property
+    def has_classes(self) -> bool:
+        """True if targets are classes."""
+        return self.encoder.has_classes_
 
 
 def read_table(data: Any) -> pd.DataFrame:
@@ -89,7 +94,7 @@ def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
         raise am.InvalidData(f"target column {target!r} is constant ({value!r}); there is nothing to learn.")
 
 
-def problem_of(target: pd.Series[Any], problem: str) -> Problem:
+def problem_of(target: pd.Series, problem: str) -> Problem:
     """The problem asked for, or, for "auto": numbers with more than two values are a regression."""
     numeric = pd.api.types.is_numeric_dtype(target) and not pd.api.types.is_bool_dtype(target)
     am.check_choice("problem", problem, ("auto", "regression", "classification"), of="task sampler 'table'")
@@ -135,13 +140,13 @@ def prepare(
     classes = targets.unique().tolist() if kind == "classification" else None
     encoder.fit(features[known], _train_targets(targets[known], kind), problem=kind, classes=classes)
     y = encoder.encode_target(targets)
-    group = y if kind == "classification" else np.zeros(len(y), dtype=np.int64)
+    group = y if encoder.has_classes_ else np.zeros(len(y), dtype=np.int64)
     rows = np.lexsort((group, entity))
-    n_groups = len(encoder.classes_) if kind == "classification" else 1
+    n_groups = len(encoder.classes_) if encoder.has_classes_ else 1
     count = np.bincount(entity * n_groups + group, minlength=len(order) * n_groups)
     return TableRows(
         x=torch.from_numpy(encoder.transform(features)[rows]),
-        y=torch.from_numpy(y[rows] if kind == "classification" else y[rows, None]),
+        y=torch.from_numpy(y[rows] if encoder.has_classes_ else y[rows, None]),
         encoder=encoder,
         entities=entities,
         names=tuple(str(names[i]) for i in order),
@@ -152,7 +157,7 @@ def prepare(
 
 
 def _usable(
-    entity: NDArray[np.int64], n_entities: int, target: pd.Series[Any], kind: Problem, n_shot: int
+    entity: NDArray[np.int64], n_entities: int, target: pd.Series, kind: Problem, n_shot: int
 ) -> NDArray[np.bool_]:
     """Entities with more than ``n_shot`` rows and, for classification, two classes, one of which can be split."""
     sizes = np.bincount(entity, minlength=n_entities)
@@ -188,7 +193,7 @@ def _split(
     return {split: range(bounds[i], bounds[i + 1]) for i, split in enumerate(am.SPLITS)}, order
 
 
-def _train_targets(targets: pd.Series[Any], kind: Problem) -> pd.Series[Any]:
+def _train_targets(targets: pd.Series, kind: Problem) -> pd.Series:
     if kind == "regression":
         if not np.isfinite(targets.to_numpy(dtype=np.float64)).all():
             raise am.InvalidData(f"target column {targets.name!r} holds infinite values; drop those rows.")

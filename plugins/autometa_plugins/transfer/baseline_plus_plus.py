@@ -87,7 +87,7 @@ class BaselinePlusPlus(am.Learner):
         assert isinstance(module, Cosines)
         features = module.features(support.x)
         members = support.one_hot().to(features.dtype)
-        loss = am.SupportLoss(am.Examples(features, support.y, support.mask, support.n_classes))
+        loss = am.SupportLoss(support.with_parts(x=features))
         factor = self._factor(support.n_classes)
         if module.keeps_head:
             directions = functional.normalize(module.weight, dim=-1).expand(len(support), -1, -1)
