@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from autometa.comparison import Comparison as Comparison
     from autometa.comparison.compare import compare as compare
     from autometa.contracts.backbone import Backbone as Backbone
+    from autometa.contracts.backbone import BackboneLike as BackboneLike
     from autometa.contracts.examples import Examples as Examples
     from autometa.contracts.examples import TaskBatch as TaskBatch
     from autometa.contracts.forward import query_losses as query_losses
@@ -107,6 +108,7 @@ _EXPORTS = {
     "TaskSamplerSpec": "autometa.contracts.specs",
     # contracts
     "Backbone": "autometa.contracts.backbone",
+    "BackboneLike": "autometa.contracts.backbone",
     "ClassEpisodes": "autometa.sampling.class_episodes",
     "ClassImages": "autometa.sampling.class_images",
     "Examples": "autometa.contracts.examples",

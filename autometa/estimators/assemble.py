@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from sklearn.base import clone
 
-from autometa.contracts.backbone import Backbone
+from autometa.contracts.backbone import BackboneLike
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.problems import find_problem
@@ -15,7 +15,7 @@ from autometa.host import make_backbone, make_learner, make_meta_optimizer
 from autometa.host.catalog import components, find, name_of
 
 
-def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbone = "auto") -> Learner:
+def resolve_learner(learner: str | Learner, problem: str, backbone: BackboneLike = "auto") -> Learner:
     """Return a fresh learner for a problem.
 
     Parameters
@@ -23,7 +23,7 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbo
     learner : str or Learner
         A name, an object, which is cloned, or ``"auto"``: the default learner of the problem.
     problem : {"classification", "regression"}
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         For a learner that has a backbone and leaves it "auto". One with a choice of its own keeps it, and one
         without a backbone has no use for it.
 

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from autometa.checks import check_int
-from autometa.contracts.backbone import Backbone
+from autometa.contracts.backbone import BackboneLike
 from autometa.contracts.examples import Examples
 from autometa.contracts.forward import predict_outputs, present_classes
 from autometa.contracts.learner import Learner
@@ -54,7 +54,7 @@ class FewShotEstimator(BaseEstimator):
         self,
         learner: str | Learner = "auto",
         meta_optimizer: str | MetaOptimizer = "auto",
-        backbone: str | Backbone = "auto",
+        backbone: BackboneLike = "auto",
         max_steps: int = 1000,
         tasks_per_step: int = 16,
         device: str | torch.device = "auto",

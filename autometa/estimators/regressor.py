@@ -30,9 +30,10 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "ridge".
     meta_optimizer : str or MetaOptimizer, default="auto"
         How meta-training improves the learner's start; "auto" is the learner's own default.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         Network from inputs to features, for learners that have one and do not choose their own. "auto" is "conv4"
-        for images and "mlp" otherwise, and "identity" without meta-training.
+        for images and "mlp" otherwise, and "identity" without meta-training. A network of your own is copied with its
+        weights, where every training begins; a class or a function is called anew, without arguments.
     max_steps : int, default=1000
         Outer steps of meta-training, at least 0.
     tasks_per_step : int, default=16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     tensors = Tensors()
     document = {
         "estimator": kind.__name__,
-        "params": {name: encode_parameter(value, name) for name, value in estimator.get_params(deep=False).items()},
+        "params": {
+            name: encode_parameter(value, name, tensors) for name, value in estimator.get_params(deep=False).items()
+        },
         "meta": None if meta is None else _encode_meta(meta, tensors),
         "fitted": None if fitted is None else _encode_fitted(fitted, meta, tensors),
         "n_features": estimator.n_features_in_,
@@ -53,8 +56,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
 
 def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:
     return {
-        "learner": encode_parameter(meta.learner, "learner"),
-        "meta_optimizer": encode_parameter(meta.meta_optimizer, "meta_optimizer"),
+        "learner": encode_parameter(meta.learner, "learner", tensors),
+        "meta_optimizer": encode_parameter(meta.meta_optimizer, "meta_optimizer", tensors),
         "module": tensors.encode(dict(meta.module.state_dict()), "module_"),
         "info": asdict(meta.info),
         "encoder": None if meta.encoder is None else meta.encoder.to_json(),
@@ -66,12 +69,12 @@ def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:
     }
 
 
-def decode_meta(code: dict[str, Any], tensors: Tensors) -> MetaTrained:
+def decode_meta(code: dict[str, Any], tensors: Tensors, trusted: Collection[str]) -> MetaTrained:
     """Return what ``meta_fit`` had learned."""
-    learner, info = decode_parameter(code["learner"]), _info(code["info"])
+    learner, info = decode_parameter(code["learner"], tensors, trusted), _info(code["info"])
     return MetaTrained(
         learner=learner,
-        meta_optimizer=decode_parameter(code["meta_optimizer"]),
+        meta_optimizer=decode_parameter(code["meta_optimizer"], tensors, trusted),
         module=_module(learner, info, tensors.decode(code["module"])),
         info=info,
         encoder=None if code["encoder"] is None else TableEncoder.from_json(code["encoder"]),
@@ -87,7 +90,7 @@ def _encode_fitted(fitted: Fitted, meta: MetaTrained | None, tensors: Tensors) -
     # After meta-training it is a copy of that network, perhaps in another precision.
     shared = meta is not None and _precision(fitted.module) == _precision(meta.module)
     return {
-        "learner": encode_parameter(fitted.learner, "learner"),
+        "learner": encode_parameter(fitted.learner, "learner", tensors),
         "module": None if shared else tensors.encode(dict(fitted.module.state_dict()), "module_"),
         "info": asdict(fitted.info),
         "adapted": tensors.encode(fitted.adapted, "the adapted state"),
@@ -100,9 +103,9 @@ def _encode_fitted(fitted: Fitted, meta: MetaTrained | None, tensors: Tensors) -
     }
 
 
-def decode_fitted(code: dict[str, Any], meta: MetaTrained | None, tensors: Tensors) -> Fitted:
+def decode_fitted(code: dict[str, Any], meta: MetaTrained | None, tensors: Tensors, trusted: Collection[str]) -> Fitted:
     """Return what ``fit`` had learned."""
-    learner, info = decode_parameter(code["learner"]), _info(code["info"])
+    learner, info = decode_parameter(code["learner"], tensors, trusted), _info(code["info"])
     if code["module"] is not None:
         # What the network is made of was decided in meta-training; adaptation parameters may have changed since.
         module = _module(learner if meta is None else meta.learner, info, tensors.decode(code["module"]))

@@ -131,6 +131,9 @@ def same_value(a: Any, b: Any) -> bool:
             return False
         mine, other = a.get_params(deep=False), b.get_params(deep=False)
         return mine.keys() == other.keys() and all(same_value(mine[name], other[name]) for name in mine)
+    if isinstance(a, nn.Module) and type(a) is type(b):
+        mine, other = a.state_dict(), b.state_dict()
+        return mine.keys() == other.keys() and all(_same_entry(mine[name], other[name]) for name in mine)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return np.array_equal(a, b)
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
@@ -138,3 +141,9 @@ def same_value(a: Any, b: Any) -> bool:
     if isinstance(a, float) and isinstance(b, float) and np.isnan(a) and np.isnan(b):
         return True
     return bool(type(a) is type(b) or {type(a), type(b)} <= {int, float}) and bool(a == b)
+
+
+def _same_entry(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu())
+    return same_value(a, b)

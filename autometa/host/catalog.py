@@ -16,7 +16,7 @@ from autometa.host.kinds import KINDS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from autometa.contracts.backbone import Backbone
+    from autometa.contracts.backbone import Backbone, BackboneLike
     from autometa.contracts.learner import Learner
     from autometa.contracts.meta_optimizer import MetaOptimizer
     from autometa.contracts.tasks import TaskSampler
@@ -225,8 +225,15 @@ def make_meta_optimizer(meta_optimizer: str | MetaOptimizer, /, **params: Any) -
     return cast("MetaOptimizer", make("meta-optimizer", meta_optimizer, **params))
 
 
-def make_backbone(backbone: str | Backbone, /, **params: Any) -> Backbone:
-    """Make a backbone by name, such as ``make_backbone("conv4", n_filters=64)``."""
+def make_backbone(backbone: BackboneLike, /, **params: Any) -> Backbone:
+    """Make a backbone by name, such as ``make_backbone("conv4", n_filters=64)``, or of a network of your own.
+
+    A network is copied with its weights, where every training begins; a class or function is called anew.
+    """
+    if not isinstance(backbone, str) and callable(backbone) and not params:
+        from autometa.contracts.own_network import OwnNetwork
+
+        return OwnNetwork(backbone)
     return cast("Backbone", make("backbone", backbone, **params))
 
 

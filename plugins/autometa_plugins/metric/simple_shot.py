@@ -31,7 +31,7 @@ class SimpleShot(am.Learner):
     temperature : float, default=0.1
         Divides the squared distances, at most 4 on the unit sphere. It makes probabilities sharper or flatter and
         never changes the nearest class.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What is pretrained; "auto" chooses by the inputs' shape.
 
     References
@@ -50,7 +50,7 @@ class SimpleShot(am.Learner):
         *,
         transform: Literal["none", "l2", "cl2n"] = "cl2n",
         temperature: float = 0.1,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.transform = transform
         self.temperature = temperature

@@ -31,7 +31,7 @@ class ANIL(am.Learner):
     learn_lr : bool, default=True
         Learn one size for every step, of weight and bias apart (Antoniou et al. 2019, section 4). The paper's are
         fixed.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape.
 
     References
@@ -49,7 +49,7 @@ class ANIL(am.Learner):
         steps: int = 5,
         inner_lr: float = 0.1,
         learn_lr: bool = True,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr

@@ -48,7 +48,7 @@ class MAMLPlusPlus(am.Learner):
         Recompute each step when it is differentiated: many steps need the memory of one. The gradient is the same.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         "auto": by the inputs' shape, for images conv4 with batch norm, or with group norm if ``per_step_norm=False``:
         one running average for all steps describes no task's own weights (adapting with it stayed at chance).
 
@@ -71,7 +71,7 @@ class MAMLPlusPlus(am.Learner):
         per_step_norm: bool | Literal["auto"] = "auto",
         checkpoint: bool = False,
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr

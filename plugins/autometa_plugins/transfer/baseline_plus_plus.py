@@ -32,7 +32,7 @@ class BaselinePlusPlus(am.Learner):
         Their size.
     scale : float or "auto", default="auto"
         Constant factor of the cosines. "auto" is the authors': 2 for up to 200 classes, else 10.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
 
     References
     ----------
@@ -50,7 +50,7 @@ class BaselinePlusPlus(am.Learner):
         steps: int = 100,
         lr: float = 0.1,
         scale: float | Literal["auto"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.lr = lr
