@@ -647,3 +647,25 @@ def test_nothing_warns_when_all_is_well(digit_classifier, letters):
         frozen = support.copy()
         frozen.flags.writeable = False
         clone(digit_classifier).fit(frozen, labels).predict(query)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, None),
+        ({"learner__steps": 400}, r"adapted to values that are not finite; it was meta-trained with steps=2\."),
+        ({"learner__steps": 400, "learner__first_order": True}, "meta-trained with first_order=False, steps=2"),
+    ],
+)
+def test_a_fit_that_diverges_says_what_was_meta_trained(changed, message):
+    tasks = am.make_tasks("sinusoid", n_shot=5)
+    model = am.FewShotRegressor(am.make_learner("maml", steps=2, inner_lr=0.3), max_steps=0, random_state=0)
+    model.meta_fit(tasks).set_params(**changed)
+    X, y = np.linspace(-5, 5, 8)[:, None], 50 * np.sin(np.linspace(-5, 5, 8))
+    if message is None:
+        assert np.isfinite(model.fit(X, y).predict(X)).all()
+    else:
+        with pytest.raises(am.TrainingDiverged, match=message):
+            model.fit(X, y)
+        with pytest.raises(NotFittedError):
+            model.predict(X)

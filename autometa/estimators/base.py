@@ -30,7 +30,7 @@ from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.estimators.inputs import n_features, rows_of, shaped
-from autometa.estimators.parameters import changed_since, set_nested
+from autometa.estimators.parameters import changed_for_adaptation, changed_since, set_nested
 from autometa.estimators.saved_state import save
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
 from autometa.estimators.table_sampler import table_sampler
@@ -227,6 +227,7 @@ class FewShotEstimator(BaseEstimator):
         )
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
             adapted = learner.adapt(module, support)
+        self._check_finite(learner, adapted)
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
         adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
         return Fitted(
@@ -241,6 +242,16 @@ class FewShotEstimator(BaseEstimator):
             dtype=dtype,
             **affine,
         )
+
+    def _check_finite(self, learner: Learner, adapted: Any) -> None:
+        tensors: list[Tensor] = []
+        map_tensors(tensors.append, adapted)
+        if all(tensor.isfinite().all() for tensor in tensors):
+            return
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        changed = "" if meta is None else changed_for_adaptation(meta, learner)
+        advice = f"it was meta-trained with {changed}" if changed else "lower its rates, or scale X"
+        raise TrainingDiverged(f"{learner!r} adapted to values that are not finite; {advice}.")
 
     def _hold(self, fitted: Fitted) -> None:
         self._fitted = fitted
