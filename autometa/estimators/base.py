@@ -25,6 +25,7 @@ from autometa.contracts.problems import find_problem
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.device import pick_device, pick_dtype
+from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import is_transductive
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
@@ -225,7 +226,7 @@ class FewShotEstimator(BaseEstimator):
         support = Examples(
             x, target, n_classes=n_outputs if info.problem_record.has_classes else 0, problem=self.problem
         )
-        with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
+        with torch.no_grad(), seeded(derive_seed(seed, "fit"), device), enough_threads(module, x):
             adapted = learner.adapt(module, support)
         self._check_finite(learner, adapted)
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
@@ -383,7 +384,11 @@ class FewShotEstimator(BaseEstimator):
 
 def _read_chunk(fitted: Fitted, x: NDArray[Any], read: Read) -> tuple[Tensor, ...]:
     inputs = torch.tensor(x, device=fitted.device, dtype=fitted.dtype)[None]
-    with torch.no_grad(), seeded(derive_seed(fitted.seed, "predict"), fitted.device):
+    with (
+        torch.no_grad(),
+        seeded(derive_seed(fitted.seed, "predict"), fitted.device),
+        enough_threads(fitted.module, inputs),
+    ):
         return tuple(part[0] for part in read(fitted, inputs))
 
 

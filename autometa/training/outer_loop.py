@@ -16,6 +16,7 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
+from autometa.engine.few_threads import enough_threads
 from autometa.engine.processes import Processes
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import Incompatible, InvalidParameter, TrainingDiverged
@@ -172,7 +173,7 @@ class MetaTraining:
         meta_optimizer.progress = self.progress
         batch = meta_optimizer.draw(self.sampler, self.tasks_per_step, seed)
         if self._processes is None:
-            with seeded(seed, self.device):
+            with seeded(seed, self.device), enough_threads(self.module, batch.support.x, batch.query.x):
                 metrics = meta_optimizer.step(batch.to(self.device, self.dtype))
         else:
             metrics = self._shared_step(meta_optimizer, batch, seed, self._processes)
@@ -186,7 +187,12 @@ class MetaTraining:
         """Take a step on this process's share of the tasks."""
         check_shares(meta_optimizer, len(batch), processes.count)
         share = batch[processes.rank :: processes.count].to(self.device, self.dtype)
-        with self._buffers_averaged(processes), seeded(derive_seed(seed, "process", processes.rank), self.device):
+        own_seed = derive_seed(seed, "process", processes.rank)
+        with (
+            self._buffers_averaged(processes),
+            seeded(own_seed, self.device),
+            enough_threads(self.module, share.support.x, share.query.x),
+        ):
             metrics = meta_optimizer.step(share)
         means = processes.average(list(metrics.values()))
         return dict(zip(metrics, means, strict=True))
