@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -307,6 +308,14 @@ def endless(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+def test_ctrl_c_ends_every_command_with_the_exit_code_of_shells(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*what: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autometa.comparison.work", interrupted)
+    assert main(["worker", "--storage", "sqlite:///nothing.db", "--name", "first"]) == 130
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process alone")
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     endless: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -319,7 +328,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
         time.sleep(0.1)
     endless.send_signal(signal.SIGINT)
     said, error = endless.communicate(timeout=120)
-    assert endless.returncode == 1
+    assert endless.returncode == 130
     assert f"What is done is kept in {out}; the same command goes on from there." in error
     assert "Traceback" not in error
     assert f"Report: {out / 'report.html'}" in said

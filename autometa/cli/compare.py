@@ -21,6 +21,9 @@ from autometa.cli.study_file import (
 if TYPE_CHECKING:
     from autometa.comparison import Comparison
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it."""
+
 DEMO = ("glyphs", "digits", "sinusoid")
 """What is compared when nothing is asked for: these need no data and no network."""
 
@@ -96,7 +99,7 @@ def compare(
     between: maml:reptile:steps=3.
 
     Ctrl-C or a crash loses nothing but the trial at work: the same command goes on. Exit code 1: a learner has no
-    score, or a final run failed.
+    score, or a final run failed; 130: Ctrl-C.
     """
     others, n_test_tasks = _split_test_tasks(test_tasks or [], n_test_tasks)
     typed = {
@@ -136,11 +139,12 @@ def compare(
         )
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {kept}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(INTERRUPTED) from None
     _show(comparison, Path(options["output"]) / "report.html", as_json=as_json)
     if not comparison.complete:
         typer.echo(f"Interrupted before all was done. {kept}", err=True)
-    if not comparison.complete or _has_gaps(comparison):
+        raise typer.Exit(INTERRUPTED)
+    if _has_gaps(comparison):
         raise typer.Exit(1)
 
 
