@@ -9,6 +9,8 @@ from typing import Any
 
 from autometa.errors import InvalidParameter
 
+_NUMPY_BOOLS = ("bool", "bool_")
+
 
 def check_int(
     name: str, value: Any, *, least: int = 1, most: int | None = None, also: Iterable[Any] = (), of: str = ""
@@ -101,6 +103,37 @@ def check_real(
         wanted = _range(above, least, most, below)
         hint = "" if such_as is None else f", such as {such_as}"
         raise InvalidParameter(_text(name, value, of, wanted + hint, also))
+
+
+def check_bool(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "") -> None:
+    """Refuse what is neither True nor False: any text, such as ``"no"``, would count as True.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given. Numbers are refused; True and False of NumPy are not.
+    also : iterable, optional
+        Other values that are allowed, such as ``"auto"`` or None.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+
+    Raises
+    ------
+    InvalidParameter
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> am.check_bool("first_order", "no", of="learner 'maml'")
+    Traceback (most recent call last):
+    autometa.errors.InvalidParameter: first_order='no' of learner 'maml' must be True or False.
+    """
+    # A scalar of NumPy is told by its class's name: listing components must not import NumPy.
+    is_bool = isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__ in _NUMPY_BOOLS)
+    if not is_bool and not _is_one_of(value, also):
+        raise InvalidParameter(_text(name, value, of, "True or False", also))
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any], *, of: str = "") -> None:

@@ -17,6 +17,7 @@ from autometa.cli.study_file import (
     read_study_file,
     tasks_from_texts,
 )
+from autometa.cli.typed_component import make_typed
 
 if TYPE_CHECKING:
     from autometa.comparison import Comparison
@@ -126,7 +127,8 @@ def compare(
     import autometa as am
 
     samplers, test_samplers = (
-        {label: am.make_tasks(entry.name, **entry.params) for label, entry in of.items()} for of in (chosen, judged_on)
+        {label: make_typed("task sampler", entry.name, entry.params) for label, entry in of.items()}
+        for of in (chosen, judged_on)
     )
     entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
     kept = f"What is done is kept in {options['output']}; the same command goes on from there."
@@ -235,10 +237,8 @@ def _folder(text: str) -> str:
 
 
 def _entrant(entry: NamedComponent) -> Any:
-    import autometa as am
-
-    learner = am.make_learner(entry.name, **entry.params)
-    return learner if entry.meta_optimizer is None else (learner, am.make_meta_optimizer(entry.meta_optimizer))
+    learner = make_typed("learner", entry.name, entry.params)
+    return learner if entry.meta_optimizer is None else (learner, make_typed("meta-optimizer", entry.meta_optimizer))
 
 
 def _show(comparison: Comparison, path: Path, *, as_json: bool) -> None:

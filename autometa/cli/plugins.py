@@ -135,14 +135,14 @@ def check(
 def _component(text: str, kind: str | None) -> Any:
     """The name as typed, or the object that it and its parameters make."""
     from autometa.cli.component_text import parse_component
-    from autometa.host import make
+    from autometa.cli.typed_component import make_typed
     from autometa.testing.checklist import find_named
 
     name, params = parse_component(text)
     if not params:
         return name
     (entry,) = find_named(name, kind_named(kind))
-    return make(entry.kind, entry.full_name, **params)
+    return make_typed(entry.kind, entry.full_name, params)
 
 
 def kind_named(text: str | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from optuna.storages import BaseStorage
 
-from autometa.checks import check_int
+from autometa.checks import check_bool, check_int
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
 from autometa.comparison.execution.progress_display import ProgressDisplay, make_display
@@ -145,6 +145,7 @@ def compare(
         search=search,
     )
     check_int("n_workers", n_workers)
+    check_bool("baselines", baselines)
     pick_device(device)
     folder = prepare_output(output)
     name = name or (folder.name if folder is not None else "comparison")
