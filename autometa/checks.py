@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -164,6 +165,29 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], *, of: str = "")
     choices = tuple(choices)
     if not _is_one_of(value, choices):
         raise InvalidParameter(_text(name, value, of, f"one of {', '.join(map(repr, choices))}"))
+
+
+def check_path(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "") -> None:
+    """Refuse what names no file or folder: anything but text and path objects.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given.
+    also : iterable, optional
+        Other values that are allowed, such as None.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+
+    Raises
+    ------
+    InvalidParameter
+    """
+    path = value.__fspath__() if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) and not _is_one_of(value, also):
+        raise InvalidParameter(_text(name, value, of, "a path, as text or a pathlib.Path", also))
 
 
 def _range(above: float | None, least: float | None, most: float | None, below: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -65,3 +66,28 @@ def test_a_class_attribute_or_a_property_overrides_what_a_learner_promises(
     assert learner.replayable is replayable
     assert learner.adaptation_parameters == adaptation_parameters
     assert learner.needs_meta_training == needs_meta_training
+
+
+SPECS = (am.LearnerSpec, am.TaskSamplerSpec, am.MetaOptimizerSpec, am.BackboneSpec)
+GOOD = {"name": "mine", "factory": "mine.module:Mine", "problems": {"regression"}}
+STRANGE = (None, 1, 2.5, b"text", [1], [["a"]], object())
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("value", STRANGE)
+def test_every_field_of_a_spec_is_refused_by_name(spec: type[am.LearnerSpec], value: object) -> None:
+    for field in dataclasses.fields(spec):
+        with pytest.raises(am.InvalidParameter, match=f"{field.name}=.* of (a )?{spec.kind}"):
+            spec(**{**GOOD, field.name: value})
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_fields_of_a_spec_take_what_they_are_for(spec: type[am.LearnerSpec]) -> None:
+    assert spec(**{**GOOD, "problems": "regression"}).problems == {"regression"}
+    assert spec(**{**GOOD, "problems": ["regression"], "retired": {"bias": True}}).problems == {"regression"}
+
+
+def test_what_a_task_sampler_needs_is_a_tuple_of_names() -> None:
+    assert am.TaskSamplerSpec(**GOOD, needs=["root"]).needs == ("root",)
+    with pytest.raises(am.InvalidParameter, match=r"needs='root' of task sampler 'mine' must be a tuple"):
+        am.TaskSamplerSpec(**GOOD, needs="root")

@@ -148,7 +148,8 @@ def compare(
     check_bool("baselines", baselines)
     pick_device(device)
     folder = prepare_output(output)
-    name = name or (folder.name if folder is not None else "comparison")
+    if name is None:
+        name = folder.name if folder is not None else "comparison"
     plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
     where, keeper = _place(storage, folder, n_workers)
     run = _Run(plan, where, folder, keeper, str(device), n_workers, make_display(verbose))

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 import torch
 
+from autometa.checks import check_path
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.finals import file_name, model_file, to_estimator, train_final
 from autometa.comparison.execution.slot_study import quiet_optuna
@@ -131,6 +132,7 @@ class Comparison:
         InvalidParameter
             It was made by another version.
         """
+        check_path("output", output)
         folder = Path(output).expanduser().resolve()
         file = folder / RUN_FILE
         if not file.exists():
@@ -199,6 +201,7 @@ class Comparison:
         """Write the comparison as one self-contained HTML file and return its path."""
         from autometa.comparison.report.page import write_report
 
+        check_path("path", path)
         write_report(self._record, path)
         return Path(path)
 

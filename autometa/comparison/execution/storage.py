@@ -18,7 +18,8 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBSto
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 from sqlalchemy.engine import make_url
 
-from autometa.errors import StorageError
+from autometa.checks import check_path
+from autometa.errors import InvalidParameter, StorageError
 
 JOURNAL = "journal.log"
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
@@ -37,11 +38,14 @@ def prepare_output(output: str | os.PathLike[str] | None) -> Path | None:
 
     Raises
     ------
+    InvalidParameter
+        It is no path.
     StorageError
         It cannot be written to.
     """
     if output is None:
         return None
+    check_path("output", output, also=(None,))
     folder = Path(output).expanduser().resolve()
     probe = folder / f".autometa-write-test-{os.getpid()}"
     try:
@@ -59,7 +63,14 @@ def locate_storage(
     """Return the storage to use: what was given, else the journal in ``output``, else None (memory)."""
     if storage is None:
         return str(output / JOURNAL) if output is not None else None
-    return storage if isinstance(storage, BaseStorage) else os.fspath(storage)
+    if isinstance(storage, BaseStorage):
+        return storage
+    if not isinstance(storage, str | os.PathLike):
+        raise InvalidParameter(
+            f"storage={storage!r} must be a database URL, a journal file such as 'runs/journal.log', an Optuna "
+            "storage, or None."
+        )
+    return os.fspath(storage)
 
 
 def without_password(where: str) -> str:
