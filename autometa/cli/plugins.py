@@ -169,4 +169,6 @@ def new(
     from autometa.cli.scaffold import write_project
 
     folder = write_project(name, str(kind_named(kind)), directory)
-    typer.echo(f"{folder} is ready:\n  pip install -e {folder}\n  pytest {folder}\n  autometa plugins check {name}")
+    typer.echo(
+        f'{folder} is ready:\n  pip install -e "{folder}[test]"\n  pytest {folder}\n  autometa plugins check {name}'
+    )
