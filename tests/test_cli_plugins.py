@@ -232,7 +232,7 @@ def test_a_new_plugin_never_overwrites(tmp_path: Path, capsys: Any) -> None:
 
 def test_a_new_plugin_of_an_unknown_kind_is_bad_usage(tmp_path: Path, capsys: Any) -> None:
     assert main(["plugins", "new", "my_plugin", "--kind", "sampler", "--directory", str(tmp_path)]) == 2
-    assert "kind='sampler' must be one of 'task-sampler', 'learner', 'meta-optimizer'" in capsys.readouterr().err
+    assert "--kind='sampler' must be one of 'task-sampler', 'learner', 'meta-optimizer'" in capsys.readouterr().err
 
 
 def test_tasks_of_regression_are_shown_with_their_functions(capsys: Any) -> None:
@@ -286,3 +286,16 @@ def test_tasks_of_a_folder_of_colour_images(tmp_path: Path, capsys: Any) -> None
 def test_tasks_that_cannot_be_shown_say_why(arguments: list[str], code: int, text: str, capsys: Any) -> None:
     assert main(arguments) == code
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["-n", "0"], "-n=0 must be a positive integer"),
+        (["--split", "all"], "--split='all' must be one of"),
+        (["--seed", "-1"], "--seed=-1 must be an integer of at least 0"),
+    ],
+)
+def test_errors_about_the_tasks_to_show_name_the_options(typed: list[str], said: str, capsys: Any) -> None:
+    assert main(["tasks", "sinusoid", *typed]) == 2
+    assert f"error: {said}" in capsys.readouterr().err

@@ -277,6 +277,8 @@ def test_a_trial_that_raises_is_kept_with_its_reason_and_the_others_go_on() -> N
 def test_when_everything_fails_the_first_reason_is_raised() -> None:
     with pytest.raises(am.AutometaError, match="all 3 trials failed.*never works"):
         am.compare("sinusoid", [Hopeless()], **FAST)
+    with pytest.raises(am.AutometaError, match="^the only trial failed, 'Hopeless' on 'sinusoid': .*never works"):
+        am.compare("sinusoid", [Hopeless()], **{**FAST, "n_trials": 1})
 
 
 def test_hopeless_trials_are_pruned_and_keep_their_score() -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autometa.cli.option_names import option_names
 from autometa.cli.study_file import (
+    OPTIONS,
     NamedComponent,
     StudyFile,
     learners_from_texts,
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 DEMO = ("glyphs", "digits", "sinusoid")
 """What is compared when nothing is asked for: these need no data and no network."""
+
+
+NAMES = {argument: f"--{option.replace('_', '-')}" for option, (argument, _) in OPTIONS.items()}
+"""Options of ``compare``, by argument of ``am.compare``."""
 
 
 def register(app: typer.Typer) -> None:
@@ -133,9 +139,10 @@ def compare(
     entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
     kept = f"What is done is kept in {options['output']}; the same command goes on from there."
     try:
-        comparison = am.compare(
-            samplers, entrants, test_tasks=test_samplers or None, verbose=0 if quiet else 1, **options
-        )
+        with option_names(NAMES):
+            comparison = am.compare(
+                samplers, entrants, test_tasks=test_samplers or None, verbose=0 if quiet else 1, **options
+            )
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {kept}", err=True)
         raise typer.Exit(1) from None
@@ -168,7 +175,8 @@ def worker(
     """
     from autometa.comparison import work
 
-    work(storage, name)
+    with option_names(NAMES):
+        work(storage, name)
 
 
 def report(

@@ -127,7 +127,7 @@ def check(
     failed = sum(row["status"] == "failed" for row in rows)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
-    console.print(f"{len(rows)} checks, {failed} failed")
+    console.print(f"{len(rows)} check{'' if len(rows) == 1 else 's'}, {failed} failed")
     if failed:
         raise typer.Exit(1)
 
@@ -153,7 +153,7 @@ def kind_named(text: str | None) -> str | None:
         return None
     plain = {name.replace(" ", "-"): name for name in KINDS}
     key = text.strip().lower().replace(" ", "-").replace("_", "-")
-    check_choice("kind", key, plain)
+    check_choice("--kind", key, plain)
     return plain[key]
 
 

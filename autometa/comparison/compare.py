@@ -278,15 +278,15 @@ class _Run:
             on = "The same call goes on from here." if self.where is not None else "Give output= to be able to go on."
             warnings.warn(f"interrupted: the comparison holds what was done so far. {on}", UserWarning, stacklevel=5)
         elif comparison.leaderboard.empty and len(comparison.failures):
-            first = comparison.failures.iloc[0]
-            raise AutometaError(
-                f"all {len(comparison.failures)} trials failed; the first, {first['learner']!r} on {first['tasks']!r}: "
-                f"{first['reason']}"
-            )
+            n_failed, first = len(comparison.failures), comparison.failures.iloc[0]
+            which = "the only trial failed," if n_failed == 1 else f"all {n_failed} trials failed; the first,"
+            raise AutometaError(f"{which} {first['learner']!r} on {first['tasks']!r}: {first['reason']}")
         elif len(comparison.failures):
+            failed = f"{len(comparison.failures)} trials or final runs"
+            failed = "1 trial or final run" if len(comparison.failures) == 1 else failed
             who = sorted({f"{row.learner} on {row.tasks}" for row in comparison.failures.itertuples()})
             warnings.warn(
-                f"{len(comparison.failures)} trials or final runs failed ({', '.join(who)}); see .failures.",
+                f"{failed} failed ({', '.join(who)}); see .failures.",
                 UserWarning,
                 stacklevel=5,
             )

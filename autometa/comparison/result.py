@@ -107,7 +107,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
-        return f"<Comparison {self.name!r}: {len(self._plan.domains)} tasks, {len(self.leaderboard)} rows, {state}>"
+        n_rows = f"{len(self.leaderboard)} row{'' if len(self.leaderboard) == 1 else 's'}"
+        return f"<Comparison {self.name!r} on {', '.join(self._plan.domains)}: {n_rows}, {state}>"
 
     @classmethod
     def load(cls, output: str | os.PathLike[str], *, storage: str | None = None) -> Comparison:

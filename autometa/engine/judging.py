@@ -86,8 +86,8 @@ def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any
     given = (("learner", learner, Learner), ("module", module, nn.Module), ("batch", batch, TaskBatch))
     for name, value, kind in given:
         if not isinstance(value, kind):
-            wanted = "a torch.nn.Module" if kind is nn.Module else f"an autometa.{kind.__name__}"
-            raise InvalidParameter(f"{name}={value!r:.80} of judge must be {wanted} object.")
+            known = "a torch.nn.Module" if kind is nn.Module else f"an autometa.{kind.__name__}"
+            raise InvalidParameter(f"{name}={value!r:.80} of judge must be {known} object.")
     query = batch.query
     assert isinstance(query.x, Tensor)
     outputs = forward(learner, module, batch.support, query.x, adapted=adapted)
