@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from autometa._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from autometa.checks import check_bool as check_bool
     from autometa.checks import check_choice as check_choice
     from autometa.checks import check_int as check_int
     from autometa.checks import check_ints as check_ints
@@ -96,6 +97,7 @@ _EXPORTS = {
     "TrainingDiverged": "autometa.errors",
     "UnknownName": "autometa.errors",
     # checks of parameters
+    "check_bool": "autometa.checks",
     "check_choice": "autometa.checks",
     "check_int": "autometa.checks",
     "check_ints": "autometa.checks",

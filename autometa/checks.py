@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from autometa.errors import InvalidParameter
+
+_NUMPY_BOOLS = ("bool", "bool_")
 
 
 def check_int(
@@ -152,6 +155,37 @@ def check_real(
         raise InvalidParameter(_text(name, value, of, wanted + hint, also))
 
 
+def check_bool(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "") -> None:
+    """Refuse what is neither True nor False: any text, such as ``"no"``, would count as True.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given. Numbers are refused; True and False of NumPy are not.
+    also : iterable, optional
+        Other values that are allowed, such as ``"auto"`` or None.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+
+    Raises
+    ------
+    InvalidParameter
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> am.check_bool("first_order", "no", of="learner 'maml'")
+    Traceback (most recent call last):
+    autometa.errors.InvalidParameter: first_order='no' of learner 'maml' must be True or False.
+    """
+    # A scalar of NumPy is told by its class's name: listing components must not import NumPy.
+    is_bool = isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__ in _NUMPY_BOOLS)
+    if not is_bool and not _is_one_of(value, also):
+        raise InvalidParameter(_text(name, value, of, "True or False", also))
+
+
 def check_choice(name: str, value: Any, choices: Iterable[Any], *, of: str = "") -> None:
     """Refuse what is not one of ``choices``.
 
@@ -187,6 +221,29 @@ def is_whole(value: Any, least: int, most: int | None = None) -> bool:
     if not isinstance(value, Integral) or isinstance(value, bool):
         return False
     return least <= int(value) and (most is None or int(value) <= most)
+
+
+def check_path(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "") -> None:
+    """Refuse what names no file or folder: anything but text and path objects.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given.
+    also : iterable, optional
+        Other values that are allowed, such as None.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+
+    Raises
+    ------
+    InvalidParameter
+    """
+    path = value.__fspath__() if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) and not _is_one_of(value, also):
+        raise InvalidParameter(_text(name, value, of, "a path, as text or a pathlib.Path", also))
 
 
 def _range(above: float | None, least: float | None, most: float | None, below: float | None) -> str:

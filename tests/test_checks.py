@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import autometa as am
+from autometa.host import components, make
 
 
 @pytest.mark.parametrize("value", [1, np.int64(3), 10**30])
@@ -187,3 +189,41 @@ def test_a_choice_is_one_of_its_values() -> None:
         am.check_choice("norm", 1, (True, "batch"))
     with pytest.raises(am.InvalidParameter, match="must be one of 'batch'"):
         am.check_choice("norm", np.array(["batch", "layer"]), ("batch",))
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_, np.False_])
+def test_true_and_false_of_any_kind_are_taken(value: object) -> None:
+    am.check_bool("flag", value)
+
+
+@pytest.mark.parametrize("value", ["no", "True", "", 0, 1, 0.0, None, "auto", np.array([True, False]), np.int64(1)])
+def test_what_is_neither_true_nor_false_is_refused_by_name(value: object) -> None:
+    with pytest.raises(am.InvalidParameter, match=r"^flag=.* of learner 'x' must be True or False\.$"):
+        am.check_bool("flag", value, of="learner 'x'")
+    with pytest.raises(am.InvalidParameter, match=r"^flag=.* must be True or False, or 'other'\.$"):
+        am.check_bool("flag", value, also=("other",))
+    am.check_bool("flag", "other", also=("other",))
+
+
+FLAGS = [
+    (component.kind, component.name, name)
+    for component in components()
+    for name, parameter in inspect.signature(component.spec.resolve()).parameters.items()
+    if "bool" in str(parameter.annotation) or isinstance(parameter.default, bool)
+]
+
+
+@pytest.mark.parametrize(("kind", "component", "name"), FLAGS)
+def test_no_flag_of_a_bundled_component_takes_a_text_for_true(kind: str, component: str, name: str) -> None:
+    use: dict[str, Callable[[Any], object]] = {
+        "learner": lambda learner: learner.build(am.make_tasks("glyphs").info),
+        "backbone": lambda backbone: backbone.build((3, 84, 84)),
+        "task sampler": lambda sampler: sampler.sample(1, seed=0),
+    }
+    made = make(kind, component, **{name: "no"})
+    with pytest.raises(am.InvalidParameter, match=f"{name}='no' of {kind} '{component}' must be True or False"):
+        use[kind](made)
+
+
+def test_all_flags_are_looked_at() -> None:
+    assert {"learn_lr", "first_order", "per_step_norm", "rotations", "pool", "normalize"} <= {flag[2] for flag in FLAGS}

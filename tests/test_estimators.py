@@ -529,7 +529,19 @@ def test_columns_named_like_target_and_task_are_features(schools):
         (am.FewShotRegressor(am.make_learner("prototypical")), "'prototypical' is for classification"),
         (am.FewShotClassifier(3), "3 is no learner"),
         (am.FewShotClassifier(device="nowhere"), "device='nowhere'"),
+        *(
+            (am.FewShotClassifier(device=value), "device=.* is not a device; use")
+            for value in (None, True, 2.5, b"cpu")
+        ),
         (am.FewShotClassifier(precision="16"), "precision='16' must be"),
+        (am.FewShotClassifier(precision=None), "precision=None must be"),
+        *(
+            (
+                am.FewShotClassifier(random_state=value),
+                r"random_state=.* must be an integer from 0 to 4294967295, or None",
+            )
+            for value in ("text", -1, 2.5, True, 2**32, [1], np.random.default_rng(0))
+        ),
     ],
 )
 def test_a_wrong_parameter_is_named_at_fit(estimator, message):
@@ -547,6 +559,8 @@ def test_a_wrong_parameter_is_named_at_fit(estimator, message):
         ({"meta_optimizer": "sgdd"}, "meta-optimizer 'sgdd' is not installed"),
         ({"meta_optimizer": "reptile"}, "Reptile needs a learner that provides"),
         ({"learner": "in_contexd"}, "did you mean 'in_context'"),
+        ({"random_state": -1}, "random_state=-1 must be an integer from 0 to"),
+        ({"device": None}, "device=None is not a device"),
     ],
 )
 def test_a_wrong_parameter_is_named_before_meta_training(digits, params, message):
@@ -669,3 +683,8 @@ def test_a_fit_that_diverges_says_what_was_meta_trained(changed, message):
             model.fit(X, y)
         with pytest.raises(NotFittedError):
             model.predict(X)
+
+
+@pytest.mark.parametrize("value", [0, 2**32 - 1, np.int64(3), None, np.random.RandomState(0), np.random])
+def test_every_kind_of_random_state_is_taken(value):
+    am.FewShotClassifier(random_state=value).fit(*load_iris(return_X_y=True))

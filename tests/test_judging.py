@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -197,3 +198,23 @@ def test_another_number_of_targets_than_predicted_is_refused() -> None:
     wide = am.Examples(batch.query.x, batch.query.y.expand(-1, -1, 3), batch.query.mask)
     with pytest.raises(am.Incompatible, match="Ridge predicts 1 real targets and the tasks have 3"):
         am.judge(learner, module, am.TaskBatch(support=batch.support, query=wide))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "text"),
+    [
+        (0, None, "learner=None of judge must be an autometa.Learner object"),
+        (0, "ridge", "learner='ridge' of judge must be"),
+        (0, am.Learner, "learner=<class .* of judge must be"),
+        (1, None, "module=None of judge must be a torch.nn.Module object"),
+        (1, am.make_backbone("mlp"), "module=MLP.* of judge must be a torch.nn.Module object"),
+        (2, None, "batch=None of judge must be an autometa.TaskBatch object"),
+        (2, am.make_tasks("sinusoid"), "batch=Sinusoid.* of judge must be"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_by_name(place: int, value: object, text: str) -> None:
+    tasks, learner = am.make_tasks("sinusoid"), am.make_learner("ridge")
+    given: list[Any] = [learner, learner.build(tasks.info), tasks.sample(2, seed=0)]
+    given[place] = value
+    with pytest.raises(am.InvalidParameter, match=text):
+        inspect.unwrap(am.judge)(*given)

@@ -384,3 +384,15 @@ def test_bundled_estimators_are_found_by_name(saved, classifier, letters, monkey
     np.testing.assert_array_equal(am.load("tiny").predict_proba(letters[2]), classifier.predict_proba(letters[2]))
     with pytest.raises(am.UnknownName, match="bundled: tiny"):
         am.load("tinyy")
+
+
+@pytest.mark.parametrize("value", [None, 1, 2.5, [1], b"model.autometa"])
+def test_what_is_no_path_is_refused_by_name(value):
+    estimator = am.FewShotClassifier("prototypical", max_steps=1, device="cpu")
+    with pytest.raises(am.InvalidParameter, match="path=.* must be a path, as text or a pathlib.Path"):
+        am.load(value)
+    with pytest.raises(am.InvalidParameter, match="path=.* must be a path"):
+        estimator.save(value)
+    if value is not None:
+        with pytest.raises(am.InvalidParameter, match="checkpoint=.* must be a path"):
+            estimator.meta_fit("glyphs", checkpoint=value)

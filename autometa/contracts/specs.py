@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -41,6 +41,8 @@ class Spec:
 
     kind: ClassVar[str] = "component"
     must_name_problems: ClassVar[bool] = False
+    _texts: ClassVar[tuple[str, ...]] = ("summary", "reference")
+    """Fields that must be text."""
 
     name: str
     factory: str | Callable[..., Any]
@@ -55,7 +57,20 @@ class Spec:
                 f"name={self.name!r} of a {self.kind} is not usable; "
                 f"use lower case, digits and '_', like 'my_{self.kind}'."
             )
-        problems = frozenset([self.problems] if isinstance(self.problems, str) else self.problems)
+        for text in self._texts:
+            if not isinstance(getattr(self, text), str):
+                raise InvalidParameter(f"{text}={getattr(self, text)!r} of {self.kind} {self.name!r} must be text.")
+        if not isinstance(self.retired, Mapping) or not all(isinstance(name, str) for name in self.retired):
+            raise InvalidParameter(
+                f"retired={self.retired!r} of {self.kind} {self.name!r} must be a dict from names of parameters to the "
+                "values that changed nothing, such as {'bias': True}."
+            )
+        given = (self.problems,) if isinstance(self.problems, str) else self.problems
+        if not isinstance(given, Collection) or not all(isinstance(problem, str) for problem in given):
+            raise InvalidParameter(
+                f"problems={given!r} of {self.kind} {self.name!r} must be a set of names, some of {sorted(PROBLEMS)}."
+            )
+        problems = frozenset(given)
         if not problems and self.must_name_problems:
             raise InvalidParameter(
                 f"{self.kind} {self.name!r} does not say what it is for; write problems={{'classification'}} in its "
@@ -109,6 +124,16 @@ class TaskSamplerSpec(Spec):
 
     needs: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        super(TaskSamplerSpec, self).__post_init__()
+        needs = tuple(self.needs) if isinstance(self.needs, tuple | list | set | frozenset) else None
+        if needs is None or not all(isinstance(name, str) for name in needs):
+            raise InvalidParameter(
+                f"needs={self.needs!r} of {self.kind} {self.name!r} must be a tuple of names of parameters, such as "
+                "('root',)."
+            )
+        object.__setattr__(self, "needs", needs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec(Spec):
@@ -116,6 +141,8 @@ class LearnerSpec(Spec):
 
     kind: ClassVar[str] = "learner"
     must_name_problems: ClassVar[bool] = True
+
+    _texts: ClassVar[tuple[str, ...]] = ("summary", "reference", "family")
 
     family: str = "other"
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from sklearn.base import clone
 
 from autometa.contracts.backbone import BackboneLike
-from autometa.contracts.learner import Learner
+from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.problems import find_problem
 from autometa.errors import Incompatible
@@ -33,10 +33,13 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: BackboneLike
         No installed learner has the name.
     InvalidParameter
         The object is no learner.
+    PluginError
+        A property of the learner is of the wrong kind.
     Incompatible
         The learner is not for this problem; the text names those that are.
     """
     made = make_learner(find_problem(problem).learner if _is_auto(learner) else learner)
+    check_promises(made)
     check_problem(learner if isinstance(learner, str) and not _is_auto(learner) else made, problem)
     made = cast(Learner, clone(made))
     parameters = made.get_params(deep=False)

@@ -15,7 +15,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from autometa.checks import check_int
+from autometa.checks import check_int, check_path
 from autometa.contracts.backbone import BackboneLike
 from autometa.contracts.examples import Examples
 from autometa.contracts.forward import predict_outputs, present_classes
@@ -128,6 +128,7 @@ class FewShotEstimator(BaseEstimator):
         ProcessFailed
             The process of a device ended without a result.
         """
+        check_path("checkpoint", checkpoint, also=(None,))
         sampler = self._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
         check_int("max_steps", self.max_steps, least=0)
         check_int("tasks_per_step", self.tasks_per_step)
@@ -332,7 +333,10 @@ class FewShotEstimator(BaseEstimator):
     # ---------------------------------------------------------------- scikit-learn's conventions
 
     def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+        given: Any = self.random_state
+        if not isinstance(given, np.random.RandomState) and given is not np.random:
+            check_int("random_state", given, least=0, most=2**32 - 1, also=(None,))
+        return int(check_random_state(given).randint(2**31 - 1))
 
     def _is_auto(self, name: str) -> bool:
         value = getattr(self, name)

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from autometa.checks import check_path
 from autometa.contracts.learner import Learner
 from autometa.errors import AutometaError, InvalidFile, MissingData, UnknownName
 from autometa.estimators.base import FewShotEstimator
@@ -42,12 +43,15 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
 
     Raises
     ------
+    InvalidParameter
+        ``path`` is no path.
     MissingData, UnknownName
         There is no such file, or a component it names is not installed.
     InvalidFile
         The file is damaged, changed, not one of autometa or of a later version of it, or names a function that is
         not among those trusted.
     """
+    check_path("path", path)
     found = _find(path)
     try:
         data = found.read_bytes()

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import NotFittedError
 from torch import Tensor, nn
 
+from autometa.checks import check_path
 from autometa.contracts.learner import Learner
 from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskInfo
@@ -32,6 +33,7 @@ ESTIMATORS = {problem.estimator_name: problem.estimator_path for problem in PROB
 
 def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Write an estimator with all it has learned; see :meth:`FewShotClassifier.save`."""
+    check_path("path", path)
     kind = type(estimator)
     if ESTIMATORS.get(kind.__name__) != f"{kind.__module__}:{kind.__qualname__}":
         raise InvalidParameter(f"a {kind.__name__} cannot be saved; one of {sorted(ESTIMATORS)} can.")

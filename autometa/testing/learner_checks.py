@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import forward
-from autometa.contracts.learner import Learner
+from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskSampler
 from autometa.engine.judging import judge
 from autometa.engine.random_state import fresh_module, seeded
@@ -104,6 +105,20 @@ Check = Callable[[LearnerCase], None]
 def _x(examples: Examples) -> Tensor:
     assert isinstance(examples.x, Tensor)
     return examples.x
+
+
+def check_promises_are_kept(case: LearnerCase) -> None:
+    """Properties such as ``replayable`` are of the kind that they are read as, and name what there is."""
+    learner = case.learner
+    check_promises(learner)
+    for name in ("adaptation_parameters", "names_code"):
+        unknown = sorted(getattr(learner, name) - set(learner.get_params(deep=False)))
+        expect(not unknown, f"{name} of {type(learner).__name__} names {unknown}, which are no parameters of it.")
+    unknown = sorted(learner.needs_meta_training - PROBLEMS.keys())
+    expect(
+        not unknown,
+        f"needs_meta_training of {type(learner).__name__} names {unknown}; problems are {sorted(PROBLEMS)}.",
+    )
 
 
 def check_build_is_seeded(case: LearnerCase) -> None:
@@ -421,6 +436,7 @@ def check_replays(case: LearnerCase) -> None:
 
 
 LEARNER_CHECKS: tuple[Check, ...] = (
+    check_promises_are_kept,
     check_build_is_seeded,
     check_shapes,
     check_adapt_is_pure,

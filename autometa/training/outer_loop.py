@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autometa.contracts.examples import TaskBatch
-from autometa.contracts.learner import Learner
+from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
@@ -33,9 +33,12 @@ def check_compatible(learner: Learner, meta_optimizer: MetaOptimizer | None) -> 
 
     Raises
     ------
+    PluginError
+        A property of the learner is of the wrong kind.
     Incompatible
         Names both, what is missing and what would work.
     """
+    check_promises(learner)
     missing = (meta_optimizer.requires if meta_optimizer is not None else frozenset()) - learner.provides
     if missing:
         default = learner.default_meta_optimizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 
 from optuna import Study
@@ -96,4 +97,9 @@ def importances_of(study: Study) -> tuple[dict[str, float], str]:
         return {}, "No hyperparameter was varied."
     if len({trial.value for trial in done}) == 1:
         return {}, "Every trial scored the same: no hyperparameter matters here."
-    return get_param_importances(study), ""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Some regimes for parameter")
+        importances = get_param_importances(study)
+    if any(sum(name in trial.params for trial in done) < MIN_TRIALS for name in importances):
+        return importances, f"Of hyperparameters that fewer than {MIN_TRIALS} trials have, the importance is a guess."
+    return importances, ""

@@ -106,6 +106,7 @@ class ResNet12(am.Backbone):
         am.check_ints("n_filters", self.n_filters, length=4, of="backbone 'resnet12'", such_as=example)
         am.check_real("drop_rate", self.drop_rate, least=0, below=1, of="backbone 'resnet12'")
         am.check_int("drop_block", self.drop_block, of="backbone 'resnet12'")
+        am.check_bool("pool", self.pool, of="backbone 'resnet12'")
         am.check_choice("norm", self.norm, _NORMS, of="backbone 'resnet12'")
         am.check_choice("batch_norm", self.batch_norm, _BATCH_NORMS, of="backbone 'resnet12'")
 

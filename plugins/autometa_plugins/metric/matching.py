@@ -115,6 +115,8 @@ class Matching(am.Learner):
     def _check(self) -> None:
         am.check_real("scale", self.scale, above=0, of="learner 'matching'", such_as=10.0)
         am.check_int("processing_steps", self.processing_steps, of="learner 'matching'")
+        for name in ("learn_scale", "full_context"):
+            am.check_bool(name, getattr(self, name), of="learner 'matching'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -75,6 +75,7 @@ class Plastic(SequenceLearner):
         """Return the plastic network."""
         check_sizes(self, "hidden_size")
         am.check_real("decay", self.decay, least=0, most=1, of="learner 'plastic'", such_as=0.95)
+        am.check_bool("modulated", self.modulated, of="learner 'plastic'")
         return PlasticCell(width, hidden_size=self.hidden_size, decay=self.decay, modulated=self.modulated)
 
     @classmethod

@@ -97,6 +97,7 @@ class ANIL(am.Learner):
     def _check(self) -> None:
         am.check_int("steps", self.steps, least=0, of="learner 'anil'")
         am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'anil'", such_as=0.1)
+        am.check_bool("learn_lr", self.learn_lr, of="learner 'anil'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

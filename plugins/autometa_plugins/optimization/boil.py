@@ -112,6 +112,7 @@ class BOIL(am.Learner):
     def _check(self) -> None:
         am.check_int("steps", self.steps, least=0, of="learner 'boil'")
         am.check_real("inner_lr", self.inner_lr, above=0, also=("auto",), of="learner 'boil'")
+        am.check_bool("learn_lr", self.learn_lr, of="learner 'boil'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

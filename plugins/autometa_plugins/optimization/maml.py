@@ -105,6 +105,8 @@ class MAML(am.Learner):
     def _check(self) -> None:
         am.check_int("steps", self.steps, least=0, of="learner 'maml'")
         am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'maml'", such_as=0.03)
+        for name in ("learn_lr", "first_order", "checkpoint"):
+            am.check_bool(name, getattr(self, name), of="learner 'maml'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -172,7 +172,8 @@ class MAMLPlusPlus(am.Learner):
         am.check_real("inner_lr", self.inner_lr, above=0, of=whose, such_as=0.03)
         for name in ("first_order_until", "multi_step_loss"):
             am.check_real(name, getattr(self, name), least=0, most=1, of=whose)
-        am.check_choice("per_step_norm", self.per_step_norm, ("auto", True, False), of=whose)
+        am.check_bool("per_step_norm", self.per_step_norm, also=("auto",), of=whose)
+        am.check_bool("checkpoint", self.checkpoint, of=whose)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

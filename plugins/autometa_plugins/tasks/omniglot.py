@@ -118,6 +118,8 @@ class Omniglot(am.ClassEpisodes):
         return default_cache() if self.cache is None else Path(self.cache).expanduser()
 
     def _root(self) -> Path:
+        for name in ("rotations", "within_alphabet", "download"):
+            am.check_bool(name, getattr(self, name), of="task sampler 'omniglot'")
         return find_root(self.root, self._cache(), self.download)
 
     def _vinyals(self) -> dict[str, str]:
