@@ -113,7 +113,8 @@ def _tag(image: Image.Image, number: int) -> int | None:
     """Value of a tag of a TIFF file, the first where there are several."""
     tags: Any = getattr(image, "tag_v2", {})
     value = tags.get(number)
-    return value[0] if isinstance(value, tuple) else value
+    first: int | None = value[0] if isinstance(value, tuple) else value
+    return first
 
 
 def _from_integers(values: NDArray[np.int64], bits: int) -> NDArray[np.float64]:
@@ -124,7 +125,7 @@ def _from_integers(values: NDArray[np.int64], bits: int) -> NDArray[np.float64]:
             f"its values lie in [{low}, {high}], and those of {bits} bits in [0, {most}]; convert it to 8 or 16 bits, "
             "or to floats in [0, 1]"
         )
-    return values / most
+    return np.asarray(values / most)
 
 
 def _from_floats(light: NDArray[np.float64]) -> NDArray[np.float64]:
