@@ -142,12 +142,12 @@ def _pixels(X: Any, n_channels: int, reader: PixelReader) -> NDArray[Any]:
         raise InvalidData(f"X holds {X!r}, which is no image; open it, such as with PIL.Image.open.")
     if isinstance(X, Tensor):
         X = X.detach().cpu()
-        return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+        return np.asarray((X.float() if X.dtype == torch.bfloat16 else X).numpy())
     if isinstance(X, (list, tuple)):
         return _stacked(X, n_channels, reader)
     if isinstance(X, pd.DataFrame) and {str(kind).lower().split("[")[0] for kind in X.dtypes} == {"uint8"}:
-        return X.to_numpy(dtype=np.uint8)
-    array = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
+        return np.asarray(X.to_numpy(dtype=np.uint8))
+    array = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
     if array.dtype != object:
         return array
     if array.ndim == 2 and array.shape[1] == 1:
