@@ -223,6 +223,13 @@ def test_links_in_a_circle_are_refused(tmp_path: Path, target: str) -> None:
         _ = Images(root=tmp_path / "root", **FEW).info
 
 
+def test_a_folder_linked_to_twice_is_refused(tmp_path: Path) -> None:
+    paint(tmp_path, "a", "b", "c", "d", "e")
+    (tmp_path / "f").symlink_to(tmp_path / "b")
+    with pytest.raises(am.InvalidData, match="b' and '.*f' are one folder"):
+        _ = Images(root=tmp_path, **FEW).info
+
+
 @pytest.mark.parametrize("name", ["f", "a/3.png"])
 def test_links_to_nothing_are_named(tmp_path: Path, name: str) -> None:
     paint(tmp_path, "a", "b", "c", "d", "e")
@@ -248,8 +255,8 @@ def test_folders_without_a_readable_image_are_told_in_one_warning(tmp_path: Path
     with pytest.warns(UserWarning, match="left out") as told:
         assert len(Images(root=tmp_path, **FEW).load().names) == 6
     message = str(told[0].message)
-    assert "4 folders without an image that can be read are left out: 'arrays', 'bare', 'empty', 'heic'" in message
-    assert "not read are 3 .heic, 1 .npy, 1 without suffix" in message
+    assert "folders without an image that can be read are left out (4): 'arrays', 'bare', 'empty', 'heic';" in message
+    assert "files that are not read: 3 .heic, 1 .npy, 1 without suffix; read are" in message
     assert ".bmp" in message
     assert len(told) == 1
 
@@ -309,6 +316,8 @@ def test_a_given_split_is_kept_and_a_missing_one_is_drawn_from_train(tmp_path: P
         ("TRAIN", "DEV", "TEST"),
         ("training", "development", "testing"),
         ("meta-train", "meta_valid", "metatest"),
+        ("Training Set", "validation_images", "test2017"),
+        ("trainset", "dev-data", "TestSet"),
     ],
 )
 def test_other_spellings_are_understood(tmp_path: Path, train: str, valid: str, test: str) -> None:
@@ -318,11 +327,24 @@ def test_other_spellings_are_understood(tmp_path: Path, train: str, valid: str, 
     assert class_names(tmp_path) == {"train": ["a", "b"], "valid": ["c", "d"], "test": ["e", "f"]}
 
 
+def test_archives_may_spell_a_split_otherwise_than_the_folder_they_hold(tmp_path: Path) -> None:
+    paint(tmp_path / "files" / "train", *LETTERS)
+    paint(tmp_path / "files" / "valid", "x", "y")
+    (tmp_path / "root").mkdir()
+    for split, name in (("train", "Train"), ("valid", "VAL")):
+        with zipfile.ZipFile(tmp_path / "root" / f"{name}.zip", "w") as file:
+            for path in sorted((tmp_path / "files" / split).rglob("*.png")):
+                file.write(path, path.relative_to(tmp_path / "files"))
+    found = class_names(tmp_path / "root")
+    assert found["valid"] == ["x", "y"]
+    assert sorted(found["train"] + found["test"]) == LETTERS
+
+
 def test_a_further_folder_beside_the_splits_is_named(tmp_path: Path) -> None:
     paint(tmp_path / "train", *LETTERS)
     paint(tmp_path / "test", "x", "y")
     paint(tmp_path / "extra", "z")
-    with pytest.warns(UserWarning, match=r"splits 'test', 'train'; left out .* 'extra' \(3 images\)"):
+    with pytest.warns(UserWarning, match=r"splits 'test', 'train'; left out are the images beside them: 'extra' \(3\)"):
         found = class_names(tmp_path)
     assert found["test"] == ["x", "y"]
     assert not {"z", "extra/z"} & {*found["train"], *found["valid"]}
@@ -330,11 +352,11 @@ def test_a_further_folder_beside_the_splits_is_named(tmp_path: Path) -> None:
 
 def test_splits_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     paint(tmp_path / "only" / "test", *LETTERS)
-    with pytest.raises(am.InvalidData, match="'test' but none for meta-training; name that one 'train'"):
+    with pytest.raises(am.InvalidData, match="'test' but none for meta-training; name their folder 'train'"):
         class_names(tmp_path / "only")
     paint(tmp_path / "other" / "test", *LETTERS)
     paint(tmp_path / "other" / "background", "x", "y")
-    with pytest.raises(am.InvalidData, match=r"none for meta-training, beside it 'background' \(6 images\)"):
+    with pytest.raises(am.InvalidData, match=r"none for meta-training; beside it lie images: 'background' \(6\)"):
         class_names(tmp_path / "other")
     for name in ("train", "val", "Validation"):
         paint(tmp_path / "double" / name, *LETTERS)

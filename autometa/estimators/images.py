@@ -51,7 +51,7 @@ def range_met(sampler: TaskSampler, n_tasks: int, seed: int) -> tuple[float, flo
                 ends.append(torch.stack(torch.aminmax(examples.x if examples.is_full else examples.x[examples.mask])))
     if not ends:
         return None
-    values = torch.stack(ends).double()
+    values = torch.stack(ends).cpu().double()
     return (values[:, 0].min().item(), values[:, 1].max().item()) if values.isfinite().all() else None
 
 
@@ -131,7 +131,7 @@ def _advice(least: float, most: float, wanted: tuple[float, float]) -> str:
         return "scale X to that range as the images of meta-training were"
     if most > 255:
         return "divide X by the largest value of its depth, 65535 for 16 bits"
-    return "give pixels of 0 to 255 as uint8, such as X.astype(numpy.uint8), or divide X by 255"
+    return "scale X to that range; pixels of 0 to 255 may come as uint8, X.astype(numpy.uint8), or be divided by 255"
 
 
 def _pixels(X: Any, n_channels: int, reader: PixelReader) -> NDArray[Any]:

@@ -78,7 +78,7 @@ class PixelReader:
         elif image.mode == "F":
             image = _grey(_from_floats(np.asarray(image, dtype=np.float64)), is_turned=is_turned)
         else:
-            image = _on_white(image)
+            image = _opaque(image)
         mode = MODES[self.color]
         return image if image.mode == mode else image.convert(mode)
 
@@ -151,11 +151,13 @@ def _grey(
     return Image.fromarray(np.round(light * 255).astype(np.uint8))
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """Lay transparent parts on white."""
+def _opaque(image: Image.Image) -> Image.Image:
+    """Lay transparent parts on white; the result can be converted to grey and to colours."""
     if image.mode in _PREMULTIPLIED:
         image = image.convert(_PREMULTIPLIED[image.mode])
-    if "A" not in image.getbands() and "transparency" not in image.info:
+    if image.mode == "LAB":  # which Pillow turns into colours only
+        image = image.convert("RGB")
+    if not image.has_transparency_data:
         return image
     opaque = Image.new("RGBA", image.size, "white")
     opaque.alpha_composite(image.convert("RGBA"))

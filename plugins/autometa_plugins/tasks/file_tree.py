@@ -21,12 +21,13 @@ def walk(root: Path) -> Iterator[tuple[Path, bool]]:
     Raises
     ------
     InvalidData
-        A link leads nowhere or back to a folder that holds it, or a folder cannot be read.
+        A link leads nowhere, back to a folder that holds it or to one that is there already; a folder cannot be read.
     """
-    yield from _below(root, {_identity(root): root})
+    yield from _below(root, (), {_identity(root): root})
 
 
-def _below(folder: Path, above: dict[tuple[int, int], Path]) -> Iterator[tuple[Path, bool]]:
+def _below(folder: Path, above: tuple[Path, ...], seen: dict[tuple[int, int], Path]) -> Iterator[tuple[Path, bool]]:
+    """Walk a folder that lies in ``above``; ``seen`` holds all folders walked so far."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -40,13 +41,16 @@ def _below(folder: Path, above: dict[tuple[int, int], Path]) -> Iterator[tuple[P
             continue
         if entry.is_symlink() and entry.name.startswith("."):
             continue
-        identity = _identity(path)
-        if identity in above:
+        same = seen.setdefault(_identity(path), path)
+        if same in (*above, folder):
+            raise am.InvalidData(f"the link {str(path)!r} leads back to {str(same)!r}, which holds it; remove it.")
+        if same is not path:
             raise am.InvalidData(
-                f"the link {str(path)!r} leads back to {str(above[identity])!r}, which holds it; remove it."
+                f"{str(same)!r} and {str(path)!r} are one folder, linked to twice: the same images would be of two "
+                "classes; keep one."
             )
         yield path, True
-        yield from _below(path, above | {identity: path})
+        yield from _below(path, (*above, folder), seen)
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:

@@ -124,12 +124,11 @@ def _warn_of_unread(root: Path, found: _Found) -> None:
     if lost:
         names = ", ".join(repr("/".join(folder)) for folder in lost[:_MOST_NAMED])
         more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
-        told.append(f"{len(lost)} folders without an image that can be read are left out: {names}{more}")
+        told.append(f"folders without an image that can be read are left out ({len(lost)}): {names}{more}")
     if unread:
-        told.append(f"not read are {_counts(unread)}")
+        told.append(f"files that are not read: {_counts(unread)}; read are {', '.join(sorted(SUFFIXES))}")
     if told:
-        read = ", ".join(sorted(SUFFIXES))
-        warnings.warn(f"root={str(root)!r}: {'; '.join(told)}. Files are read that end in {read}.", stacklevel=2)
+        warnings.warn(f"root={str(root)!r}: {'; '.join(told)}.", stacklevel=2)
 
 
 _MOST_NAMED = 10
@@ -232,10 +231,11 @@ def _members(archive: Path, above: tuple[str, ...], found: _Found) -> None:
 
     names = [name for name in opened.namelist() if _is_visible(name.strip("/").split("/"))]
     images = [name for name in names if not name.endswith("/") and _suffix(name.split("/")) in SUFFIXES]
-    repeats = all(name.split("/")[0] == archive.stem for name in images)
+    stem = archive.stem.lower()
+    repeats = all(name.split("/")[0].lower() == stem for name in images)
     for name in names:
         members = tuple(name.strip("/").split("/"))
-        parts = (*above, *members[repeats and members[0] == archive.stem :])
+        parts = (*above, *members[repeats and members[0].lower() == stem :])
         if name.endswith("/"):
             found.folders.add(parts)
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,14 @@ _SPELLINGS = {
 }
 
 
+_FILLERS = {"meta", "set", "data", "dataset", "split", "folder", "image", "images", "img", "imgs"}
+"""Words beside a spelling that change nothing."""
+
+
 def split_named(folder: str) -> str | None:
-    """Return the split that a folder is named after (``Train``, ``val``, ``dev``, ``meta-test``), or None."""
-    name = folder.strip().lower()
-    return _SPELLINGS.get(name.removeprefix("meta").lstrip("-_ ") if name.startswith("meta") else name)
+    """Return the split that a folder is named after (``Train``, ``val``, ``dev_set``, ``meta-test``), or None."""
+    words = [word for word in re.findall("[a-z]+", folder.lower()) if word not in _FILLERS]
+    return _SPELLINGS.get(words[0].removeprefix("meta").removesuffix("set")) if len(words) == 1 else None
 
 
 def assign_splits(
@@ -57,7 +62,7 @@ def assign_splits(
     if not given:
         _check_no_split_below(files, root)
     kept = [file for file in files if file.parts[0] in given] if given else list(files)
-    class_of = ["/".join(file.parts[bool(given) : -1]) for file in kept]
+    class_of = ["/".join(_class_parts(file, given)) for file in kept]
     split_of: dict[str, str] = {}
     for file, name in zip(kept, class_of, strict=True):
         split = given.get(file.parts[0], "train")
@@ -70,26 +75,36 @@ def assign_splits(
     return kept, class_of, split_of | _drawn(split_of, missing, root, split_seed)
 
 
+def _class_parts(file: ImageFile, given: Mapping[str, str]) -> tuple[str, ...]:
+    """Folders of a file below its split; a folder in an archive that only repeats the split is left out."""
+    parts = file.parts[:-1]
+    if not given:
+        return parts
+    repeats = len(parts) > 2 and split_named(parts[1]) == given[parts[0]]
+    return parts[1 + repeats :]
+
+
 def _given_folders(files: Sequence[ImageFile], root: str) -> dict[str, str]:
     """Split of every folder directly below the root that is named after one and holds class folders."""
     tops = Counter(file.parts[0] for file in files)
     if not any(split_named(file.parts[0]) for file in files if len(file.parts) > 2):
         return {}
     given = {top: split for top in sorted(tops) if (split := split_named(top))}
-    beside = ", ".join(f"{top!r} ({count} images)" for top, count in sorted(tops.items()) if top not in given)
+    beside = ", ".join(f"{top!r} ({count})" for top, count in sorted(tops.items()) if top not in given)
     for split in am.SPLITS:
         same = [top for top in given if given[top] == split]
         if len(same) > 1:
             raise am.InvalidData(f"root={root!r} has {same[0]!r} and {same[1]!r}, which both mean {split!r}; keep one.")
     if "train" not in given.values():
+        others = f"; beside it lie images: {beside}" if beside else ""
         raise am.InvalidData(
-            f"root={root!r} has a folder {next(iter(given))!r} but none for meta-training{beside and ', beside it '}"
-            f"{beside}; name that one 'train'."
+            f"root={root!r} has a folder {next(iter(given))!r} but none for meta-training{others}; name their folder "
+            "'train'."
         )
     if beside:
         splits = ", ".join(map(repr, given))
         warnings.warn(
-            f"root={root!r} has the splits {splits}; left out is what lies beside them: {beside}.", stacklevel=2
+            f"root={root!r} has the splits {splits}; left out are the images beside them: {beside}.", stacklevel=2
         )
     return given
 
