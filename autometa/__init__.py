@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from autometa.host import plugins as plugins
     from autometa.sampling.class_episodes import ClassEpisodes as ClassEpisodes
     from autometa.sampling.class_images import ClassImages as ClassImages
+    from autometa.sampling.pixels import PixelReader as PixelReader
     from autometa.sampling.random_draws import draw_distinct as draw_distinct
     from autometa.sampling.random_draws import draw_uniform as draw_uniform
     from autometa.tables.encoder import TableEncoder as TableEncoder
@@ -118,6 +119,7 @@ _EXPORTS = {
     "Learner": "autometa.contracts.learner",
     "MetaOptimizer": "autometa.contracts.meta_optimizer",
     "SPLITS": "autometa.contracts.tasks",
+    "PixelReader": "autometa.sampling.pixels",
     "TableEncoder": "autometa.tables.encoder",
     "TaskBatch": "autometa.contracts.examples",
     "TaskInfo": "autometa.contracts.tasks",

@@ -30,6 +30,7 @@ from autometa.engine.folding import is_transductive
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
+from autometa.estimators.images import range_met
 from autometa.estimators.inputs import n_features, rows_of, shaped
 from autometa.estimators.parameters import changed_for_adaptation, changed_since, set_nested
 from autometa.estimators.saved_state import save
@@ -415,4 +416,5 @@ def meta_trained(training: MetaTraining, *, max_steps: int) -> MetaTrained:
         tasks_per_step=training.tasks_per_step,
         n_features=n_features(info.input_shape) if encoder is None else encoder.n_features_in_,
         feature_names=None if encoder is None else getattr(encoder, "feature_names_in_", None),
+        input_range=range_met(sampler, training.tasks_per_step, training.seed),
     )

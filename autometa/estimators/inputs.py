@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
+from autometa.estimators.images import are_images, check_range, image_rows
 from autometa.estimators.state import MetaTrained
 
 
@@ -44,13 +45,20 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
         return validate_data(estimator, X, reset=reset, dtype=np.float64)  # type: ignore[no-any-return]
     if meta.encoder is not None:
         return _encoded_rows(estimator, X, meta.encoder)
-    X = flat_rows(X, meta.info.input_shape)
+    is_bytes = False
+    if are_images(meta.info):
+        X, is_bytes = image_rows(X, meta.info.input_shape)
+    else:
+        X = flat_rows(X, meta.info.input_shape)
     width = np.shape(X)[1:]
     if reset and width not in ((), (meta.n_features,)):
         raise InvalidData(
             f"X has {width[0]} features, but {type(estimator).__name__} was meta-trained on {meta.n_features} features."
         )
-    return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])  # type: ignore[no-any-return]
+    rows: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
+    if are_images(meta.info):
+        check_range(rows, is_bytes, meta.input_range, type(estimator).__name__)
+    return rows
 
 
 def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: RowEncoder) -> NDArray[Any]:
@@ -81,8 +89,7 @@ def flat_rows(X: Any, input_shape: tuple[int, ...]) -> Any:
 
     Parameters
     ----------
-    X : array of shape [n, *input_shape], [n, height, width] for images of one channel, or [n, n_features]
-        Integer images 0 .. 255 (uint8) are scaled to [0, 1], as samplers of images do.
+    X : array of shape [n, *input_shape] or [n, n_features]
 
     Raises
     ------
@@ -90,14 +97,11 @@ def flat_rows(X: Any, input_shape: tuple[int, ...]) -> Any:
         Another shape.
     """
     shape = np.shape(X) if not hasattr(X, "shape") else tuple(X.shape)
-    is_image = len(input_shape) == 3
-    if is_image and getattr(X, "dtype", None) == np.uint8:
-        X = np.asarray(X) / 255.0
     if len(shape) <= 2:
         return X
-    given = tuple(shape[1:])
-    if given != input_shape and not (is_image and input_shape[0] == 1 and given == input_shape[1:]):
-        takes = " or ".join(str(("n", *s)).replace("'", "") for s in _layouts(input_shape))
+    if tuple(shape[1:]) != input_shape:
+        layouts = [input_shape, (n_features(input_shape),)] if len(input_shape) > 1 else [input_shape]
+        takes = " or ".join(str(("n", *s)).replace("'", "") for s in layouts)
         raise InvalidData(f"X has the shape {tuple(shape)}; this estimator was meta-trained on {takes}.")
     return np.asarray(X).reshape(shape[0], -1)
 
@@ -110,12 +114,3 @@ def n_features(input_shape: tuple[int, ...]) -> int:
 def shaped(rows: NDArray[Any], input_shape: tuple[int, ...]) -> NDArray[Any]:
     """Return rows [n, n_features] as [n, *input_shape]."""
     return rows.reshape(len(rows), *input_shape)
-
-
-def _layouts(input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    layouts = [input_shape]
-    if len(input_shape) == 3 and input_shape[0] == 1:
-        layouts.append(input_shape[1:])
-    if len(input_shape) > 1:
-        layouts.append((n_features(input_shape),))
-    return layouts

@@ -81,9 +81,11 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         Parameters
         ----------
         X : array-like of shape [n, n_features]
-            After :meth:`meta_fit` in the form of the tasks: arrays of shape [n, *input_shape], [n, height, width]
-            for images of one channel, or flattened, in the range of the tasks drawn (uint8 images are divided by
-            255); for a table, its raw columns, strings and missing values included.
+            After :meth:`meta_fit` in the form of the tasks; for a table, its raw columns, strings and missing values
+            included. Images may come as [n, channels, height, width], [n, height, width, channels], [n, height, width]
+            if they have one channel, or flattened; as array, tensor, DataFrame, or a list of arrays or of images of
+            Pillow. Of images, uint8 is divided by 255 and all else taken as it is: other integers in 0 .. 255 are
+            outside of the range [0, 1] that most image tasks have, which is an error.
         y : array-like of shape [n] or [n, n_targets]
             Targets in their own units.
 

@@ -68,6 +68,7 @@ def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:
         "tasks_per_step": meta.tasks_per_step,
         "n_features": meta.n_features,
         "feature_names": encode_array(meta.feature_names, "feature_names_in_"),
+        "input_range": meta.input_range,
     }
 
 
@@ -85,6 +86,7 @@ def decode_meta(code: dict[str, Any], tensors: Tensors, trusted: Collection[str]
         tasks_per_step=code["tasks_per_step"],
         n_features=code["n_features"],
         feature_names=decode_array(code["feature_names"]),
+        input_range=None if code.get("input_range") is None else tuple(code["input_range"]),
     )
 
 

@@ -60,6 +60,8 @@ class MetaTrained:
     tasks_per_step: int
     n_features: int
     feature_names: NDArray[np.object_] | None
+    input_range: tuple[float, float] | None = None
+    """Smallest and largest value met in images; None for anything else, and in files that do not tell it."""
 
     def moved(self, device: torch.device | str) -> Self:
         """Return the same on another device."""

@@ -50,7 +50,7 @@ class Omniglot(am.ClassEpisodes):
     download : bool, default=False
         Whether to fetch what is missing from the official addresses.
     cache : path, optional
-        Where decoded images are kept; default is ``autometa`` in the user's cache folder.
+        Where decoded images are kept (27 MB); default is ``autometa`` in the user's cache folder.
     """
 
     def __init__(
