@@ -80,6 +80,8 @@ if TYPE_CHECKING:
     from autometa.sampling.random_draws import draw_distinct as draw_distinct
     from autometa.sampling.random_draws import draw_uniform as draw_uniform
     from autometa.tables.encoder import TableEncoder as TableEncoder
+    from autometa.tables.frames import as_frame as as_frame
+    from autometa.tables.targets import read_target as read_target
     from autometa.testing import check_plugin as check_plugin
     from autometa.testing import parametrize_with_plugin_checks as parametrize_with_plugin_checks
 
@@ -121,6 +123,8 @@ _EXPORTS = {
     "SPLITS": "autometa.contracts.tasks",
     "PixelReader": "autometa.sampling.pixels",
     "TableEncoder": "autometa.tables.encoder",
+    "as_frame": "autometa.tables.frames",
+    "read_target": "autometa.tables.targets",
     "TaskBatch": "autometa.contracts.examples",
     "TaskInfo": "autometa.contracts.tasks",
     "TaskSampler": "autometa.contracts.tasks",

@@ -209,7 +209,7 @@ def test_targets_that_cannot_be_learned_are_refused() -> None:
     refused(am.InvalidData, "'score' misses 1", frame=frame.assign(score=frame["score"].where(frame["row"] != 3)))
     infinite = frame.assign(score=frame["score"].where(frame["row"] > 30, np.inf))
     refused(am.InvalidData, "infinite", frame=infinite)
-    refused(am.InvalidData, "problem='regression' needs numbers.*'score' holds", grades(), problem="regression")
+    refused(am.InvalidData, "'score' holds 'top' in row 0 .*a regression needs numbers", grades(), problem="regression")
     refused(am.InvalidParameter, "problem='ranking'", problem="ranking")
 
 

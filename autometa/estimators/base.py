@@ -35,7 +35,7 @@ from autometa.estimators.inputs import n_features, rows_of, shaped
 from autometa.estimators.parameters import changed_for_adaptation, changed_since, set_nested
 from autometa.estimators.saved_state import save
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
-from autometa.estimators.table_sampler import table_sampler
+from autometa.estimators.table_sampler import table_sampler, take_columns
 from autometa.host import make_tasks
 from autometa.training import MetaTraining
 from autometa.training.run import run, seed_of
@@ -98,13 +98,18 @@ class FewShotEstimator(BaseEstimator):
         Parameters
         ----------
         tasks : TaskSampler, str, DataFrame or array of shape [n, n_columns]
-            A task distribution or its name; or, with ``y`` and ``task``, the rows of a table.
-        y : array-like of shape [n], optional
-            Targets of the table's rows.
-        task : array-like of shape [n], optional
-            Which task each row of the table belongs to (school, patient, machine, ...).
+            A task distribution or its name; or, with ``y`` and ``task``, the rows of a table: a DataFrame of pandas,
+            polars or pyarrow, an array or a list of rows. :class:`TableEncoder` tells what columns may hold.
+        y : array-like of shape [n] or column name, optional
+            Targets of the table's rows: for a regression numbers of any type, for a classification strings, whole
+            numbers, booleans or dates without a time zone. A name stands for that column of the table.
+        task : array-like of shape [n] or column name, optional
+            Which task each row of the table belongs to (school, patient, machine, ...). A column given by its name
+            is no feature: :meth:`fit` and :meth:`predict` take rows without it.
         n_shot, n_query : int, optional
-            Rows of a table's tasks to adapt on and to be judged on; see the task sampler ``table``.
+            Rows of a table's tasks to adapt on and to be judged on; see the task sampler ``table``. ``n_shot`` left
+            out is half of the rows of the median task (of each class, for classes), between 1 and 10; a warning
+            tells it.
         checkpoint : path, optional
             A file that keeps what has been learned so far, written twice a minute and at the end, whole or not at all.
             The same call goes on from it, on any number of devices; without a ``random_state``, with the seed it was
@@ -183,8 +188,9 @@ class FewShotEstimator(BaseEstimator):
 
     def _sampler(self, tasks: Any, y: Any, task: Any, **sizes: int | None) -> TaskSampler:
         if y is not None or task is not None:
-            tasks = resolve_learner(self.learner, self.problem, self.backbone).encode_rows(tasks)
-            return table_sampler(tasks, y, task, problem=self.problem, **sizes)
+            X, y, task = take_columns(tasks, y, task)
+            X = resolve_learner(self.learner, self.problem, self.backbone).encode_rows(X)
+            return table_sampler(X, y, task, problem=self.problem, **sizes)
         if any(size is not None for size in sizes.values()):
             raise InvalidParameter("n_shot and n_query are for tables: give y and task too, or set them on the sampler")
         if not isinstance(tasks, (str, TaskSampler)):

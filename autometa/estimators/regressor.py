@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autometa.errors import Incompatible, InvalidData
 from autometa.estimators.base import FewShotEstimator
-from autometa.estimators.inputs import checked_y, rows_of
+from autometa.estimators.inputs import real_targets_of, rows_of
 from autometa.estimators.state import Affine, Fitted, MetaTrained
 
 
@@ -87,7 +87,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
             Pillow. Of images, uint8 is divided by 255 and all else taken as it is: other integers in 0 .. 255 are
             outside of the range [0, 1] that most image tasks have, which is an error.
         y : array-like of shape [n] or [n, n_targets]
-            Targets in their own units.
+            Targets in their own units: numbers of any type, Decimals and nullable ones included.
 
         Returns
         -------
@@ -162,11 +162,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
 
     def _real_y(self, X: Any, y: Any, meta: MetaTrained | None) -> NDArray[np.float64]:
         """Return the targets as numbers [n, n_targets]."""
-        y = checked_y(self, X, y, multi_output=True)
-        try:
-            real = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        except (TypeError, ValueError) as error:
-            raise InvalidData(f"y must hold numbers; it is of type {y.dtype} and holds {y.ravel()[0]!r}.") from error
+        real = real_targets_of(self, X, y)
         if meta is not None and real.shape[1] != meta.info.n_outputs:
             raise InvalidData(
                 f"y has {real.shape[1]} targets per row; this estimator was meta-trained on {meta.info.n_outputs}."

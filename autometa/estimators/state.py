@@ -17,6 +17,7 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.contracts.tasks import TaskInfo
+from autometa.tables.scale import mean_and_scale
 
 T = TypeVar("T")
 
@@ -31,11 +32,7 @@ class Affine:
     @classmethod
     def standardising(cls, x: NDArray[np.float64]) -> Affine:
         """Measure mean and standard deviation of the columns of ``x`` [n, ...]; a constant column keeps its scale."""
-        offset = x.mean(axis=0)
-        scale = x.std(axis=0)
-        # Rounding leaves a constant column a deviation of about eps times its size, which is no information.
-        constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(x).max(axis=0)
-        return cls(offset, np.where(constant, 1.0, scale))
+        return cls(*mean_and_scale(x))
 
     def encode(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standardise."""

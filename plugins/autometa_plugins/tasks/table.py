@@ -33,16 +33,22 @@ class Table(am.TaskSampler):
     Parameters
     ----------
     data : DataFrame or path of a CSV file
+        A DataFrame of pandas, polars or pyarrow. A file divided by commas, semicolons, tabs or bars, told apart by
+        the header; where the separator is no comma, numbers may have decimal commas.
     task : column name
-        Which entity a row belongs to.
+        Which entity a row belongs to. Values of a file are text as they stand there ("007" is not "7", "NA" is a
+        name); only an empty cell is missing.
     target : column name
-        What to predict. All other columns are features.
+        What to predict. All other columns are features; :class:`autometa.TableEncoder` tells what they may hold.
+        Class labels are strings, whole numbers, booleans or dates without a time zone; targets of a regression are
+        numbers of any type.
     n_shot : int, default=10
         Support rows per task (regression) or per class (classification).
     n_query : int, default=20
         Most query rows per task.
     problem : {"auto", "regression", "classification"}, default="auto"
-        "auto": numbers with more than two distinct values are a regression, all else classes.
+        "auto": numbers of more than two distinct values, or that are not whole, are a regression; all else are
+        classes. Text that is mostly numbers is refused, with the value and the row that are none.
     valid_fraction, test_fraction : float, default=0.2
         Parts of the entities held out, one at least.
     split_seed : int, default=0
@@ -169,7 +175,7 @@ class Table(am.TaskSampler):
         for name in ("n_shot", "n_query"):
             am.check_int(name, parameters[name], of="task sampler 'table'")
         rows = prepare(
-            read_table(self.data),
+            read_table(self.data, self.task, self.target),
             task=self.task,
             target=self.target,
             problem=self.problem,
