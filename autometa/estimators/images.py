@@ -76,11 +76,11 @@ def image_rows(X: Any, input_shape: tuple[int, ...]) -> tuple[Any, bool]:
         raise InvalidData(f"X is one image {X.size}; give a list of images, such as [X].")
     reader = PixelReader(_COLORS.get(input_shape[0], "rgb"))
     pixels = _pixels(X, input_shape[0], reader)
-    reader.warn_if_dark("X", "divide by that before, and give arrays of floats")
+    reader.warn_if_dark("X", "give arrays of floats, divided by the largest value of that depth")
     is_bytes = pixels.dtype == np.uint8
     rows = _flat(pixels, input_shape)
     rows = rows / 255.0 if is_bytes else rows
-    if hasattr(X, "columns") and rows.ndim == 2 and rows.shape[1] == len(X.columns):
+    if hasattr(X, "columns") and hasattr(X, "dtypes") and rows.ndim == 2 and rows.shape[1] == len(X.columns):
         return pd.DataFrame(rows, columns=list(X.columns)), is_bytes
     return rows, is_bytes
 
