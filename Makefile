@@ -29,7 +29,7 @@ lint: .venv/installed-dev
 	$(BIN)/lint-imports
 
 docs: .venv/installed-dev
-	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory build/docs autometa autometa_plugins '!autometa_plugins.tasks.table_rows'
+	$(BIN)/python -W error -m pdoc --docformat numpy --output-directory build/docs autometa autometa_plugins
 
 clean:
 	rm -rf .venv .venvs build runs

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 from autometa._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from autometa.checks import check_bool as check_bool
     from autometa.checks import check_choice as check_choice
     from autometa.checks import check_int as check_int
+    from autometa.checks import check_ints as check_ints
     from autometa.checks import check_real as check_real
     from autometa.comparison import AutoFewShotClassifier as AutoFewShotClassifier
     from autometa.comparison import AutoFewShotRegressor as AutoFewShotRegressor
     from autometa.comparison import Comparison as Comparison
     from autometa.comparison.compare import compare as compare
     from autometa.contracts.backbone import Backbone as Backbone
+    from autometa.contracts.backbone import BackboneLike as BackboneLike
     from autometa.contracts.content import content_of as content_of
     from autometa.contracts.examples import Examples as Examples
     from autometa.contracts.examples import TaskBatch as TaskBatch
@@ -74,9 +77,12 @@ if TYPE_CHECKING:
     from autometa.host import plugins as plugins
     from autometa.sampling.class_episodes import ClassEpisodes as ClassEpisodes
     from autometa.sampling.class_images import ClassImages as ClassImages
+    from autometa.sampling.pixels import PixelReader as PixelReader
     from autometa.sampling.random_draws import draw_distinct as draw_distinct
     from autometa.sampling.random_draws import draw_uniform as draw_uniform
     from autometa.tables.encoder import TableEncoder as TableEncoder
+    from autometa.tables.frames import as_frame as as_frame
+    from autometa.tables.targets import read_target as read_target
     from autometa.testing import check_plugin as check_plugin
     from autometa.testing import parametrize_with_plugin_checks as parametrize_with_plugin_checks
 
@@ -95,8 +101,10 @@ _EXPORTS = {
     "TrainingDiverged": "autometa.errors",
     "UnknownName": "autometa.errors",
     # checks of parameters
+    "check_bool": "autometa.checks",
     "check_choice": "autometa.checks",
     "check_int": "autometa.checks",
+    "check_ints": "autometa.checks",
     "check_real": "autometa.checks",
     # what a plugin returns
     "hookimpl": "autometa.contracts.hookspecs",
@@ -106,6 +114,7 @@ _EXPORTS = {
     "TaskSamplerSpec": "autometa.contracts.specs",
     # contracts
     "Backbone": "autometa.contracts.backbone",
+    "BackboneLike": "autometa.contracts.backbone",
     "ClassEpisodes": "autometa.sampling.class_episodes",
     "ClassImages": "autometa.sampling.class_images",
     "Examples": "autometa.contracts.examples",
@@ -113,7 +122,10 @@ _EXPORTS = {
     "Learner": "autometa.contracts.learner",
     "MetaOptimizer": "autometa.contracts.meta_optimizer",
     "SPLITS": "autometa.contracts.tasks",
+    "PixelReader": "autometa.sampling.pixels",
     "TableEncoder": "autometa.tables.encoder",
+    "as_frame": "autometa.tables.frames",
+    "read_target": "autometa.tables.targets",
     "TaskBatch": "autometa.contracts.examples",
     "TaskInfo": "autometa.contracts.tasks",
     "TaskSampler": "autometa.contracts.tasks",

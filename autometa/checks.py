@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from autometa.errors import InvalidParameter
+
+_NUMPY_BOOLS = ("bool", "bool_")
 
 
 def check_int(
@@ -42,13 +45,62 @@ def check_int(
     """
     if _is_one_of(value, also):
         return
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or int(value) < least or (most is not None and int(value) > most):
+    if not is_whole(value, least, most):
         if most is not None:
             wanted = f"an integer from {least} to {most}"
         else:
             wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise InvalidParameter(_text(name, value, of, wanted, also))
+
+
+def check_ints(
+    name: str,
+    value: Any,
+    *,
+    least: int = 1,
+    length: int | None = None,
+    may_be_empty: bool = False,
+    of: str = "",
+    such_as: Sequence[int] | None = None,
+) -> None:
+    """Refuse what is not a sequence of whole numbers, such as a list or a tuple.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given. True and False are no numbers.
+    least : int, default=1
+        Of each number.
+    length : int, optional
+        How many there must be. None: any number of them.
+    may_be_empty : bool, default=False
+        Where there is no ``length``.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+    such_as : sequence of int, optional
+        A value that works, for the error.
+
+    Raises
+    ------
+    InvalidParameter
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> am.check_ints("hidden", (64, 0), of="backbone 'mlp'", such_as=(64, 64))
+    Traceback (most recent call last):
+    autometa.errors.InvalidParameter: hidden=(64, 0) of backbone 'mlp' must be a sequence of one or more \
+positive integers, such as (64, 64).
+    """
+    listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    fits = listed and (len(value) == length if length is not None else may_be_empty or len(value) > 0)
+    if not fits or not all(is_whole(number, least) for number in value):
+        count = f"{length} " if length is not None else "" if may_be_empty else "one or more "
+        numbers = "positive integers" if least == 1 else f"integers of at least {least}"
+        hint = "" if such_as is None else f", such as {such_as!r}"
+        raise InvalidParameter(_text(name, value, of, f"a sequence of {count}{numbers}{hint}"))
 
 
 def check_real(
@@ -103,6 +155,37 @@ def check_real(
         raise InvalidParameter(_text(name, value, of, wanted + hint, also))
 
 
+def check_bool(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "") -> None:
+    """Refuse what is neither True nor False: any text, such as ``"no"``, would count as True.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given. Numbers are refused; True and False of NumPy are not.
+    also : iterable, optional
+        Other values that are allowed, such as ``"auto"`` or None.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+
+    Raises
+    ------
+    InvalidParameter
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> am.check_bool("first_order", "no", of="learner 'maml'")
+    Traceback (most recent call last):
+    autometa.errors.InvalidParameter: first_order='no' of learner 'maml' must be True or False.
+    """
+    # A scalar of NumPy is told by its class's name: listing components must not import NumPy.
+    is_bool = isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__ in _NUMPY_BOOLS)
+    if not is_bool and not _is_one_of(value, also):
+        raise InvalidParameter(_text(name, value, of, "True or False", also))
+
+
 def check_choice(name: str, value: Any, choices: Iterable[Any], *, of: str = "") -> None:
     """Refuse what is not one of ``choices``.
 
@@ -131,6 +214,36 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], *, of: str = "")
     choices = tuple(choices)
     if not _is_one_of(value, choices):
         raise InvalidParameter(_text(name, value, of, f"one of {', '.join(map(repr, choices))}"))
+
+
+def is_whole(value: Any, least: int, most: int | None = None) -> bool:
+    """Tell whether the value is a whole number within bounds; True and False are none."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        return False
+    return least <= int(value) and (most is None or int(value) <= most)
+
+
+def check_path(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "") -> None:
+    """Refuse what names no file or folder: anything but text and path objects.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given.
+    also : iterable, optional
+        Other values that are allowed, such as None.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+
+    Raises
+    ------
+    InvalidParameter
+    """
+    path = value.__fspath__() if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) and not _is_one_of(value, also):
+        raise InvalidParameter(_text(name, value, of, "a path, as text or a pathlib.Path", also))
 
 
 def _range(above: float | None, least: float | None, most: float | None, below: float | None) -> str:

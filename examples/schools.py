@@ -35,7 +35,7 @@ def main() -> None:
     new = table["school"] >= N_SCHOOLS - 20  # twenty schools that nobody has seen yet
     seen, columns = table[~new], ["hours", "public"]
     model = am.FewShotRegressor("ridge", max_steps=1000, device="cpu", random_state=0)
-    model.meta_fit(seen[columns], seen["score"], task=seen["school"])
+    model.meta_fit(seen[columns], seen["score"], task=seen["school"], n_shot=10)
     pooled = Ridge().fit(numbers(seen[columns]), seen["score"])
 
     errors = []

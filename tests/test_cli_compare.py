@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,12 @@ import pytest
 
 import autometa as am
 from autometa.cli import main
-from autometa.cli.compare import _has_gaps
+from autometa.cli.compare import NAMES, _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
+from autometa.cli.option_names import option_names, with_options
 from autometa.cli.study_file import NamedComponent, learners_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison.report.page import INCOMPLETE
-from autometa.errors import InvalidData, InvalidParameter, MissingData
+from autometa.errors import InvalidData, InvalidParameter, MissingData, StorageError
 
 SMALL = [
     *("--trials", "2", "--steps", "4", "--tasks-per-step", "2", "--test-tasks", "12", "--valid-tasks", "4"),
@@ -147,7 +149,10 @@ def test_a_table_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--tasks", "sinusoid:n_shots=5"], "did you mean 'n_shot'?"),
         (["--tasks", "sinusoid:5"], "must look like key=value"),
         (["--tasks", "sinusoid", "--learners", "rigde"], "did you mean 'ridge'?"),
-        (["--tasks", "sinusoid", "--trials", "0"], "n_trials=0"),
+        (["--tasks", "sinusoid", "--trials", "0"], "--trials=0 must be a positive integer"),
+        (["--tasks", "sinusoid", "--n-test-tasks", "0"], "--n-test-tasks=0 must be a positive integer"),
+        (["--tasks", "sinusoid", "--steps", "-1"], "--steps=-1 must be a positive integer"),
+        (["--tasks", "sinusoid", "--device", "gpu7"], "--device='gpu7' is not a device"),
         (["--table", "x.csv"], "needs --task-column COLUMN and --target COLUMN"),
         (["--table", "x.csv", "--tasks", "glyphs"], "give either --table or --tasks"),
         (["--target", "score"], "--table FILE.csv, which is missing"),
@@ -163,6 +168,36 @@ def test_bad_usage_is_one_clear_error_and_exit_code_2(
     assert said in error
     assert "Traceback" not in error
     assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("n_test_tasks=0 must be", "--n-test-tasks=0 must be"),
+        (
+            "out holds another: n_trials=1 there and 2 here; max_steps=3",
+            "out holds another: --trials=1 there and 2 here; --steps=3",
+        ),
+        ("name='b': output='x' holds", "--name='b': --output='x' holds"),
+        ("device='gpu' of learner 'x' must be", "device='gpu' of learner 'x' must be"),
+        ("learner__device=3, the_name=4 and a.name=5", "learner__device=3, the_name=4 and a.name=5"),
+    ],
+)
+def test_errors_name_options_where_they_named_arguments(text: str, said: str) -> None:
+    assert with_options(text, NAMES) == said
+    with pytest.raises(InvalidParameter) as caught, option_names(NAMES):
+        raise InvalidParameter(text)
+    assert str(caught.value) == said
+    with pytest.raises(StorageError, match="^--storage='x' cannot be used$"), option_names(NAMES):
+        raise StorageError("storage='x' cannot be used")
+
+
+def test_a_joint_search_has_nothing_to_warn_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--trials", "6", "--steps", "2", "--test-tasks", "5", "--valid-tasks", "5", "--seeds", "1", "--quiet"]
+    who = ["--tasks", "sinusoid", "--learners", "ridge,maml,sklearn", "--search", "joint", "--device", "cpu"]
+    assert main(["compare", *who, *options, "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == ""
+    assert "fewer than 4 trials have, the importance is a guess" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -307,6 +342,14 @@ def endless(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+def test_ctrl_c_ends_every_command_with_the_exit_code_of_shells(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*what: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autometa.comparison.work", interrupted)
+    assert main(["worker", "--storage", "sqlite:///nothing.db", "--name", "first"]) == 130
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process alone")
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     endless: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -319,7 +362,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
         time.sleep(0.1)
     endless.send_signal(signal.SIGINT)
     said, error = endless.communicate(timeout=120)
-    assert endless.returncode == 1
+    assert endless.returncode == 130
     assert f"What is done is kept in {out}; the same command goes on from there." in error
     assert "Traceback" not in error
     assert f"Report: {out / 'report.html'}" in said
@@ -329,5 +372,5 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
 
 
 def _has_a_running_trial(journal: Path) -> bool:
-    """Whether a hyperparameter of a trial has been drawn, which comes right before its meta-training."""
+    """Tell whether a hyperparameter of a trial has been drawn, which comes right before its meta-training."""
     return journal.exists() and "regularization" in journal.read_text().partition('"plan"')[2].partition("\n")[2]

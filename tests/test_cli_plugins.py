@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,48 @@ def test_a_new_plugin_needs_a_name_that_a_package_can_have(name: str, tmp_path: 
     assert f"name={name!r}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("numpy", "an installed package or module"),
+        ("json", "an installed package or module"),
+        ("sklearn", "a learner of plugin 'baselines'"),
+        ("maml", "a learner of plugin 'optimization'"),
+        ("digits", "a task sampler of plugin 'tasks'"),
+        ("metric", "an installed plugin"),
+    ],
+)
+def test_a_new_plugin_takes_no_name_that_is_claimed(
+    name: str, whose: str, tmp_path: Path, fresh_host: None, capsys: Any
+) -> None:
+    assert main(["plugins", "new", name, "--directory", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"name={name!r} is the name of {whose}; choose another, such as 'my_{name}'." in said
+    assert not list(tmp_path.iterdir())
+    assert main(["plugins", "new", f"my_{name}", "--directory", str(tmp_path)]) == 0
+
+
+def test_a_name_of_a_plugin_of_somebody_else_is_claimed_too(install: Any, tmp_path: Path, capsys: Any) -> None:
+    code = """
+        import autometa as am
+
+        @am.hookimpl
+        def autometa_learners():
+            return [am.LearnerSpec(name="my_maml", factory="acme_plugin:Mine", problems={"regression"})]
+    """
+    install("acme", "acme_plugin", code)
+    assert main(["plugins", "new", "my_maml", "--directory", str(tmp_path / "new")]) == 2
+    assert "is the name of a learner of plugin 'acme_plugin'" in capsys.readouterr().err
+    assert main(["plugins", "new", "maml", "--directory", str(tmp_path / "new")]) == 2
+    assert "such as 'my_maml2'" in capsys.readouterr().err
+
+
+def test_a_new_plugin_names_what_its_test_needs(new_plugins: dict[str, Path]) -> None:
+    for project in new_plugins.values():
+        described = tomllib.loads((project / "pyproject.toml").read_text())
+        assert described["project"]["optional-dependencies"] == {"test": ["pytest"]}
+
+
 def test_a_new_plugin_never_overwrites(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "my_plugin").mkdir()
     (tmp_path / "my_plugin" / "work.py").write_text("precious")
@@ -205,7 +248,7 @@ def test_a_new_plugin_never_overwrites(tmp_path: Path, capsys: Any) -> None:
 
 def test_a_new_plugin_of_an_unknown_kind_is_bad_usage(tmp_path: Path, capsys: Any) -> None:
     assert main(["plugins", "new", "my_plugin", "--kind", "sampler", "--directory", str(tmp_path)]) == 2
-    assert "kind='sampler' must be one of 'task-sampler', 'learner', 'meta-optimizer'" in capsys.readouterr().err
+    assert "--kind='sampler' must be one of 'task-sampler', 'learner', 'meta-optimizer'" in capsys.readouterr().err
 
 
 def test_tasks_of_regression_are_shown_with_their_functions(capsys: Any) -> None:
@@ -259,3 +302,16 @@ def test_tasks_of_a_folder_of_colour_images(tmp_path: Path, capsys: Any) -> None
 def test_tasks_that_cannot_be_shown_say_why(arguments: list[str], code: int, text: str, capsys: Any) -> None:
     assert main(arguments) == code
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["-n", "0"], "-n=0 must be a positive integer"),
+        (["--split", "all"], "--split='all' must be one of"),
+        (["--seed", "-1"], "--seed=-1 must be an integer of at least 0"),
+    ],
+)
+def test_errors_about_the_tasks_to_show_name_the_options(typed: list[str], said: str, capsys: Any) -> None:
+    assert main(["tasks", "sinusoid", *typed]) == 2
+    assert f"error: {said}" in capsys.readouterr().err

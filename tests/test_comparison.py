@@ -277,6 +277,8 @@ def test_a_trial_that_raises_is_kept_with_its_reason_and_the_others_go_on() -> N
 def test_when_everything_fails_the_first_reason_is_raised() -> None:
     with pytest.raises(am.AutometaError, match="all 3 trials failed.*never works"):
         am.compare("sinusoid", [Hopeless()], **FAST)
+    with pytest.raises(am.AutometaError, match="^the only trial failed, 'Hopeless' on 'sinusoid': .*never works"):
+        am.compare("sinusoid", [Hopeless()], **{**FAST, "n_trials": 1})
 
 
 def test_hopeless_trials_are_pruned_and_keep_their_score() -> None:
@@ -381,7 +383,14 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sinusoid", ["ridge"], {"budget": 0}, am.InvalidParameter, "budget=0"),
         ("sinusoid", ["ridge"], {"search": "best"}, am.InvalidParameter, "search='best'"),
         ("sinusoid", ["ridge"], {"device": "gpu7"}, am.InvalidParameter, "device='gpu7'"),
+        ("sinusoid", ["ridge"], {"device": None}, am.InvalidParameter, "device=None is not a device"),
         ("sinusoid", ["ridge"], {"name": "a/b"}, am.InvalidParameter, "name='a/b'"),
+        ("sinusoid", ["ridge"], {"name": ""}, am.InvalidParameter, "name='' must be a non-empty text"),
+        ("sinusoid", ["ridge"], {"output": 1}, am.InvalidParameter, "output=1 must be a path"),
+        ("sinusoid", ["ridge"], {"output": b"runs"}, am.InvalidParameter, "output=b'runs' must be a path"),
+        ("sinusoid", ["ridge"], {"storage": 1}, am.InvalidParameter, "storage=1 must be a database URL"),
+        ("sinusoid", ["ridge"], {"storage": b"s.log"}, am.InvalidParameter, "storage=b's.log' must be a database URL"),
+        ("sinusoid", ["ridge"], {"baselines": "no"}, am.InvalidParameter, "baselines='no' must be True or False"),
         ("sinusoid", ["ridge"], {"storage": "nodb://here"}, am.StorageError, "storage='nodb://here' cannot be used"),
         ("sinusoid", ["ridge"], {"storage": "journal.txt"}, am.StorageError, "must end in .log or .journal"),
     ],
@@ -460,6 +469,8 @@ def test_a_parameter_that_its_plugin_no_longer_has_does_not_make_another_plan(va
 def test_loading_from_a_folder_without_a_comparison_says_so(tmp_path: Path) -> None:
     with pytest.raises(am.MissingData, match="holds no comparison"):
         am.Comparison.load(tmp_path)
+    with pytest.raises(am.InvalidParameter, match="output=None must be a path"):
+        am.Comparison.load(None)  # type: ignore[arg-type]
 
 
 def test_a_comparison_is_read_back_from_its_folder(tmp_path: Path) -> None:

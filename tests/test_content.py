@@ -120,6 +120,7 @@ def test_other_pixels_under_the_same_names_sizes_and_times_are_refused(tmp_path:
     am.compare(images(root), "prototypical", output=tmp_path / "out", **SMALL)
 
 
+@pytest.mark.filterwarnings("ignore:root=.* folders without an image:UserWarning")
 @pytest.mark.parametrize("output", ["out", "birds/out"])
 def test_a_moved_folder_goes_on_and_what_is_no_image_does_not_count(tmp_path: Path, output: str) -> None:
     root = tmp_path / "birds"

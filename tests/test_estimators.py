@@ -511,7 +511,7 @@ def test_a_table_may_be_an_array(schools):
 def test_columns_named_like_target_and_task_are_features(schools):
     frame = schools.rename(columns={"hours": "task", "kind": "target"})
     estimator = am.FewShotRegressor(max_steps=1, tasks_per_step=2, random_state=0)
-    estimator.meta_fit(frame[["task", "target"]], frame["score"], task=frame["school"])
+    estimator.meta_fit(frame[["task", "target"]], frame["score"], task=frame["school"], n_shot=5)
     assert list(estimator.feature_names_in_) == ["task", "target"]
 
 
@@ -529,7 +529,19 @@ def test_columns_named_like_target_and_task_are_features(schools):
         (am.FewShotRegressor(am.make_learner("prototypical")), "'prototypical' is for classification"),
         (am.FewShotClassifier(3), "3 is no learner"),
         (am.FewShotClassifier(device="nowhere"), "device='nowhere'"),
+        *(
+            (am.FewShotClassifier(device=value), "device=.* is not a device; use")
+            for value in (None, True, 2.5, b"cpu")
+        ),
         (am.FewShotClassifier(precision="16"), "precision='16' must be"),
+        (am.FewShotClassifier(precision=None), "precision=None must be"),
+        *(
+            (
+                am.FewShotClassifier(random_state=value),
+                r"random_state=.* must be an integer from 0 to 4294967295, or None",
+            )
+            for value in ("text", -1, 2.5, True, 2**32, [1], np.random.default_rng(0))
+        ),
     ],
 )
 def test_a_wrong_parameter_is_named_at_fit(estimator, message):
@@ -547,6 +559,8 @@ def test_a_wrong_parameter_is_named_at_fit(estimator, message):
         ({"meta_optimizer": "sgdd"}, "meta-optimizer 'sgdd' is not installed"),
         ({"meta_optimizer": "reptile"}, "Reptile needs a learner that provides"),
         ({"learner": "in_contexd"}, "did you mean 'in_context'"),
+        ({"random_state": -1}, "random_state=-1 must be an integer from 0 to"),
+        ({"device": None}, "device=None is not a device"),
     ],
 )
 def test_a_wrong_parameter_is_named_before_meta_training(digits, params, message):
@@ -616,7 +630,7 @@ def test_more_targets_than_meta_trained_are_refused(sine_regressor, sine):
 
 
 def test_targets_that_are_no_numbers_are_refused():
-    with pytest.raises(ValueError, match="y must hold numbers|could not convert"):
+    with pytest.raises(am.InvalidData, match="y holds 'a' in row 0 .* a regression needs numbers"):
         am.FewShotRegressor().fit(np.zeros((3, 2)), ["a", "b", "c"])
 
 
@@ -647,3 +661,30 @@ def test_nothing_warns_when_all_is_well(digit_classifier, letters):
         frozen = support.copy()
         frozen.flags.writeable = False
         clone(digit_classifier).fit(frozen, labels).predict(query)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, None),
+        ({"learner__steps": 400}, r"adapted to values that are not finite; it was meta-trained with steps=2\."),
+        ({"learner__steps": 400, "learner__first_order": True}, "meta-trained with first_order=False, steps=2"),
+    ],
+)
+def test_a_fit_that_diverges_says_what_was_meta_trained(changed, message):
+    tasks = am.make_tasks("sinusoid", n_shot=5)
+    model = am.FewShotRegressor(am.make_learner("maml", steps=2, inner_lr=0.3), max_steps=0, random_state=0)
+    model.meta_fit(tasks).set_params(**changed)
+    X, y = np.linspace(-5, 5, 8)[:, None], 50 * np.sin(np.linspace(-5, 5, 8))
+    if message is None:
+        assert np.isfinite(model.fit(X, y).predict(X)).all()
+    else:
+        with pytest.raises(am.TrainingDiverged, match=message):
+            model.fit(X, y)
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+
+
+@pytest.mark.parametrize("value", [0, 2**32 - 1, np.int64(3), None, np.random.RandomState(0), np.random])
+def test_every_kind_of_random_state_is_taken(value):
+    am.FewShotClassifier(random_state=value).fit(*load_iris(return_X_y=True))

@@ -148,20 +148,18 @@ def test_any_learner_can_stand_on_a_frozen_network() -> None:
     learner = am.make_learner("ridge", backbone=am.make_backbone("frozen", module=nn.Linear(6, 9)))
     classifier = am.FewShotClassifier(learner, max_steps=3, device="cpu", random_state=0).meta_fit(Blobs())
     weight = learner.backbone.module.weight
-    torch.testing.assert_close(classifier.module_.backbone.network.weight, weight, rtol=0, atol=0)
+    torch.testing.assert_close(classifier.module_.backbone.network.network.weight, weight, rtol=0, atol=0)
 
 
 def test_a_network_that_cannot_take_the_inputs_says_so() -> None:
-    with pytest.raises(
-        am.InvalidParameter, match=r"module=Linear of backbone 'frozen' cannot turn inputs of shape \(6,\)"
-    ):
+    with pytest.raises(am.InvalidParameter, match=r"backbone Linear cannot turn inputs of shape \(6,\) into features"):
         am.make_learner("frozen_features", backbone=nn.Linear(4, 2)).build(Blobs().info)
 
 
-def test_a_network_cannot_be_saved_and_the_error_says_what_can(tmp_path: Path) -> None:
+def test_a_network_that_needs_arguments_cannot_be_saved_and_the_error_says_what_can(tmp_path: Path) -> None:
     classifier = am.FewShotClassifier(am.make_learner("frozen_features", backbone=nn.Linear(6, 3)), random_state=0)
     classifier.fit(np.eye(6), [0, 1, 0, 1, 0, 1])
-    with pytest.raises(am.InvalidParameter, match="A network is saved by the backbone that builds it"):
+    with pytest.raises(am.InvalidParameter, match="Give a function of no arguments that builds it"):
         classifier.save(tmp_path / "x.autometa")
 
 
@@ -202,10 +200,20 @@ def test_a_function_by_its_import_path_is_saved_and_loaded_by_who_trusts_it(tmp_
     np.testing.assert_array_equal(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
 
 
-def test_a_function_itself_cannot_be_saved_and_the_error_says_what_can(tmp_path: Path) -> None:
+def test_a_function_itself_is_saved_by_its_import_path_and_loaded_with_trust(tmp_path: Path) -> None:
     classifier = am.FewShotClassifier(am.make_learner("frozen_features", encoder=encode), random_state=0)
-    with pytest.raises(am.InvalidParameter, match="can be given by its import path, 'package.module:function'"):
-        classifier.fit(TEXTS, LABELS).save(tmp_path / "x.autometa")
+    classifier.fit(TEXTS, LABELS).save(tmp_path / "x.autometa")
+    path = f"{encode.__module__}:encode"
+    with pytest.raises(am.InvalidFile, match=f"names '{path}'"):
+        am.load(tmp_path / "x.autometa")
+    loaded = am.load(tmp_path / "x.autometa", trusted=[path])
+    assert loaded.predict(TEXTS).tolist() == classifier.predict(TEXTS).tolist()
+
+
+def test_a_function_of_no_module_cannot_be_saved(tmp_path: Path) -> None:
+    learner = am.make_learner("frozen_features", encoder=lambda texts: encode(texts))
+    with pytest.raises(am.InvalidParameter, match="another process cannot import .*lambda"):
+        am.FewShotClassifier(learner, random_state=0).fit(TEXTS, LABELS).save(tmp_path / "x.autometa")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_estimators_and_every_default_of_the_bundled_plugins_work(taken: None) -
     am.FewShotClassifier().fit(X, y).predict(X)
     am.FewShotRegressor().fit(X, y.astype(float)).predict(X)
     table = am.FewShotRegressor(max_steps=1, random_state=0).meta_fit(
-        np.tile(X, (8, 1)), np.tile(y, 8).astype(float), task=np.arange(96) % 5
+        np.tile(X, (8, 1)), np.tile(y, 8).astype(float), task=np.arange(96) % 5, n_shot=4
     )
     assert table.fit(X, y.astype(float)).predict(X).shape == (12,)
     for component in components("learner"):

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -182,18 +183,18 @@ BROKEN = {
     "hook of its own Ctrl-C": (hook("raise KeyboardInterrupt"), "raised KeyboardInterrupt"),
     "a summary that is no text": (
         hook("return [am.BackboneSpec(name='a', factory='a:B', summary=None)]", "autometa_backbones"),
-        "summary=None of backbone 'a' must be a text",
+        "summary=None of backbone 'a' must be text",
     ),
     "needs that are one text": (
         hook(
             "return [am.TaskSamplerSpec(name='a', factory='a:B', problems='regression', needs='root')]",
             "autometa_task_samplers",
         ),
-        "needs='root' of task sampler 'a' must be names",
+        "needs='root' of task sampler 'a' must be a tuple of names",
     ),
     "a family that is no text": (
         hook("return [am.LearnerSpec(name='a', factory='a:B', problems='regression', family=3)]"),
-        "family=3 of learner 'a' must be a text",
+        "family=3 of learner 'a' must be text",
     ),
 }
 
@@ -419,6 +420,33 @@ def test_a_misspelt_parameter_gets_the_nearest_one() -> None:
         am.InvalidParameter, match="learner 'MAML' has no parameter 'inner_rl'; did you mean 'inner_lr'"
     ):
         am.make_learner(am.make_learner("maml"), inner_rl=0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "parameter", "told"),
+    [
+        (am.make_learner, "maml", "multi_step_loss", ", but 'maml_plus_plus' has; 'maml' takes steps, inner_lr,"),
+        (
+            am.make_tasks,
+            "digits",
+            "noise",
+            ", but 'harmonics' and 'linear' and 'gaussian_process' have; 'digits' takes",
+        ),
+        (am.make_learner, "ridge", "inner_lr", "; it takes backbone, regularization"),  # so many learners have it
+        (am.make_learner, "ridge", "nobody_has_it", "; it takes backbone, regularization"),
+    ],
+)
+def test_a_parameter_of_few_other_components_is_told_to_be_theirs(
+    make: Callable[..., object], name: str, parameter: str, told: str
+) -> None:
+    with pytest.raises(am.InvalidParameter, match=f" {name!r} has no parameter {parameter!r}{told}"):
+        make(name, **{parameter: 1.0})
+
+
+def test_a_component_that_cannot_be_imported_has_no_parameters_to_tell_of(install) -> None:
+    install("acme", "acme_plugin", offer("torn", "no_such_module:Learner"))
+    with pytest.raises(am.InvalidParameter, match="'multi_step_loss', but 'maml_plus_plus' has;"):
+        am.make_learner("maml", multi_step_loss=1)
 
 
 def test_an_object_passes_through_and_is_copied_only_to_change_it() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -254,6 +256,25 @@ def test_images_are_decoded_once_and_a_corrupt_cache_is_built_anew(
             again = Omniglot(split="random", **small).load()
         assert torch.equal(again.images, first.images)
         assert torch.equal(image_cache.read(stored)[0], omniglot_files._decode_parts(small["root"])[0])
+
+
+def test_a_written_cache_is_told_once_with_its_path(small: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    Omniglot(split="random", **small).load()
+    (stored,) = small["cache"].glob("*.safetensors")
+    (told,) = caplog.messages
+    assert f"decoded images are kept in {stored} (" in told
+    assert "MB" in told
+    Omniglot(split="random", **small).load()
+    assert len(caplog.messages) == 1
+
+
+def test_a_written_cache_is_seen_by_whoever_set_up_no_logging(small: dict[str, Any]) -> None:
+    code = f"from autometa_plugins.tasks.omniglot import Omniglot; Omniglot(split='random', **{small!r}).load()"
+    code = code.replace("PosixPath", "str").replace("WindowsPath", "str")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("decoded images are kept in") == 1
+    assert str(small["cache"]) in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_not_needed(small: dict[str, Any], tmp_path: Path) -> None:

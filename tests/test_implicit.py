@@ -160,23 +160,25 @@ def test_a_task_that_is_at_no_minimum_stops_and_leaves_the_others_alone() -> Non
 def test_memory_does_not_grow_with_the_inner_steps(
     live_tensors: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch, counts = tasks(), {}
-    for run, steps in enumerate((4, 4, 40)):  # the first run leaves what is measured once and kept
-        learner = imaml(steps=steps)
-        module = build(learner)
-        objective = learner.inner_objective
+    batch = tasks()
+
+    def most_alive(steps: int) -> int:
+        learner, counts = imaml(steps=steps), []
+        module, objective = build(learner), learner.inner_objective
 
         def watch(module: nn.Module, adapted: dict[str, Tensor], support: am.Examples) -> Tensor:
             assert all(value.is_leaf for value in adapted.values())
-            counts[run] = max(counts.get(run, 0), live_tensors())  # noqa: B023
-            return objective(module, adapted, support)  # noqa: B023
+            counts.append(live_tensors())
+            return objective(module, adapted, support)
 
         monkeypatch.setattr(learner, "inner_objective", watch)
         update = am.make_meta_optimizer("implicit")
         update.start(learner, module, info())
         update.step(batch)
-        del learner, module, objective, watch, update
-    assert counts[1] == counts[2]
+        return max(counts)
+
+    most_alive(4)  # leaves behind what is measured once and kept
+    assert most_alive(4) == most_alive(40)
 
 
 def test_meta_training_learns_sinusoids() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,29 @@ def test_what_has_been_adapted_already_is_not_adapted_again() -> None:
     torch.testing.assert_close(outcome.outputs, am.judge(learner, module, batch).outputs)
 
 
+class Unadapted(Spied):
+    """Answers zero whatever the support holds, so there is nothing to adapt."""
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> None:
+        self.n_adapted += 1
+
+    def predict(self, module: nn.Module, adapted: None, x: Tensor) -> Tensor:
+        assert adapted is None
+        return x.new_zeros(*x.shape[:2], 1)
+
+
+def test_none_may_be_an_adapted_state() -> None:
+    learner, module, batch = built("ridge", Lines())
+    unadapted = Unadapted(learner)
+    adapted = unadapted.adapt(module, batch.support)
+    outcome = am.judge(unadapted, module, batch, adapted=adapted)
+    torch.testing.assert_close(outcome.scores, batch.query.y.square().mean(dim=(1, 2)))
+    am.query_losses(unadapted, module, batch, adapted=adapted)
+    assert unadapted.n_adapted == 1
+    timed(unadapted, module, batch)
+    assert unadapted.n_adapted == 2
+
+
 def test_evaluation_builds_no_graph_and_leaves_the_mode_as_it_was() -> None:
     learner, module, batch = built("maml", Lines())
     spied = Spied(learner)
@@ -174,3 +198,23 @@ def test_another_number_of_targets_than_predicted_is_refused() -> None:
     wide = am.Examples(batch.query.x, batch.query.y.expand(-1, -1, 3), batch.query.mask)
     with pytest.raises(am.Incompatible, match="Ridge predicts 1 real targets and the tasks have 3"):
         am.judge(learner, module, am.TaskBatch(support=batch.support, query=wide))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "text"),
+    [
+        (0, None, "learner=None of judge must be an autometa.Learner object"),
+        (0, "ridge", "learner='ridge' of judge must be"),
+        (0, am.Learner, "learner=<class .* of judge must be"),
+        (1, None, "module=None of judge must be a torch.nn.Module object"),
+        (1, am.make_backbone("mlp"), "module=MLP.* of judge must be a torch.nn.Module object"),
+        (2, None, "batch=None of judge must be an autometa.TaskBatch object"),
+        (2, am.make_tasks("sinusoid"), "batch=Sinusoid.* of judge must be"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_by_name(place: int, value: object, text: str) -> None:
+    tasks, learner = am.make_tasks("sinusoid"), am.make_learner("ridge")
+    given: list[Any] = [learner, learner.build(tasks.info), tasks.sample(2, seed=0)]
+    given[place] = value
+    with pytest.raises(am.InvalidParameter, match=text):
+        inspect.unwrap(am.judge)(*given)

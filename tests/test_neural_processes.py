@@ -251,7 +251,7 @@ def dosages(scale: float = 1.0) -> pd.DataFrame:
 def meta_fitted(name: str, scale: float = 1.0) -> tuple[am.FewShotRegressor, pd.DataFrame]:
     table = dosages(scale)
     regressor = am.FewShotRegressor(am.make_learner(name, **SMALL[name]), max_steps=20, device="cpu", random_state=0)
-    regressor.meta_fit(table[["dose"]], table["response"], task=table["patient"])
+    regressor.meta_fit(table[["dose"]], table["response"], task=table["patient"], n_shot=10)
     return regressor, table[table["patient"] == 0]
 
 

@@ -193,22 +193,26 @@ class Homemade(am.Learner):
         return adapted.unsqueeze(1).expand(-1, x.shape[1], -1)
 
 
-def test_a_learner_that_no_plugin_offers_is_refused_before_anything_is_written(tmp_path):
+def test_a_learner_that_no_plugin_offers_is_loaded_with_trust(tmp_path):
     X, y = load_iris(return_X_y=True)
     estimator = am.FewShotClassifier(Homemade()).fit(X, y)
-    with pytest.raises(am.InvalidParameter, match=r"learner=Homemade\(\) cannot be saved: no installed plugin offers"):
-        estimator.save(tmp_path / "model.autometa")
-    assert not list(tmp_path.iterdir())
+    estimator.save(tmp_path / "model.autometa")
+    path = f"{__name__}:Homemade"
+    with pytest.raises(am.InvalidFile, match=f"names '{path}', code that is no part of it"):
+        am.load(tmp_path / "model.autometa")
+    loaded = am.load(tmp_path / "model.autometa", trusted=[path])
+    np.testing.assert_array_equal(loaded.predict_proba(X), estimator.predict_proba(X))
 
 
-def test_an_estimator_from_outside_scikit_learn_is_refused(tmp_path):
+def test_a_class_inside_a_function_is_refused_before_anything_is_written(tmp_path):
     class Mine(LogisticRegression):
         pass
 
     X, y = load_iris(return_X_y=True)
     estimator = am.FewShotClassifier(am.make_learner("sklearn", estimator=Mine())).fit(X, y)
-    with pytest.raises(am.InvalidParameter, match=r"learner__estimator=Mine\(\) cannot be saved"):
+    with pytest.raises(am.InvalidParameter, match="learner__estimator cannot be saved: another process cannot import"):
         estimator.save(tmp_path / "model.autometa")
+    assert not list(tmp_path.iterdir())
 
 
 def test_parameters_that_are_no_plain_values_are_refused(tmp_path):
@@ -380,3 +384,15 @@ def test_bundled_estimators_are_found_by_name(saved, classifier, letters, monkey
     np.testing.assert_array_equal(am.load("tiny").predict_proba(letters[2]), classifier.predict_proba(letters[2]))
     with pytest.raises(am.UnknownName, match="bundled: tiny"):
         am.load("tinyy")
+
+
+@pytest.mark.parametrize("value", [None, 1, 2.5, [1], b"model.autometa"])
+def test_what_is_no_path_is_refused_by_name(value):
+    estimator = am.FewShotClassifier("prototypical", max_steps=1, device="cpu")
+    with pytest.raises(am.InvalidParameter, match="path=.* must be a path, as text or a pathlib.Path"):
+        am.load(value)
+    with pytest.raises(am.InvalidParameter, match="path=.* must be a path"):
+        estimator.save(value)
+    if value is not None:
+        with pytest.raises(am.InvalidParameter, match="checkpoint=.* must be a path"):
+            estimator.meta_fit("glyphs", checkpoint=value)

@@ -55,6 +55,20 @@ def test_a_problem_that_is_not_there_is_named_with_those_that_are() -> None:
         am.Examples(torch.zeros(1, 2, 3), torch.zeros(1, 2), problem="ranking").problem_record  # noqa: B018
 
 
+def test_examples_made_of_others_are_of_the_same_problem() -> None:
+    mask = torch.tensor([[True, False], [True, True]])
+    examples = am.Examples(torch.zeros(2, 2, 3), torch.tensor([[0, 0], [1, 0]]), mask, 4, problem="classification")
+    features, labels = torch.ones(2, 2, 5), torch.tensor([[7, 0], [8, 9]])
+    assert not examples.is_full
+    seen, renamed = examples.with_parts(x=features), examples.with_parts(y=labels, n_classes=10)
+    whole = examples.with_parts(mask=torch.ones_like(mask))
+    assert {made.problem for made in (seen, renamed, whole, examples[:1], examples.select([1]))} == {"classification"}
+    assert seen.x is features
+    assert (seen.y is examples.y, seen.n_classes, seen.is_full) == (True, 4, False)
+    assert (renamed.y is labels, renamed.n_classes, renamed.mask is mask) == (True, 10, True)
+    assert whole.is_full
+
+
 def test_scores_are_told_in_the_units_of_the_targets() -> None:
     lines, shifts = replace(Lines().info, target_scale=3.0), replace(Shifts().info, target_scale=3.0)
     torch.testing.assert_close(lines.in_target_units(torch.tensor([2.0])), torch.tensor([18.0]))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 import autometa as am
@@ -17,27 +16,22 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+REBOUND = {"X", "y"}
+
+
 def snippets(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def make_birds(folder):
-    rng = np.random.default_rng(0)
-    for split in ("train", "valid", "test"):
-        for name in ("robin", "wren", "kiwi"):
-            place = folder / "birds" / split / f"{split} {name}"
-            place.mkdir(parents=True)
-            for i in range(4):
-                Image.fromarray(rng.integers(0, 255, (40, 30, 3), dtype=np.uint8)).save(place / f"{i}.jpg")
-
-
-def test_the_python_snippets_run_and_do_what_they_say(tmp_path, monkeypatch):
-    make_birds(tmp_path)
+def test_the_python_snippets_run_from_top_to_bottom_in_an_empty_folder_and_do_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "readme"}
     ran = [snippet for snippet in snippets("python") if not snippet.startswith("# ")]
-    assert len(ran) == 8
-    for snippet in ran:
+    assert len(ran) == 9
+    bound: dict[str, int] = {}
+    for number, snippet in enumerate(ran):
+        for name in re.findall(r"^(\w+) = ", snippet, flags=re.MULTILINE):
+            assert name in REBOUND or bound.setdefault(name, number) == number, f"{name} means two things"
         exec(compile(snippet, "README.md", "exec"), names)
     assert (tmp_path / "digits.autometa").exists()
     best = names["best"]

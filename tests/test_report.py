@@ -12,12 +12,13 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from optuna.trial import TrialState
 
 from autometa.comparison.report.canvas import styles
 from autometa.comparison.report.page import INCOMPLETE, render, write_report
 from autometa.comparison.report.repeat import command_text
 from autometa.comparison.report.significance import ties_with_best
-from autometa.comparison.report.tuning import importances_of
+from autometa.comparison.report.tuning import importances_of, study_card
 from autometa.comparison.results.record import Frames, Record
 from autometa.errors import StorageError
 
@@ -379,3 +380,14 @@ def test_the_command_is_told_as_one_types_it() -> None:
     assert command_text(["/opt/venv/bin/autometa", "compare", "--name", "a b"]) == "autometa compare --name 'a b'"
     assert command_text(["/x/autometa/__main__.py", "compare"]) == "python -m autometa compare"
     assert command_text(["study/run.py"]) == "python run.py"
+
+
+def test_a_trial_that_was_cut_and_done_again_is_no_failure() -> None:
+    study = optuna.create_study()
+    finished = [(TrialState.COMPLETE, {}), (TrialState.FAIL, {}), (TrialState.FAIL, {"error": "OSError: full"})]
+    for state, attributes in finished:
+        value = 0.5 if state is TrialState.COMPLETE else None
+        study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs={"slot": 0, **attributes}))
+    assert "1 complete, 1 failed, 1 interrupted" in study_card(
+        study, "ridge", "accuracy", {}, styles(["ridge"], [])["ridge"]
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 
 import pytest
 import torch
@@ -104,3 +105,50 @@ def test_the_example_of_its_docstring_runs() -> None:
     outcome = doctest.testmod(importlib.import_module(am.SupportLoss.__module__))
     assert outcome.attempted
     assert not outcome.failed
+
+
+@pytest.mark.parametrize("given", [None, torch.zeros(2, 3), (1, 2), "digits"])
+def test_what_are_no_examples_is_refused(given: object) -> None:
+    with pytest.raises(am.InvalidData, match=f"takes autometa.Examples.* no {type(given).__name__}"):
+        am.SupportLoss(given)  # type: ignore[arg-type]
+
+
+def test_outputs_of_another_shape_are_refused_and_never_stretched(ragged: am.Examples) -> None:
+    loss, outputs = am.SupportLoss(ragged), outputs_for(ragged).detach()
+    wrong = [outputs[0], outputs[:1], outputs[:, :1], outputs[:, :3], outputs.unsqueeze(3), outputs.long()]
+    if loss.n_outputs > 1:
+        wrong.append(outputs[:, :, :-1])
+    if ragged.is_classification:
+        more = torch.cat([outputs, outputs], dim=2)
+        torch.testing.assert_close(loss(more), loss(outputs))
+    else:
+        wrong.append(torch.cat([outputs, outputs], dim=2))
+    for given in wrong:
+        for call in (loss, loss.predictions, loss.value_and_predictions):
+            with pytest.raises(am.InvalidData, match=r"^outputs .* must be real numbers \[tasks, n, n_outputs\], for"):
+                call(given)
+    for strange in (None, [1.0], outputs.numpy()):
+        with pytest.raises(am.InvalidData, match=r"^outputs .* must be real numbers"):
+            inspect.unwrap(am.SupportLoss.__call__)(loss, strange)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"y": [[0, 1]]}, "y of Examples is a list; it must be a torch.Tensor"),
+        ({"y": None}, "y of Examples is a NoneType"),
+        ({"x": [[0.0]]}, "x of Examples is a list"),
+        ({"x": (torch.zeros(1, 2), None)}, "x of Examples is a NoneType"),
+        ({"mask": [[True, True]]}, "mask of Examples is a list"),
+        ({"mask": torch.ones(1, 2)}, "mask of Examples is torch.float32; it must be torch.bool"),
+        ({"y": torch.zeros(1, 2, dtype=torch.int32)}, "y of Examples is torch.int32; class indices are torch.int64"),
+        ({"y": torch.zeros(1, 2, dtype=torch.bool)}, "y of Examples is torch.bool; class indices are torch.int64"),
+        ({"y": torch.zeros(1, 2, 2, dtype=torch.int64)}, r"y of Examples has the shape \(1, 2, 2\); class indices"),
+        ({"y": torch.zeros(1, 2, 2, 2)}, r"y of Examples has the shape \(1, 2, 2, 2\)"),
+        ({"y": torch.zeros(2)}, r"y of Examples has the shape \(2,\)"),
+    ],
+)
+def test_parts_of_examples_of_the_wrong_kind_are_named(change: dict[str, object], text: str) -> None:
+    parts: dict[str, object] = {"x": torch.zeros(1, 2, 3), "y": torch.tensor([[0, 1]])}
+    with pytest.raises(am.InvalidData, match=text):
+        am.Examples(**{**parts, **change})  # type: ignore[arg-type]

@@ -209,7 +209,7 @@ def test_targets_that_cannot_be_learned_are_refused() -> None:
     refused(am.InvalidData, "'score' misses 1", frame=frame.assign(score=frame["score"].where(frame["row"] != 3)))
     infinite = frame.assign(score=frame["score"].where(frame["row"] > 30, np.inf))
     refused(am.InvalidData, "infinite", frame=infinite)
-    refused(am.InvalidData, "problem='regression' needs numbers.*'score' holds", grades(), problem="regression")
+    refused(am.InvalidData, "'score' holds 'top' in row 0 .*a regression needs numbers", grades(), problem="regression")
     refused(am.InvalidParameter, "problem='ranking'", problem="ranking")
 
 
@@ -324,6 +324,20 @@ def test_text_keeps_everything_an_encoder_learned(y: list[Any], problem: Any) ->
 def test_text_that_is_no_encoder_is_refused(text: str) -> None:
     with pytest.raises(am.InvalidFile, match="table encoder"):
         am.TableEncoder.from_json(text)
+
+
+def test_an_encoder_tells_whether_targets_are_classes_and_refuses_a_problem_that_is_not_there() -> None:
+    encoder = am.TableEncoder()
+    assert not encoder.fit(mixed()).has_classes_
+    assert encoder.fit(mixed(), list("baba"), problem="classification").has_classes_
+    text = encoder.to_json()
+    assert am.TableEncoder.from_json(text).has_classes_
+    with pytest.raises(am.InvalidFile, match="problem='ranking'"):
+        am.TableEncoder.from_json(text.replace('"classification"', '"ranking"'))
+    assert not encoder.fit(mixed(), [1.0, 2.0, 3.0, 5.0], problem="regression").has_classes_
+    for problem in ("ranking", None):
+        with pytest.raises(am.InvalidParameter, match=f"problem={problem!r} must be one of 'classification', 'regr"):
+            encoder.fit(mixed(), list("baba"), problem=problem)
 
 
 def test_classes_are_sorted_and_unknown_labels_named() -> None:

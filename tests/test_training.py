@@ -126,7 +126,7 @@ def test_labels_permuted_within_tasks_score_chance():
             batch = self.inner.sample(n_tasks, split=split, seed=seed)
             generator = torch.Generator().manual_seed(seed % 2**32)
             order = torch.rand(batch.query.y.shape, generator=generator).argsort(dim=1)
-            query = am.Examples(batch.query.x, batch.query.y.gather(1, order), batch.query.mask, batch.query.n_classes)
+            query = batch.query.with_parts(y=batch.query.y.gather(1, order))
             return am.TaskBatch(support=batch.support, query=query, classes=batch.classes)
 
     learner = am.make_learner("prototypical", backbone="identity")

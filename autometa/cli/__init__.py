@@ -39,7 +39,7 @@ def _root(
 
     Example: autometa compare --tasks sinusoid --output runs/first
 
-    Exit codes: 0 fine, 1 a problem was found, 2 bad usage.
+    Exit codes: 0 fine, 1 a problem was found, 2 bad usage, 130 Ctrl-C.
     """
     from autometa.host import disable
 
@@ -82,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             build_app()(args=None if arguments is None else list(arguments), prog_name="autometa")
         except SystemExit as end:
+            if isinstance(end.__context__, typer.Abort):  # what Ctrl-C has become by then
+                return compare.INTERRUPTED
             return end.code if isinstance(end.code, int) else int(bool(end.code))
         except AutometaError as error:
             typer.echo("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), err=True)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autometa.cli.option_names import option_names
 from autometa.cli.study_file import (
+    OPTIONS,
     NamedComponent,
     StudyFile,
     learners_from_texts,
@@ -17,12 +19,20 @@ from autometa.cli.study_file import (
     read_study_file,
     tasks_from_texts,
 )
+from autometa.cli.typed_component import make_typed
 
 if TYPE_CHECKING:
     from autometa.comparison import Comparison
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it."""
+
 DEMO = ("tasks/glyphs", "tasks/digits", "tasks/sinusoid")
 """What is compared when nothing is asked for: these need no data and no network."""
+
+
+NAMES = {argument: f"--{option.replace('_', '-')}" for option, (argument, _) in OPTIONS.items()}
+"""Options of ``compare``, by argument of ``am.compare``."""
 
 
 def register(app: typer.Typer) -> None:
@@ -96,7 +106,7 @@ def compare(
     between: maml:reptile:steps=3.
 
     Ctrl-C or a crash loses nothing but the trial at work: the same command goes on. Exit code 1: a learner has no
-    score, or a final run failed.
+    score, or a final run failed; 130: Ctrl-C.
     """
     others, n_test_tasks = _split_test_tasks(test_tasks or [], n_test_tasks)
     typed = {
@@ -126,26 +136,29 @@ def compare(
     import autometa as am
 
     samplers, test_samplers = (
-        {label: am.make_tasks(entry.name, **entry.params) for label, entry in of.items()} for of in (chosen, judged_on)
+        {label: make_typed("task sampler", entry.name, entry.params) for label, entry in of.items()}
+        for of in (chosen, judged_on)
     )
     entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
     kept = f"What is done is kept in {options['output']}; the same command goes on from there."
     try:
-        comparison = am.compare(
-            samplers, entrants, test_tasks=test_samplers or None, verbose=0 if quiet else 1, **options
-        )
+        with option_names(NAMES):
+            comparison = am.compare(
+                samplers, entrants, test_tasks=test_samplers or None, verbose=0 if quiet else 1, **options
+            )
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {kept}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(INTERRUPTED) from None
     _show(comparison, Path(options["output"]) / "report.html", as_json=as_json)
     if not comparison.complete:
         typer.echo(f"Interrupted before all was done. {kept}", err=True)
-    if not comparison.complete or _has_gaps(comparison):
+        raise typer.Exit(INTERRUPTED)
+    if _has_gaps(comparison):
         raise typer.Exit(1)
 
 
 def _has_gaps(comparison: Comparison) -> bool:
-    """Whether a final run failed, or every trial of a learner; a trial that diverges is part of any search."""
+    """Tell whether a final run failed, or every trial of a learner; a trial that diverges is part of any search."""
     board, failures = comparison.leaderboard, comparison.failures
     joint = comparison.plan["settings"]["search"] == "joint"  # where only the winner is judged
     board = board[board["tasks"] == board["trained_on"]]
@@ -166,7 +179,8 @@ def worker(
     """
     from autometa.comparison import work
 
-    work(storage, name)
+    with option_names(NAMES):
+        work(storage, name)
 
 
 def report(
@@ -235,10 +249,8 @@ def _folder(text: str) -> str:
 
 
 def _entrant(entry: NamedComponent) -> Any:
-    import autometa as am
-
-    learner = am.make_learner(entry.name, **entry.params)
-    return learner if entry.meta_optimizer is None else (learner, am.make_meta_optimizer(entry.meta_optimizer))
+    learner = make_typed("learner", entry.name, entry.params)
+    return learner if entry.meta_optimizer is None else (learner, make_typed("meta-optimizer", entry.meta_optimizer))
 
 
 def _show(comparison: Comparison, path: Path, *, as_json: bool) -> None:

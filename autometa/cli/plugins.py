@@ -130,7 +130,7 @@ def check(
     failed = sum(row["status"] == "failed" for row in rows)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
-    console.print(f"{len(rows)} checks, {failed} failed")
+    console.print(f"{len(rows)} check{'' if len(rows) == 1 else 's'}, {failed} failed")
     if failed:
         raise typer.Exit(1)
 
@@ -138,14 +138,14 @@ def check(
 def _component(text: str, kind: str | None) -> Any:
     """The name as typed, or the object that it and its parameters make."""
     from autometa.cli.component_text import parse_component
-    from autometa.host import make
+    from autometa.cli.typed_component import make_typed
     from autometa.testing.checklist import find_named
 
     name, params = parse_component(text)
     if not params:
         return name
     (entry,) = find_named(name, kind_named(kind))
-    return make(entry.kind, entry.full_name, **params)
+    return make_typed(entry.kind, entry.full_name, params)
 
 
 def kind_named(text: str | None) -> str | None:
@@ -156,7 +156,7 @@ def kind_named(text: str | None) -> str | None:
         return None
     plain = {name.replace(" ", "-"): name for name in KINDS}
     key = text.strip().lower().replace(" ", "-").replace("_", "-")
-    check_choice("kind", key, plain)
+    check_choice("--kind", key, plain)
     return plain[key]
 
 
@@ -172,4 +172,6 @@ def new(
     from autometa.cli.scaffold import write_project
 
     folder = write_project(name, str(kind_named(kind)), directory)
-    typer.echo(f"{folder} is ready:\n  pip install -e {folder}\n  pytest {folder}\n  autometa plugins check {name}")
+    typer.echo(
+        f'{folder} is ready:\n  pip install -e "{folder}[test]"\n  pytest {folder}\n  autometa plugins check {name}'
+    )

@@ -31,12 +31,14 @@ def tasks(
     Example: autometa tasks digits:n_way=3,n_shot=2 --split test
     """
     from autometa.cli.component_text import parse_component
+    from autometa.cli.option_names import option_names
+    from autometa.cli.typed_component import make_typed
     from autometa.contracts.tasks import check_draw
-    from autometa.host import make_tasks
 
     sampler_name, params = parse_component(name)
-    check_draw(number, split, seed)
-    sampler = make_tasks(sampler_name, **params)
+    with option_names({"n_tasks": "-n", "split": "--split", "seed": "--seed"}):
+        check_draw(number, split, seed)
+    sampler: TaskSampler = make_typed("task sampler", sampler_name, params)
     facts = _facts(sampler)
     if as_json:
         typer.echo(json.dumps(facts, indent=2, default=str))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import warnings
@@ -13,10 +12,11 @@ from typing import Any, Literal
 import torch
 from optuna.storages import BaseStorage
 
-from autometa.checks import check_int
+from autometa.checks import check_bool, check_int
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
 from autometa.comparison.execution.progress_display import ProgressDisplay, make_display
+from autometa.comparison.execution.run_file import check_same_run, read_run, write_run
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import (
     JOURNAL,
@@ -31,10 +31,9 @@ from autometa.comparison.execution.workers import run_processes, work_through
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.settings import Settings
-from autometa.comparison.result import RUN_FILE, Comparison
+from autometa.comparison.result import Comparison
 from autometa.engine.device import pick_device
 from autometa.errors import AutometaError, InvalidParameter
-from autometa.files.atomic import write_whole
 
 
 def compare(
@@ -148,9 +147,11 @@ def compare(
         search=search,
     )
     check_int("n_workers", n_workers)
+    check_bool("baselines", baselines)
     pick_device(device)
     folder = prepare_output(output)
-    name = name or (folder.name if folder is not None else "comparison")
+    if name is None:
+        name = folder.name if folder is not None else "comparison"
     plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
     where, keeper = _place(storage, folder, n_workers)
     run = _Run(plan, where, folder, keeper, str(device), n_workers, make_display(verbose))
@@ -181,7 +182,8 @@ def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> 
     with quiet_optuna():
         plan = stored_plan(opened, name)
         journal = Path(storage).expanduser().resolve()
-        folder = journal.parent if (journal.parent / RUN_FILE).exists() and "://" not in storage else None
+        told = read_run(journal.parent) if "://" not in storage else None
+        folder = journal.parent if told is not None and told["name"] == name else None
         return _Run(plan, opened, folder, None, device, 1, make_display(verbose)).work_here()
 
 
@@ -220,9 +222,10 @@ class _Run:
         self.environment: dict[str, Any] = describe_environment(pick_device(device))
         self.storage = open_storage(where)
         self.started = time.time()
-        earlier = folder / RUN_FILE if folder is not None else None
-        told = json.loads(earlier.read_text()) if earlier is not None and earlier.exists() else {}
-        self.seconds_before: float = told.get("environment", {}).get("seconds_of_all_calls", 0.0)
+        told = read_run(folder) if folder is not None else None
+        if folder is not None and told is not None:
+            check_same_run(folder, told, plan.name, self.storage)
+        self.seconds_before: float = told["environment"].get("seconds_of_all_calls", 0.0) if told is not None else 0.0
 
     def go(self) -> Comparison:
         """Register the plan, do the work and write what came of it."""
@@ -278,15 +281,15 @@ class _Run:
             on = "The same call goes on from here." if self.where is not None else "Give output= to be able to go on."
             warnings.warn(f"interrupted: the comparison holds what was done so far. {on}", UserWarning, stacklevel=5)
         elif comparison.leaderboard.empty and len(comparison.failures):
-            first = comparison.failures.iloc[0]
-            raise AutometaError(
-                f"all {len(comparison.failures)} trials failed; the first, {first['learner']!r} on {first['tasks']!r}: "
-                f"{first['reason']}"
-            )
+            n_failed, first = len(comparison.failures), comparison.failures.iloc[0]
+            which = "the only trial failed," if n_failed == 1 else f"all {n_failed} trials failed; the first,"
+            raise AutometaError(f"{which} {first['learner']!r} on {first['tasks']!r}: {first['reason']}")
         elif len(comparison.failures):
+            failed = f"{len(comparison.failures)} trials or final runs"
+            failed = "1 trial or final run" if len(comparison.failures) == 1 else failed
             who = sorted({f"{row.learner} on {row.tasks}" for row in comparison.failures.itertuples()})
             warnings.warn(
-                f"{len(comparison.failures)} trials or final runs failed ({', '.join(who)}); see .failures.",
+                f"{failed} failed ({', '.join(who)}); see .failures.",
                 UserWarning,
                 stacklevel=5,
             )
@@ -301,4 +304,4 @@ class _Run:
             "plan": self.plan.described,
             "environment": self.environment,
         }
-        write_whole(self.folder / RUN_FILE, json.dumps(run, indent=2))
+        write_run(self.folder, run)

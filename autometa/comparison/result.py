@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,8 +11,10 @@ from typing import Any
 import optuna
 import torch
 
+from autometa.checks import check_path
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.finals import file_name, model_file, to_estimator, train_final
+from autometa.comparison.execution.run_file import RUN_FILE, read_run
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import TemporaryFolder, open_storage
 from autometa.comparison.execution.stored_plan import stored_plan
@@ -26,8 +27,6 @@ from autometa.errors import InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.estimators.persistence import load as load_estimator
 from autometa.files.atomic import write_whole
-
-RUN_FILE = "run.json"
 
 
 class Comparison:
@@ -109,7 +108,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "incomplete"
-        return f"<Comparison {self.name!r}: {len(self._plan.domains)} tasks, {len(self.leaderboard)} rows, {state}>"
+        n_rows = f"{len(self.leaderboard)} row{'' if len(self.leaderboard) == 1 else 's'}"
+        return f"<Comparison {self.name!r} on {', '.join(self._plan.domains)}: {n_rows}, {state}>"
 
     @classmethod
     def load(cls, output: str | os.PathLike[str], *, storage: str | None = None) -> Comparison:
@@ -126,17 +126,17 @@ class Comparison:
         MissingData
             The folder holds no comparison.
         StorageError
-            Its storage cannot be reached.
+            Its storage cannot be reached, or a file is damaged.
         Incompatible
             It holds objects that only the process that made it has.
         InvalidParameter
             It was made by another version.
         """
+        check_path("output", output)
         folder = Path(output).expanduser().resolve()
-        file = folder / RUN_FILE
-        if not file.exists():
+        run = read_run(folder)
+        if run is None:
             raise MissingData(f"output={str(output)!r} holds no comparison: there is no {RUN_FILE} in it.")
-        run = json.loads(file.read_text())
         where = storage or run["storage"]
         if where is None:
             raise StorageError(f"the studies of {str(output)!r} were in the memory of the process that made it.")
@@ -200,6 +200,7 @@ class Comparison:
         """Write the comparison as one self-contained HTML file and return its path."""
         from autometa.comparison.report.page import write_report
 
+        check_path("path", path)
         write_report(self._record, path)
         return Path(path)
 

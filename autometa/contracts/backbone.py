@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
 
 from sklearn.base import BaseEstimator
 from torch import nn
@@ -23,3 +25,7 @@ class Backbone(BaseEstimator, ABC):
         InvalidParameter
             The backbone cannot take inputs of this shape.
         """
+
+
+BackboneLike: TypeAlias = str | Backbone | nn.Module | Callable[[], nn.Module]
+"""What users give as a backbone: its name, an object, a network of their own, or what builds one without arguments."""

@@ -47,6 +47,7 @@ class Examples:
     _full: bool | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         shapes = [tuple(part.shape[:2]) for part in (self.x if isinstance(self.x, tuple) else (self.x,))]
         if any(shape != tuple(self.y.shape[:2]) for shape in shapes):
             raise InvalidData(f"x {shapes} and y {tuple(self.y.shape)} must agree in their first two axes [tasks, n].")
@@ -59,6 +60,26 @@ class Examples:
             )
         if self.n_classes == 0 and not self.y.is_floating_point():
             object.__setattr__(self, "n_classes", int(self.y.max()) + 1 if self.y.numel() else 0)
+
+    def _check_kinds(self) -> None:
+        """Refuse what is no tensor, or one of other numbers; look at no value, which would wait for the device."""
+        inputs = self.x if isinstance(self.x, tuple) else (self.x,)
+        given = {"x": inputs, "y": (self.y,), "mask": () if self.mask is None else (self.mask,)}
+        for name, parts in given.items():
+            for part in parts:
+                if not isinstance(part, Tensor):
+                    raise InvalidData(f"{name} of Examples is a {type(part).__name__}; it must be a torch.Tensor.")
+        if not self.y.is_floating_point() and self.y.dtype != torch.int64:
+            raise InvalidData(
+                f"y of Examples is {self.y.dtype}; class indices are torch.int64, as y.long() makes them."
+            )
+        if self.y.dim() not in ((2, 3) if self.y.is_floating_point() else (2,)):
+            raise InvalidData(
+                f"y of Examples has the shape {tuple(self.y.shape)}; class indices are [tasks, n], real targets "
+                "[tasks, n] or [tasks, n, n_outputs]."
+            )
+        if self.mask is not None and self.mask.dtype != torch.bool:
+            raise InvalidData(f"mask of Examples is {self.mask.dtype}; it must be torch.bool, as mask.bool() makes it.")
 
     def __len__(self) -> int:
         return self.y.shape[0]
@@ -96,6 +117,19 @@ class Examples:
             return self.one_hot()
         y = self.y if self.y.dim() == 3 else self.y.unsqueeze(-1)
         return y * self.mask.unsqueeze(-1)
+
+    def with_parts(
+        self, *, x: Inputs = None, y: Tensor | None = None, mask: Tensor | None = None, n_classes: int | None = None
+    ) -> Examples:
+        """Return examples of the same tasks and problem with other inputs, targets, mask or number of classes."""
+        return replace(
+            self,
+            x=self.x if x is None else x,
+            y=self.y if y is None else y,
+            mask=self.mask if mask is None else mask,
+            n_classes=self.n_classes if n_classes is None else n_classes,
+            _full=self._full if mask is None else None,
+        )
 
     def select(self, rows: Tensor | slice | list[int]) -> Examples:
         """The same examples ``rows`` (indices along n) of every task."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,12 @@ from torch import Tensor, nn
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.losses import IGNORED_CLASS
 from autometa.errors import PluginError
+
+
+class Adapted(Enum):
+    """What stands for an adapted state that is still to be found; None may be a state."""
+
+    NOT_YET = "not yet"
 
 
 class AnyLearner(Protocol):
@@ -35,13 +42,13 @@ class AnyLearner(Protocol):
 
 
 def forward(
-    learner: AnyLearner, module: nn.Module, support: Examples, x: Tensor, *, adapted: Any = None
+    learner: AnyLearner, module: nn.Module, support: Examples, x: Tensor, *, adapted: Any = Adapted.NOT_YET
 ) -> Float[Tensor, "task n out"]:
     """Adapt to every task and return the outputs for its inputs ``x`` [tasks, n, *features].
 
     ``adapted`` is what ``learner.adapt`` returned for these tasks, where that is known already.
     """
-    if adapted is None:
+    if adapted is Adapted.NOT_YET:
         adapted = learner.adapt(module, support)
     return predict_outputs(learner, module, adapted, present_classes(support), x)
 
@@ -71,7 +78,7 @@ def predict_outputs(
     return outputs.masked_fill(~present.unsqueeze(1), torch.finfo(outputs.dtype).min)
 
 
-def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[Tensor, "task"]:
+def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[Tensor, " task"]:
     """Return the loss of every task, leaving out padded places and queries of a class that the support lacks.
 
     It is the learner's own loss, or that of the problem. No learner can answer the queries that
@@ -87,8 +94,8 @@ def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[
 
 
 def query_losses(
-    learner: AnyLearner, module: nn.Module, batch: TaskBatch, *, adapted: Any = None
-) -> Float[Tensor, "task"]:
+    learner: AnyLearner, module: nn.Module, batch: TaskBatch, *, adapted: Any = Adapted.NOT_YET
+) -> Float[Tensor, " task"]:
     """Adapt to the support of every task and return the loss on its query, [tasks].
 
     ``adapted`` is what ``learner.adapt`` returned for these tasks, where that is known already.
@@ -98,6 +105,6 @@ def query_losses(
     return task_losses(learner, outputs, batch.query)
 
 
-def task_scores(outputs: Tensor, query: Examples) -> Float[Tensor, "task"]:
+def task_scores(outputs: Tensor, query: Examples) -> Float[Tensor, " task"]:
     """Return the score of every task: accuracy, or mean squared error."""
     return query.problem_record.score(outputs, query)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
@@ -12,6 +14,7 @@ from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import query_losses
 from autometa.contracts.problems import problem_of_targets
 from autometa.contracts.tasks import TaskInfo
+from autometa.errors import PluginError
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -38,7 +41,7 @@ class Learner(BaseEstimator, ABC):
     say that they are trusted."""
 
     predicts_unseen_classes: ClassVar[bool] = False
-    """Whether it may predict a class that the support set lacks (it knows classes from elsewhere)."""
+    """True if it may predict a class that the support set lacks (it knows classes from elsewhere)."""
 
     @property
     def adaptation_parameters(self) -> frozenset[str]:
@@ -149,3 +152,32 @@ class Learner(BaseEstimator, ABC):
     def suggest(cls, trial: Trial, info: TaskInfo) -> Self:
         """Draw hyperparameters from the search space; parameter names are constructor names."""
         return cls()
+
+
+_NAMES = ("adaptation_parameters", "needs_meta_training", "provides", "names_code")
+_FLAGS = ("replayable", "predicts_unseen_classes")
+
+
+def check_promises(learner: Learner) -> None:
+    """Refuse a learner whose properties are not of the kind that they are read as.
+
+    Raises
+    ------
+    PluginError
+        Names the learner and the property.
+    """
+    for name in _NAMES:
+        value = getattr(learner, name)
+        if not isinstance(value, Set) or not all(isinstance(item, str) for item in value):
+            raise _broken_promise(learner, name, "a frozenset of names, such as frozenset({'steps'})")
+    for name in _FLAGS:
+        if not isinstance(getattr(learner, name), bool):
+            raise _broken_promise(learner, name, "True or False")
+    if not isinstance(learner.default_meta_optimizer, str | None):
+        raise _broken_promise(learner, "default_meta_optimizer", "the name of a meta-optimizer, or None")
+
+
+def _broken_promise(learner: Learner, name: str, wanted: str) -> PluginError:
+    value = getattr(learner, name)
+    found, hint = ("a method", "; put @property above it") if inspect.ismethod(value) else (repr(value), "")
+    return PluginError(f"{name} of learner {type(learner).__name__} is {found}; it must be {wanted}{hint}.")

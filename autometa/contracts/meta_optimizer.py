@@ -32,7 +32,7 @@ class MetaOptimizer(BaseEstimator, ABC):
     """What the learner must provide; see ``Learner.provides``."""
 
     shares_tasks: ClassVar[bool] = False
-    """Whether several processes may each take :meth:`step` on an equal share of the tasks and end in the θ of one
+    """True if several processes may each take :meth:`step` on an equal share of the tasks and end in the θ of one
     process: every mean over tasks that moves θ, or that ``finished`` depends on, then goes through ``average``. In
     :meth:`step` each process draws random numbers of its own."""
 

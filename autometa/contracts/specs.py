@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -42,6 +42,8 @@ class Spec:
 
     kind: ClassVar[str] = "component"
     must_name_problems: ClassVar[bool] = False
+    _texts: ClassVar[tuple[str, ...]] = ("summary", "reference")
+    """Fields that must be text."""
 
     name: str
     factory: str | Callable[..., Any]
@@ -56,8 +58,20 @@ class Spec:
                 f"name={self.name!r} of a {self.kind} is not usable; "
                 f"use lower case, digits and '_', like 'my_{self.kind}'."
             )
-        self._check_texts("summary", "reference")
-        problems = frozenset([self.problems] if isinstance(self.problems, str) else self.problems)
+        for text in self._texts:
+            if not isinstance(getattr(self, text), str):
+                raise InvalidParameter(f"{text}={getattr(self, text)!r} of {self.kind} {self.name!r} must be text.")
+        if not isinstance(self.retired, Mapping) or not all(isinstance(name, str) for name in self.retired):
+            raise InvalidParameter(
+                f"retired={self.retired!r} of {self.kind} {self.name!r} must be a dict from names of parameters to the "
+                "values that changed nothing, such as {'bias': True}."
+            )
+        given = (self.problems,) if isinstance(self.problems, str) else self.problems
+        if not isinstance(given, Collection) or not all(isinstance(problem, str) for problem in given):
+            raise InvalidParameter(
+                f"problems={given!r} of {self.kind} {self.name!r} must be a set of names, some of {sorted(PROBLEMS)}."
+            )
+        problems = frozenset(given)
         if not problems and self.must_name_problems:
             raise InvalidParameter(
                 f"{self.kind} {self.name!r} does not say what it is for; write problems={{'classification'}} in its "
@@ -74,12 +88,6 @@ class Spec:
                 f"factory={self.factory!r} of {self.kind} {self.name!r} must be a class "
                 "or a path like 'package.module:Class'."
             )
-
-    def _check_texts(self, *fields: str) -> None:
-        for name in fields:
-            value = getattr(self, name)
-            if not isinstance(value, str):
-                raise InvalidParameter(f"{name}={value!r} of {self.kind} {self.name!r} must be a text.")
 
     def resolve(self) -> Callable[..., Any]:
         """Import and return the class.
@@ -120,11 +128,14 @@ class TaskSamplerSpec(Spec):
     needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        super(TaskSamplerSpec, self).__post_init__()  # the short form needs a class cell, which slots replace
-        if isinstance(self.needs, str) or not all(isinstance(need, str) for need in self.needs):
+        super(TaskSamplerSpec, self).__post_init__()
+        needs = tuple(self.needs) if isinstance(self.needs, tuple | list | set | frozenset) else None
+        if needs is None or not all(isinstance(name, str) for name in needs):
             raise InvalidParameter(
-                f"needs={self.needs!r} of {self.kind} {self.name!r} must be names of parameters, such as ('root',)."
+                f"needs={self.needs!r} of {self.kind} {self.name!r} must be a tuple of names of parameters, such as "
+                "('root',)."
             )
+        object.__setattr__(self, "needs", needs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +145,9 @@ class LearnerSpec(Spec):
     kind: ClassVar[str] = "learner"
     must_name_problems: ClassVar[bool] = True
 
-    family: str = "other"
+    _texts: ClassVar[tuple[str, ...]] = ("summary", "reference", "family")
 
-    def __post_init__(self) -> None:
-        super(LearnerSpec, self).__post_init__()  # the short form needs a class cell, which slots replace
-        self._check_texts("family")
+    family: str = "other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

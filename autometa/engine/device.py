@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from autometa.checks import check_choice
@@ -10,20 +12,24 @@ from autometa.errors import InvalidParameter
 PRECISIONS = {"32": torch.float32, "64": torch.float64}
 
 
-def pick_device(device: str | torch.device = "auto") -> torch.device:
+def pick_device(device: Any = "auto") -> torch.device:
     """Return the device to compute on: the accelerator torch finds (CUDA, MPS, XPU), else the CPU.
+
+    Parameters
+    ----------
+    device : str, int or torch.device, default="auto"
 
     Raises
     ------
     InvalidParameter
-        The device asked for is not there.
+        The device asked for is not there, or no device at all.
     """
     found = torch.accelerator.current_accelerator(check_available=True)
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return found if found is not None else torch.device("cpu")
     try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
+        wanted = torch.device(device if isinstance(device, int | torch.device) else str(device))
+    except (RuntimeError, TypeError) as error:
         raise InvalidParameter(
             f"device={device!r} is not a device; use 'auto', 'cpu', 'cuda', 'mps' or 'xpu'."
         ) from error
@@ -33,7 +39,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     return wanted
 
 
-def pick_dtype(precision: str, default: torch.dtype = torch.float32) -> torch.dtype:
+def pick_dtype(precision: Any, default: torch.dtype = torch.float32) -> torch.dtype:
     """Return the floating-point type for ``precision`` ("auto", "32" or "64").
 
     Raises
@@ -41,5 +47,7 @@ def pick_dtype(precision: str, default: torch.dtype = torch.float32) -> torch.dt
     InvalidParameter
         Another value.
     """
-    check_choice("precision", str(precision), ("auto", *PRECISIONS))
-    return default if precision == "auto" else PRECISIONS[str(precision)]
+    if str(precision) not in PRECISIONS:
+        check_choice("precision", precision, ("auto", *PRECISIONS))
+        return default
+    return PRECISIONS[str(precision)]

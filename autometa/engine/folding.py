@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from autometa.contracts.backbone import Backbone
+from autometa.contracts.backbone import BackboneLike
 from autometa.errors import PluginError
 from autometa.host import make_backbone
 
@@ -18,7 +18,7 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
 
 
 def is_transductive(module: nn.Module) -> bool:
-    """Whether the network normalises by the statistics of the very examples it is given."""
+    """Tell whether the network normalises by the statistics of the very examples it is given."""
     return any(getattr(layer, "running_mean", None) is None for layer in batch_norms(module))
 
 
@@ -40,12 +40,12 @@ def describe_normalization(module: nn.Module) -> str:
     return ", ".join(found) or "none"
 
 
-def build_backbone(backbone: str | Backbone, input_shape: tuple[int, ...]) -> nn.Module:
+def build_backbone(backbone: BackboneLike, input_shape: tuple[int, ...]) -> nn.Module:
     """Build a network for inputs of this shape.
 
     Parameters
     ----------
-    backbone : str or Backbone
+    backbone : str, Backbone, nn.Module or callable
         A name, an object, or ``"auto"``: conv4 for images (three axes), else mlp.
     input_shape : tuple of int
 

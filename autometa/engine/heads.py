@@ -60,7 +60,7 @@ def fit_head(
 
     offset = apply_head(start, features) if start is not None else features.new_zeros(())
     y = support.y if support.is_classification else support.y.to(features.dtype)
-    loss = SupportLoss(Examples(features, y, support.mask, support.n_classes))
+    loss = SupportLoss(support.with_parts(x=features, y=y))
     n_outputs = loss.n_outputs
     if start is not None and offset.shape[-1] != n_outputs:
         raise Incompatible(

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples, TaskBatch
-from autometa.contracts.forward import forward, task_losses, task_scores
+from autometa.contracts.forward import Adapted, forward, task_losses, task_scores
 from autometa.contracts.learner import Learner
-from autometa.errors import Incompatible
+from autometa.errors import Incompatible, InvalidParameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +34,22 @@ class Outcome:
     learner: Learner
 
     @property
-    def losses(self) -> Float[Tensor, "task"]:
+    def losses(self) -> Float[Tensor, " task"]:
         """Loss of every task, [tasks]: the learner's own, or the problem's. Padded places do not count."""
         return task_losses(self.learner, self.outputs, self.query)
 
     @property
-    def scores(self) -> Float[Tensor, "task"]:
+    def scores(self) -> Float[Tensor, " task"]:
         """Score of every task, [tasks]: its accuracy, or mean squared error in the units of the targets drawn."""
         return task_scores(self.outputs, self.query)
 
     @property
-    def errors(self) -> Float[Tensor, "task"]:
+    def errors(self) -> Float[Tensor, " task"]:
         """Scores turned round where larger ones are better, [tasks]: the share of wrong classes."""
         return self.query.problem_record.error(self.scores)
 
 
-def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any = None) -> Outcome:
+def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any = Adapted.NOT_YET) -> Outcome:
     """Adapt to the support of every task and judge the answers to its query.
 
     Parameters
@@ -68,6 +68,8 @@ def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any
 
     Raises
     ------
+    InvalidParameter
+        An argument is of another kind.
     Incompatible
         The tasks have another number of real targets than the learner predicts.
 
@@ -81,6 +83,11 @@ def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any
     >>> outcome.outputs.shape, outcome.scores.shape
     (torch.Size([3, 10, 1]), torch.Size([3]))
     """
+    given = (("learner", learner, Learner), ("module", module, nn.Module), ("batch", batch, TaskBatch))
+    for name, value, kind in given:
+        if not isinstance(value, kind):
+            known = "a torch.nn.Module" if kind is nn.Module else f"an autometa.{kind.__name__}"
+            raise InvalidParameter(f"{name}={value!r:.80} of judge must be {known} object.")
     query = batch.query
     assert isinstance(query.x, Tensor)
     outputs = forward(learner, module, batch.support, query.x, adapted=adapted)

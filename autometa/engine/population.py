@@ -14,11 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
+from autometa.checks import check_choice
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.learner import Learner
 from autometa.engine.judging import judge
 from autometa.engine.random_state import seeded
-from autometa.errors import InvalidParameter
 
 Population = Mapping[str, Tensor]
 
@@ -61,10 +61,8 @@ class PopulationLosses:
     """
 
     def __init__(self, learner: Learner, module: nn.Module, *, fitness: str = "loss", strategy: str = "auto") -> None:
-        if fitness not in ("loss", "score"):
-            raise InvalidParameter(f"fitness={fitness!r} must be 'loss' or 'score'.")
-        if strategy not in ("auto", "vmap", "loop"):
-            raise InvalidParameter(f"strategy={strategy!r} must be 'auto', 'vmap' or 'loop'.")
+        check_choice("fitness", fitness, ("loss", "score"))
+        check_choice("strategy", strategy, ("auto", "vmap", "loop"))
         self.strategy = strategy
         self._judge = _Judge(learner, module, fitness)
 

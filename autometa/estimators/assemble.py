@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from sklearn.base import clone
 
-from autometa.contracts.backbone import Backbone
-from autometa.contracts.learner import Learner
+from autometa.contracts.backbone import BackboneLike
+from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.problems import find_problem
 from autometa.errors import Incompatible
@@ -15,7 +15,7 @@ from autometa.host import make_backbone, make_learner, make_meta_optimizer
 from autometa.host.catalog import components, find, name_of
 
 
-def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbone = "auto") -> Learner:
+def resolve_learner(learner: str | Learner, problem: str, backbone: BackboneLike = "auto") -> Learner:
     """Return a fresh learner for a problem.
 
     Parameters
@@ -23,7 +23,7 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbo
     learner : str or Learner
         A name, an object, which is cloned, or ``"auto"``: the default learner of the problem.
     problem : {"classification", "regression"}
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         For a learner that has a backbone and leaves it "auto". One with a choice of its own keeps it, and one
         without a backbone has no use for it.
 
@@ -33,10 +33,13 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: str | Backbo
         No installed learner has the name.
     InvalidParameter
         The object is no learner.
+    PluginError
+        A property of the learner is of the wrong kind.
     Incompatible
         The learner is not for this problem; the text names those that are.
     """
     made = make_learner(find_problem(problem).learner if _is_auto(learner) else learner)
+    check_promises(made)
     check_problem(learner if isinstance(learner, str) and not _is_auto(learner) else made, problem)
     made = cast(Learner, clone(made))
     parameters = made.get_params(deep=False)

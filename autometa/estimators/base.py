@@ -15,8 +15,8 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from autometa.checks import check_int
-from autometa.contracts.backbone import Backbone
+from autometa.checks import check_int, check_path
+from autometa.contracts.backbone import BackboneLike
 from autometa.contracts.examples import Examples
 from autometa.contracts.forward import predict_outputs, present_classes
 from autometa.contracts.learner import Learner
@@ -25,15 +25,17 @@ from autometa.contracts.problems import find_problem
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.device import pick_device, pick_dtype
+from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import is_transductive
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
+from autometa.estimators.images import range_met
 from autometa.estimators.inputs import n_features, rows_of, shaped
-from autometa.estimators.parameters import changed_since, set_nested
+from autometa.estimators.parameters import changed_for_adaptation, changed_since, set_nested
 from autometa.estimators.saved_state import save
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
-from autometa.estimators.table_sampler import table_sampler
+from autometa.estimators.table_sampler import table_sampler, take_columns
 from autometa.host import make_tasks
 from autometa.training import MetaTraining
 from autometa.training.run import run, seed_of
@@ -54,7 +56,7 @@ class FewShotEstimator(BaseEstimator):
         self,
         learner: str | Learner = "auto",
         meta_optimizer: str | MetaOptimizer = "auto",
-        backbone: str | Backbone = "auto",
+        backbone: BackboneLike = "auto",
         max_steps: int = 1000,
         tasks_per_step: int = 16,
         device: str | torch.device = "auto",
@@ -96,13 +98,18 @@ class FewShotEstimator(BaseEstimator):
         Parameters
         ----------
         tasks : TaskSampler, str, DataFrame or array of shape [n, n_columns]
-            A task distribution or its name; or, with ``y`` and ``task``, the rows of a table.
-        y : array-like of shape [n], optional
-            Targets of the table's rows.
-        task : array-like of shape [n], optional
-            Which task each row of the table belongs to (school, patient, machine, ...).
+            A task distribution or its name; or, with ``y`` and ``task``, the rows of a table: a DataFrame of pandas,
+            polars or pyarrow, an array or a list of rows. :class:`TableEncoder` tells what columns may hold.
+        y : array-like of shape [n] or column name, optional
+            Targets of the table's rows: for a regression numbers of any type, for a classification strings, whole
+            numbers, booleans or dates without a time zone. A name stands for that column of the table.
+        task : array-like of shape [n] or column name, optional
+            Which task each row of the table belongs to (school, patient, machine, ...). A column given by its name
+            is no feature: :meth:`fit` and :meth:`predict` take rows without it.
         n_shot, n_query : int, optional
-            Rows of a table's tasks to adapt on and to be judged on; see the task sampler ``table``.
+            Rows of a table's tasks to adapt on and to be judged on; see the task sampler ``table``. ``n_shot`` left
+            out is half of the rows of the median task (of each class, for classes), between 1 and 10; a warning
+            tells it.
         checkpoint : path, optional
             A file that keeps what has been learned so far, written twice a minute and at the end, whole or not at all.
             The same call goes on from it, on any number of devices; without a ``random_state``, with the seed it was
@@ -127,6 +134,7 @@ class FewShotEstimator(BaseEstimator):
         ProcessFailed
             The process of a device ended without a result.
         """
+        check_path("checkpoint", checkpoint, also=(None,))
         sampler = self._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
         check_int("max_steps", self.max_steps, least=0)
         check_int("tasks_per_step", self.tasks_per_step)
@@ -180,8 +188,9 @@ class FewShotEstimator(BaseEstimator):
 
     def _sampler(self, tasks: Any, y: Any, task: Any, **sizes: int | None) -> TaskSampler:
         if y is not None or task is not None:
-            tasks = resolve_learner(self.learner, self.problem, self.backbone).encode_rows(tasks)
-            return table_sampler(tasks, y, task, problem=self.problem, **sizes)
+            X, y, task = take_columns(tasks, y, task)
+            X = resolve_learner(self.learner, self.problem, self.backbone).encode_rows(X)
+            return table_sampler(X, y, task, problem=self.problem, **sizes)
         if any(size is not None for size in sizes.values()):
             raise InvalidParameter("n_shot and n_query are for tables: give y and task too, or set them on the sampler")
         if not isinstance(tasks, (str, TaskSampler)):
@@ -225,8 +234,9 @@ class FewShotEstimator(BaseEstimator):
         support = Examples(
             x, target, n_classes=n_outputs if info.problem_record.has_classes else 0, problem=self.problem
         )
-        with torch.no_grad(), seeded(derive_seed(seed, "fit"), device):
+        with torch.no_grad(), seeded(derive_seed(seed, "fit"), device), enough_threads(module, x):
             adapted = learner.adapt(module, support)
+        self._check_finite(learner, adapted)
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
         adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
         return Fitted(
@@ -241,6 +251,16 @@ class FewShotEstimator(BaseEstimator):
             dtype=dtype,
             **affine,
         )
+
+    def _check_finite(self, learner: Learner, adapted: Any) -> None:
+        tensors: list[Tensor] = []
+        map_tensors(tensors.append, adapted)
+        if all(tensor.isfinite().all() for tensor in tensors):
+            return
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        changed = "" if meta is None else changed_for_adaptation(meta, learner)
+        advice = f"it was meta-trained with {changed}" if changed else "lower its rates, or scale X"
+        raise TrainingDiverged(f"{learner!r} adapted to values that are not finite; {advice}.")
 
     def _hold(self, fitted: Fitted) -> None:
         self._fitted = fitted
@@ -320,7 +340,10 @@ class FewShotEstimator(BaseEstimator):
     # ---------------------------------------------------------------- scikit-learn's conventions
 
     def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+        given: Any = self.random_state
+        if not isinstance(given, np.random.RandomState) and given is not np.random:
+            check_int("random_state", given, least=0, most=2**32 - 1, also=(None,))
+        return int(check_random_state(given).randint(2**31 - 1))
 
     def _is_auto(self, name: str) -> bool:
         value = getattr(self, name)
@@ -372,7 +395,11 @@ class FewShotEstimator(BaseEstimator):
 
 def _read_chunk(fitted: Fitted, x: NDArray[Any], read: Read) -> tuple[Tensor, ...]:
     inputs = torch.tensor(x, device=fitted.device, dtype=fitted.dtype)[None]
-    with torch.no_grad(), seeded(derive_seed(fitted.seed, "predict"), fitted.device):
+    with (
+        torch.no_grad(),
+        seeded(derive_seed(fitted.seed, "predict"), fitted.device),
+        enough_threads(fitted.module, inputs),
+    ):
         return tuple(part[0] for part in read(fitted, inputs))
 
 
@@ -395,4 +422,5 @@ def meta_trained(training: MetaTraining, *, max_steps: int) -> MetaTrained:
         tasks_per_step=training.tasks_per_step,
         n_features=n_features(info.input_shape) if encoder is None else encoder.n_features_in_,
         feature_names=None if encoder is None else getattr(encoder, "feature_names_in_", None),
+        input_range=range_met(sampler, training.tasks_per_step, training.seed),
     )

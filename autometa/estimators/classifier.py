@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets
 
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.base import FewShotEstimator
-from autometa.estimators.inputs import checked_y, rows_of
+from autometa.estimators.inputs import labels_of, rows_of
 from autometa.estimators.state import Affine, MetaTrained
 
 
@@ -31,15 +30,23 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
     that the learner lists as ``adaptation_parameters`` may change after :meth:`meta_fit` and count at the next
     :meth:`fit`.
 
+    Some of scikit-learn's tools number the labels before they hand them on: ``BaggingClassifier``,
+    ``VotingClassifier``, ``StackingClassifier``, ``OneVsRestClassifier`` and ``cross_val_predict`` of probabilities.
+    After :meth:`meta_fit` on a table, :meth:`fit` takes such numbers as places among the sorted labels of
+    meta-training. A learner that predicts classes a support set lacks (``predicts_unseen_classes``, such as
+    "sklearn_pooled") answers for all labels of meta-training, whatever it was fitted on, and works in these tools
+    only if the labels are already numbers from 0 and each fit sees all of them.
+
     Parameters
     ----------
     learner : str or Learner, default="auto"
         How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "prototypical".
     meta_optimizer : str or MetaOptimizer, default="auto"
         How meta-training improves the learner's start; "auto" is the learner's own default.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         Network from inputs to features, for learners that have one and do not choose their own. "auto" is "conv4"
-        for images and "mlp" otherwise, and "identity" without meta-training.
+        for images and "mlp" otherwise, and "identity" without meta-training. A network of your own is copied with its
+        weights, where every training begins; a class or a function is called anew, without arguments.
     max_steps : int, default=1000
         Outer steps of meta-training, at least 0.
     tasks_per_step : int, default=16
@@ -90,11 +97,14 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         Parameters
         ----------
         X : array-like of shape [n, n_features]
-            After :meth:`meta_fit` in the form of the tasks: arrays of shape [n, *input_shape], [n, height, width]
-            for images of one channel, or flattened, in the range of the tasks drawn (uint8 images are divided by
-            255); for a table, its raw columns, strings and missing values included.
+            After :meth:`meta_fit` in the form of the tasks; for a table, its raw columns, strings and missing values
+            included. Images may come as [n, channels, height, width], [n, height, width, channels], [n, height, width]
+            if they have one channel, or flattened; as array, tensor, DataFrame, or a list of arrays or of images of
+            Pillow. Of images, uint8 is divided by 255 and all else taken as it is: other integers in 0 .. 255 are
+            outside of the range [0, 1] that most image tasks have, which is an error.
         y : array-like of shape [n]
-            Labels of at least two classes, numbers or strings.
+            Labels of at least two classes: strings, whole numbers, booleans, or dates without a time zone, which
+            come back as datetime64. Anything else is refused, here as in :meth:`meta_fit`.
 
         Returns
         -------
@@ -108,8 +118,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         """
         meta: MetaTrained | None = getattr(self, "_meta", None)
         rows = rows_of(self, X, meta, reset=True)
-        y = checked_y(self, X, y)
-        check_classification_targets(y)
+        y = labels_of(self, X, y)
         inputs = Affine.standardising(rows) if meta is None else None
         rows = rows if inputs is None else inputs.encode(rows)
         encoder = None if meta is None or not meta.info.shared_classes else meta.encoder
@@ -125,14 +134,22 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
 
     def _fit_shared(self, rows: NDArray[Any], y: NDArray[Any], encoder: RowEncoder) -> Self:
         """Fit labels that mean the same as in meta-training."""
-        coded = encoder.encode_target(y)
-        seen = np.unique(coded)
         learner = self._learner_now()
+        recoded = _are_positions(y, encoder.classes_)
+        if recoded and learner.predicts_unseen_classes:
+            raise InvalidData(
+                f"y holds numbers in place of the classes {encoder.classes_.tolist()}. If one of scikit-learn's tools "
+                f"numbered them: {type(learner).__name__} answers for all classes of meta-training by their names, and "
+                "works there only after meta_fit on labels 0, 1, ...; or take another learner."
+            )
+        coded = y.astype(np.int64) if recoded else encoder.encode_target(y)
+        classes = np.arange(len(encoder.classes_)) if recoded else encoder.classes_
+        seen = np.unique(coded)
         if len(seen) < 2 and not learner.predicts_unseen_classes:
-            raise InvalidData(_ONE_CLASS.format(encoder.classes_.tolist()[seen[0]]))
-        fitted = self._adapt(rows, coded, len(encoder.classes_), inputs=None, targets=None)
+            raise InvalidData(_ONE_CLASS.format(classes.tolist()[seen[0]]))
+        fitted = self._adapt(rows, coded, len(classes), inputs=None, targets=None)
         columns = None if learner.predicts_unseen_classes else seen
-        self.classes_ = encoder.classes_ if columns is None else encoder.classes_[columns]
+        self.classes_ = classes if columns is None else classes[columns]
         self._hold(replace(fitted, columns=columns))
         return self
 
@@ -167,10 +184,36 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         best = self._outputs(X).argmax(axis=1)
         return self.classes_[best]  # type: ignore[no-any-return]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean accuracy.
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features]
+        y : array-like of shape [n]
+            True labels, read as :meth:`fit` reads them.
+        sample_weight : array-like of shape [n], optional
+
+        Returns
+        -------
+        float
+        """
+        return float(super().score(X, labels_of(self, X, y), sample_weight))
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = self._means_nothing_yet()
         return tags
+
+
+def _are_positions(y: NDArray[Any], classes: NDArray[Any]) -> bool:
+    """Tell whether labels are places in the sorted classes, as scikit-learn's ensembles number those they are given.
+
+    They are whole numbers from 0, at least one of which is no class itself.
+    """
+    if y.dtype.kind not in "iu" or not len(y) or y.min() < 0 or y.max() >= len(classes):
+        return False
+    return not set(y.tolist()) <= set(classes.tolist())
 
 
 _ONE_CLASS = "y holds one class only, {!r}; a classifier needs rows of at least 2 classes."

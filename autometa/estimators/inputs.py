@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import (
     assert_all_finite,
@@ -18,7 +21,10 @@ from sklearn.utils.validation import (
 
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
+from autometa.estimators.images import are_images, check_range, image_rows
 from autometa.estimators.state import MetaTrained
+from autometa.tables.frames import as_column, as_frame
+from autometa.tables.targets import class_labels, real_targets
 
 
 def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset: bool) -> NDArray[Any]:
@@ -44,36 +50,82 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
         return validate_data(estimator, X, reset=reset, dtype=np.float64)  # type: ignore[no-any-return]
     if meta.encoder is not None:
         return _encoded_rows(estimator, X, meta.encoder)
-    X = flat_rows(X, meta.info.input_shape)
+    is_bytes = False
+    if are_images(meta.info):
+        X, is_bytes = image_rows(X, meta.info.input_shape)
+    else:
+        X = flat_rows(X, meta.info.input_shape)
     width = np.shape(X)[1:]
     if reset and width not in ((), (meta.n_features,)):
         raise InvalidData(
             f"X has {width[0]} features, but {type(estimator).__name__} was meta-trained on {meta.n_features} features."
         )
-    return validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])  # type: ignore[no-any-return]
+    rows: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
+    if are_images(meta.info):
+        check_range(rows, is_bytes, meta.input_range, type(estimator).__name__)
+    return rows
 
 
 def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: RowEncoder) -> NDArray[Any]:
-    if not hasattr(X, "columns"):
-        X = check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator)
-    X = validate_data(estimator, X, reset=False, skip_check_array=True)
+    X = validate_data(estimator, as_frame(X), reset=False, skip_check_array=True)
     if len(X) == 0:
         raise InvalidData("X has 0 rows; at least one is needed.")
     return encoder.transform(X)
 
 
-def checked_y(estimator: BaseEstimator, X: Any, y: Any, *, multi_output: bool = False) -> NDArray[Any]:
-    """Return targets [n], or [n, n_targets] if several are allowed, checked to be present and finite."""
+def labels_of(estimator: BaseEstimator, X: Any, y: Any) -> NDArray[Any]:
+    """Return class labels [n], by the rule of :func:`autometa.read_target`.
+
+    Raises
+    ------
+    ValueError
+        Missing, or of a type that labels cannot have.
+    """
+    labels = class_labels(_given(estimator, y))
+    check_consistent_length(X, labels)
+    return labels
+
+
+def real_targets_of(estimator: BaseEstimator, X: Any, y: Any) -> NDArray[np.float64]:
+    """Return real targets [n, n_targets], by the rule of :func:`autometa.read_target`.
+
+    Raises
+    ------
+    ValueError
+        Missing, infinite or no numbers.
+    """
+    y = _given(estimator, y)
+    if isinstance(y, pd.Series):
+        real = real_targets(y)[:, None]
+    elif np.asarray(y).dtype.kind in "biuf":
+        y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
+        real = np.asarray(column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y, dtype=np.float64)
+        real = real.reshape(len(real), -1)
+    else:
+        frame = as_frame(y)
+        names = [str(name) if isinstance(name, str) else f"column {name} of y" for name in frame.columns]
+        real = np.stack([real_targets(frame.iloc[:, i], name) for i, name in enumerate(names)], axis=1)
+    check_consistent_length(X, real)
+    return real
+
+
+def _given(estimator: BaseEstimator, y: Any) -> Any:
+    """Return a target that is there: a Series if it is of one axis, an array or frame else."""
     name = type(estimator).__name__
     if y is None:
         raise InvalidData(f"{name} requires y to be passed, but the target y is None.")
-    if multi_output:
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
-    if not multi_output or (y.ndim == 2 and y.shape[1] == 1):
-        y = column_or_1d(y, warn=True)
-    assert_all_finite(y, estimator_name=name, input_name="y")
-    check_consistent_length(X, y)
-    return y  # type: ignore[no-any-return]
+    if isinstance(y, np.ndarray):
+        if y.dtype.kind == "f":
+            assert_all_finite(y, estimator_name=name, input_name="y")
+        return pd.Series(y) if y.ndim == 1 and y.dtype.kind not in "biufcU" else y
+    if isinstance(y, pd.DataFrame) or hasattr(y, "columns") or hasattr(y, "column_names") or issparse(y):
+        return y
+    if isinstance(y, Sequence) and len(y) and isinstance(y[0], (list, np.ndarray)):
+        return np.asarray(y)
+    values = as_column(y, "y")
+    if values.dtype.kind == "f":
+        assert_all_finite(values.to_numpy(), estimator_name=name, input_name="y")
+    return values
 
 
 def flat_rows(X: Any, input_shape: tuple[int, ...]) -> Any:
@@ -81,8 +133,7 @@ def flat_rows(X: Any, input_shape: tuple[int, ...]) -> Any:
 
     Parameters
     ----------
-    X : array of shape [n, *input_shape], [n, height, width] for images of one channel, or [n, n_features]
-        Integer images 0 .. 255 (uint8) are scaled to [0, 1], as samplers of images do.
+    X : array of shape [n, *input_shape] or [n, n_features]
 
     Raises
     ------
@@ -90,14 +141,11 @@ def flat_rows(X: Any, input_shape: tuple[int, ...]) -> Any:
         Another shape.
     """
     shape = np.shape(X) if not hasattr(X, "shape") else tuple(X.shape)
-    is_image = len(input_shape) == 3
-    if is_image and getattr(X, "dtype", None) == np.uint8:
-        X = np.asarray(X) / 255.0
     if len(shape) <= 2:
         return X
-    given = tuple(shape[1:])
-    if given != input_shape and not (is_image and input_shape[0] == 1 and given == input_shape[1:]):
-        takes = " or ".join(str(("n", *s)).replace("'", "") for s in _layouts(input_shape))
+    if tuple(shape[1:]) != input_shape:
+        layouts = [input_shape, (n_features(input_shape),)] if len(input_shape) > 1 else [input_shape]
+        takes = " or ".join(str(("n", *s)).replace("'", "") for s in layouts)
         raise InvalidData(f"X has the shape {tuple(shape)}; this estimator was meta-trained on {takes}.")
     return np.asarray(X).reshape(shape[0], -1)
 
@@ -110,12 +158,3 @@ def n_features(input_shape: tuple[int, ...]) -> int:
 def shaped(rows: NDArray[Any], input_shape: tuple[int, ...]) -> NDArray[Any]:
     """Return rows [n, n_features] as [n, *input_shape]."""
     return rows.reshape(len(rows), *input_shape)
-
-
-def _layouts(input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    layouts = [input_shape]
-    if len(input_shape) == 3 and input_shape[0] == 1:
-        layouts.append(input_shape[1:])
-    if len(input_shape) > 1:
-        layouts.append((n_features(input_shape),))
-    return layouts

@@ -65,3 +65,9 @@ def changed_since(meta: MetaTrained, learner: Learner, estimator: BaseEstimator)
         if getattr(estimator, name) != getattr(meta, name):
             return f"{name}={getattr(estimator, name)!r}"
     return None
+
+
+def changed_for_adaptation(meta: MetaTrained, learner: Learner) -> str:
+    """Tell the values in meta-training of the parameters that changed after it, such as ``"steps=5"``."""
+    now, then = learner.get_params(deep=False), meta.learner.get_params(deep=False)
+    return ", ".join(f"{name}={then[name]!r}" for name in now if not same_value(now[name], then[name]))

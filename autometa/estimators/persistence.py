@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from autometa.checks import check_path
 from autometa.contracts.learner import Learner
 from autometa.errors import AutometaError, InvalidFile, MissingData, UnknownName
 from autometa.estimators.base import FewShotEstimator
@@ -24,15 +25,15 @@ SUFFIX = ".autometa"
 def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     """Read an estimator that :meth:`FewShotClassifier.save` wrote.
 
-    Nothing in the file is run: it holds numbers, and names of installed components.
+    Nothing in the file is run: it holds numbers, names of installed components and import paths.
 
     Parameters
     ----------
     path : path or str
         A file, or the name of an estimator that comes with autometa.
     trusted : collection of str, optional
-        Import paths, such as ``"package.module:function"``, of functions that the estimator may call: a learner that
-        encodes raw rows may name one.
+        Import paths, such as ``"package.module:Network"``, of code that the estimator is made of or may call: a
+        backbone, learner or meta-optimizer of your own that no plugin offers, or a function that encodes raw rows.
 
     Returns
     -------
@@ -42,12 +43,15 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
 
     Raises
     ------
+    InvalidParameter
+        ``path`` is no path.
     MissingData, UnknownName
         There is no such file, or a component it names is not installed.
     InvalidFile
         The file is damaged, changed, not one of autometa or of a later version of it, or names a function that is
         not among those trusted.
     """
+    check_path("path", path)
     found = _find(path)
     try:
         data = found.read_bytes()
@@ -55,7 +59,7 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
         raise MissingData(f"{os.fspath(path)!r} cannot be read: {error}.") from error
     document, tensors = unpack(data, found)
     try:
-        estimator = _decode(document, tensors)
+        estimator = _decode(document, tensors, trusted)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, AutometaError):
             error.add_note(f"while reading {found}, saved by autometa {document.get('version')}")
@@ -98,17 +102,17 @@ def _find(path: str | os.PathLike[str]) -> Path:
     raise UnknownName(f"{path!r} is neither a file nor a bundled estimator (bundled: {names}).")
 
 
-def _decode(document: dict[str, Any], by_name: dict[str, Tensor]) -> FewShotEstimator:
+def _decode(document: dict[str, Any], by_name: dict[str, Tensor], trusted: Collection[str]) -> FewShotEstimator:
     if document["estimator"] not in ESTIMATORS:
         raise InvalidFile(f"the file holds a {document['estimator']!r}; this version knows {sorted(ESTIMATORS)}.")
     tensors = Tensors(by_name)
-    params = {name: decode_parameter(code) for name, code in document["params"].items()}
+    params = {name: decode_parameter(code, tensors, trusted) for name, code in document["params"].items()}
     estimator: FewShotEstimator = pkgutil.resolve_name(ESTIMATORS[document["estimator"]])(**params)
-    meta = None if document["meta"] is None else decode_meta(document["meta"], tensors)
+    meta = None if document["meta"] is None else decode_meta(document["meta"], tensors, trusted)
     if meta is not None:
         estimator._become(meta)
     if document["fitted"] is not None:
-        estimator._hold(decode_fitted(document["fitted"], meta, tensors))
+        estimator._hold(decode_fitted(document["fitted"], meta, tensors, trusted))
     estimator.n_features_in_ = document["n_features"]
     if document["feature_names"] is not None:
         estimator.feature_names_in_ = decode_array(document["feature_names"])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autometa.errors import Incompatible, InvalidData
 from autometa.estimators.base import FewShotEstimator
-from autometa.estimators.inputs import checked_y, rows_of
+from autometa.estimators.inputs import real_targets_of, rows_of
 from autometa.estimators.state import Affine, Fitted, MetaTrained
 
 
@@ -30,9 +30,10 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "ridge".
     meta_optimizer : str or MetaOptimizer, default="auto"
         How meta-training improves the learner's start; "auto" is the learner's own default.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         Network from inputs to features, for learners that have one and do not choose their own. "auto" is "conv4"
-        for images and "mlp" otherwise, and "identity" without meta-training.
+        for images and "mlp" otherwise, and "identity" without meta-training. A network of your own is copied with its
+        weights, where every training begins; a class or a function is called anew, without arguments.
     max_steps : int, default=1000
         Outer steps of meta-training, at least 0.
     tasks_per_step : int, default=16
@@ -80,11 +81,13 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         Parameters
         ----------
         X : array-like of shape [n, n_features]
-            After :meth:`meta_fit` in the form of the tasks: arrays of shape [n, *input_shape], [n, height, width]
-            for images of one channel, or flattened, in the range of the tasks drawn (uint8 images are divided by
-            255); for a table, its raw columns, strings and missing values included.
+            After :meth:`meta_fit` in the form of the tasks; for a table, its raw columns, strings and missing values
+            included. Images may come as [n, channels, height, width], [n, height, width, channels], [n, height, width]
+            if they have one channel, or flattened; as array, tensor, DataFrame, or a list of arrays or of images of
+            Pillow. Of images, uint8 is divided by 255 and all else taken as it is: other integers in 0 .. 255 are
+            outside of the range [0, 1] that most image tasks have, which is an error.
         y : array-like of shape [n] or [n, n_targets]
-            Targets in their own units.
+            Targets in their own units: numbers of any type, Decimals and nullable ones included.
 
         Returns
         -------
@@ -159,11 +162,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
 
     def _real_y(self, X: Any, y: Any, meta: MetaTrained | None) -> NDArray[np.float64]:
         """Return the targets as numbers [n, n_targets]."""
-        y = checked_y(self, X, y, multi_output=True)
-        try:
-            real = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        except (TypeError, ValueError) as error:
-            raise InvalidData(f"y must hold numbers; it is of type {y.dtype} and holds {y.ravel()[0]!r}.") from error
+        real = real_targets_of(self, X, y)
         if meta is not None and real.shape[1] != meta.info.n_outputs:
             raise InvalidData(
                 f"y has {real.shape[1]} targets per row; this estimator was meta-trained on {meta.info.n_outputs}."

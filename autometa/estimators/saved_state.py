@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import NotFittedError
 from torch import Tensor, nn
 
+from autometa.checks import check_path
 from autometa.contracts.learner import Learner
 from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskInfo
@@ -31,6 +33,7 @@ ESTIMATORS = {problem.estimator_name: problem.estimator_path for problem in PROB
 
 def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Write an estimator with all it has learned; see :meth:`FewShotClassifier.save`."""
+    check_path("path", path)
     kind = type(estimator)
     if ESTIMATORS.get(kind.__name__) != f"{kind.__module__}:{kind.__qualname__}":
         raise InvalidParameter(f"a {kind.__name__} cannot be saved; one of {sorted(ESTIMATORS)} can.")
@@ -41,7 +44,9 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     tensors = Tensors()
     document = {
         "estimator": kind.__name__,
-        "params": {name: encode_parameter(value, name) for name, value in estimator.get_params(deep=False).items()},
+        "params": {
+            name: encode_parameter(value, name, tensors) for name, value in estimator.get_params(deep=False).items()
+        },
         "meta": None if meta is None else _encode_meta(meta, tensors),
         "fitted": None if fitted is None else _encode_fitted(fitted, meta, tensors),
         "n_features": estimator.n_features_in_,
@@ -53,8 +58,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
 
 def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:
     return {
-        "learner": encode_parameter(meta.learner, "learner"),
-        "meta_optimizer": encode_parameter(meta.meta_optimizer, "meta_optimizer"),
+        "learner": encode_parameter(meta.learner, "learner", tensors),
+        "meta_optimizer": encode_parameter(meta.meta_optimizer, "meta_optimizer", tensors),
         "module": tensors.encode(dict(meta.module.state_dict()), "module_"),
         "info": asdict(meta.info),
         "encoder": None if meta.encoder is None else meta.encoder.to_json(),
@@ -63,15 +68,16 @@ def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:
         "tasks_per_step": meta.tasks_per_step,
         "n_features": meta.n_features,
         "feature_names": encode_array(meta.feature_names, "feature_names_in_"),
+        "input_range": meta.input_range,
     }
 
 
-def decode_meta(code: dict[str, Any], tensors: Tensors) -> MetaTrained:
+def decode_meta(code: dict[str, Any], tensors: Tensors, trusted: Collection[str]) -> MetaTrained:
     """Return what ``meta_fit`` had learned."""
-    learner, info = decode_parameter(code["learner"]), _info(code["info"])
+    learner, info = decode_parameter(code["learner"], tensors, trusted), _info(code["info"])
     return MetaTrained(
         learner=learner,
-        meta_optimizer=decode_parameter(code["meta_optimizer"]),
+        meta_optimizer=decode_parameter(code["meta_optimizer"], tensors, trusted),
         module=_module(learner, info, tensors.decode(code["module"])),
         info=info,
         encoder=None if code["encoder"] is None else TableEncoder.from_json(code["encoder"]),
@@ -80,6 +86,7 @@ def decode_meta(code: dict[str, Any], tensors: Tensors) -> MetaTrained:
         tasks_per_step=code["tasks_per_step"],
         n_features=code["n_features"],
         feature_names=decode_array(code["feature_names"]),
+        input_range=None if code.get("input_range") is None else tuple(code["input_range"]),
     )
 
 
@@ -87,7 +94,7 @@ def _encode_fitted(fitted: Fitted, meta: MetaTrained | None, tensors: Tensors) -
     # After meta-training it is a copy of that network, perhaps in another precision.
     shared = meta is not None and _precision(fitted.module) == _precision(meta.module)
     return {
-        "learner": encode_parameter(fitted.learner, "learner"),
+        "learner": encode_parameter(fitted.learner, "learner", tensors),
         "module": None if shared else tensors.encode(dict(fitted.module.state_dict()), "module_"),
         "info": asdict(fitted.info),
         "adapted": tensors.encode(fitted.adapted, "the adapted state"),
@@ -100,9 +107,9 @@ def _encode_fitted(fitted: Fitted, meta: MetaTrained | None, tensors: Tensors) -
     }
 
 
-def decode_fitted(code: dict[str, Any], meta: MetaTrained | None, tensors: Tensors) -> Fitted:
+def decode_fitted(code: dict[str, Any], meta: MetaTrained | None, tensors: Tensors, trusted: Collection[str]) -> Fitted:
     """Return what ``fit`` had learned."""
-    learner, info = decode_parameter(code["learner"]), _info(code["info"])
+    learner, info = decode_parameter(code["learner"], tensors, trusted), _info(code["info"])
     if code["module"] is not None:
         # What the network is made of was decided in meta-training; adaptation parameters may have changed since.
         module = _module(learner if meta is None else meta.learner, info, tensors.decode(code["module"]))

@@ -17,6 +17,7 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.contracts.tasks import TaskInfo
+from autometa.tables.scale import mean_and_scale
 
 T = TypeVar("T")
 
@@ -31,11 +32,7 @@ class Affine:
     @classmethod
     def standardising(cls, x: NDArray[np.float64]) -> Affine:
         """Measure mean and standard deviation of the columns of ``x`` [n, ...]; a constant column keeps its scale."""
-        offset = x.mean(axis=0)
-        scale = x.std(axis=0)
-        # Rounding leaves a constant column a deviation of about eps times its size, which is no information.
-        constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(x).max(axis=0)
-        return cls(offset, np.where(constant, 1.0, scale))
+        return cls(*mean_and_scale(x))
 
     def encode(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standardise."""
@@ -60,6 +57,8 @@ class MetaTrained:
     tasks_per_step: int
     n_features: int
     feature_names: NDArray[np.object_] | None
+    input_range: tuple[float, float] | None = None
+    """Smallest and largest value met in images; None for anything else, and in files that do not tell it."""
 
     def moved(self, device: torch.device | str) -> Self:
         """Return the same on another device."""
@@ -131,6 +130,9 @@ def same_value(a: Any, b: Any) -> bool:
             return False
         mine, other = a.get_params(deep=False), b.get_params(deep=False)
         return mine.keys() == other.keys() and all(same_value(mine[name], other[name]) for name in mine)
+    if isinstance(a, nn.Module) and type(a) is type(b):
+        mine, other = a.state_dict(), b.state_dict()
+        return mine.keys() == other.keys() and all(_same_entry(mine[name], other[name]) for name in mine)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return np.array_equal(a, b)
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
@@ -138,3 +140,9 @@ def same_value(a: Any, b: Any) -> bool:
     if isinstance(a, float) and isinstance(b, float) and np.isnan(a) and np.isnan(b):
         return True
     return bool(type(a) is type(b) or {type(a), type(b)} <= {int, float}) and bool(a == b)
+
+
+def _same_entry(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu())
+    return same_value(a, b)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import inspect
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from torch import Tensor
+from torch import Tensor, nn
 
+from autometa.contracts.own_network import OwnNetwork
 from autometa.errors import InvalidFile, InvalidParameter
 from autometa.files.components import parts_of
+from autometa.files.own_code import buildable_path, import_path, import_trusted
 from autometa.host.catalog import make
 
 _PLAIN = (type(None), bool, int, float, str)
@@ -86,59 +90,74 @@ def decode_array(code: Any) -> Any:
     return values.astype(dtype).reshape(code["shape"])
 
 
-def encode_parameter(value: Any, where: str) -> Any:
+def encode_parameter(value: Any, where: str, tensors: Tensors) -> Any:
     """Turn a parameter of an estimator or component into JSON; objects become their installed name and parameters.
+
+    What no plugin offers (a component, a network, a class or a function of one's own) becomes its import path.
 
     Raises
     ------
     InvalidParameter
-        The object's class has no installed name, or the value is of a type that cannot be saved.
+        It cannot be imported elsewhere or built again, or is of a type that cannot be saved.
     """
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, _PLAIN):
         return {"value": value}
     if type(value) in (list, tuple):
-        return {type(value).__name__: [encode_parameter(part, f"{where}[{i}]") for i, part in enumerate(value)]}
+        parts = [encode_parameter(part, f"{where}[{i}]", tensors) for i, part in enumerate(value)]
+        return {type(value).__name__: parts}
     if isinstance(value, dict):
-        pairs = [[encode_parameter(k, where), encode_parameter(v, f"{where}[{k!r}]")] for k, v in value.items()]
-        return {"dict": pairs}
+        return {
+            "dict": [
+                [encode_parameter(k, where, tensors), encode_parameter(v, f"{where}[{k!r}]", tensors)]
+                for k, v in value.items()
+            ]
+        }
     if isinstance(value, torch.device):
         return {"value": str(value)}
+    if isinstance(value, OwnNetwork):
+        return encode_parameter(value.network, where, tensors)
     if isinstance(value, BaseEstimator):
-        return _encode_component(value, where)
-    hint = ""
-    if isinstance(value, torch.nn.Module):
-        hint = " A network is saved by the backbone that builds it: offer one from a plugin ('autometa plugins new')."
-    elif callable(value):
-        hint = " A function can be given by its import path, 'package.module:function'."
-    raise InvalidParameter(
-        f"{where}={value!r} cannot be saved: it is a {type(value).__name__}, not a plain value.{hint}"
-    )
+        return _encode_component(value, where, tensors)
+    if isinstance(value, nn.Module):
+        return {"network": {"path": buildable_path(value, where), "state": tensors.encode(value.state_dict(), where)}}
+    if isinstance(value, type) or inspect.isroutine(value):
+        return {"code": import_path(value, where)}
+    raise InvalidParameter(f"{where}={value!r} cannot be saved: it is a {type(value).__name__}, not a plain value.")
 
 
-def decode_parameter(code: Any) -> Any:
-    """Undo :func:`encode_parameter`.
+def decode_parameter(code: Any, tensors: Tensors, trusted: Collection[str]) -> Any:
+    """Undo :func:`encode_parameter`; code is imported only from the paths that are trusted.
 
     Raises
     ------
     UnknownName
         A component is not installed here.
     InvalidFile
-        An estimator is not one of scikit-learn.
+        An estimator is not one of scikit-learn, or a path is not trusted or cannot be imported.
     """
     ((kind, value),) = code.items()
+    decode = functools.partial(decode_parameter, tensors=tensors, trusted=trusted)
     if kind == "value":
         return value
     if kind == "list":
-        return [decode_parameter(part) for part in value]
+        return [decode(part) for part in value]
     if kind == "tuple":
-        return tuple(decode_parameter(part) for part in value)
+        return tuple(decode(part) for part in value)
     if kind == "dict":
-        return {decode_parameter(k): decode_parameter(v) for k, v in value}
-    params = {name: decode_parameter(part) for name, part in value["params"].items()}
+        return {decode(k): decode(v) for k, v in value}
+    if kind == "code":
+        return import_trusted(value, trusted)
+    if kind == "network":
+        network = import_trusted(value["path"], trusted)()
+        network.load_state_dict(tensors.decode(value["state"]))
+        return network
+    params = {name: decode(part) for name, part in value["params"].items()}
     if kind == "component":
         return make(value["kind"], value["name"], **params)
+    if kind == "own component":
+        return import_trusted(value["path"], trusted)(**params)
     if kind == "scikit-learn":
         if value["name"] not in _scikit_learn():
             raise InvalidFile(f"the file names {value['name']!r}, which the installed scikit-learn does not have.")
@@ -146,19 +165,14 @@ def decode_parameter(code: Any) -> Any:
     raise InvalidFile(f"unknown kind of parameter {kind!r}.")
 
 
-def _encode_component(value: BaseEstimator, where: str) -> dict[str, Any]:
+def _encode_component(value: BaseEstimator, where: str, tensors: Tensors) -> dict[str, Any]:
     parts, made_by = parts_of(value), type(value).__name__
-    if parts.kind is None and _scikit_learn().get(made_by) is not type(value):
-        raise InvalidParameter(f"{where}={value!r} cannot be saved: {made_by} is no estimator of scikit-learn itself.")
-    if parts.kind is not None and parts.name is None:
-        raise InvalidParameter(
-            f"{where}={value!r} cannot be saved: no installed plugin offers {made_by} as a {parts.kind}, so it could "
-            "not be found again. Offer it from a plugin ('autometa plugins new' writes one)."
-        )
-    params = {name: encode_parameter(part, f"{where}__{name}") for name, part in parts.params.items()}
-    if parts.kind is None:
+    params = {name: encode_parameter(part, f"{where}__{name}", tensors) for name, part in parts.params.items()}
+    if parts.name is not None:
+        return {"component": {"kind": parts.kind, "name": parts.name, "params": params}}
+    if _scikit_learn().get(made_by) is type(value):
         return {"scikit-learn": {"name": made_by, "params": params}}
-    return {"component": {"kind": parts.kind, "name": parts.name, "params": params}}
+    return {"own component": {"path": import_path(type(value), where), "params": params}}
 
 
 @functools.cache

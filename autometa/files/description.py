@@ -173,4 +173,6 @@ def _hash(value: Any) -> str:
         value = (names, rows)
     elif isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
+    elif isinstance(value, torch.nn.Module):
+        value = (repr(value), {name: _hash(part) for name, part in value.state_dict().items()})
     return str(joblib.hash(value))

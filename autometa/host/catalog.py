@@ -17,10 +17,14 @@ from autometa.host.kinds import KINDS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from autometa.contracts.backbone import Backbone
+    from autometa.contracts.backbone import Backbone, BackboneLike
     from autometa.contracts.learner import Learner
     from autometa.contracts.meta_optimizer import MetaOptimizer
     from autometa.contracts.tasks import TaskSampler
+
+
+_MOST_OWNERS = 3
+"""An error names the other components that have a parameter if there are no more; what many have is no hint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +151,27 @@ def _check_known(kind: str, name: str, given: str, known: list[str]) -> None:
     if given in known:
         return
     close = difflib.get_close_matches(given, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InvalidParameter(f"{kind} {name!r} has no parameter {given!r}; {hint}It takes {', '.join(known) or 'none'}.")
+    owners = [] if close else _owners(kind, given)
+    if close:
+        hint = f"; did you mean {close[0]!r}? It"
+    elif 0 < len(owners) <= _MOST_OWNERS:
+        hint = f", but {' and '.join(map(repr, owners))} {'has' if len(owners) == 1 else 'have'}; {name!r}"
+    else:
+        hint = "; it"
+    raise InvalidParameter(f"{kind} {name!r} has no parameter {given!r}{hint} takes {', '.join(known) or 'none'}.")
+
+
+def _owners(kind: str, parameter: str) -> list[str]:
+    """Return the names of the components of a kind that take a parameter. Imports them all: only an error needs it."""
+    owners = []
+    for component in components(kind):
+        try:
+            factory = component.spec.resolve()
+        except PluginError:  # the error is about another component; whoever asks for this one by name is told
+            continue
+        if parameter in inspect.signature(factory).parameters:
+            owners.append(component.name)
+    return owners
 
 
 def _check_params(kind: str, name: str, factory: Callable[..., Any], params: dict[str, Any]) -> None:
@@ -208,8 +231,15 @@ def make_meta_optimizer(meta_optimizer: str | MetaOptimizer, /, **params: Any) -
     return cast("MetaOptimizer", make("meta-optimizer", meta_optimizer, **params))
 
 
-def make_backbone(backbone: str | Backbone, /, **params: Any) -> Backbone:
-    """Make a backbone by name, such as ``make_backbone("conv4", n_filters=64)``."""
+def make_backbone(backbone: BackboneLike, /, **params: Any) -> Backbone:
+    """Make a backbone by name, such as ``make_backbone("conv4", n_filters=64)``, or of a network of your own.
+
+    A network is copied with its weights, where every training begins; a class or function is called anew.
+    """
+    if not isinstance(backbone, str) and callable(backbone) and not params:
+        from autometa.contracts.own_network import OwnNetwork
+
+        return OwnNetwork(backbone)
     return cast("Backbone", make("backbone", backbone, **params))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autometa.checks import is_whole
 from autometa.errors import InvalidParameter
 from autometa.sampling.random_draws import draw_uniform
 
@@ -32,12 +32,11 @@ def check_size(name: str, value: Any, least: int) -> None:
     if isinstance(value, str) and value == VARIED:
         return
     if isinstance(value, (tuple, list)):
-        whole = len(value) == 2 and all(isinstance(v, Integral) and not isinstance(v, bool) for v in value)
-        if not whole or not least <= value[0] <= value[1]:
+        if len(value) != 2 or not is_whole(value[0], least) or not is_whole(value[1], value[0]):
             raise InvalidParameter(
                 f"{name}={value!r} must be a pair (low, high) of integers with {least} <= low <= high."
             )
-    elif not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+    elif not is_whole(value, least):
         raise InvalidParameter(
             f"{name}={value!r} must be an integer of at least {least}, a pair (low, high) or {VARIED!r}."
         )

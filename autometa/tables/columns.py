@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api import types
 
 from autometa.errors import InvalidData
+from autometa.tables.scale import mean_and_scale, standardise
+from autometa.tables.text import is_date, is_number, is_number_object, row_of
+from autometa.tables.values import (
+    InvalidColumn,
+    Kind,
+    first_that,
+    is_boolean,
+    kind_of,
+    levels_of,
+    numbers_of,
+)
 
-Kind = Literal["numeric", "datetime", "timedelta", "categorical"]
-
-
-class InvalidColumn(InvalidData):
-    """The values of one column cannot be used; the text completes "column ... "."""
+_TRUTHS = {"false": "False", "true": "True", "0": "False", "1": "True"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +32,8 @@ class Column:
     Parameters
     ----------
     name : str
-    kind : {"numeric", "datetime", "timedelta", "categorical"}
+    kind : {"numeric", "datetime", "timedelta", "categorical", "empty"}
+        "empty": nothing was there to learn from, so that values of any kind become 0.
     has_missing : bool
         Whether a column tells where values were missing.
     median, mean, scale : float
@@ -52,8 +59,8 @@ class Column:
         own = ("numeric",) if self.kind != "categorical" else ("categorical",) * (len(self.levels) + self.has_other)
         return own + ("categorical",) * self.has_missing
 
-    def encode(self, values: pd.Series[Any]) -> NDArray[np.float32]:
-        """Encode values as numbers [n, len(output_kinds)].
+    def encode(self, values: pd.Series) -> NDArray[np.float32]:
+        """Encode values as finite numbers [n, len(output_kinds)].
 
         Raises
         ------
@@ -65,19 +72,38 @@ class Column:
         except InvalidColumn as error:
             raise InvalidData(f"column {self.name!r} {error}.") from error
 
-    def _encode_numbers(self, values: pd.Series[Any]) -> NDArray[np.float32]:
-        found = kind_of(values)
-        if found != self.kind and not values.isna().all():
-            raise InvalidColumn(f"was {self.kind} when the encoder was fitted and is now {found} ({values.dtype})")
-        numbers = np.full(len(values), np.nan) if values.isna().all() else numbers_of(values)
-        missing = np.isnan(numbers)
-        standard = (np.where(missing, self.median, numbers) - self.mean) / self.scale
+    def _encode_numbers(self, values: pd.Series) -> NDArray[np.float32]:
+        missing = values.isna().to_numpy(dtype=bool)
+        if self.kind == "empty":
+            standard = np.zeros(len(values))
+        else:
+            numbers = self._numbers(values)
+            missing = np.isnan(numbers)
+            standard = standardise(np.where(missing, self.median, numbers), self.mean, self.scale)
         return np.stack([standard, missing] if self.has_missing else [standard], axis=1).astype(np.float32)
 
-    def _encode_levels(self, values: pd.Series[Any]) -> NDArray[np.float32]:
+    def _numbers(self, values: pd.Series) -> NDArray[np.float64]:
+        found = kind_of(values)
+        is_truth = self.kind == "numeric" and found == "categorical" and is_boolean(values)
+        if found not in (self.kind, "empty") and not is_truth:
+            what = f"was {self.kind} when the encoder was fitted and is now {found} ({values.dtype})"
+            if found == "categorical":
+                value, row = first_that(values, self._is_odd)
+                what += f": it holds {value!r} in {row}"
+            raise InvalidColumn(what)
+        return numbers_of(values, found)
+
+    def _is_odd(self, value: Any) -> bool:
+        """Tell whether a value is the reason that a column is no longer of this kind."""
+        return not (is_date(value) if self.kind == "datetime" else is_number_object(value))
+
+    def _encode_levels(self, values: pd.Series) -> NDArray[np.float32]:
         texts = levels_of(values)
         missing = values.isna().to_numpy(dtype=bool)
+        if self._is_boolean:
+            texts = self._truths(values, texts)
         code = pd.Index(self.levels, dtype=object).get_indexer(pd.Index(texts, dtype=object))
+        self._check_type(values, code[~missing])
         encoded = np.zeros((len(values), len(self.output_kinds)), dtype=np.float32)
         known = (code >= 0) & ~missing
         encoded[known.nonzero()[0], code[known]] = 1
@@ -87,9 +113,52 @@ class Column:
             encoded[missing, -1] = 1
         return encoded
 
+    @property
+    def _is_boolean(self) -> bool:
+        return len(self.levels) > 0 and not self.has_other and {"False", "True"}.issuperset(self.levels)
 
-def read_column(values: pd.Series[Any], name: str, max_levels: int) -> Column:
+    def _truths(self, values: pd.Series, texts: NDArray[Any]) -> NDArray[Any]:
+        """Read 0 and 1, and "true" and "false" in any case, as the levels of a column of booleans."""
+        truths = np.array([_TRUTHS.get(text.strip().lower(), text) for text in texts], dtype=object)
+        wrong = np.array(
+            [
+                is_number_object(value) and truth not in ("False", "True")
+                for value, truth in zip(values.to_numpy(dtype=object), truths, strict=True)
+            ],
+            dtype=bool,
+        ) & ~values.isna().to_numpy(dtype=bool)
+        if wrong.any():
+            value = texts[int(np.argmax(wrong))]
+            raise InvalidColumn(
+                f"held booleans when the encoder was fitted and holds {value} in {row_of(values, wrong)}; use True "
+                "and False, or 1 and 0"
+            )
+        return truths
+
+    def _check_type(self, values: pd.Series, code: NDArray[np.int64]) -> None:
+        """Refuse a column whose type is one that none of the levels can have come from."""
+        kind = values.dtype.kind
+        if not self.levels or not len(code) or (code >= 0).any() or kind not in "biufcmM":
+            return
+        if isinstance(values.dtype, pd.CategoricalDtype) or (kind in "iuf" and any(map(is_number, self.levels))):
+            return
+        raise InvalidColumn(
+            f"was categorical when the encoder was fitted, with levels such as {self.levels[0]!r}, and is now of the "
+            f"type {values.dtype}"
+        )
+
+
+def read_column(values: pd.Series, name: str, max_levels: int, rows: NDArray[np.bool_] | None = None) -> Column:
     """Learn how to encode a column.
+
+    Parameters
+    ----------
+    values : Series
+        All of them say what kind of column it is.
+    name : str
+    max_levels : int
+    rows : array of bool, optional
+        The rows to learn numbers and levels from; all by default.
 
     Raises
     ------
@@ -98,93 +167,31 @@ def read_column(values: pd.Series[Any], name: str, max_levels: int) -> Column:
     """
     try:
         kind = kind_of(values)
-        missing = bool(values.isna().any())
+        learned = values if rows is None else values[rows]
+        missing = learned.isna().to_numpy(dtype=bool)
+        if missing.all():
+            return Column(name=name, kind="empty", has_missing=True)
         if kind == "categorical":
-            counts = pd.Series(levels_of(values)[~values.isna().to_numpy(dtype=bool)], dtype=object).value_counts()
+            counts = pd.Series(levels_of(learned)[~missing], dtype=object).value_counts()
             levels = sorted(counts.index, key=lambda level: (-counts[level], level))
             return Column(
                 name=name,
                 kind=kind,
-                has_missing=missing,
+                has_missing=bool(missing.any()),
                 levels=tuple(sorted(levels[:max_levels])),
                 has_other=len(levels) > max_levels,
             )
-        numbers = numbers_of(values)
+        numbers = numbers_of(learned, kind)
     except InvalidColumn as error:
         raise InvalidData(f"column {name!r} {error}.") from error
-    present = numbers[~np.isnan(numbers)]
-    median = float(np.median(present)) if len(present) else 0.0
-    filled = np.where(np.isnan(numbers), median, numbers)
-    deviation = float(filled.std())
+    missing = np.isnan(numbers)
+    median = _median(numbers[~missing])
+    mean, scale = mean_and_scale(np.where(missing, median, numbers))
     return Column(
-        name=name,
-        kind=kind,
-        has_missing=missing,
-        median=median,
-        mean=float(filled.mean()),
-        scale=deviation if deviation > 1e-12 * max(1.0, float(np.abs(filled).max())) else 1.0,
+        name=name, kind=kind, has_missing=bool(missing.any()), median=median, mean=float(mean), scale=float(scale)
     )
 
 
-def kind_of(values: pd.Series[Any]) -> Kind:
-    """Tell the kind of a column.
-
-    Raises
-    ------
-    InvalidColumn
-        Its type is none that can be.
-    """
-    dtype = values.dtype
-    if isinstance(dtype, pd.CategoricalDtype) or types.is_bool_dtype(dtype):
-        return "categorical"
-    if types.is_complex_dtype(dtype) or isinstance(dtype, (pd.PeriodDtype, pd.IntervalDtype)):
-        raise InvalidColumn(f"has the type {dtype}; numbers, dates, booleans, strings and categories can be used")
-    if types.is_datetime64_any_dtype(dtype):
-        return "datetime"
-    if types.is_timedelta64_dtype(dtype):
-        return "timedelta"
-    if types.is_numeric_dtype(dtype):
-        return "numeric"
-    content = types.infer_dtype(values, skipna=True)
-    return "numeric" if content in ("integer", "floating", "mixed-integer-float", "decimal", "empty") else "categorical"
-
-
-def numbers_of(values: pd.Series[Any]) -> NDArray[np.float64]:
-    """Return a column as float64, dates as days; NaN where missing.
-
-    Raises
-    ------
-    InvalidColumn
-        Not numbers, or infinite.
-    """
-    kind = kind_of(values)
-    untyped: Any = values  # the stubs know neither a column of durations nor a float na_value
-    if kind == "datetime":
-        untyped = pd.to_datetime(values, utc=True) - pd.Timestamp(0, tz="UTC")
-    if kind in ("datetime", "timedelta"):
-        untyped = untyped / pd.Timedelta(days=1)
-    if kind == "categorical" and not types.is_bool_dtype(values.dtype):
-        sample = values.dropna()
-        raise InvalidColumn(f"holds {sample.iloc[0]!r}, which is not a number" if len(sample) else "holds no number")
-    numbers = np.asarray(untyped.to_numpy(dtype=np.float64, na_value=np.nan))
-    if np.isinf(numbers).any():
-        raise InvalidColumn("holds infinite values; replace them by missing ones or finite numbers")
-    return numbers
-
-
-def levels_of(values: pd.Series[Any]) -> NDArray[Any]:
-    """Return a column as strings, type object; a missing value has some string too.
-
-    Raises
-    ------
-    InvalidColumn
-        It holds lists or other containers.
-    """
-    return np.array([_text(value) for value in values.to_numpy(dtype=object)], dtype=object)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple, dict, set, np.ndarray)):
-        raise InvalidColumn(f"holds a {type(value).__name__}; give each part a column of its own")
-    # pandas turns whole numbers into floats where some are missing; the level is the same
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _median(numbers: NDArray[np.float64]) -> float:
+    """Return the median, of halves, so that the mean of two large numbers does not overflow."""
+    return float(np.ldexp(np.median(np.ldexp(numbers, -1)), 1))

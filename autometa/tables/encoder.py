@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal, Self
@@ -14,8 +15,13 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from autometa.checks import check_int
+from autometa.contracts.problems import PROBLEMS, find_problem
 from autometa.errors import InvalidData, InvalidFile, InvalidParameter
-from autometa.tables.columns import Column, InvalidColumn, numbers_of, read_column
+from autometa.tables.columns import Column, read_column
+from autometa.tables.frames import as_frame, has_names
+from autometa.tables.scale import mean_and_scale, standardise
+from autometa.tables.targets import class_labels, distinct_labels, real_targets
+from autometa.tables.text import is_number, misread, present_texts, row_of
 
 _FORMAT = 1
 
@@ -23,11 +29,21 @@ _FORMAT = 1
 class TableEncoder(BaseEstimator):
     """Turn the rows of a table into a float32 matrix, and targets into numbers a learner can predict.
 
-    Numeric columns and dates (as days) have missing values replaced by the median and are standardised.
+    Numeric columns, dates and durations have missing values replaced by the median and are standardised.
     Booleans, strings and pandas categories become one column per level, the ``max_levels`` commonest; all
     rarer levels share one further column, where later unknown levels go too. A column that missed values when
     the encoder was fitted also has a column that says where. Real targets are standardised, classes are
     numbered in sorted order.
+
+    Kind of a column. The type decides where there is one; a column of objects has the kind of all its values
+    present. Numbers are integers, floats, Decimals and fractions. Dates are pandas and numpy dates, ``datetime``
+    and ``date`` objects, and text of which every value present is an ISO date: ``2024-12-31``, also with a time
+    (``2024-12-31 23:59:30``) and a zone. They count in days from 1970 in UTC, in any year; without a zone they are
+    taken as UTC. Text that is a date or a number in some rows only, or written otherwise (``31.12.2024``,
+    ``1,234``, ``5%``), stays categorical, with a warning if that is more than half of the column: convert it with
+    ``pd.to_datetime`` or ``pd.to_numeric``. A column without any value has no kind: later values of any kind
+    become 0. Where booleans were fitted, 0 and 1 are taken as well, and the other way round; any other change of
+    kind is an error that names the column.
 
     Parameters
     ----------
@@ -65,44 +81,59 @@ class TableEncoder(BaseEstimator):
 
     def fit(
         self,
-        X: pd.DataFrame | NDArray[Any],
+        X: Any,
         y: Any = None,
         *,
         problem: Literal["regression", "classification"] | None = None,
         classes: Sequence[Any] | None = None,
+        rows: NDArray[np.bool_] | None = None,
     ) -> Self:
         """Learn medians, scales, levels and the target's scale or classes.
 
         Parameters
         ----------
-        X : DataFrame or array of shape [n, n_features_in_]
+        X : array-like of shape [n, n_features_in_]
+            A DataFrame, also one of polars or pyarrow, an array, or a list of rows.
         y : array-like of shape [n], optional
             Targets; needs ``problem``.
         problem : {"regression", "classification"}, optional
         classes : sequence, optional
             Further labels, beside those in ``y``, that targets may have later.
+        rows : array of bool of shape [n], optional
+            Rows of ``X`` and ``y`` to learn from; all by default. The others only help to tell a column's kind.
 
         Raises
         ------
         InvalidData
             A column or the target cannot be used; the message names it.
+
+        Warns
+        -----
+        UserWarning
+            A column that is mostly numbers or dates is taken as text, because of a value that is none.
         """
         check_int("max_levels", self.max_levels)
-        frame = _as_frame(X)
+        frame = as_frame(X)
         if len(frame) == 0:
             raise InvalidData("X has no rows; at least one is needed.")
         self.n_features_in_ = frame.shape[1]
         self.__dict__.pop("feature_names_in_", None)
-        if isinstance(X, pd.DataFrame) and all(isinstance(name, str) for name in frame.columns):
+        if has_names(X):
             self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
         self.columns_ = tuple(
-            read_column(frame.iloc[:, i], str(name), self.max_levels) for i, name in enumerate(frame.columns)
+            read_column(frame.iloc[:, i], str(name), self.max_levels, rows) for i, name in enumerate(frame.columns)
         )
-        self._fit_target(y, problem, classes)
+        _warn_of_text(X, frame, self.columns_)
+        self._fit_target(y, problem, classes, rows)
         return self
 
-    def transform(self, X: pd.DataFrame | NDArray[Any]) -> NDArray[np.float32]:
+    def transform(self, X: Any) -> NDArray[np.float32]:
         """Encode rows, [n, n_features_out]; finite everywhere.
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features_in_]
+            In any of the forms that :meth:`fit` takes.
 
         Raises
         ------
@@ -121,6 +152,12 @@ class TableEncoder(BaseEstimator):
         return tuple(kind for column in self.columns_ for kind in column.output_kinds)
 
     @property
+    def has_classes_(self) -> bool:
+        """True if the targets are labels of classes; False also where it was fitted without targets."""
+        self._check_fitted()
+        return self.problem_ is not None and find_problem(self.problem_).has_classes
+
+    @property
     def n_features_out_(self) -> int:
         """Number of output columns."""
         return len(self.kinds_)
@@ -134,23 +171,25 @@ class TableEncoder(BaseEstimator):
             A target is missing, not finite or a label never seen.
         """
         self._check_fitted()
-        if self.problem_ == "regression":
-            return np.asarray((_real_target(y) - self.target_mean_) / self.target_scale_, dtype=np.float32)
         if self.problem_ is None:
             raise InvalidParameter(
                 "y cannot be encoded: the encoder was fitted without targets; give fit y and problem."
             )
-        labels = _labels(y)
-        index = pd.Index(self.classes_, dtype=object).get_indexer(pd.Index(labels, dtype=object))
-        if (index < 0).any():
-            unknown = labels[int(np.argmax(index < 0))]
-            raise InvalidData(f"y holds the class {unknown!r}, which is none of {_shown(self.classes_)}.")
+        if not self.has_classes_:
+            return standardise(real_targets(y), self.target_mean_, self.target_scale_).astype(np.float32)
+        labels = class_labels(y)
+        index = pd.Index(_as_objects(self.classes_)).get_indexer(pd.Index(_as_objects(labels)))
+        unknown = index < 0
+        if unknown.any():
+            label = _as_objects(labels)[int(np.argmax(unknown))]
+            where = row_of(pd.Series(labels), unknown)
+            raise InvalidData(f"y holds the class {label!r} in {where}, which is none of {_shown(self.classes_)}.")
         return np.asarray(index, dtype=np.int64)
 
     def decode_target(self, encoded: Any) -> NDArray[Any]:
         """Convert encoded targets back to the user's units, or to labels."""
         self._check_fitted()
-        if self.problem_ == "classification":
+        if self.has_classes_:
             labels: NDArray[Any] = self.classes_[np.asarray(encoded, dtype=np.int64)]
             return labels
         return np.asarray(encoded, dtype=np.float64) * self.target_scale_ + self.target_mean_
@@ -166,7 +205,7 @@ class TableEncoder(BaseEstimator):
                 "feature_names": None if names is None else list(names),
                 "columns": [asdict(column) for column in self.columns_],
                 "problem": self.problem_,
-                "classes": None if self.problem_ != "classification" else self.classes_.tolist(),
+                **self._classes_to_json(),
                 "target_mean": self.target_mean_,
                 "target_scale": self.target_scale_,
             }
@@ -192,36 +231,47 @@ class TableEncoder(BaseEstimator):
             encoder.n_features_in_ = len(encoder.columns_)
             if state["feature_names"] is not None:
                 encoder.feature_names_in_ = np.asarray(state["feature_names"], dtype=object)
-            encoder.problem_ = state["problem"]
+            encoder.problem_ = None if state["problem"] is None else find_problem(state["problem"]).name
             encoder.target_mean_, encoder.target_scale_ = float(state["target_mean"]), float(state["target_scale"])
             if state["classes"] is not None:
-                encoder.classes_ = _class_array(state["classes"])
+                encoder.classes_ = _class_array(state["classes"], state.get("classes_type"))
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidFile):
                 raise
             raise InvalidFile(f"not the text of a table encoder: {type(error).__name__}: {error}") from error
         return encoder
 
-    def _fit_target(self, y: Any, problem: str | None, classes: Sequence[Any] | None) -> None:
+    def _classes_to_json(self) -> dict[str, Any]:
+        if not self.has_classes_:
+            return {"classes": None}
+        if self.classes_.dtype.kind == "M":
+            return {"classes": self.classes_.astype(str).tolist(), "classes_type": self.classes_.dtype.str}
+        return {"classes": self.classes_.tolist()}
+
+    def _fit_target(
+        self, y: Any, problem: str | None, classes: Sequence[Any] | None, rows: NDArray[np.bool_] | None
+    ) -> None:
         self.problem_, self.target_mean_, self.target_scale_ = problem, 0.0, 1.0
         self.__dict__.pop("classes_", None)
         if y is None:
             self.problem_ = None
-        elif problem == "regression":
-            target = _real_target(y)
-            self.target_mean_ = float(target.mean())
-            deviation = float(target.std())
-            self.target_scale_ = deviation if deviation > 0 else 1.0
-        elif problem == "classification":
-            self.classes_ = _class_array([*_labels(y), *([] if classes is None else _labels(classes))])
+        elif problem is None:
+            raise InvalidParameter(f"problem=None must be one of {', '.join(map(repr, PROBLEMS))} where y is given.")
+        elif find_problem(problem).has_classes:
+            labels = class_labels(y)
+            found = _as_objects(labels if rows is None else labels[rows]).tolist()
+            further = [] if classes is None else _as_objects(class_labels(classes, "classes")).tolist()
+            self.classes_ = distinct_labels(class_labels([*found, *further]))
         else:
-            raise InvalidParameter(f"problem={problem!r} must be 'regression' or 'classification' where y is given.")
+            target = real_targets(y)
+            mean, scale = mean_and_scale(target if rows is None else target[rows])
+            self.target_mean_, self.target_scale_ = float(mean), float(scale)
 
-    def _select(self, X: pd.DataFrame | NDArray[Any]) -> pd.DataFrame:
+    def _select(self, X: Any) -> pd.DataFrame:
         """Select the columns that were fitted, in their order: by name if there are names, else by position."""
-        frame = _as_frame(X)
+        frame = as_frame(X)
         names = getattr(self, "feature_names_in_", None)
-        if isinstance(X, pd.DataFrame) and names is not None:
+        if names is not None and has_names(X):
             missing = [name for name in names if name not in frame.columns]
             if missing:
                 raise InvalidData(f"X lacks the columns {_shown(missing)}, which the encoder was fitted on.")
@@ -235,43 +285,33 @@ class TableEncoder(BaseEstimator):
             raise NotFittedError("This TableEncoder is not fitted yet; call fit first.")
 
 
-def _as_frame(X: Any) -> pd.DataFrame:
-    if isinstance(X, pd.DataFrame):
-        if not X.columns.is_unique:
-            raise InvalidData(f"X has the column {X.columns[X.columns.duplicated()][0]!r} twice.")
-        return X
-    array = np.asarray(X)
-    if array.ndim != 2:
-        raise InvalidData(f"X must be a DataFrame or an array of two axes [rows, columns]; it has {array.ndim}.")
-    return pd.DataFrame(array).infer_objects()
+def _warn_of_text(X: Any, frame: pd.DataFrame, columns: tuple[Column, ...]) -> None:
+    """Warn of text that may be meant as numbers or dates."""
+    is_text_array = isinstance(X, np.ndarray) and X.dtype.kind in "US"
+    for i, column in enumerate(columns):
+        if column.kind != "categorical":
+            continue
+        found = misread(frame.iloc[:, i])
+        texts = present_texts(frame.iloc[:, i]) if is_text_array else None
+        if found is None and texts is not None and all(map(is_number, texts)):
+            found = "comes from an array of strings; give a DataFrame or a list of rows, which keep numbers"
+        if found is not None:
+            warnings.warn(f"column {column.name!r} is taken as categories: it {found}.", UserWarning, stacklevel=3)
 
 
-def _real_target(y: Any) -> NDArray[np.float64]:
-    try:
-        values = numbers_of(pd.Series(y))
-    except InvalidColumn as error:
-        raise InvalidData(f"y {error}; a regression needs numbers.") from error
-    if not np.isfinite(values).all():
-        raise InvalidData("y holds missing or infinite values; remove those rows.")
-    return values
+def _class_array(labels: Sequence[Any], type_: str | None = None) -> NDArray[Any]:
+    """Return sorted labels that were read from text as the array they were."""
+    if type_ is not None:
+        return np.asarray(labels, dtype=np.dtype(type_))
+    numeric = all(isinstance(label, (bool, int, float)) for label in labels)
+    return np.asarray(labels) if numeric else np.asarray(labels, dtype=object)
 
 
-def _labels(y: Any) -> list[Any]:
-    series = pd.Series(y)
-    if series.isna().any():
-        raise InvalidData("y holds missing values; remove those rows.")
-    return [value.item() if isinstance(value, np.generic) else value for value in series.tolist()]
-
-
-def _class_array(labels: Sequence[Any]) -> NDArray[Any]:
-    """Return the distinct labels, sorted; of type object if they are not all numbers."""
-    distinct = list(dict.fromkeys(labels))
-    try:
-        distinct.sort()
-    except TypeError:
-        raise InvalidData(f"y mixes labels that cannot be sorted: {_shown(distinct)}; use one type.") from None
-    numeric = all(isinstance(label, (bool, int, float)) for label in distinct)
-    return np.asarray(distinct) if numeric else np.asarray(distinct, dtype=object)
+def _as_objects(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels as Python objects, so that those of several types can be compared."""
+    if labels.dtype.kind == "M":
+        return np.asarray(pd.Series(labels).astype(object), dtype=object)
+    return np.asarray(labels.tolist(), dtype=object)
 
 
 def _shown(values: Any, limit: int = 8) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from unittest import SkipTest
 
+from autometa.checks import check_choice
 from autometa.contracts.backbone import Backbone
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
@@ -102,8 +103,7 @@ def _ask_for_more(entry: Component) -> Any:
 def find_named(name: str, kind: str | None = None) -> list[Component]:
     """Find what a user means by a name: one component, or all of a plugin."""
     if kind is not None:
-        if kind not in KINDS:
-            raise InvalidParameter(f"kind={kind!r} must be one of {sorted(KINDS)}.")
+        check_choice("kind", kind, KINDS)
         return [find(kind, name)]
     of_plugin = [c for c in components() if c.plugin.name == name]
     kinds = sorted({c.kind for c in components(status=None) if name in (c.name, c.full_name)})

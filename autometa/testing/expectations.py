@@ -54,7 +54,7 @@ def tensors_of(value: Any) -> list[Any]:
 
 
 def same_state(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    """Whether two state dicts are equal bit for bit."""
+    """Tell whether two state dicts are equal bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -66,7 +66,7 @@ def examples_of(examples: Examples, task: int) -> tuple[Tensor, Tensor]:
 
 
 def same_task(a: TaskBatch, i: int, b: TaskBatch, j: int) -> bool:
-    """Whether task ``i`` of one batch is task ``j`` of another, whatever they are padded to."""
+    """Tell whether task ``i`` of one batch is task ``j`` of another, whatever they are padded to."""
     for one, other in ((a.support, b.support), (a.query, b.query)):
         for left, right in zip(examples_of(one, i), examples_of(other, j), strict=True):
             if not torch.equal(left, right):
@@ -75,7 +75,7 @@ def same_task(a: TaskBatch, i: int, b: TaskBatch, j: int) -> bool:
 
 
 def same_tasks(a: TaskBatch, b: TaskBatch) -> bool:
-    """Whether two batches hold the same tasks in the same order."""
+    """Tell whether two batches hold the same tasks in the same order."""
     return len(a) == len(b) and all(same_task(a, i, b, i) for i in range(len(a)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import SkipTest
 
@@ -13,10 +13,12 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples, TaskBatch
-from autometa.contracts.forward import forward, task_losses, task_scores
-from autometa.contracts.learner import Learner
+from autometa.contracts.forward import forward
+from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskSampler
+from autometa.engine.judging import judge
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.engine.replay import PLAIN_CALLS, Replay
 from autometa.host import make_meta_optimizer
@@ -103,6 +105,20 @@ Check = Callable[[LearnerCase], None]
 def _x(examples: Examples) -> Tensor:
     assert isinstance(examples.x, Tensor)
     return examples.x
+
+
+def check_promises_are_kept(case: LearnerCase) -> None:
+    """Properties such as ``replayable`` are of the kind that they are read as, and name what there is."""
+    learner = case.learner
+    check_promises(learner)
+    for name in ("adaptation_parameters", "names_code"):
+        unknown = sorted(getattr(learner, name) - set(learner.get_params(deep=False)))
+        expect(not unknown, f"{name} of {type(learner).__name__} names {unknown}, which are no parameters of it.")
+    unknown = sorted(learner.needs_meta_training - PROBLEMS.keys())
+    expect(
+        not unknown,
+        f"needs_meta_training of {type(learner).__name__} names {unknown}; problems are {sorted(PROBLEMS)}.",
+    )
 
 
 def check_build_is_seeded(case: LearnerCase) -> None:
@@ -201,7 +217,7 @@ def check_padding_changes_nothing(case: LearnerCase) -> None:
     mask[1, keep:] = False
     x, y = _x(support).clone(), support.y.clone()
     x[1, keep:], y[1, keep:] = 0, 0
-    ragged = case.outputs(module, Examples(x, y, mask, support.n_classes), _x(batch.query))
+    ragged = case.outputs(module, support.with_parts(x=x, y=y, mask=mask), _x(batch.query))
     whole = case.outputs(module, support[:1], _x(batch.query)[:1])
     short = case.outputs(module, support.select(slice(keep))[1:], _x(batch.query)[1:])
     expect_close(ragged, torch.cat([whole, short]), "padded places of the support (mask False) change outputs")
@@ -325,8 +341,8 @@ def check_learns(case: LearnerCase) -> None:
 def _no_use_of_support(case: LearnerCase, module: nn.Module) -> str | None:
     """Return what is wrong with a meta-trained θ, or None if a task's own support set helps."""
     batch = case.tasks.sample(N_JUDGED, split="test", seed=1)
-    own = _judged(case, module, batch.support, batch.query)
-    other = _judged(case, module, batch[torch.arange(len(batch)).roll(1)].support, batch.query)
+    own = _judged(case, module, batch)
+    other = _judged(case, module, replace(batch, support=batch[torch.arange(len(batch)).roll(1)].support))
     gains = [others - mine for mine, others in zip(own, other, strict=True)]
     if any(clearly_positive(gain) for gain in gains):
         return None
@@ -343,10 +359,12 @@ def check_permuted_labels_score_chance(case: LearnerCase) -> None:
         raise SkipTest("labels mean something beyond the support set")
     batch = case.tasks.sample(2 * N_JUDGED, split="test", seed=2)
     generator = torch.Generator().manual_seed(0)
-    order = torch.rand(batch.support.y.shape, generator=generator).argsort(dim=1)
-    support = Examples(_x(batch.support), batch.support.y.gather(1, order), n_classes=batch.support.n_classes)
+    y, padded = batch.support.y, (~batch.support.mask).to(torch.float32)
+    order = (torch.rand(y.shape, generator=generator) + padded).argsort(dim=1)
+    support = batch.support.with_parts(y=y.scatter(1, padded.argsort(dim=1, stable=True), y.gather(1, order)))
     module, _ = case.trained()
-    scores = task_scores(case.outputs(module, support, _x(batch.query)), batch.query).double()
+    with torch.no_grad():
+        scores = judge(case.learner, module, replace(batch, support=support)).scores.double()
     chance = 1 / info.n_outputs
     expect(
         abs(scores.mean() - chance) < 5 * scores.std() / len(scores) ** 0.5,
@@ -355,12 +373,11 @@ def check_permuted_labels_score_chance(case: LearnerCase) -> None:
     )
 
 
-def _judged(case: LearnerCase, module: nn.Module, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
-    """Return the loss of every task, and its squared error or negative accuracy: smaller is better."""
-    outputs = case.outputs(module, support, _x(query))
-    scores = task_scores(outputs, query).double()
-    losses = task_losses(case.learner, outputs, query).double()
-    return losses, -scores if case.tasks.info.higher_is_better else scores
+def _judged(case: LearnerCase, module: nn.Module, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+    """Return the loss and the error of every task: smaller is better."""
+    with torch.no_grad():
+        outcome = judge(case.learner, module, batch)
+        return outcome.losses.double(), outcome.errors.double()
 
 
 def check_search_space(case: LearnerCase) -> None:
@@ -419,6 +436,7 @@ def check_replays(case: LearnerCase) -> None:
 
 
 LEARNER_CHECKS: tuple[Check, ...] = (
+    check_promises_are_kept,
     check_build_is_seeded,
     check_shapes,
     check_adapt_is_pure,

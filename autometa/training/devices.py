@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,8 +150,15 @@ def _run(job: Job, errors: Any, result: Path, silence: _Silence, fabric: Fabric)
         if fabric.is_global_zero:
             result.write_bytes(pack(training))
     except Exception as error:
-        errors.put(_portable(error, fabric.global_rank))
+        if not _is_of_others(error):
+            errors.put(_portable(error, fabric.global_rank))
         raise
+
+
+def _is_of_others(error: Exception) -> bool:
+    """Tell whether it arose where processes talk to each other: what ended another process is the cause, not this."""
+    innermost = deque(traceback.walk_tb(error.__traceback__), maxlen=1)[0][0]
+    return str(innermost.f_globals.get("__name__")).startswith("torch.distributed")
 
 
 def _portable(error: Exception, rank: int) -> tuple[int, bytes | None, str]:

@@ -14,6 +14,7 @@ from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.learner import Learner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskInfo, TaskSampler
+from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import describe_normalization
 from autometa.engine.judging import judge
 from autometa.engine.random_state import seeded
@@ -100,7 +101,8 @@ def judge_all(
     module.eval()
     losses, scores = [], []
     for batch in batches:
-        outcome = judge(learner, module, batch)
+        with enough_threads(module, batch.support.x, batch.query.x):
+            outcome = judge(learner, module, batch)
         losses.append(outcome.losses.double())
         scores.append(info.in_target_units(outcome.scores.double()))
     module.train(was_training)

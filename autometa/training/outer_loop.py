@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from autometa.contracts.examples import TaskBatch
-from autometa.contracts.learner import Learner
+from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
+from autometa.engine.few_threads import enough_threads
 from autometa.engine.processes import Processes
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import Incompatible, InvalidParameter, TrainingDiverged
@@ -32,9 +33,12 @@ def check_compatible(learner: Learner, meta_optimizer: MetaOptimizer | None) -> 
 
     Raises
     ------
+    PluginError
+        A property of the learner is of the wrong kind.
     Incompatible
         Names both, what is missing and what would work.
     """
+    check_promises(learner)
     missing = (meta_optimizer.requires if meta_optimizer is not None else frozenset()) - learner.provides
     if missing:
         default = learner.default_meta_optimizer
@@ -172,7 +176,7 @@ class MetaTraining:
         meta_optimizer.progress = self.progress
         batch = meta_optimizer.draw(self.sampler, self.tasks_per_step, seed)
         if self._processes is None:
-            with seeded(seed, self.device):
+            with seeded(seed, self.device), enough_threads(self.module, batch.support.x, batch.query.x):
                 metrics = meta_optimizer.step(batch.to(self.device, self.dtype))
         else:
             metrics = self._shared_step(meta_optimizer, batch, seed, self._processes)
@@ -186,7 +190,12 @@ class MetaTraining:
         """Take a step on this process's share of the tasks."""
         check_shares(meta_optimizer, len(batch), processes.count)
         share = batch[processes.rank :: processes.count].to(self.device, self.dtype)
-        with self._buffers_averaged(processes), seeded(derive_seed(seed, "process", processes.rank), self.device):
+        own_seed = derive_seed(seed, "process", processes.rank)
+        with (
+            self._buffers_averaged(processes),
+            seeded(own_seed, self.device),
+            enough_threads(self.module, share.support.x, share.query.x),
+        ):
             metrics = meta_optimizer.step(share)
         means = processes.average(list(metrics.values()))
         return dict(zip(metrics, means, strict=True))

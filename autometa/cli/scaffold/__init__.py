@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import keyword
 import re
+from importlib.metadata import packages_distributions
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -33,7 +35,8 @@ def write_project(name: str, kind: str, directory: Path) -> Path:
     Raises
     ------
     InvalidParameter
-        The name cannot be a package's, or the folder exists and is not empty.
+        The name cannot be a package's or is that of another, of a plugin or of a component, or the folder exists and
+        is not empty.
     StorageError
         The folder cannot be written.
     """
@@ -41,6 +44,9 @@ def write_project(name: str, kind: str, directory: Path) -> Path:
         raise InvalidParameter(
             f"name={name!r} must be a new package's name: lower case, digits and '_', like 'my_plugin'."
         )
+    claimed = _claimed_by(name)
+    if claimed is not None:
+        raise InvalidParameter(f"name={name!r} is the name of {claimed}; choose another, such as {_free(name)!r}.")
     folder = directory / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidParameter(f"{folder} exists already; choose another name or --directory.")
@@ -68,6 +74,28 @@ def write_project(name: str, kind: str, directory: Path) -> Path:
     except OSError as error:
         raise StorageError(f"{folder} cannot be written: {error}") from error
     return folder
+
+
+def _claimed_by(name: str) -> str | None:
+    """Return what has the name already, in words: the new package would hide it, or make its name ambiguous."""
+    from autometa.host import components, get_host
+
+    for component in components(status=None):
+        if component.name == name:
+            return f"a {component.kind} of plugin {component.plugin.name!r}"
+    if any(record.name == name for record in get_host().records):
+        return "an installed plugin"
+    found = find_spec(name)
+    # A bare folder where the command is typed is a module without an origin: whether it is free is seen when writing.
+    if (found is not None and found.origin is not None) or name in packages_distributions():
+        return "an installed package or module"
+    return None
+
+
+def _free(name: str) -> str:
+    """Return a name like this one that nothing has."""
+    names = (f"my_{name}{number}" for number in ("", *range(2, 100)))
+    return next(candidate for candidate in names if _claimed_by(candidate) is None)
 
 
 def _template(name: str) -> Template:

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 
 from autometa.comparison.plan.domains import Domain
-from autometa.contracts.examples import Examples, TaskBatch, map_inputs
+from autometa.contracts.examples import TaskBatch, map_inputs
 from autometa.contracts.learner import Learner
 from autometa.engine.judging import timed
 from autometa.engine.random_state import seeded
@@ -76,9 +76,7 @@ def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:
         chosen = take(values)
         return chosen.masked_fill(~kept.reshape(*kept.shape, *[1] * (chosen.dim() - 2)), 0)
 
-    fewer = Examples(
-        map_inputs(take_kept, support.x), take_kept(support.y), kept, support.n_classes, problem=support.problem
-    )
+    fewer = support.with_parts(x=map_inputs(take_kept, support.x), y=take_kept(support.y), mask=kept)
     return TaskBatch(support=fewer, query=batch.query, classes=batch.classes, ids=batch.ids)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,11 +20,14 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import NoSuchModuleError
 
+from autometa.checks import check_path
 from autometa.comparison.execution.database_drivers import missing_driver, with_driver
-from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, insist, is_outage, is_starting
-from autometa.errors import StorageError
+from autometa.comparison.execution.patient_storage import PatientStorage, insist, is_outage, is_starting
+from autometa.errors import InvalidParameter, StorageError
 
 JOURNAL = "journal.log"
+_BEGIN = b'{"op_code"'
+"""How every line of a journal begins."""
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
@@ -40,11 +44,14 @@ def prepare_output(output: str | os.PathLike[str] | None) -> Path | None:
 
     Raises
     ------
+    InvalidParameter
+        It is no path.
     StorageError
         It cannot be written to.
     """
     if output is None:
         return None
+    check_path("output", output, also=(None,))
     folder = Path(output).expanduser().resolve()
     probe = folder / f".autometa-write-test-{os.getpid()}"
     try:
@@ -62,7 +69,14 @@ def locate_storage(
     """Return the storage to use: what was given, else the journal in ``output``, else None (memory)."""
     if storage is None:
         return str(output / JOURNAL) if output is not None else None
-    return storage if isinstance(storage, BaseStorage) else os.fspath(storage)
+    if isinstance(storage, BaseStorage):
+        return storage
+    if not isinstance(storage, str | os.PathLike):
+        raise InvalidParameter(
+            f"storage={storage!r} must be a database URL, a journal file such as 'runs/journal.log', an Optuna "
+            "storage, or None."
+        )
+    return os.fspath(storage)
 
 
 def without_password(where: str) -> str:
@@ -123,7 +137,7 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False) -> Base
     except (ImportError, NoSuchModuleError) as error:
         reason = missing_driver(where, error.__cause__ or error)
         raise StorageError(f"storage={shown!r} cannot be used: {reason}") from error
-    except StorageLost:
+    except StorageError:
         raise
     except Exception as error:  # drivers and databases raise errors of their own kinds
         raise StorageError(
@@ -140,11 +154,73 @@ def _open(where: str) -> BaseStorage:
             raise ValueError("a file must end in .log or .journal, and anything else be a URL")
         path = Path(where).expanduser().resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
-        drop_torn_line(path)
-        return JournalStorage(JournalFileBackend(str(path), _lock(path)))
+        return _open_journal(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return get_storage(_Database(with_driver(where)))
+
+
+def _open_journal(path: Path) -> BaseStorage:
+    """Open a journal file; one that is damaged is left as it is."""
+    if path.exists():
+        if not _is_journal(path):
+            raise _damaged(path, 1)
+        drop_torn_line(path)
+    try:
+        opened = JournalStorage(JournalFileBackend(str(path), _lock(path)))
+    except (ValueError, TypeError, KeyError) as error:
+        number = _damaged_line(path)
+        if number is None:
+            raise
+        raise _damaged(path, number) from error
+    # Optuna passes over a last line that cannot be read, and never reads what is written after it.
+    if path.exists() and not _is_record(_last_line(path)):
+        raise _damaged(path, _damaged_line(path) or 1)
+    return opened
+
+
+def _is_journal(path: Path) -> bool:
+    """Tell whether a file begins as a journal does; a write that was cut short may have left less."""
+    with path.open("rb") as file:
+        begin = file.read(len(_BEGIN))
+    return _BEGIN.startswith(begin)
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        record = json.loads(line.decode())
+    except ValueError:
+        return False
+    return isinstance(record, dict) and isinstance(record.get("op_code"), int)
+
+
+def _last_line(path: Path) -> bytes:
+    """Return the last whole line; a record where there is none."""
+    with path.open("rb") as file:
+        size, length = file.seek(0, os.SEEK_END), 2**16
+        while True:
+            file.seek(max(0, size - length))
+            lines = file.read(size).split(b"\n")[:-1]
+            if len(lines) > 1 or length >= size:
+                return lines[-1] if lines else _BEGIN + b":0}"
+            length *= 4
+
+
+def _damaged_line(path: Path) -> int | None:
+    """Return the number of the first whole line that is no record; None if all are."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n") and not _is_record(line):
+                return number
+    return None
+
+
+def _damaged(path: Path, number: int) -> StorageError:
+    if number == 1:
+        helps = "give another file, or move this one away to begin anew"
+    else:
+        helps = f"a copy of its first {number - 1} lines in its place keeps what was done before"
+    return StorageError(f"journal {str(path)!r} is damaged: line {number} is no record of a study; {helps}.")
 
 
 class _Database(RDBStorage):

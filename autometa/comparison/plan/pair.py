@@ -70,10 +70,11 @@ def make_pair(domain: Domain, label: str, entrant: Entrant, elsewhere: Sequence[
     learner, meta_optimizer = entrant
     made = resolve_learner(learner, info.problem)
     optimizer = resolve_meta_optimizer(meta_optimizer, made)
-    candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info)
-    space = SearchSpace.of(candidate)
+    # First of all, for here the components check their parameters.
     probe = clone(optimizer) if optimizer is not None else None
     training = MetaTraining(made, probe, domain.sampler, n_steps=1, tasks_per_step=1, seed=0)
+    candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info)
+    space = SearchSpace.of(candidate)
     reasons = {other.label: refusal(training, label, domain, other) for other in elsewhere}
     name = name_of(made)
     pair = Pair(

@@ -59,7 +59,7 @@ class _Pinned:
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value lies in a distribution."""
+    """Tell whether a value lies in a distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     assert isinstance(distribution, FloatDistribution | IntDistribution)

@@ -155,9 +155,10 @@ def history_figure(study: Study, metric: str, look: Style) -> str | None:
     ax.set_xlim(-0.4, last + 0.4)
     ax.set_xlabel("trial", fontsize=8)
     _score_axis(ax, "y", metric, np.array([value for _, value in done]), label=False)
+    n_trials = f"{len(done)} trial{'s' if len(done) > 1 else ''}"
     return to_svg(
         figure,
-        f"{metric_title(metric)} of {len(done)} trials on validation tasks, and the best so far",
+        f"{metric_title(metric)} of {n_trials} on validation tasks, and the best so far",
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
+
 from optuna import Study
 from optuna.importance import get_param_importances
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.plan.study_space import JOINT, JointSpace
 from autometa.comparison.report.canvas import Style
@@ -40,20 +43,20 @@ def tuning_section(record: Record, names: list[str], looks: dict[str, Style]) ->
     return "".join(parts)
 
 
+def _ending(trial: FrozenTrial) -> str:
+    """Say how a trial ended; one that was cut has no error of its own, and another has taken its place."""
+    if trial.state is TrialState.FAIL:
+        return "failed" if "error" in trial.user_attrs else "interrupted"
+    return trial.state.name.lower()
+
+
 def study_card(study: Study, learner: str, metric: str, chosen: dict[str, object], look: Style) -> str:
     """History, chosen hyperparameters and importances of one study."""
     importances, missing = importances_of(study)
     trials = study.get_trials(deepcopy=False)
-    counts = {
-        state: sum(t.state is state for t in trials)
-        for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    }
-    words = [f"{counts[TrialState.COMPLETE]} complete"]
-    words += [
-        f"{counts[state]} {word}"
-        for state, word in ((TrialState.PRUNED, "pruned"), (TrialState.FAIL, "failed"))
-        if counts[state]
-    ]
+    counts = Counter(_ending(trial) for trial in trials)
+    words = [f"{counts['complete']} complete"]
+    words += [f"{counts[word]} {word}" for word in ("pruned", "failed", "interrupted") if counts[word]]
     picture = history_figure(study, metric, look) or '<p class="note">No trial has a score.</p>'
     rows = []
     for name in sorted({*chosen, *importances}, key=lambda name: (-importances.get(name, -1.0), name)):
@@ -94,4 +97,9 @@ def importances_of(study: Study) -> tuple[dict[str, float], str]:
         return {}, "No hyperparameter was varied."
     if len({trial.value for trial in done}) == 1:
         return {}, "Every trial scored the same: no hyperparameter matters here."
-    return get_param_importances(study), ""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Some regimes for parameter")
+        importances = get_param_importances(study)
+    if any(sum(name in trial.params for trial in done) < MIN_TRIALS for name in importances):
+        return importances, f"Of hyperparameters that fewer than {MIN_TRIALS} trials have, the importance is a guess."
+    return importances, ""

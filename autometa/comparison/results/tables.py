@@ -61,7 +61,7 @@ class Judged:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it is judged on other tasks than it was trained on."""
+        """True if it is judged on other tasks than it was trained on."""
         return self.tasks != self.pair.tasks
 
     def matrix(self) -> Scores:

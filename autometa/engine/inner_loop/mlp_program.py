@@ -88,7 +88,7 @@ def _read(module: nn.Module) -> Program:
 
 
 def _is_intercepted(part: nn.Module) -> bool:
-    """Whether calling the module does more, or other things, than its class says."""
+    """Tell whether calling the module does more, or other things, than its class says."""
     hooks = part._forward_hooks or part._forward_pre_hooks
     return bool(hooks) or "forward" in vars(part) or part._compiled_call_impl is not None
 
@@ -139,7 +139,7 @@ class _Notes:
         return Chain(tuple(self._layers), self._flattens) if self._layers else None
 
     def _extend(self, layers: list[Layer], what: object, name: str) -> bool:
-        """Whether the layers with this operation after them are still layers one after the other."""
+        """Tell whether the layers with this operation after them are still layers one after the other."""
         kind = type(what) if isinstance(what, nn.Module) else what
         if kind in ("flatten", torch.flatten, nn.Flatten):
             self._flattens = self._flattens or not layers

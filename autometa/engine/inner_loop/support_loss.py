@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from autometa.contracts.examples import Examples
 from autometa.contracts.losses import IGNORED_CLASS
+from autometa.errors import InvalidData
 
 
 class SupportLoss:
@@ -39,6 +40,10 @@ class SupportLoss:
     """
 
     def __init__(self, examples: Examples) -> None:
+        if not isinstance(examples, Examples):
+            raise InvalidData(
+                f"SupportLoss takes autometa.Examples, such as batch.support, and no {type(examples).__name__}."
+            )
         self._examples = examples
         self._targets = examples.targets()
         counts = examples.mask.sum(dim=1, keepdim=True).clamp(min=1)
@@ -56,6 +61,7 @@ class SupportLoss:
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """Value of the loss, [tasks], for outputs [tasks, n, n_outputs]; those beyond the classes are left out."""
+        self._check(outputs)
         if self._absent is None:
             return ((outputs - self._targets).square() * self._shares).flatten(1).sum(dim=1)
         logits = self._logits(outputs, self._absent).movedim(-1, 1)
@@ -64,12 +70,14 @@ class SupportLoss:
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [tasks, n, n_classes], 0 for a class that a task lacks; for real targets the outputs."""
+        self._check(outputs)
         return outputs if self._absent is None else self._logits(outputs, self._absent).softmax(dim=2)
 
     def value_and_predictions(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return both from one softmax, for optimizers that need the value and the gradient of every point."""
         if self._absent is None:
             return self(outputs), outputs
+        self._check(outputs)
         log_probabilities = self._logits(outputs, self._absent).log_softmax(dim=2)
         value = -(self._targets * log_probabilities * self._slopes).flatten(1).sum(dim=1)
         return value, log_probabilities.exp()
@@ -84,6 +92,19 @@ class SupportLoss:
             return change * self._slopes
         weighted = predictions * change
         return (weighted - predictions * weighted.sum(dim=2, keepdim=True)) * self._slopes
+
+    def _check(self, outputs: Tensor) -> None:
+        """Refuse outputs that arithmetic would fail on or, worse, stretch over all targets."""
+        is_real = isinstance(outputs, Tensor) and outputs.is_floating_point()
+        wanted, shape = self._targets.shape, outputs.shape if is_real else None
+        if shape == wanted:
+            return
+        if shape is None or len(shape) != 3 or shape[:2] != wanted[:2] or shape[2] < wanted[2] or self._absent is None:
+            found = getattr(outputs, "dtype", type(outputs).__name__) if shape is None else tuple(shape)
+            raise InvalidData(
+                f"outputs {found} must be real numbers [tasks, n, n_outputs], for these examples {tuple(wanted)}"
+                f"{'.' if self._absent is None else ', or with outputs for more classes.'}"
+            )
 
     def _logits(self, outputs: Tensor, absent: Tensor) -> Tensor:
         if outputs.shape[-1] > absent.shape[-1]:

@@ -28,7 +28,7 @@ class Judged:
     scores: NDArray[Any]
     """One number for each meta-test task."""
     is_reference: bool = False
-    """Whether it is what no learner can beat, whatever was learned."""
+    """True if it is what no learner can beat, whatever was learned."""
 
 
 def by_score(entry: Any, learner: am.Learner, module: nn.Module, seed: int) -> Iterator[Judged]:

@@ -71,7 +71,7 @@ class Entry:
     judge: str
     """Which of ``judges.JUDGES`` measures it."""
     embedded: bool
-    """Whether the backbone is the same for every task, so that test images need to be embedded only once."""
+    """True if the backbone is the same for every task, so that test images need to be embedded only once."""
     source: str
     remark: str
 

@@ -67,7 +67,7 @@ class Records:
             self.rows: list[Row] = list(csv.DictReader(file))
 
     def has(self, part: str, cell: str) -> bool:
-        """Whether this was measured on this machine at this commit."""
+        """Tell whether this was measured on this machine at this commit."""
         now = (part, cell, self._commit, self._machine)
         return any((row["part"], row["cell"], row["commit"], row["machine"]) == now for row in self.rows)
 

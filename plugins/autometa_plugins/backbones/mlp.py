@@ -20,7 +20,7 @@ class MLP(am.Backbone):
     Parameters
     ----------
     hidden : sequence of int, default=(64, 64)
-        Width of every layer; the last one is the number of features.
+        Width of every layer; the last one is the number of features. Backbone "identity" has no layers.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
     norm : {"none", "layer"}, default="none"
         Normalization between a layer and its activation.
@@ -40,7 +40,7 @@ class MLP(am.Backbone):
             A width is not positive, or the activation or norm is unknown.
         """
         self._check()
-        widths = [math.prod(input_shape), *self.hidden]
+        widths = [math.prod(input_shape), *map(int, self.hidden)]
         layers: list[nn.Module] = []
         for n_in, n_out in itertools.pairwise(widths):
             layers.append(nn.Linear(n_in, n_out))
@@ -50,15 +50,7 @@ class MLP(am.Backbone):
         return _Layers(nn.Sequential(*layers), n_features=widths[-1])
 
     def _check(self) -> None:
-        try:
-            widths = list(self.hidden)
-        except TypeError:
-            widths = []
-        if not widths or not all(isinstance(width, int) and width >= 1 for width in widths):
-            raise am.InvalidParameter(
-                f"hidden={self.hidden!r} of backbone 'mlp' must name at least one positive width, such as (64, 64); "
-                "backbone 'identity' has no layers."
-            )
+        am.check_ints("hidden", self.hidden, of="backbone 'mlp'", such_as=(64, 64))
         am.check_choice("activation", self.activation, _ACTIVATIONS, of="backbone 'mlp'")
         am.check_choice("norm", self.norm, _NORMS, of="backbone 'mlp'")
 

@@ -68,7 +68,7 @@ class ResNet12(am.Backbone):
         self._check(input_shape)
         channels, *size = input_shape
         blocks: list[nn.Module] = []
-        for index, n_filters in enumerate(self.n_filters):
+        for index, n_filters in enumerate(map(int, self.n_filters)):
             halved = [length > 1 for length in size]
             size = [length // 2 if half else length for length, half in zip(size, halved, strict=True)]
             drop = nn.Dropout(self.drop_rate) if index < 2 else DropBlock(self.drop_rate, self.drop_block)
@@ -102,14 +102,11 @@ class ResNet12(am.Backbone):
                 "backbone 'resnet12' needs images of shape (channels, height, width), got "
                 f"input_shape={input_shape!r}; backbone 'mlp' takes any shape."
             )
-        sizes = self.n_filters if isinstance(self.n_filters, (tuple, list)) else ()
-        if len(sizes) != 4 or not all(isinstance(n, int) and n >= 1 for n in sizes):
-            raise am.InvalidParameter(
-                f"n_filters={self.n_filters!r} of backbone 'resnet12' must be four positive integers, such as "
-                "(64, 160, 320, 640)."
-            )
+        example = (64, 160, 320, 640)
+        am.check_ints("n_filters", self.n_filters, length=4, of="backbone 'resnet12'", such_as=example)
         am.check_real("drop_rate", self.drop_rate, least=0, below=1, of="backbone 'resnet12'")
         am.check_int("drop_block", self.drop_block, of="backbone 'resnet12'")
+        am.check_bool("pool", self.pool, of="backbone 'resnet12'")
         am.check_choice("norm", self.norm, _NORMS, of="backbone 'resnet12'")
         am.check_choice("batch_norm", self.batch_norm, _BATCH_NORMS, of="backbone 'resnet12'")
 

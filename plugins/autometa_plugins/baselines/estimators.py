@@ -66,37 +66,38 @@ REGRESSORS: Mapping[str, Maker] = {
         RBF(d**0.5) + WhiteKernel(1e-2), optimizer=None, normalize_y=True, random_state=0
     ),
 }
-AUTO = {"classification": "logistic_regression", "regression": "ridge"}
 
 
-def estimator_maker(estimator: Any, problem: str, learner: str) -> Maker:
+def estimator_maker(estimator: Any, has_classes: bool, learner: str) -> Maker:
     """Return what makes an unfitted estimator for a number of rows and features.
 
     Parameters
     ----------
     estimator : str or estimator
         ``"auto"``, a name, or an object, which is cloned; wherever its ``random_state`` is None, 0 is used.
-    problem : {"classification", "regression"}
+    has_classes : bool
+        True if targets are classes; a regressor is made where they are real numbers.
     learner : str
         Named in errors.
 
     Raises
     ------
     InvalidParameter
-        The name is unknown for this problem, or the object solves another problem.
+        The name is unknown for these targets, or the object predicts others.
     """
-    named = CLASSIFIERS if problem == "classification" else REGRESSORS
+    if has_classes:
+        named, auto, suits, kind = CLASSIFIERS, "logistic_regression", is_classifier, "classifier"
+    else:
+        named, auto, suits, kind = REGRESSORS, "ridge", is_regressor, "regressor"
     if isinstance(estimator, str):
-        name = AUTO.get(problem, "") if estimator == "auto" else estimator
+        name = auto if estimator == "auto" else estimator
         if name not in named:
             raise am.InvalidParameter(
-                f"estimator={estimator!r} of learner {learner!r} is not known for {problem}; use one of "
-                f"{('auto', *sorted(named))} or a scikit-learn estimator."
+                f"estimator={estimator!r} of learner {learner!r} is not known as a {kind}; use one of "
+                f"{('auto', *sorted(named))} or a scikit-learn {kind}."
             )
         return named[name]
-    suits = is_classifier if problem == "classification" else is_regressor
     if not isinstance(estimator, BaseEstimator) or not suits(estimator):
-        kind = "classifier" if problem == "classification" else "regressor"
         raise am.InvalidParameter(
             f"estimator={estimator!r} of learner {learner!r} must be a scikit-learn {kind} or one of "
             f"{('auto', *sorted(named))}."
@@ -118,7 +119,7 @@ def array(t: Tensor) -> Array:
 
 
 def fit_and_ask(
-    make: Maker, problem: str, rows: Array, targets: Array, x: Array, weights: Array | None = None
+    make: Maker, has_classes: bool, rows: Array, targets: Array, x: Array, weights: Array | None = None
 ) -> Array:
     """Fit a new estimator and return its outputs for ``x``: log-probabilities or means, [n, n_outputs].
 
@@ -126,7 +127,7 @@ def fit_and_ask(
     ----------
     make : callable
         From :func:`estimator_maker`.
-    problem : {"classification", "regression"}
+    has_classes : bool
     rows : array of shape [n_rows, n_features]
     targets : array of shape [n_rows, n_outputs]
         One-hot classes or real targets.
@@ -135,7 +136,7 @@ def fit_and_ask(
         Sample weights.
     """
     estimator = make(*rows.shape)
-    if problem == "classification":
+    if has_classes:
         return _log_probabilities(estimator, rows, targets, x, weights)
     if targets.shape[1] > 1 and not get_tags(estimator).target_tags.multi_output:
         estimator = MultiOutputRegressor(estimator)

@@ -59,14 +59,15 @@ class Pooled(am.Learner):
         InvalidParameter
             The estimator is unknown or solves another problem; a number is not positive.
         """
-        if info.problem_record.has_classes and not info.shared_classes:
+        has_classes = info.problem_record.has_classes
+        if has_classes and not info.shared_classes:
             raise am.Incompatible(
                 "learner 'sklearn_pooled' needs labels that mean the same in every task, and these tasks draw their "
                 "classes anew (shared_classes=False); use learner 'sklearn'."
             )
         am.check_int("max_rows", self.max_rows, of="learner 'sklearn_pooled'")
-        self._maker(info.problem)
-        return _Memory(info.problem, self.max_rows, math.prod(info.input_shape), info.n_outputs)
+        self._maker(has_classes)
+        return _Memory(has_classes, self.max_rows, math.prod(info.input_shape), info.n_outputs)
 
     def remember(self, module: nn.Module, batch: am.TaskBatch) -> int:
         """Keep the examples of meta-train tasks while there is room, each distinct row once; return how many."""
@@ -81,7 +82,7 @@ class Pooled(am.Learner):
         assert isinstance(support.x, Tensor)
         assert isinstance(module, _Memory)
         targets, known = support.targets(), module.targets.shape[1]
-        if targets.shape[-1] > known or (module.problem == "regression" and targets.shape[-1] != known):
+        if targets.shape[-1] > known or (not module.has_classes and targets.shape[-1] != known):
             raise am.Incompatible(
                 f"learner 'sklearn_pooled' remembers rows with {known} outputs, and this task has {targets.shape[-1]}; "
                 "meta-train on tasks with as many, or use learner 'sklearn'."
@@ -91,7 +92,7 @@ class Pooled(am.Learner):
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
         """Fit and ask one estimator per task; log-probabilities or means, [tasks, n, n_outputs]."""
         assert isinstance(module, _Memory)
-        make = self._maker(module.problem)
+        make = self._maker(module.has_classes)
         memory_rows, memory_targets = module.content(adapted["targets"].shape[-1])
         takes_weights = has_fit_parameter(make(self.max_rows, memory_rows.shape[1]), "sample_weight")
         odds = self.support_share / (1 - self.support_share)
@@ -102,12 +103,12 @@ class Pooled(am.Learner):
             own_rows, own_targets = (np.tile(array(t[mask]), (copies, 1)) for t in (rows, targets))
             together = np.concatenate([memory_rows, own_rows]), np.concatenate([memory_targets, own_targets])
             weights = np.repeat([1.0, weight], [len(memory_rows), len(own_rows)]) if takes_weights else None
-            outputs.append(fit_and_ask(make, module.problem, *together, array(asked), weights))
+            outputs.append(fit_and_ask(make, module.has_classes, *together, array(asked), weights))
         return torch.as_tensor(np.stack(outputs), dtype=x.dtype, device=x.device)
 
-    def _maker(self, problem: str) -> Maker:
+    def _maker(self, has_classes: bool) -> Maker:
         am.check_real("support_share", self.support_share, above=0, below=1, of="learner 'sklearn_pooled'")
-        return estimator_maker(self.estimator, problem, "sklearn_pooled")
+        return estimator_maker(self.estimator, has_classes, "sklearn_pooled")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Pooled:
@@ -122,9 +123,9 @@ class _Memory(nn.Module):
     targets: Tensor
     count: Tensor
 
-    def __init__(self, problem: str, max_rows: int, n_features: int, n_outputs: int) -> None:
+    def __init__(self, has_classes: bool, max_rows: int, n_features: int, n_outputs: int) -> None:
         super().__init__()
-        self.problem = problem
+        self.has_classes = has_classes
         self.register_buffer("rows", torch.zeros(max_rows, n_features))
         self.register_buffer("targets", torch.zeros(max_rows, n_outputs))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
@@ -148,7 +149,7 @@ class _Memory(nn.Module):
     def content(self, n_outputs: int) -> tuple[Array, Array]:
         """Rows and targets remembered; of classes, those among the first ``n_outputs``."""
         rows, targets = array(self.rows[: int(self.count)]), array(self.targets[: int(self.count)])
-        known = targets[:, :n_outputs].any(axis=1) if self.problem == "classification" else slice(None)
+        known = targets[:, :n_outputs].any(axis=1) if self.has_classes else slice(None)
         return rows[known], targets[known, :n_outputs]
 
 

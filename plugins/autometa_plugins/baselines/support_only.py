@@ -45,8 +45,9 @@ class SupportOnly(am.Learner):
         InvalidParameter
             The estimator is unknown or solves another problem.
         """
-        estimator_maker(self.estimator, info.problem, "sklearn")
-        return _Nothing(info.problem)
+        has_classes = info.problem_record.has_classes
+        estimator_maker(self.estimator, has_classes, "sklearn")
+        return _Nothing(has_classes)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return the support set itself: ``x``, ``targets`` [tasks, n, n_outputs] (classes one-hot) and ``mask``."""
@@ -56,9 +57,9 @@ class SupportOnly(am.Learner):
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
         """Fit and ask one estimator per task; log-probabilities or means, [tasks, n, n_outputs]."""
         assert isinstance(module, _Nothing)
-        make = estimator_maker(self.estimator, module.problem, "sklearn")
+        make = estimator_maker(self.estimator, module.has_classes, "sklearn")
         outputs = [
-            fit_and_ask(make, module.problem, array(rows[mask]), array(targets[mask]), array(asked))
+            fit_and_ask(make, module.has_classes, array(rows[mask]), array(targets[mask]), array(asked))
             for rows, targets, mask, asked in zip(adapted["x"], adapted["targets"], adapted["mask"], x, strict=True)
         ]
         return torch.as_tensor(np.stack(outputs), dtype=x.dtype, device=x.device)
@@ -73,6 +74,6 @@ class SupportOnly(am.Learner):
 
 
 class _Nothing(nn.Module):
-    def __init__(self, problem: str) -> None:
+    def __init__(self, has_classes: bool) -> None:
         super().__init__()
-        self.problem = problem
+        self.has_classes = has_classes

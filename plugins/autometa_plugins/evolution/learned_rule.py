@@ -77,7 +77,7 @@ class LearnedRule(am.Learner):
         """Return the rule, with the weights that every task starts from as buffers."""
         self._check()
         is_classification = info.problem_record.has_classes
-        widths = [math.prod(info.input_shape), *self.hidden, 1 if is_classification else info.n_outputs]
+        widths = [math.prod(info.input_shape), *map(int, self.hidden), 1 if is_classification else info.n_outputs]
         return Rule(widths, zero_outputs=is_classification, rate=self.inner_lr)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> list[Tensor]:
@@ -101,11 +101,7 @@ class LearnedRule(am.Learner):
     def _check(self) -> None:
         am.check_int("steps", self.steps, least=0, of="learner 'learned_rule'")
         am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'learned_rule'")
-        widths = self.hidden if isinstance(self.hidden, Sequence) else [0]
-        if not all(isinstance(width, int) and width >= 1 for width in widths):
-            raise am.InvalidParameter(
-                f"hidden={self.hidden!r} of learner 'learned_rule' must be a sequence of positive widths."
-            )
+        am.check_ints("hidden", self.hidden, may_be_empty=True, of="learner 'learned_rule'", such_as=(32, 32))
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -35,7 +35,7 @@ class Feat(am.Learner):
         Weight of the contrastive term; 0 leaves it out.
     dropout : float, default=0.5
         Share of the layer's output that is dropped in training.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape.
 
     References
@@ -52,7 +52,7 @@ class Feat(am.Learner):
         temperature: float = 1.0,
         balance: float = 0.1,
         dropout: float = 0.5,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.temperature = temperature
         self.balance = balance

@@ -36,7 +36,7 @@ class Matching(am.Learner):
         their mean feature, upwards and downwards, so the order of rows and the names of classes do not matter.
     processing_steps : int, default=5
         Steps of the attention LSTM, the paper's K; only with ``full_context``.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape.
 
     References
@@ -54,7 +54,7 @@ class Matching(am.Learner):
         learn_scale: bool = True,
         full_context: bool = False,
         processing_steps: int = 5,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.scale = scale
         self.learn_scale = learn_scale
@@ -115,6 +115,8 @@ class Matching(am.Learner):
     def _check(self) -> None:
         am.check_real("scale", self.scale, above=0, of="learner 'matching'", such_as=10.0)
         am.check_int("processing_steps", self.processing_steps, of="learner 'matching'")
+        for name in ("learn_scale", "full_context"):
+            am.check_bool(name, getattr(self, name), of="learner 'matching'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -20,7 +20,7 @@ class Prototypical(am.Learner):
 
     Parameters
     ----------
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape.
     temperature : float, default=1.0
         Divides the logits; the paper has 1. Larger values give more even probabilities and never another class.
@@ -29,7 +29,7 @@ class Prototypical(am.Learner):
     replayable: ClassVar[bool] = True
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"temperature"})
 
-    def __init__(self, backbone: str | am.Backbone = "auto", temperature: float = 1.0) -> None:
+    def __init__(self, backbone: am.BackboneLike = "auto", temperature: float = 1.0) -> None:
         self.backbone = backbone
         self.temperature = temperature
 

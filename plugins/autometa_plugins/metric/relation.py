@@ -35,7 +35,7 @@ class Relation(am.Learner):
     pooling : {"mean", "sum"}, default="mean"
         How the maps of a class become one. The paper's sum grows with the number of shots: meta-trained with one shot
         on Omniglot it had 96% of 5-way 1-shot queries right and 32% with five shots. The mean takes any number.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         "auto": by the inputs' shape, for images conv4 that pools in its first two blocks only, so that there is a map
         to compare. Any backbone whose module tells its ``feature_shape`` is compared by maps.
 
@@ -53,7 +53,7 @@ class Relation(am.Learner):
         *,
         hidden_size: int = 8,
         pooling: Literal["mean", "sum"] = "mean",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.hidden_size = hidden_size
         self.pooling = pooling

@@ -26,7 +26,7 @@ class Siamese(am.Learner):
     ----------
     same_share : float, default=0.5
         Weight of pairs of the same class in the loss, between 0 and 1; the paper draws as many of each kind.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape. The paper ends with a sigmoid, which
         made training slower here (52% instead of 63% right after 150 short steps on glyphs).
 
@@ -38,7 +38,7 @@ class Siamese(am.Learner):
 
     replayable: ClassVar[bool] = True
 
-    def __init__(self, *, same_share: float = 0.5, backbone: str | am.Backbone = "auto") -> None:
+    def __init__(self, *, same_share: float = 0.5, backbone: am.BackboneLike = "auto") -> None:
         self.same_share = same_share
         self.backbone = backbone
 

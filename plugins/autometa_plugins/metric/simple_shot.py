@@ -31,7 +31,7 @@ class SimpleShot(am.Learner):
     temperature : float, default=0.1
         Divides the squared distances, at most 4 on the unit sphere. It makes probabilities sharper or flatter and
         never changes the nearest class.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What is pretrained; "auto" chooses by the inputs' shape.
 
     References
@@ -50,7 +50,7 @@ class SimpleShot(am.Learner):
         *,
         transform: Literal["none", "l2", "cl2n"] = "cl2n",
         temperature: float = 0.1,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.transform = transform
         self.temperature = temperature
@@ -80,7 +80,7 @@ class SimpleShot(am.Learner):
         examples = batch.support.join(batch.query)
         if batch.classes is not None:
             y = batch.classes.gather(1, examples.y)
-            examples = am.Examples(examples.x, y, examples.mask, module.head.out_features)
+            examples = examples.with_parts(y=y, n_classes=module.head.out_features)
         features = am.apply_per_task(module.backbone, examples.x)
         if module.training:
             counted = features.detach() * examples.mask.unsqueeze(-1)

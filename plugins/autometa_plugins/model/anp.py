@@ -27,7 +27,7 @@ class ANP(NeuralProcess):
     min_std : float, default=0.1
         Least standard deviation: σ = min_std + (1 - min_std) softplus(s); 0 for no bound, then σ = exp(s). Without
         it training is less stable.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns x into features; "auto" is "identity" for vectors and "conv4" for images.
 
     Notes
@@ -47,7 +47,7 @@ class ANP(NeuralProcess):
     sizes: ClassVar[tuple[str, ...]] = ("dim", "n_heads")
 
     def __init__(
-        self, *, dim: int = 128, n_heads: int = 8, min_std: float = 0.1, backbone: str | am.Backbone = "auto"
+        self, *, dim: int = 128, n_heads: int = 8, min_std: float = 0.1, backbone: am.BackboneLike = "auto"
     ) -> None:
         self.dim = dim
         self.n_heads = n_heads

@@ -26,7 +26,7 @@ class CNP(NeuralProcess):
     min_std : float, default=0.1
         Least standard deviation: σ = min_std + (1 - min_std) softplus(s); 0 for no bound, then σ = exp(s). Without
         it training is less stable.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns x into features; "auto" is "identity" for vectors and "conv4" for images.
 
     Notes
@@ -51,7 +51,7 @@ class CNP(NeuralProcess):
         encoder_layers: int = 4,
         decoder_layers: int = 4,
         min_std: float = 0.1,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.dim = dim
         self.encoder_layers = encoder_layers

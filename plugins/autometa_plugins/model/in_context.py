@@ -29,7 +29,7 @@ class InContext(am.Learner):
 
     Parameters
     ----------
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape.
     dim : int, default=64
         Width of a token; a multiple of ``n_heads``.
@@ -40,9 +40,7 @@ class InContext(am.Learner):
     replayable: ClassVar[bool] = True
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
-    def __init__(
-        self, backbone: str | am.Backbone = "auto", dim: int = 64, n_layers: int = 3, n_heads: int = 4
-    ) -> None:
+    def __init__(self, backbone: am.BackboneLike = "auto", dim: int = 64, n_layers: int = 3, n_heads: int = 4) -> None:
         self.backbone = backbone
         self.dim = dim
         self.n_layers = n_layers

@@ -31,7 +31,7 @@ class MANN(SequenceLearner):
         Share of a slot's usage that is left after a step.
     strength : float, default=1.0
         Multiplies the cosines before the softmax; each head meta-learns its own from here on.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features. "auto": conv4 for images; vectors are read as they are.
     n_labels : int or "auto", default="auto"
         Slots for classes. "auto": as many as the tasks of meta-training have classes.
@@ -60,7 +60,7 @@ class MANN(SequenceLearner):
         n_heads: int = 4,
         decay: float = 0.95,
         strength: float = 1.0,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
         n_labels: int | Literal["auto"] = "auto",
         n_orders: int = 4,
         along_weight: float = 1.0,

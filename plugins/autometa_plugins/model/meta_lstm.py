@@ -42,7 +42,7 @@ class MetaLSTM(am.Learner):
         for images, as the LSTM has a state for every parameter of every task.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         "auto": by the inputs' shape; for images, if tasks update the backbone, conv4 with group norm, as batch norm
         would make predictions depend on other queries or on averages over all tasks.
 
@@ -69,7 +69,7 @@ class MetaLSTM(am.Learner):
         hidden: int = 0,
         adapted: Literal["auto", "all", "head"] = "auto",
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr

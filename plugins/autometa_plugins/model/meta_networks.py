@@ -40,7 +40,7 @@ class MetaNetworks(am.Learner):
         Width of the embedding.
     hidden : int, default=20
         Size of the LSTM, and of the layers of the network that makes the head's fast weights; 20 in the paper.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features, by slow weights alone; "auto" chooses by the inputs' shape.
 
     References
@@ -51,7 +51,7 @@ class MetaNetworks(am.Learner):
     replayable: ClassVar[bool] = True
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
-    def __init__(self, *, dim: int = 64, hidden: int = 20, backbone: str | am.Backbone = "auto") -> None:
+    def __init__(self, *, dim: int = 64, hidden: int = 20, backbone: am.BackboneLike = "auto") -> None:
         self.dim = dim
         self.hidden = hidden
         self.backbone = backbone

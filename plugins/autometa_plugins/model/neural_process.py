@@ -35,7 +35,7 @@ class NeuralProcess(am.Learner):
     provides: ClassVar[frozenset[str]] = frozenset({"gradient", "distribution"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"regression"})
 
-    backbone: str | am.Backbone
+    backbone: am.BackboneLike
     min_std: float
 
     @abstractmethod

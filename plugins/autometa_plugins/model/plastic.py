@@ -29,7 +29,7 @@ class Plastic(SequenceLearner):
         Share of the fast weights that is left after a step.
     modulated : bool, default=True
         Let the network compute the strength of each update; otherwise it is one meta-learned number.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features. "auto": conv4 for images; vectors are read as they are.
     n_labels : int or "auto", default="auto"
         Slots for classes. "auto": as many as the tasks of meta-training have classes.
@@ -56,7 +56,7 @@ class Plastic(SequenceLearner):
         hidden_size: int = 64,
         decay: float = 0.95,
         modulated: bool = True,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
         n_labels: int | Literal["auto"] = "auto",
         n_orders: int = 4,
         along_weight: float = 1.0,
@@ -75,6 +75,7 @@ class Plastic(SequenceLearner):
         """Return the plastic network."""
         check_sizes(self, "hidden_size")
         am.check_real("decay", self.decay, least=0, most=1, of="learner 'plastic'", such_as=0.95)
+        am.check_bool("modulated", self.modulated, of="learner 'plastic'")
         return PlasticCell(width, hidden_size=self.hidden_size, decay=self.decay, modulated=self.modulated)
 
     @classmethod

@@ -23,7 +23,7 @@ class Recurrent(SequenceLearner):
         *,
         hidden_size: int = 128,
         n_layers: int = 1,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
         n_labels: int | Literal["auto"] = "auto",
         n_orders: int = 4,
         along_weight: float = 1.0,
@@ -61,7 +61,7 @@ class LSTM(Recurrent):
     ----------
     hidden_size : int, default=128
     n_layers : int, default=1
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features. "auto": conv4 for images; vectors are read as they are.
     n_labels : int or "auto", default="auto"
         Slots for classes. "auto": as many as the tasks of meta-training have classes.
@@ -91,7 +91,7 @@ class GRU(Recurrent):
     ----------
     hidden_size : int, default=128
     n_layers : int, default=1
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
     n_labels : int or "auto", default="auto"
     n_orders : int, default=4
     along_weight : float, default=1.0

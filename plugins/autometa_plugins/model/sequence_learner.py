@@ -50,7 +50,7 @@ class SequenceLearner(am.Learner):
     name: ClassVar[str]
     """What the learner is called in errors."""
 
-    backbone: str | am.Backbone
+    backbone: am.BackboneLike
     n_labels: int | str
     n_orders: int
     along_weight: float

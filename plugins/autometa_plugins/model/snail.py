@@ -30,7 +30,7 @@ class SNAIL(SequenceLearner):
     length : int or "auto", default="auto"
         Steps that the convolutions between two attention blocks span. "auto": those of a support set of
         meta-training and a query. Longer sequences can be read; attention spans all of them.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features. "auto": conv4 for images; vectors are read as they are.
     n_labels : int or "auto", default="auto"
         Slots for classes. "auto": as many as the tasks of meta-training have classes.
@@ -55,7 +55,7 @@ class SNAIL(SequenceLearner):
         n_filters: int = 32,
         attention: tuple[tuple[int, int], ...] = ((64, 32), (64, 64), (128, 64)),
         length: int | Literal["auto"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
         n_labels: int | Literal["auto"] = "auto",
         n_orders: int = 4,
         along_weight: float = 1.0,

@@ -32,7 +32,7 @@ class TNP(NeuralProcess):
     min_std : float, default=0.0
         Least standard deviation: σ = min_std + (1 - min_std) softplus(s); 0 for no bound, then σ = exp(s) as in the
         paper's code for functions. For images it takes 0.05.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns x into features; "auto" is "identity" for vectors and "conv4" for images.
 
     Notes
@@ -57,7 +57,7 @@ class TNP(NeuralProcess):
         n_heads: int = 4,
         embedding_layers: int = 4,
         min_std: float = 0.0,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.dim = dim
         self.n_layers = n_layers

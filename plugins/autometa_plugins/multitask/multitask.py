@@ -36,7 +36,7 @@ class MultiTask(am.Learner):
         Their size; at most 1 is stable on any features. See :func:`autometa.fit_head`.
     weight_decay : float, default=0.0
         Pulls the head back to where it started.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         The trunk.
 
     References
@@ -62,7 +62,7 @@ class MultiTask(am.Learner):
         steps: int = 100,
         lr: float = 1.0,
         weight_decay: float = 0.0,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.weighting = weighting
         self.n_tasks = n_tasks

@@ -14,8 +14,8 @@ WEIGHTINGS = ("equal", "uncertainty", "pcgrad")
 
 
 def uncertainty_weighted(
-    losses: Float[Tensor, "task"], log_variances: Float[Tensor, "task"], *, classification: bool
-) -> Float[Tensor, "task"]:
+    losses: Float[Tensor, " task"], log_variances: Float[Tensor, " task"], *, classification: bool
+) -> Float[Tensor, " task"]:
     """Losses of tasks weighted by learned noise.
 
     Kendall et al. 2018, eq. 7 for squared errors, ``loss / (2 σ²) + log σ``, whose best variance σ² is the loss;
@@ -63,7 +63,7 @@ def without_conflicts(
     return surrogate + (shares.sum() - surrogate).detach()
 
 
-def projected_weights(gradients: Float[Tensor, "task parameter"]) -> Float[Tensor, "task"]:
+def projected_weights(gradients: Float[Tensor, "task parameter"]) -> Float[Tensor, " task"]:
     """How often each task's gradient counts in the sum of all projected ones; 1 everywhere without conflicts.
 
     Orders are drawn from torch's current random state.

@@ -31,7 +31,7 @@ class ANIL(am.Learner):
     learn_lr : bool, default=True
         Learn one size for every step, of weight and bias apart (Antoniou et al. 2019, section 4). The paper's are
         fixed.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape.
 
     References
@@ -49,7 +49,7 @@ class ANIL(am.Learner):
         steps: int = 5,
         inner_lr: float = 0.1,
         learn_lr: bool = True,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr
@@ -81,7 +81,7 @@ class ANIL(am.Learner):
         head = am.descend(
             module.head,
             start,
-            am.Examples(features, support.y, support.mask, support.n_classes),
+            support.with_parts(x=features),
             steps=self.steps,
             rates=dict(zip(start, rates, strict=True)),
             strategy="bmm",
@@ -97,6 +97,7 @@ class ANIL(am.Learner):
     def _check(self) -> None:
         am.check_int("steps", self.steps, least=0, of="learner 'anil'")
         am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'anil'", such_as=0.1)
+        am.check_bool("learn_lr", self.learn_lr, of="learner 'anil'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

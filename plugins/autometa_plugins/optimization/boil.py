@@ -33,7 +33,7 @@ class BOIL(am.Learner):
         Learn one size for every step and parameter tensor (Antoniou et al. 2019, section 4). The paper's is fixed.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         "auto": by the inputs' shape, for images conv4 with group norm, which keeps tasks and examples apart. A
         backbone without weights, such as "identity", gets a linear layer to adapt, at first the identity.
 
@@ -53,7 +53,7 @@ class BOIL(am.Learner):
         inner_lr: float | Literal["auto"] = "auto",
         learn_lr: bool = True,
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr
@@ -112,6 +112,7 @@ class BOIL(am.Learner):
     def _check(self) -> None:
         am.check_int("steps", self.steps, least=0, of="learner 'boil'")
         am.check_real("inner_lr", self.inner_lr, above=0, also=("auto",), of="learner 'boil'")
+        am.check_bool("learn_lr", self.learn_lr, of="learner 'boil'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

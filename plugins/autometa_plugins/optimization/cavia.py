@@ -34,7 +34,7 @@ class CAVIA(am.Learner):
         Numbers in a context. "auto": the paper's 5 for real targets and 100 for classes.
     strategy : {"auto", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples, or vectors with their context, into features; "auto" chooses by the inputs' shape.
 
     References
@@ -53,7 +53,7 @@ class CAVIA(am.Learner):
         inner_lr: float = 1.0,
         n_context: int | Literal["auto"] = "auto",
         strategy: Literal["auto", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr
@@ -83,7 +83,7 @@ class CAVIA(am.Learner):
         contexts = {"task": seen.new_zeros(len(support), module.n_context)}
         if support.is_classification:
             contexts["classes"] = seen.new_zeros(len(support), support.n_classes, module.n_context)
-        examples = am.Examples(seen, support.y, support.mask, support.n_classes)
+        examples = support.with_parts(x=seen)
         return am.descend(
             module.conditioned, contexts, examples, steps=self.steps, rates=self.inner_lr, strategy=self.strategy
         )

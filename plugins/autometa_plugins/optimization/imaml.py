@@ -44,7 +44,7 @@ class IMAML(am.Learner):
         λ, at least 0: how strongly a task is held at the start.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         "auto": by the inputs' shape, for images conv4 with group norm, which keeps tasks and examples apart.
 
     References
@@ -66,7 +66,7 @@ class IMAML(am.Learner):
         inner_lr: float | Literal["auto"] = "auto",
         regularization: float = 2.0,
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr
@@ -140,7 +140,7 @@ class IMAML(am.Learner):
 
 
 def _descends(slopes: Point, slopes_ahead: Point) -> Tensor:
-    """Whether each task's step went down, [tasks]: by the mean of the slopes along it at both of its ends.
+    """Tell whether each task's step went down, [tasks]: by the mean of the slopes along it at both of its ends.
 
     Close to a minimum, values of the objective differ by less than they are rounded.
     """

@@ -39,7 +39,7 @@ class MAML(am.Learner):
         long on images and about 3 times as long with a small network. The gradient is the same.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         "auto": by the inputs' shape, for images conv4 with group norm, which keeps tasks and examples apart. Learner
         "maml_plus_plus" can have batch norm.
 
@@ -62,7 +62,7 @@ class MAML(am.Learner):
         first_order: bool = False,
         checkpoint: bool = False,
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr
@@ -105,6 +105,8 @@ class MAML(am.Learner):
     def _check(self) -> None:
         am.check_int("steps", self.steps, least=0, of="learner 'maml'")
         am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'maml'", such_as=0.03)
+        for name in ("learn_lr", "first_order", "checkpoint"):
+            am.check_bool(name, getattr(self, name), of="learner 'maml'")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

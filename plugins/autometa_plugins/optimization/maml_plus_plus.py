@@ -48,7 +48,7 @@ class MAMLPlusPlus(am.Learner):
         Recompute each step when it is differentiated: many steps need the memory of one. The gradient is the same.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         "auto": by the inputs' shape, for images conv4 with batch norm, or with group norm if ``per_step_norm=False``:
         one running average for all steps describes no task's own weights (adapting with it stayed at chance).
 
@@ -71,7 +71,7 @@ class MAMLPlusPlus(am.Learner):
         per_step_norm: bool | Literal["auto"] = "auto",
         checkpoint: bool = False,
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr
@@ -172,7 +172,8 @@ class MAMLPlusPlus(am.Learner):
         am.check_real("inner_lr", self.inner_lr, above=0, of=whose, such_as=0.03)
         for name in ("first_order_until", "multi_step_loss"):
             am.check_real(name, getattr(self, name), least=0, most=1, of=whose)
-        am.check_choice("per_step_norm", self.per_step_norm, ("auto", True, False), of=whose)
+        am.check_bool("per_step_norm", self.per_step_norm, also=("auto",), of=whose)
+        am.check_bool("checkpoint", self.checkpoint, of=whose)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -31,7 +31,7 @@ class MetaSGD(am.Learner):
         [0.005, 0.1] by default.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How tasks run side by side; the numbers are the same. See :func:`autometa.descend`.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         "auto": by the inputs' shape, for images conv4 with group norm, which keeps tasks and examples apart.
 
     References
@@ -50,7 +50,7 @@ class MetaSGD(am.Learner):
         steps: int = 1,
         inner_lr: float = 0.05,
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr

@@ -28,7 +28,7 @@ class Ridge(am.Learner):
 
     Parameters
     ----------
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape.
     regularization : float, default=1.0
         Multiplies the meta-learned λ, which starts at 1. Change it after meta-training to regularize a task more or
@@ -37,7 +37,7 @@ class Ridge(am.Learner):
 
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"regularization"})
 
-    def __init__(self, backbone: str | am.Backbone = "auto", regularization: float = 1.0) -> None:
+    def __init__(self, backbone: am.BackboneLike = "auto", regularization: float = 1.0) -> None:
         self.backbone = backbone
         self.regularization = regularization
 

@@ -35,7 +35,7 @@ class SVMHead(am.Learner):
     ----------
     C : float, default=0.1
         Weight of the support examples' margin violations against the weights' squared norm, as in scikit-learn.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
         What turns examples into features; "auto" chooses by the inputs' shape.
 
     References
@@ -47,7 +47,7 @@ class SVMHead(am.Learner):
 
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"C"})
 
-    def __init__(self, *, C: float = 0.1, backbone: str | am.Backbone = "auto") -> None:
+    def __init__(self, *, C: float = 0.1, backbone: am.BackboneLike = "auto") -> None:
         self.C = C
         self.backbone = backbone
 

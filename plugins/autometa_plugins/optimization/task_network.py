@@ -62,13 +62,13 @@ class TaskNetwork(nn.Module):
 
 
 def build_task_network(
-    backbone: str | am.Backbone, info: am.TaskInfo, *, n_rates: int = 0, rate: float = 0.0
+    backbone: am.BackboneLike, info: am.TaskInfo, *, n_rates: int = 0, rate: float = 0.0
 ) -> TaskNetwork:
     """Build a network for tasks whose whole network adapts, see :func:`build_own_backbone`."""
     return TaskNetwork(build_own_backbone(backbone, info), info, n_rates=n_rates, rate=rate)
 
 
-def build_own_backbone(backbone: str | am.Backbone, info: am.TaskInfo) -> nn.Module:
+def build_own_backbone(backbone: am.BackboneLike, info: am.TaskInfo) -> nn.Module:
     """Build a backbone whose weights each task adapts; "auto" for images is conv4 with group norm.
 
     Batch norm does not suit it: averages over all tasks describe no task's own weights, and the statistics of a batch

@@ -193,6 +193,7 @@ class AugmentedShot(am.TaskSampler):
         am.check_int("size", self.size, also=(None,), of=whose)
         am.check_real("angle", self.angle, least=0, most=180, of=whose)
         am.check_real("shift", self.shift, least=0, most=1, of=whose)
+        am.check_bool("rotations", self.rotations, of=whose)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import warnings
 import zlib
@@ -14,6 +15,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+_LOG = logging.getLogger(__name__)
 
 Facts = dict[str, Any]
 """What is known of the images, such as their names; JSON can hold it."""
@@ -32,6 +35,8 @@ def digest(*stamps: Hashable) -> str:
 def kept(stored: Path, decode: Callable[[], tuple[Tensor, Facts]]) -> tuple[Tensor, Facts]:
     """Images and facts from the file ``stored``, or decoded and stored where it is not there or corrupt.
 
+    A file that is written is told once, with its path and size, on standard error or wherever logging is sent.
+
     Parameters
     ----------
     stored : Path
@@ -49,6 +54,14 @@ def kept(stored: Path, decode: Callable[[], tuple[Tensor, Facts]]) -> tuple[Tens
         write(stored, images, facts)
     except OSError as error:
         warnings.warn(f"images cannot be cached in {str(stored.parent)!r}: {error}", stacklevel=2)
+    else:
+        # No warning: nothing is wrong. But loggers that nobody has set up show no lower level than this.
+        _LOG.warning(
+            "decoded images are kept in %s (%.3g MB), so that only this start has to wait for them; it may be removed, "
+            "and the parameter 'cache' names another folder",
+            stored,
+            stored.stat().st_size / 1e6,
+        )
     return images, facts
 
 

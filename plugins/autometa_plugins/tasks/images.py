@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import autometa as am
-from autometa_plugins.tasks.image_files import ImageFile, decode_all, image_sources, list_images, stamp
-
-_SPLIT_NAMES = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
+from autometa_plugins.tasks.image_files import decode_all, image_sources, list_images, stamp
+from autometa_plugins.tasks.image_splits import assign_splits, split_named
 
 
 class Images(am.ClassEpisodes):
     """Few-shot tasks over a folder of class folders, or zip archives of them.
 
-    Where ``root`` holds ``train``, ``valid`` (or ``val``, ``validation``) and ``test``, as folders or zip
-    archives, these are the splits; otherwise classes are split at random. Images (PNG, JPEG, WebP) are cropped
-    to a square around their centre, resized, and loaded once.
+    Folders or zip archives directly in ``root`` that are named ``train``, ``valid`` (or ``val``, ``validation``,
+    ``dev``) and ``test``, in capitals or not, are the splits; one that is missing is drawn from the classes of
+    ``train``, and what lies beside them is left out with a warning. Without any, the classes are split at random.
+
+    Images (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000, AVIF, TGA; of several in a file the first) are cropped to
+    a square around their centre, resized, and loaded once. Symbolic links are followed.
 
     Parameters
     ----------
@@ -39,9 +42,20 @@ class Images(am.ClassEpisodes):
     color : {"rgb", "gray"}, default="rgb"
         Three channels or one.
     valid_fraction, test_fraction : float, default=0.2
-        Parts of the classes held out where the folders do not say.
+        Parts of the meta-train classes held out for a split that no folder names.
     split_seed : int, default=0
         Decides which.
+    bits : int, default=16
+        Bits that grey images of 16 bits use: 12 where a camera or scanner stored 12-bit values in 16-bit files.
+
+    Notes
+    -----
+    Whatever the mode of an image, black becomes 0 and white 1: grey images of 16 bits are divided by 65535, floats
+    must lie in [0, 1], transparent parts are laid on white, and of 16-bit colours the upper 8 bits are read. Few
+    files tell that only 12 of their 16 bits are used (some TIFF files do), and such images come out nearly black:
+    a warning names the largest value found where no image exceeds a sixteenth of white.
+
+    Folders without an image, and files of other suffixes, are told in a warning.
     """
 
     def __init__(
@@ -56,6 +70,7 @@ class Images(am.ClassEpisodes):
         valid_fraction: float = 0.2,
         test_fraction: float = 0.2,
         split_seed: int = 0,
+        bits: int = 16,
     ) -> None:
         self.root = root
         self.n_way = n_way
@@ -66,6 +81,7 @@ class Images(am.ClassEpisodes):
         self.valid_fraction = valid_fraction
         self.test_fraction = test_fraction
         self.split_seed = split_seed
+        self.bits = bits
 
     def fingerprint(self) -> Hashable:
         """Names, sizes and times of the files."""
@@ -86,18 +102,23 @@ class Images(am.ClassEpisodes):
             A corrupt image, a class in two splits, no class folders.
         """
         self._check()
-        files = list_images(self._root())
-        split_of, class_of = self._classes(files)
-        names = sorted(set(class_of), key=lambda name: (am.SPLITS.index(split_of[name]), name))
+        root = self._root()
+        files, class_of, split_of = assign_splits(
+            list_images(root, keep=lambda name: split_named(name) is not None),
+            str(self.root),
+            {"valid": self.valid_fraction, "test": self.test_fraction},
+            self.split_seed,
+        )
+        names = sorted(split_of, key=lambda name: (am.SPLITS.index(split_of[name]), name))
         number = {name: i for i, name in enumerate(names)}
         splits: dict[Any, list[int]] = {split: [] for split in am.SPLITS}
         for name in names:
             splits[split_of[name]].append(number[name])
+        reader = am.PixelReader(self.color, bits=self.bits)
+        images = decode_all(files, partial(self._decode, reader))
+        reader.warn_if_dark(f"root={str(self.root)!r}", "give bits=... of task sampler 'images'")
         return am.ClassImages(
-            images=decode_all(files, self._decode),
-            labels=torch.tensor([number[name] for name in class_of]),
-            splits=splits,
-            names=names,
+            images=images, labels=torch.tensor([number[name] for name in class_of]), splits=splits, names=names
         )
 
     def describe(self) -> dict[str, Any]:
@@ -113,53 +134,11 @@ class Images(am.ClassEpisodes):
     def _check(self) -> None:
         am.check_int("size", self.size, of="task sampler 'images'")
         am.check_choice("color", self.color, ("rgb", "gray"), of="task sampler 'images'")
+        am.check_int("bits", self.bits, least=8, most=16, of="task sampler 'images'")
         for name in ("valid_fraction", "test_fraction"):
             am.check_real(name, getattr(self, name), above=0, below=1, of="task sampler 'images'")
 
-    def _classes(self, files: list[ImageFile]) -> tuple[dict[str, str], list[str]]:
-        """Split of every class, and class of every file."""
-        if {_SPLIT_NAMES.get(file.parts[0]) for file in files} == set(am.SPLITS):
-            return self._given_split(files)
-        folders = [file.parts[:-1] for file in files]
-        if not all(folders):
-            alone = next(file for file in files if len(file.parts) == 1)
-            raise am.InvalidData(
-                f"image {alone.location!r} lies in no class folder; root={str(self.root)!r} needs them."
-            )
-        class_of = ["/".join(parts) for parts in folders]
-        names = sorted(set(class_of))
-        n_valid, n_test = (max(1, round(f * len(names))) for f in (self.valid_fraction, self.test_fraction))
-        if len(names) - n_valid - n_test < 1:
-            raise am.InvalidData(
-                f"root={str(self.root)!r} has {len(names)} class folders, too few to hold out {n_valid} for "
-                f"meta-valid and {n_test} for meta-test."
-            )
-        order = np.random.default_rng(am.derive_seed(self.split_seed, "classes")).permutation(len(names))
-        parts = np.split(order, [len(names) - n_valid - n_test, len(names) - n_test])
-        split_of: dict[str, str] = {}
-        for split, part in zip(am.SPLITS, parts, strict=True):
-            split_of.update({names[i]: split for i in part})
-        return split_of, class_of
-
-    def _given_split(self, files: list[ImageFile]) -> tuple[dict[str, str], list[str]]:
-        split_of: dict[str, str] = {}
-        class_of = []
-        for file in files:
-            split, name = _SPLIT_NAMES[file.parts[0]], "/".join(file.parts[1:-1])
-            if not name:
-                raise am.InvalidData(f"image {file.location!r} lies in no class folder of split {split!r}.")
-            if split_of.setdefault(name, split) != split:
-                raise am.InvalidData(f"class {name!r} stands in both {split_of[name]!r} and {split!r}; keep one.")
-            class_of.append(name)
-        return split_of, class_of
-
-    def _decode(self, image: Image.Image) -> NDArray[np.uint8]:
-        image = ImageOps.exif_transpose(image)
-        if "A" in image.getbands() or "transparency" in image.info:
-            opaque = Image.new("RGBA", image.size, "white")
-            opaque.alpha_composite(image.convert("RGBA"))
-            image = opaque
-        image = image.convert("RGB" if self.color == "rgb" else "L")
-        image = ImageOps.fit(image, (self.size, self.size), method=Image.Resampling.BILINEAR)
+    def _decode(self, reader: am.PixelReader, image: Image.Image) -> NDArray[np.uint8]:
+        image = ImageOps.fit(reader.read(image), (self.size, self.size), method=Image.Resampling.BILINEAR)
         pixels = np.asarray(image, dtype=np.uint8)
         return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))

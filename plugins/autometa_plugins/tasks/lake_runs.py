@@ -121,6 +121,8 @@ class LakeRuns(am.TaskSampler):
         prepared = vars(self).get("_prepared")
         if prepared is not None and prepared[0] == parameters:
             return prepared[1], prepared[2]
+        for name in ("rotations", "download"):
+            am.check_bool(name, getattr(self, name), of="task sampler 'lake_runs'")
         cache = default_cache() if self.cache is None else Path(self.cache).expanduser()
         root = find_root(self.root, cache, self.download)
         background = Omniglot(

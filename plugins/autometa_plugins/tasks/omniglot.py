@@ -50,7 +50,7 @@ class Omniglot(am.ClassEpisodes):
     download : bool, default=False
         Whether to fetch what is missing from the official addresses.
     cache : path, optional
-        Where decoded images are kept; default is ``autometa`` in the user's cache folder.
+        Where decoded images are kept (27 MB); default is ``autometa`` in the user's cache folder.
     """
 
     def __init__(
@@ -124,6 +124,8 @@ class Omniglot(am.ClassEpisodes):
         return default_cache() if self.cache is None else Path(self.cache).expanduser()
 
     def _root(self) -> Path:
+        for name in ("rotations", "within_alphabet", "download"):
+            am.check_bool(name, getattr(self, name), of="task sampler 'omniglot'")
         return find_root(self.root, self._cache(), self.download)
 
     def _vinyals(self) -> dict[str, str]:

@@ -33,16 +33,22 @@ class Table(am.TaskSampler):
     Parameters
     ----------
     data : DataFrame or path of a CSV file
+        A DataFrame of pandas, polars or pyarrow. A file divided by commas, semicolons, tabs or bars, told apart by
+        the header; where the separator is no comma, numbers may have decimal commas.
     task : column name
-        Which entity a row belongs to.
+        Which entity a row belongs to. Values of a file are text as they stand there ("007" is not "7", "NA" is a
+        name); only an empty cell is missing.
     target : column name
-        What to predict. All other columns are features.
+        What to predict. All other columns are features; :class:`autometa.TableEncoder` tells what they may hold.
+        Class labels are strings, whole numbers, booleans or dates without a time zone; targets of a regression are
+        numbers of any type.
     n_shot : int, default=10
         Support rows per task (regression) or per class (classification).
     n_query : int, default=20
         Most query rows per task.
     problem : {"auto", "regression", "classification"}, default="auto"
-        "auto": numbers with more than two distinct values are a regression, all else classes.
+        "auto": numbers of more than two distinct values, or that are not whole, are a regression; all else are
+        classes. Text that is mostly numbers is refused, with the value and the row that are none.
     valid_fraction, test_fraction : float, default=0.2
         Parts of the entities held out, one at least.
     split_seed : int, default=0
@@ -93,7 +99,6 @@ class Table(am.TaskSampler):
             The table cannot be used; the message names the argument or column.
         """
         rows = self._rows()
-        classification = rows.problem == "classification"
         return am.TaskInfo(
             problem=rows.problem,
             input_shape=(rows.x.shape[1],),
@@ -101,9 +106,9 @@ class Table(am.TaskSampler):
             n_shot=self.n_shot,
             n_query=self.n_query,
             n_base_tasks=len(rows.entities["train"]),
-            shared_classes=classification,
+            shared_classes=rows.has_classes,
             feature_kinds=rows.encoder.kinds_,
-            target_scale=1.0 if classification else rows.encoder.target_scale_,
+            target_scale=rows.encoder.target_scale_,
         )
 
     @property
@@ -158,7 +163,7 @@ class Table(am.TaskSampler):
             "rows per task": {"fewest": int(sizes.min()), "median": float(np.median(sizes)), "most": int(sizes.max())},
             "held out": {split: [rows.names[i] for i in rows.entities[split]] for split in ("valid", "test")},
         }
-        if rows.problem == "classification":
+        if rows.has_classes:
             facts["classes"] = [str(label) for label in rows.encoder.classes_]
         return facts
 
@@ -170,7 +175,7 @@ class Table(am.TaskSampler):
         for name in ("n_shot", "n_query"):
             am.check_int(name, parameters[name], of="task sampler 'table'")
         rows = prepare(
-            read_table(self.data),
+            read_table(self.data, self.task, self.target),
             task=self.task,
             target=self.target,
             problem=self.problem,
@@ -211,4 +216,4 @@ def _gather(rows: TableRows, first: NDArray[np.int64], places: NDArray[np.int64]
     index = torch.from_numpy(np.where(places >= 0, first + places, 0)).to(device)
     x, y = rows.x[index] * mask[..., None], rows.y[index]
     y = y * (mask if y.dim() == 2 else mask[..., None])
-    return am.Examples(x, y, mask, n_classes=rows.count.shape[1] if rows.problem == "classification" else 0)
+    return am.Examples(x, y, mask, n_classes=rows.count.shape[1] if rows.has_classes else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import autometa as am
+from autometa_plugins.tasks.table_file import read_csv
 
 Problem = Literal["regression", "classification"]
 
@@ -50,23 +52,23 @@ class TableRows:
     n_dropped: int
 
     @property
-    def problem(self) -> Problem:
+    def problem(self) -> str:
         """What the target asks for."""
-        return "classification" if self.y.dim() == 1 else "regression"
+        return str(self.encoder.problem_)
+
+    @property
+    def has_classes(self) -> bool:
+        """True if targets are classes."""
+        return self.encoder.has_classes_
 
 
-def read_table(data: Any) -> pd.DataFrame:
-    """A DataFrame as it is, or the CSV file at a path."""
-    if isinstance(data, pd.DataFrame):
-        return data
-    if not isinstance(data, (str, Path)):
-        raise am.InvalidParameter(f"data={data!r} must be a pandas DataFrame or the path of a CSV file.")
-    if not Path(data).is_file():
-        raise am.MissingData(f"data={str(data)!r} is no file; give the path of a CSV file or a DataFrame.")
-    try:
-        return pd.read_csv(data)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise am.InvalidData(f"data={str(data)!r} cannot be read as CSV: {error}") from error
+def read_table(data: Any, task: Any, target: Any) -> pd.DataFrame:
+    """Return the rows of a DataFrame, of pandas or another library, or of the CSV file at a path."""
+    if isinstance(data, (str, Path)):
+        return read_csv(data, task, target)
+    if data is None or not (hasattr(data, "columns") or hasattr(data, "__dataframe__")):
+        raise am.InvalidParameter(f"data={data!r} must be a DataFrame or the path of a CSV file.")
+    return data if isinstance(data, pd.DataFrame) else am.as_frame(data)
 
 
 def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
@@ -80,29 +82,43 @@ def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
         raise am.InvalidParameter(f"task and target are both {task!r}; they must be two columns.")
     if frame.shape[1] < 3:
         raise am.InvalidData("the table has no column beside task and target; at least one feature is needed.")
+    am.as_frame(frame.drop(columns=[task, target]))
     for argument, name in (("task", task), ("target", target)):
+        if not isinstance(frame[name], pd.Series):
+            raise am.InvalidData(f"the table has the {argument} column {name!r} twice.")
         n_missing = int(frame[name].isna().sum())
         if n_missing:
             raise am.InvalidData(f"{argument} column {name!r} misses {n_missing} values; drop those rows.")
-    if frame[target].nunique() < 2:
-        value = frame[target].iloc[0] if len(frame) else None
-        raise am.InvalidData(f"target column {target!r} is constant ({value!r}); there is nothing to learn.")
 
 
-def problem_of(target: pd.Series[Any], problem: str) -> Problem:
-    """The problem asked for, or, for "auto": numbers with more than two values are a regression."""
-    numeric = pd.api.types.is_numeric_dtype(target) and not pd.api.types.is_bool_dtype(target)
+def read_targets(target: pd.Series, problem: str) -> tuple[Problem, pd.Series]:
+    """Return the problem asked for, or that the values suggest, and the values as numbers or labels."""
     am.check_choice("problem", problem, ("auto", "regression", "classification"), of="task sampler 'table'")
-    if problem == "auto":
-        return "regression" if numeric and target.nunique() > 2 else "classification"
-    if problem == "classification":
-        return "classification"
-    if not numeric:
-        raise am.InvalidData(
-            f"problem='regression' needs numbers, but target column {target.name!r} holds {target.iloc[0]!r}; "
-            "use problem='classification'."
-        )
-    return "regression"
+    kind, values = am.read_target(target, problem, what=f"target column {target.name!r}")
+    read = pd.Series(values, index=target.index, name=target.name)
+    if read.nunique() < 2:
+        value = target.iloc[0] if len(target) else None
+        raise am.InvalidData(f"target column {target.name!r} is constant ({value!r}); there is nothing to learn.")
+    return kind, read
+
+
+def read_entities(task: pd.Series) -> tuple[NDArray[np.int64], list[str]]:
+    """Number the tasks in the order of their names; return the number of each row's task, and the names."""
+    try:
+        code, found = pd.factorize(task)
+    except TypeError as error:
+        raise am.InvalidData(f"task column {task.name!r} holds {task.iloc[0]!r}, which names no task.") from error
+    names = [str(value) for value in found]
+    order = np.argsort(np.asarray(names, dtype=object), kind="stable")
+    for i, j in pairwise(order):
+        if names[i] == names[j]:
+            raise am.InvalidData(
+                f"task column {task.name!r} holds {found[i]!r} and {found[j]!r}, which read the same; make all of one "
+                "type, as .astype(str) does."
+            )
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.arange(len(order))
+    return number[code], [names[i] for i in order]
 
 
 def prepare(
@@ -121,27 +137,29 @@ def prepare(
         Columns, targets or entities that cannot be used.
     """
     check_columns(frame, task, target)
-    kind = problem_of(frame[target], problem)
-    entity, names = pd.factorize(frame[task].astype(str), sort=True)
-    usable = _usable(entity, len(names), frame[target], kind, n_shot)
+    frame = frame.reset_index(drop=True)
+    kind, targets = read_targets(frame[target], problem)
+    entity, names = read_entities(frame[task])
+    usable = _usable(entity, len(names), targets, kind, n_shot)
     entities, order = _split(np.flatnonzero(usable), fractions, seed, task, n_shot, len(names))
     number = np.full(len(names), -1)
     number[order] = np.arange(len(order))
-    frame, entity = frame[usable[entity]], number[entity[usable[entity]]]
+    frame, targets, entity = frame[usable[entity]], targets[usable[entity]], number[entity[usable[entity]]]
 
-    features, targets = frame.drop(columns=[task, target]), frame[target]
+    features = frame.drop(columns=[task, target])
     known = np.isin(entity, entities["train"])
     encoder = am.TableEncoder()
     classes = targets.unique().tolist() if kind == "classification" else None
-    encoder.fit(features[known], _train_targets(targets[known], kind), problem=kind, classes=classes)
+    _check_train_targets(targets[known], kind)
+    encoder.fit(features, targets, problem=kind, classes=classes, rows=known)
     y = encoder.encode_target(targets)
-    group = y if kind == "classification" else np.zeros(len(y), dtype=np.int64)
+    group = y if encoder.has_classes_ else np.zeros(len(y), dtype=np.int64)
     rows = np.lexsort((group, entity))
-    n_groups = len(encoder.classes_) if kind == "classification" else 1
+    n_groups = len(encoder.classes_) if encoder.has_classes_ else 1
     count = np.bincount(entity * n_groups + group, minlength=len(order) * n_groups)
     return TableRows(
         x=torch.from_numpy(encoder.transform(features)[rows]),
-        y=torch.from_numpy(y[rows] if kind == "classification" else y[rows, None]),
+        y=torch.from_numpy(y[rows] if encoder.has_classes_ else y[rows, None]),
         encoder=encoder,
         entities=entities,
         names=tuple(str(names[i]) for i in order),
@@ -152,7 +170,7 @@ def prepare(
 
 
 def _usable(
-    entity: NDArray[np.int64], n_entities: int, target: pd.Series[Any], kind: Problem, n_shot: int
+    entity: NDArray[np.int64], n_entities: int, target: pd.Series, kind: Problem, n_shot: int
 ) -> NDArray[np.bool_]:
     """Entities with more than ``n_shot`` rows and, for classification, two classes, one of which can be split."""
     sizes = np.bincount(entity, minlength=n_entities)
@@ -188,10 +206,6 @@ def _split(
     return {split: range(bounds[i], bounds[i + 1]) for i, split in enumerate(am.SPLITS)}, order
 
 
-def _train_targets(targets: pd.Series[Any], kind: Problem) -> pd.Series[Any]:
-    if kind == "regression":
-        if not np.isfinite(targets.to_numpy(dtype=np.float64)).all():
-            raise am.InvalidData(f"target column {targets.name!r} holds infinite values; drop those rows.")
-        if targets.nunique() < 2:
-            raise am.InvalidData(f"target column {targets.name!r} is constant in all meta-train tasks.")
-    return targets
+def _check_train_targets(targets: pd.Series, kind: Problem) -> None:
+    if kind == "regression" and targets.nunique() < 2:
+        raise am.InvalidData(f"target column {targets.name!r} is constant in all meta-train tasks.")

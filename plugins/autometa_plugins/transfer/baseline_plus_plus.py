@@ -32,7 +32,7 @@ class BaselinePlusPlus(am.Learner):
         Their size.
     scale : float or "auto", default="auto"
         Constant factor of the cosines. "auto" is the authors': 2 for up to 200 classes, else 10.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
 
     References
     ----------
@@ -50,7 +50,7 @@ class BaselinePlusPlus(am.Learner):
         steps: int = 100,
         lr: float = 0.1,
         scale: float | Literal["auto"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.lr = lr
@@ -87,7 +87,7 @@ class BaselinePlusPlus(am.Learner):
         assert isinstance(module, Cosines)
         features = module.features(support.x)
         members = support.one_hot().to(features.dtype)
-        loss = am.SupportLoss(am.Examples(features, support.y, support.mask, support.n_classes))
+        loss = am.SupportLoss(support.with_parts(x=features))
         factor = self._factor(support.n_classes)
         if module.keeps_head:
             directions = functional.normalize(module.weight, dim=-1).expand(len(support), -1, -1)

@@ -37,7 +37,7 @@ class Distill(am.Learner):
         Divides the logits of teacher and student before they are compared.
     C : float, default=1.0
         Inverse strength of the logistic regression's penalty.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
 
     References
     ----------
@@ -56,7 +56,7 @@ class Distill(am.Learner):
         share: float = 0.5,
         temperature: float = 4.0,
         C: float = 1.0,
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.generations = generations
         self.share = share

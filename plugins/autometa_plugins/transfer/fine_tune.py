@@ -36,7 +36,7 @@ class FineTune(am.Learner):
         Pulls the head back to where it started.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How networks of several tasks run side by side; the numbers are the same.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
 
     References
     ----------
@@ -65,7 +65,7 @@ class FineTune(am.Learner):
         network_lr: float = 0.003,
         weight_decay: float = 0.0,
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.tune = tune
         self.steps = steps

@@ -145,6 +145,7 @@ class FrozenFeatures(am.Learner):
     def _check(self) -> None:
         for name in ("C", "alpha"):
             am.check_real(name, getattr(self, name), above=0, of="learner 'frozen_features'")
+        am.check_bool("normalize", self.normalize, of="learner 'frozen_features'")
         if not isinstance(self.backbone, (str, am.Backbone, nn.Module)):
             raise am.InvalidParameter(
                 f"backbone={self.backbone!r} of learner 'frozen_features' must be a torch.nn.Module, a backbone or its "

@@ -48,7 +48,7 @@ def fit_logistic(
         span, triangle = torch.linalg.qr(rows.mT)
         rows = triangle.mT
     inputs = torch.cat([rows, mask], dim=-1)
-    examples = am.Examples(inputs, support.y, support.mask, support.n_classes)
+    examples = support.with_parts(x=inputs)
     n_present = support.one_hot().any(dim=1).sum(dim=-1)
     strength = torch.where(n_present == 2, C / 2, C).to(exact)
     solution = _Newton(examples, strength[:, None, None]).solve()

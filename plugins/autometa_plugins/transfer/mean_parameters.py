@@ -29,7 +29,7 @@ class MeanParameters(am.Learner):
         Their size.
     strategy : {"auto", "bmm", "vmap", "loop"}, default="auto"
         How networks of several tasks run side by side; the numbers are the same.
-    backbone : str or Backbone, default="auto"
+    backbone : str, Backbone, nn.Module or callable, default="auto"
 
     References
     ----------
@@ -49,7 +49,7 @@ class MeanParameters(am.Learner):
         steps: int = 10,
         lr: float = 0.01,
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
-        backbone: str | am.Backbone = "auto",
+        backbone: am.BackboneLike = "auto",
     ) -> None:
         self.steps = steps
         self.lr = lr

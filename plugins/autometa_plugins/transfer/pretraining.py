@@ -6,7 +6,7 @@ import autometa as am
 
 
 def has_own_classes(info: am.TaskInfo) -> bool:
-    """Whether every task draws classes of its own, so that a new one needs a new head."""
+    """Tell whether every task draws classes of its own, so that a new one needs a new head."""
     return info.problem_record.has_classes and not info.shared_classes
 
 
@@ -20,4 +20,4 @@ def with_base_labels(batch: am.TaskBatch, n_classes: int) -> am.Examples:
     examples = batch.support.join(batch.query)
     if batch.classes is None:
         return examples
-    return am.Examples(examples.x, batch.classes.gather(1, examples.y), examples.mask, n_classes)
+    return examples.with_parts(y=batch.classes.gather(1, examples.y), n_classes=n_classes)

@@ -1,0 +1,99 @@
+"""A network of one's own as a backbone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autometa.contracts.backbone import Backbone
+from autometa.errors import InvalidParameter
+
+
+class OwnNetwork(Backbone):
+    """A network of one's own: what ``make_backbone`` makes of a network, or of something that builds one.
+
+    The features of a network with timm's ``forward_features`` and ``forward_head`` are those before the classifier,
+    of any other its output, flattened. Their number is found by running it on one example.
+
+    Parameters
+    ----------
+    network : nn.Module or callable
+        From [batch, *input_shape] to features. A network is copied with its weights, where every training begins. A
+        class or function is called anew, without arguments.
+    """
+
+    def __init__(self, network: nn.Module | Callable[[], nn.Module]) -> None:
+        self.network = network
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Return the network with ``n_features``, and ``feature_shape`` where its output is a map.
+
+        Raises
+        ------
+        InvalidParameter
+            It is no network, or cannot take inputs of this shape.
+        """
+        network = copy.deepcopy(self.network) if isinstance(self.network, nn.Module) else self._called()
+        return _Features(network, input_shape)
+
+    def _called(self) -> nn.Module:
+        name = getattr(self.network, "__qualname__", repr(self.network))
+        try:
+            network = self.network()
+        except TypeError as error:
+            raise InvalidParameter(f"backbone {name} is called without arguments, and this failed: {error}") from error
+        if not isinstance(network, nn.Module):
+            raise InvalidParameter(
+                f"backbone {name} made a {type(network).__name__}; a function that is a backbone returns a "
+                "torch.nn.Module."
+            )
+        return network
+
+
+class _Features(nn.Module):
+    """A network whose output is flattened to [batch, n_features]."""
+
+    def __init__(self, network: nn.Module, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network = network
+        features = self._tried(input_shape)
+        self.n_features = features[0].numel()
+        if features.dim() == 4:
+            self.feature_shape = tuple(features.shape[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._features(x).flatten(1)
+
+    def _features(self, x: Tensor) -> Tensor:
+        network: Any = self.network
+        if hasattr(network, "forward_features") and hasattr(network, "forward_head"):
+            return network.forward_head(network.forward_features(x), pre_logits=True)  # type: ignore[no-any-return]
+        return network(x)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _tried(self, input_shape: tuple[int, ...]) -> Tensor:
+        """Return the features of one example; nothing of the network changes, its running averages neither."""
+        modes = {module: module.training for module in self.modules()}
+        first = next((p for p in self.parameters() if _has_values(p) and p.is_floating_point()), torch.empty(0))
+        try:
+            features = self.eval()._features(torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device))
+            if not isinstance(features, Tensor):
+                raise TypeError(f"its output is a {type(features).__name__}, not a tensor")
+            if features.dim() < 2 or len(features) != 1:
+                raise ValueError(f"its output for one example has shape {tuple(features.shape)}, not [1, n_features]")
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+            raise InvalidParameter(
+                f"backbone {type(self.network).__name__} cannot turn inputs of shape {input_shape} into features: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        for module, mode in modes.items():
+            module.training = mode
+        return features
+
+
+def _has_values(parameter: nn.Parameter) -> bool:
+    return not isinstance(parameter, nn.parameter.UninitializedParameter)

@@ -1,0 +1,36 @@
+"""Mean and deviation of numbers of any size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LARGEST = float(np.finfo(np.float32).max)
+_LARGE = 1e12
+_NOISE = 10 * float(np.finfo(np.float64).eps)
+
+
+def mean_and_scale(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measure mean and standard deviation of the columns of ``x`` [n, ...].
+
+    A constant column has itself as its mean and the scale 1, or its own size where that is so large that rounding
+    would stand out. Numbers are first divided by a power of two near the largest, so that no square overflows or
+    vanishes and every other bit of the result stays the same.
+    """
+    largest = np.abs(x).max(axis=0)
+    exponent = np.frexp(largest)[1]
+    unit = np.ldexp(x, -exponent)
+    mean, deviation = np.ldexp(unit.mean(axis=0), exponent), unit.std(axis=0)
+    # Rounding leaves a constant column a deviation of about eps times its size, which is no information.
+    constant = deviation <= _NOISE * np.abs(unit).max(axis=0)
+    mean = np.where(x.max(axis=0) == x.min(axis=0), x[0], mean)
+    scale = np.ldexp(deviation, exponent)
+    return mean, np.where(constant | (scale == 0), np.where(largest > _LARGE, largest, 1.0), scale)
+
+
+def standardise(x: NDArray[np.float64], mean: Any, scale: Any) -> NDArray[np.float64]:
+    """Return ``(x - mean) / scale``, cut to what float32 can hold."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.clip((x - mean) / scale, -_LARGEST, _LARGEST), dtype=np.float64)

@@ -1,0 +1,145 @@
+"""Numbers and dates that a table holds as text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from autometa.errors import InvalidData
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_WRITTEN = re.compile(
+    r"\s*[(]?[-+−]?\s*[$€£¥<>~≈≤≥]?\s*(\d{1,3}([ ,.'’\u00a0\u202f]\d{3})+|\d+)?([.,]\d*)?([eE][+-]?\d+)?"
+    r"\s*[%‰$€£¥]?\s*[)]?\s*"
+)
+_ISO = re.compile(
+    r"\s*\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d\d(:?\d\d)?)?)?\s*",
+)
+_OTHER_DATE = re.compile(r"\s*(\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})([T ]\d{1,2}:\d\d.*)?\s*")
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+def is_number_object(value: Any) -> bool:
+    """Tell whether one value is a real number; True and False are none."""
+    return isinstance(value, (Real, Decimal)) and not isinstance(value, (bool, np.bool_))
+
+
+def is_number(text: str) -> bool:
+    """Tell whether text is a plain number, such as "-1.5e3"."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def is_written_number(text: str) -> bool:
+    """Tell whether text is a number as people write it: also "1,234", "5%", "$ 3" and "<0.1"."""
+    return any(c.isdigit() for c in text) and (is_number(text) or _WRITTEN.fullmatch(text) is not None)
+
+
+def days_of_text(text: str) -> float | None:
+    """Return an ISO date, with or without a time and a zone, as days since 1970 (UTC); None if it is none."""
+    if _ISO.fullmatch(text) is None:
+        return None
+    stripped = re.sub(r"\s*(z|UTC)$", "Z", text.strip()).replace(",", ".")
+    stripped = re.sub(r"\s+(?=[Z+])", "", stripped)
+    try:
+        return days_of(datetime.fromisoformat(stripped))
+    except ValueError:
+        return None
+
+
+def days_of(value: date) -> float:
+    """Return a date or a date with time as days since 1970; one with a zone in UTC."""
+    days = float(value.toordinal() - _EPOCH)
+    if isinstance(value, datetime):
+        days += (value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6) / 86400
+        offset = value.utcoffset() if value.tzinfo is not None and value.tzinfo is not UTC else None
+        if offset is not None:
+            days -= offset.total_seconds() / 86400
+    return days
+
+
+def present_texts(values: pd.Series) -> list[str] | None:
+    """Return the distinct present values of a column, if all are text; else None."""
+    distinct = pd.unique(values[values.notna().to_numpy(dtype=bool)])
+    found = [value for value in distinct if isinstance(value, str)]
+    return found if found and len(found) == len(distinct) else None
+
+
+def all_dates(values: pd.Series) -> bool:
+    """Tell whether a column is text and every value present an ISO date."""
+    present = values.to_numpy(dtype=object)[values.notna().to_numpy(dtype=bool)]
+    if not len(present) or not isinstance(present[0], str) or days_of_text(present[0]) is None:
+        return False
+    texts = present_texts(values)
+    return texts is not None and all(days_of_text(text) is not None for text in texts)
+
+
+def misread(values: pd.Series) -> str | None:
+    """Explain why a column that holds text may be meant as numbers or dates; None if it seems to be meant as text.
+
+    More than half of its rows then are or read as numbers (or dates), and some do not or are written in a way that
+    cannot be read for certain. The explanation completes "column ... ".
+    """
+    objects = values.to_numpy(dtype=object)[values.notna().to_numpy(dtype=bool)]
+    try:
+        counts = Counter(objects.tolist())
+    except TypeError:  # lists and other containers
+        return None
+    if not any(isinstance(value, str) for value in counts):
+        return None
+    for what, exact, loose, hint in (
+        ("numbers", _is_number, _is_written_number, "pd.to_numeric(column, errors='coerce')"),
+        ("dates", is_date, _is_written_date, "pd.to_datetime(column, format=..., errors='coerce')"),
+    ):
+        n_read = sum(n for value, n in counts.items() if loose(value))
+        odd = next((value for value in counts if not exact(value)), None)
+        if 2 * n_read > len(objects) and odd is not None:
+            where = [type(value) is type(odd) and value == odd for value in values.to_numpy(dtype=object)]
+            all_read = n_read == len(objects)
+            said = f"and is not read as {what}" if all_read else f"while {n_read} of {len(objects)} are {what}"
+            return f"holds {odd!r} in {row_of(values, where)}, {said}; replace such values, or convert it ({hint})"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return is_number(value) if isinstance(value, str) else is_number_object(value)
+
+
+def _is_written_number(value: Any) -> bool:
+    return is_written_number(value) if isinstance(value, str) else _is_number(value)
+
+
+def is_date(value: Any) -> bool:
+    """Tell whether one value is a date, or text that is an ISO date."""
+    return days_of_text(value) is not None if isinstance(value, str) else isinstance(value, (date, np.datetime64))
+
+
+def _is_written_date(value: Any) -> bool:
+    return is_date(value) or (isinstance(value, str) and _OTHER_DATE.fullmatch(value) is not None)
+
+
+def row_of(values: pd.Series, where: Any) -> str:
+    """Name the first row where a mask is true: by its place, or by its label if that is another."""
+    place = int(np.argmax(where))
+    label = values.index[place]
+    return f"row {place} (counted from 0)" if label == place else f"row {label!r}"
+
+
+def refuse_missing(values: pd.Series, what: str) -> None:
+    """Refuse a column that misses values.
+
+    Raises
+    ------
+    InvalidData
+    """
+    missing = values.isna().to_numpy(dtype=bool)
+    if missing.any():
+        raise InvalidData(
+            f"{what} misses {int(missing.sum())} values, the first in {row_of(values, missing)}; remove those rows."
+        )

@@ -1,0 +1,47 @@
+"""Networks and a backbone that no plugin offers, in a module that other processes can import."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+
+
+class Narrow(nn.Module):
+    """Features of 8x8 images, two of them normalised by the batch."""
+
+    def __init__(self, n_features: int = 5) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, n_features)
+        self.norm = nn.BatchNorm1d(n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.norm(self.layer(x.flatten(1))))
+
+
+class MapOfFeatures(nn.Module):
+    """A map of features, [batch, 3, 4, 4]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 3, 3, padding=1, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).relu()  # type: ignore[no-any-return]
+
+
+def sequential() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 7), nn.ReLU())
+
+
+class Scaled(am.Backbone):
+    """A backbone of one's own, with a parameter."""
+
+    def __init__(self, by: float = 2.0) -> None:
+        self.by = by
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+        network.n_features = 4  # type: ignore[assignment]
+        return network

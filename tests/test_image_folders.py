@@ -1,0 +1,390 @@
+"""Folders of images as users have them: any mode and depth, links, other suffixes, splits half given."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from autometa_plugins.tasks.images import Images
+from numpy.typing import NDArray
+from PIL import Image
+
+import autometa as am
+
+FEW: dict[str, Any] = {"n_way": 2, "n_shot": 1, "n_query": 2}
+LIGHT = np.linspace(0, 1, 16).reshape(4, 4)
+WANTED = np.round(LIGHT * 255).astype(np.uint8)
+
+
+def in_classes(root: Path, image: Image.Image, suffix: str = "png", n_classes: int = 5, **options: Any) -> Path:
+    """The same image three times in every class folder."""
+    for name in range(n_classes):
+        for number in range(3):
+            path = root / f"class_{name}" / f"{number}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path, **options)
+    return root
+
+
+def paint(root: Path, *names: str, suffix: str = "png") -> None:
+    for name in names:
+        for number in range(3):
+            path = root / name / f"{number}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (4, 4), 40 * number).save(path)
+
+
+def read(root: Path, color: str = "gray", **parameters: Any) -> NDArray[np.uint8]:
+    """The first image, [channels, 4, 4]."""
+    data = Images(root=root, size=4, color=color, **FEW, **parameters).load()
+    return np.asarray(data.images[0])
+
+
+def deep(values: NDArray[Any]) -> Image.Image:
+    return Image.fromarray(values.astype(np.uint16))
+
+
+def tiff(values: bytes, *, bits: int, sample_format: int = 1, photometric: int = 1) -> bytes:
+    """A TIFF file of 4 x 4 samples, little-endian, uncompressed."""
+    tags = [(256, 4), (257, 4), (258, bits), (259, 1), (262, photometric), (273, 0), (277, 1), (278, 4)]
+    tags += [(279, len(values)), (339, sample_format)]
+    offset = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, offset if tag == 273 else value, 0) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + values
+
+
+def tiff_in_classes(root: Path, content: bytes) -> Path:
+    in_classes(root, Image.new("L", (4, 4)), "tif")
+    for path in root.rglob("*.tif"):
+        path.write_bytes(content)
+    return root
+
+
+# modes and depths
+
+
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm", "jp2"])
+def test_sixteen_bits_are_scaled_by_their_depth(tmp_path: Path, suffix: str, color: str) -> None:
+    found = read(in_classes(tmp_path, deep(LIGHT * 65535), suffix), color)
+    assert found.shape == ({"gray": 1, "rgb": 3}[color], 4, 4)
+    np.testing.assert_array_equal(found, np.broadcast_to(WANTED, found.shape))
+
+
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+@pytest.mark.parametrize(
+    "mode", ["L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "La", "RGBa"]
+)
+def test_every_mode_of_eight_bits_gives_the_same_light(mode: str, color: str) -> None:
+    plain = Image.fromarray(WANTED)
+    steps = {"La": ("LA", "La"), "RGBa": ("RGBA", "RGBa"), "LAB": ("RGB", "LAB")}.get(mode, (mode,))
+    image = plain
+    for step in steps:
+        image = image.convert(step)
+    found = np.asarray(am.PixelReader(color).read(image)).reshape(4, 4, -1)
+    np.testing.assert_allclose(found, np.broadcast_to(WANTED[..., None], found.shape), atol=1)
+
+
+@pytest.mark.parametrize("layout", ["<u2", ">u2"])
+def test_both_byte_orders_of_sixteen_bits(layout: str) -> None:
+    mode = "I;16" if layout == "<u2" else "I;16B"
+    image = Image.frombytes(mode, (4, 4), (LIGHT * 65535).astype(layout).tobytes())
+    np.testing.assert_array_equal(np.asarray(am.PixelReader("gray").read(image)), WANTED)
+
+
+def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
+    checks = np.indices((4, 4)).sum(0) % 2 == 0
+    np.testing.assert_array_equal(read(in_classes(tmp_path, Image.fromarray(checks)))[0], 255 * checks)
+
+
+def test_floats_must_lie_in_the_unit_interval(tmp_path: Path) -> None:
+    fine = in_classes(tmp_path / "fine", Image.fromarray(LIGHT.astype(np.float32)), "tif")
+    np.testing.assert_array_equal(read(fine)[0], WANTED)
+    for name, values, told in (
+        ("large", LIGHT * 255, r"floats in \[0, 255\].*\[0, 1\]"),
+        ("negative", LIGHT - 0.5, r"floats in \[-0\.5, 0\.5\]"),
+        ("missing", np.where(LIGHT > 0.9, np.nan, LIGHT), "not all finite"),
+    ):
+        root = in_classes(tmp_path / name, Image.fromarray(values.astype(np.float32)), "tif")
+        with pytest.raises(am.InvalidData, match=rf"class_0/0\.tif.*{told}"):
+            read(root)
+
+
+def test_whole_numbers_outside_of_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    root = in_classes(tmp_path / "large", Image.fromarray((LIGHT * 10**6).astype(np.int32)), "tif")
+    with pytest.raises(am.InvalidData, match=r"class_0/0\.tif.*\[0, 1000000\].*16 bits in \[0, 65535\]"):
+        read(root)
+    signed = tiff((LIGHT * 30000 - 100).astype("<i2").tobytes(), bits=16, sample_format=2)
+    with pytest.raises(am.InvalidData, match=r"\[-100, 29900\]"):
+        read(tiff_in_classes(tmp_path / "signed", signed))
+
+
+def test_twelve_bits_in_sixteen_are_said_and_can_be_stated(tmp_path: Path) -> None:
+    root = in_classes(tmp_path, deep(LIGHT * 4095))
+    with pytest.warns(UserWarning, match=r"is 4095, and white is 65535.*use 12 of their bits, give bits="):
+        dark = read(root)
+    assert dark.max() == 16
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(read(root, bits=12)[0], WANTED)
+        deep(LIGHT * 65535).save(root / "class_0" / "0.png")  # one image that uses all bits
+        read(root)
+    with pytest.raises(am.InvalidData, match=r"class_0/0\.png.*\[0, 65535\].*12 bits in \[0, 4095\]"):
+        read(root, bits=12)
+
+
+@pytest.mark.parametrize("bits", [0, 7, 17, "12"])
+def test_bits_must_be_a_depth(tmp_path: Path, bits: Any) -> None:
+    with pytest.raises(am.InvalidParameter, match=f"bits={bits!r}"):
+        read(in_classes(tmp_path, deep(LIGHT)), bits=bits)
+
+
+def test_a_file_that_tells_its_twelve_bits_is_believed(tmp_path: Path) -> None:
+    pairs = np.round(LIGHT * 4095).astype(int).reshape(-1, 2)
+    packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pairs.tolist())
+    np.testing.assert_array_equal(read(tiff_in_classes(tmp_path, tiff(packed, bits=12)))[0], WANTED)
+
+
+@pytest.mark.parametrize(("bits", "layout", "most"), [(8, "u1", 255), (16, "<u2", 65535)])
+def test_tiff_files_where_zero_is_white_are_turned(tmp_path: Path, bits: int, layout: str, most: int) -> None:
+    content = tiff((LIGHT * most).astype(layout).tobytes(), bits=bits, photometric=0)
+    np.testing.assert_array_equal(read(tiff_in_classes(tmp_path, content))[0], 255 - WANTED)
+
+
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+def test_transparent_parts_are_white_in_every_mode(tmp_path: Path, color: str) -> None:
+    eight = Image.fromarray(WANTED)
+    images = {
+        "L": (eight, {"transparency": 0}),
+        "P": (eight.convert("P"), {"transparency": 0}),
+        "RGB": (eight.convert("RGB"), {"transparency": (0, 0, 0)}),
+        "16": (deep(LIGHT * 65535), {"transparency": 0}),
+    }
+    for name, (image, options) in images.items():
+        found = read(in_classes(tmp_path / name, image, **options), color)
+        assert (found[:, 0, 0] == 255).all()
+        np.testing.assert_array_equal(found[0].ravel()[1:], WANTED.ravel()[1:])
+
+
+def test_sixteen_bits_are_turned_as_the_camera_was_held(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3  # upside down
+    np.testing.assert_array_equal(read(in_classes(tmp_path, deep(LIGHT * 65535), exif=turned))[0], WANTED[::-1, ::-1])
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "BMP", "gif", "tif", "tiff", "ppm", "tga", "jfif"])
+def test_further_formats_are_read(tmp_path: Path, suffix: str) -> None:
+    options = {"format": "JPEG", "quality": 100} if suffix == "jfif" else {}
+    found = read(in_classes(tmp_path, Image.fromarray(WANTED), suffix, **options))
+    np.testing.assert_allclose(found[0], WANTED, atol=2)
+
+
+# links and files that are not read
+
+
+def test_linked_class_folders_are_followed(tmp_path: Path) -> None:
+    paint(tmp_path / "store", "c", "d")
+    paint(tmp_path / "root", "a", "b")
+    for name in ("c", "d"):
+        (tmp_path / "root" / name).symlink_to(tmp_path / "store" / name)
+    sampler = Images(root=tmp_path / "root", **FEW, valid_fraction=0.5, test_fraction=0.25)
+    data = sampler.load()
+    assert sorted(data.names) == ["a", "b", "c", "d"]
+    assert len(data.images) == 12
+    before = sampler.fingerprint()
+    paint(tmp_path / "store", "c/more")
+    assert sampler.fingerprint() != before
+
+
+def test_linked_splits_and_images_are_followed(tmp_path: Path) -> None:
+    paint(tmp_path / "store" / "learn", "a", "b")
+    paint(tmp_path / "store" / "judge", "c", "d")
+    root = tmp_path / "root"
+    paint(root / "val", "e", "f")
+    (root / "train").symlink_to(tmp_path / "store" / "learn")
+    (root / "test").symlink_to(tmp_path / "store" / "judge")
+    (root / "val" / "e" / "3.png").symlink_to(root / "val" / "f" / "0.png")
+    sampler = Images(root=root, **FEW)
+    assert [sampler.class_names(split) for split in am.SPLITS] == [["a", "b"], ["e", "f"], ["c", "d"]]
+    assert sampler.describe()["images"] == 19
+
+
+@pytest.mark.parametrize("target", [".", ".."])
+def test_links_in_a_circle_are_refused(tmp_path: Path, target: str) -> None:
+    paint(tmp_path / "root", "a", "b", "c", "d", "e")
+    (tmp_path / "root" / "a" / "again").symlink_to(target)
+    with pytest.raises(am.InvalidData, match=r"link .*again' leads back to"):
+        _ = Images(root=tmp_path / "root", **FEW).info
+
+
+def test_a_folder_linked_to_twice_is_refused(tmp_path: Path) -> None:
+    paint(tmp_path, "a", "b", "c", "d", "e")
+    (tmp_path / "f").symlink_to(tmp_path / "b")
+    with pytest.raises(am.InvalidData, match="b' and '.*f' are one folder"):
+        _ = Images(root=tmp_path, **FEW).info
+
+
+@pytest.mark.parametrize("name", ["f", "a/3.png"])
+def test_links_to_nothing_are_named(tmp_path: Path, name: str) -> None:
+    paint(tmp_path, "a", "b", "c", "d", "e")
+    (tmp_path / name).symlink_to("nowhere")
+    with pytest.raises(am.InvalidData, match=rf"{name}' leads to 'nowhere', which is not there"):
+        _ = Images(root=tmp_path, **FEW).info
+
+
+def test_folders_without_a_readable_image_are_told_in_one_warning(tmp_path: Path) -> None:
+    paint(tmp_path, "a", "b", "c", "d", "e", "f")
+    (tmp_path / "empty").mkdir()
+    for name, suffix in (
+        ("heic", "heic"),
+        ("heic", "HEIC"),
+        ("arrays", "npy"),
+        ("bare", ""),
+        ("a", "heic"),
+        ("a", "txt"),
+    ):
+        path = tmp_path / name / (f"new.{suffix}" if suffix else "new")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("no image")
+    with pytest.warns(UserWarning, match="left out") as told:
+        assert len(Images(root=tmp_path, **FEW).load().names) == 6
+    message = str(told[0].message)
+    assert "folders without an image that can be read are left out (4): 'arrays', 'bare', 'empty', 'heic';" in message
+    assert "files that are not read: 3 .heic, 1 .npy, 1 without suffix; read are" in message
+    assert ".bmp" in message
+    assert len(told) == 1
+
+
+def test_only_unread_files_are_named_by_the_error(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.heic").write_text("no image")
+    with pytest.raises(am.InvalidData, match=r"holds no image .*it holds 1 \.heic"):
+        _ = Images(root=tmp_path, **FEW).info
+
+
+def test_an_unpacked_archive_beside_itself_is_refused(tmp_path: Path) -> None:
+    paint(tmp_path, "pets/a", "pets/b")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as file:
+        for path in sorted((tmp_path / "pets").rglob("*.png")):
+            file.write(path, path.relative_to(tmp_path))
+    with pytest.raises(am.InvalidData, match=r"'pets/a/0\.png' is there twice"):
+        _ = Images(root=tmp_path, **FEW).info
+
+
+# splits half given
+
+
+def class_names(root: Path, **parameters: Any) -> dict[str, list[str]]:
+    sampler = Images(root=root, **{"n_way": 2, "n_shot": 1, "n_query": 1}, **parameters)
+    data = sampler.load()
+    return {split: [data.names[c] for c in data.splits[split]] for split in am.SPLITS}
+
+
+LETTERS = list("abcdefghij")
+
+
+@pytest.mark.parametrize("given", [{"train"}, {"train", "test"}, {"train", "valid"}, {"train", "valid", "test"}])
+def test_a_given_split_is_kept_and_a_missing_one_is_drawn_from_train(tmp_path: Path, given: set[str]) -> None:
+    held = {"valid": ["v", "w"], "test": ["x", "y"]}
+    paint(tmp_path / "train", *LETTERS)
+    for split in given - {"train"}:
+        paint(tmp_path / split, *held[split])
+    found = class_names(tmp_path)
+    for split in ("valid", "test"):
+        if split in given:
+            assert found[split] == held[split]
+        else:
+            assert len(found[split]) == 2
+            assert set(found[split]) < set(LETTERS)
+    assert sorted(set(found["train"]) | {c for c in found["valid"] + found["test"] if c in LETTERS}) == LETTERS
+    assert not set(found["train"]) & {*found["valid"], *found["test"]}
+    assert found == class_names(tmp_path)
+    if given != {"train", "valid", "test"}:
+        assert any(found != class_names(tmp_path, split_seed=seed) for seed in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "test"),
+    [
+        ("Train", "Val", "Test"),
+        ("TRAIN", "DEV", "TEST"),
+        ("training", "development", "testing"),
+        ("meta-train", "meta_valid", "metatest"),
+        ("Training Set", "validation_images", "test2017"),
+        ("trainset", "dev-data", "TestSet"),
+    ],
+)
+def test_other_spellings_are_understood(tmp_path: Path, train: str, valid: str, test: str) -> None:
+    paint(tmp_path / train, "a", "b")
+    paint(tmp_path / valid, "c", "d")
+    paint(tmp_path / test, "e", "f")
+    assert class_names(tmp_path) == {"train": ["a", "b"], "valid": ["c", "d"], "test": ["e", "f"]}
+
+
+def test_archives_may_spell_a_split_otherwise_than_the_folder_they_hold(tmp_path: Path) -> None:
+    paint(tmp_path / "files" / "train", *LETTERS)
+    paint(tmp_path / "files" / "valid", "x", "y")
+    (tmp_path / "root").mkdir()
+    for split, name in (("train", "Train"), ("valid", "VAL")):
+        with zipfile.ZipFile(tmp_path / "root" / f"{name}.zip", "w") as file:
+            for path in sorted((tmp_path / "files" / split).rglob("*.png")):
+                file.write(path, path.relative_to(tmp_path / "files"))
+    found = class_names(tmp_path / "root")
+    assert found["valid"] == ["x", "y"]
+    assert sorted(found["train"] + found["test"]) == LETTERS
+
+
+def test_a_further_folder_beside_the_splits_is_named(tmp_path: Path) -> None:
+    paint(tmp_path / "train", *LETTERS)
+    paint(tmp_path / "test", "x", "y")
+    paint(tmp_path / "extra", "z")
+    with pytest.warns(UserWarning, match=r"splits 'test', 'train'; left out are the images beside them: 'extra' \(3\)"):
+        found = class_names(tmp_path)
+    assert found["test"] == ["x", "y"]
+    assert not {"z", "extra/z"} & {*found["train"], *found["valid"]}
+
+
+def test_splits_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
+    paint(tmp_path / "only" / "test", *LETTERS)
+    with pytest.raises(am.InvalidData, match="'test' but none for meta-training; name their folder 'train'"):
+        class_names(tmp_path / "only")
+    paint(tmp_path / "other" / "test", *LETTERS)
+    paint(tmp_path / "other" / "background", "x", "y")
+    with pytest.raises(am.InvalidData, match=r"none for meta-training; beside it lie images: 'background' \(6\)"):
+        class_names(tmp_path / "other")
+    for name in ("train", "val", "Validation"):
+        paint(tmp_path / "double" / name, *LETTERS)
+    with pytest.raises(am.InvalidData, match="'Validation' and 'val', which both mean 'valid'"):
+        class_names(tmp_path / "double")
+    paint(tmp_path / "flat", "train", "test", "val")
+    with pytest.raises(am.InvalidData, match="holds .*'train'.* only directly below root, with class folders"):
+        class_names(tmp_path / "flat")
+    for above in ("data", "more"):
+        paint(tmp_path / "deep" / above / "train", "a", "b")
+        paint(tmp_path / "deep" / above / "test", "c", "d")
+    with pytest.raises(am.InvalidData, match="'.*deep/data' holds 'test', 'train'"):
+        class_names(tmp_path / "deep")
+    paint(tmp_path / "few" / "train", "a", "b")
+    with pytest.raises(
+        am.InvalidData, match="2 class folders, too few to hold out 1 for meta-valid and 1 for meta-test"
+    ):
+        class_names(tmp_path / "few")
+
+
+def test_a_class_may_be_named_like_a_split(tmp_path: Path) -> None:
+    paint(tmp_path, "train", "plane", "car", "ship", "bus")
+    assert sorted(name for names in class_names(tmp_path).values() for name in names) == [
+        "bus", "car", "plane", "ship", "train",
+    ]  # fmt: skip
+
+
+def test_the_root_may_be_a_link(tmp_path: Path) -> None:
+    paint(tmp_path / "store", *LETTERS)
+    os.symlink(tmp_path / "store", tmp_path / "root")
+    assert len(Images(root=tmp_path / "root", **FEW).load().names) == 10

@@ -1,0 +1,213 @@
+"""A network of one's own is a backbone wherever a name is: trained, compared, saved and loaded with trust."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import autometa as am
+import own_networks
+from own_networks import MapOfFeatures, Narrow, Scaled, sequential
+
+TESTS = Path(__file__).parent
+
+
+def tasks() -> am.TaskSampler:
+    return am.make_tasks("digits", n_way=2, n_shot=3, n_query=5)
+
+
+def support() -> tuple[NDArray[Any], NDArray[Any]]:
+    batch = tasks().sample(1, split="test", seed=0)
+    return batch.support.x[0].numpy(), batch.support.y[0].numpy()
+
+
+def meta_trained(learner: Any, **settings: Any) -> am.FewShotClassifier:
+    return am.FewShotClassifier(learner, max_steps=3, tasks_per_step=2, random_state=0, **settings).meta_fit(tasks())
+
+
+def weights(estimator: am.FewShotClassifier) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in estimator.module_.state_dict().items()}
+
+
+@pytest.mark.parametrize("learner", ["prototypical", "maml", "fine_tune", "lstm", "relation", "reptile"])
+@pytest.mark.parametrize("backbone", [Narrow(), MapOfFeatures, sequential], ids=["a network", "a class", "a function"])
+def test_learners_train_a_network_of_ones_own(learner: str, backbone: am.BackboneLike) -> None:
+    name, _, meta_optimizer = ("maml", "", "reptile") if learner == "reptile" else (learner, "", "auto")
+    if name == "relation" and backbone is not MapOfFeatures:
+        pytest.skip("compares maps of features")
+    made = am.make_learner(name, backbone=backbone)
+    start = am.FewShotClassifier(made, meta_optimizer, max_steps=0, random_state=0).meta_fit(tasks())
+    trained = am.FewShotClassifier(made, meta_optimizer, max_steps=3, tasks_per_step=2, random_state=0)
+    trained.meta_fit(tasks())
+    before, after = weights(start), weights(trained)
+    assert before.keys() == after.keys()
+    own = [key for key in before if key.endswith(("layer.weight", "1.weight"))]
+    assert own
+    assert all(not torch.equal(before[key], after[key]) for key in own)
+    assert set(trained.fit(*support()).predict(support()[0])) <= {0, 1}
+
+
+def test_every_run_begins_at_the_weights_of_the_network_that_is_given() -> None:
+    network = Narrow()
+    given = copy.deepcopy(network.state_dict())
+    for seed in (0, 1):
+        start = am.FewShotClassifier("prototypical", backbone=network, max_steps=0, random_state=seed)
+        found = weights(start.meta_fit(tasks()))
+        assert all(any(torch.equal(value, other) for other in found.values()) for value in given.values())
+    meta_trained("prototypical", backbone=network)
+    assert all(torch.equal(value, given[key]) for key, value in network.state_dict().items())
+
+
+def test_a_class_is_called_anew_with_the_runs_seed() -> None:
+    def first_weights(seed: int) -> torch.Tensor:
+        start = am.FewShotClassifier("prototypical", backbone=Narrow, max_steps=0, random_state=seed)
+        return weights(start.meta_fit(tasks()))["network.layer.weight"]
+
+    assert torch.equal(first_weights(0), first_weights(0))
+    assert not torch.equal(first_weights(0), first_weights(1))
+
+
+def test_features_are_counted_without_a_change_to_the_network() -> None:
+    network = Narrow().train()
+    built = am.make_backbone(network).build((1, 8, 8))
+    assert built.n_features == 5
+    assert all(module.training for module in built.modules())
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.state_dict().values(), built.state_dict().values(), strict=True)
+    )
+    mapped = am.make_backbone(MapOfFeatures).build((1, 8, 8))
+    assert (mapped.n_features, mapped.feature_shape) == (48, (3, 4, 4))
+    lazy = am.make_backbone(nn.Sequential(nn.Flatten(), nn.LazyLinear(9))).build((1, 8, 8))
+    assert lazy.n_features == 9
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (nn.Linear(3, 2), r"backbone Linear cannot turn inputs of shape \(1, 8, 8\) into features: RuntimeError"),
+        (nn.Linear, "backbone Linear is called without arguments, and this failed"),
+        (dict, "backbone dict made a dict; a function that is a backbone returns a torch.nn.Module"),
+        (3, "3 is no backbone; give a name"),
+    ],
+)
+def test_what_is_no_network_for_these_inputs_is_refused(backbone: Any, message: str) -> None:
+    with pytest.raises(am.InvalidParameter, match=message):
+        meta_trained("prototypical", backbone=backbone)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "path"),
+    [
+        (Narrow(), "own_networks:Narrow"),
+        (Narrow, "own_networks:Narrow"),
+        (sequential, "own_networks:sequential"),
+        (Scaled(by=3.0), "own_networks:Scaled"),
+    ],
+    ids=["a network", "a class", "a function", "a backbone"],
+)
+@pytest.mark.parametrize("given_to", ["the learner", "the estimator"])
+def test_it_is_saved_by_its_import_path_and_loaded_with_trust(
+    tmp_path: Path, backbone: am.BackboneLike, path: str, given_to: str
+) -> None:
+    if given_to == "the learner":
+        model = meta_trained(am.make_learner("prototypical", backbone=backbone))
+    else:
+        model = meta_trained("prototypical", backbone=backbone)
+    X, y = support()
+    expected = model.fit(X, y).predict_proba(X)
+    model.save(tmp_path / "it.autometa")
+    with pytest.raises(am.InvalidFile, match=rf"names '{path}'.* load with trusted=\['{path}'\]"):
+        am.load(tmp_path / "it.autometa")
+    loaded = am.load(tmp_path / "it.autometa", trusted=[path])
+    np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+    again, other = weights(model.meta_fit(tasks())), weights(loaded.meta_fit(tasks()))
+    assert all(torch.equal(value, other[key]) for key, value in again.items())
+
+
+def test_another_process_does_not_even_import_what_is_not_trusted(tmp_path: Path) -> None:
+    meta_trained("prototypical", backbone=Narrow()).save(tmp_path / "it.autometa")
+    script = f"""
+import sys
+sys.path.insert(0, {str(TESTS)!r})
+import autometa as am
+try:
+    am.load({str(tmp_path / "it.autometa")!r})
+except am.InvalidFile:
+    print("own_networks" in sys.modules)
+print(type(am.load({str(tmp_path / "it.autometa")!r}, trusted=["own_networks:Narrow"]).module_).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.splitlines()[0] == "False"
+    assert len(done.stdout.splitlines()) == 2
+
+
+def in_main() -> type[nn.Module]:
+    class Local(Narrow):
+        pass
+
+    return Local
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (lambda: in_main()(), "another process cannot import in_main.<locals>.Local"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
+            r"cannot be built again without arguments \(Sequential",
+        ),
+        (lambda: Narrow(6), r"cannot be built again without arguments \(Narrow\(\) has other weights\)"),
+        (lambda: type("Narrow", (Narrow,), {"__module__": "__main__"})(), "cannot import Narrow from '__main__'"),
+        (lambda: in_main(), "another process cannot import in_main.<locals>.Local"),
+    ],
+    ids=["local", "arguments", "other arguments", "main", "local class"],
+)
+def test_what_cannot_be_built_again_is_refused_by_save_alone(
+    tmp_path: Path, backbone: Callable[[], Any], message: str
+) -> None:
+    model = meta_trained("prototypical", backbone=backbone())
+    with pytest.raises(am.InvalidParameter, match=message):
+        model.save(tmp_path / "it.autometa")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_tunes_keeps_and_goes_on_with_it(tmp_path: Path) -> None:
+    def compare() -> am.Comparison:
+        mine, anew = (am.make_learner("prototypical", backbone=given) for given in (Narrow(), Narrow))
+        sizes = {
+            "n_trials": 2,
+            "n_seeds": 2,
+            "n_test_tasks": 10,
+            "n_valid_tasks": 5,
+            "max_steps": 2,
+            "tasks_per_step": 2,
+        }
+        return am.compare(tasks(), {"mine": mine, "anew": anew}, **sizes, output=tmp_path / "run", verbose=0)
+
+    torch.manual_seed(0)
+    first = compare()
+    assert {"mine", "anew"} <= set(first.leaderboard["learner"])
+    torch.manual_seed(0)
+    assert compare().leaderboard.equals(first.leaderboard)
+    with pytest.raises(am.InvalidParameter, match="learners 'mine' has other parameters there"):
+        compare()  # other weights
+
+
+def test_frozen_networks_are_saved_likewise(tmp_path: Path) -> None:
+    model = am.FewShotClassifier(am.make_learner("frozen_features", backbone=own_networks.MapOfFeatures()))
+    model.meta_fit(tasks())
+    X, y = support()
+    expected = model.fit(X, y).predict_proba(X)
+    model.save(tmp_path / "it.autometa")
+    loaded = am.load(tmp_path / "it.autometa", trusted=["own_networks:MapOfFeatures"])
+    np.testing.assert_array_equal(loaded.predict_proba(X), expected)
