@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from autometa.errors import InvalidData
 from autometa.tables.scale import mean_and_scale, standardise
-from autometa.tables.text import is_date, is_number, is_number_object, row_of
+from autometa.tables.text import days_of_texts, is_date, is_number, is_number_object, row_of
 from autometa.tables.values import (
     InvalidColumn,
     Kind,
@@ -83,6 +84,10 @@ class Column:
         return np.stack([standard, missing] if self.has_missing else [standard], axis=1).astype(np.float32)
 
     def _numbers(self, values: pd.Series[Any]) -> NDArray[np.float64]:
+        if self.kind == "datetime" and values.dtype.kind == "O":
+            days = days_of_texts(values.to_numpy(dtype=object))
+            if not np.isnan(days[values.notna().to_numpy(dtype=bool)]).any():
+                return days
         found = kind_of(values)
         is_truth = self.kind == "numeric" and found == "categorical" and is_boolean(values)
         if found not in (self.kind, "empty") and not is_truth:
@@ -119,6 +124,8 @@ class Column:
 
     def _truths(self, values: pd.Series[Any], texts: NDArray[Any]) -> NDArray[Any]:
         """Read 0 and 1, and "true" and "false" in any case, as the levels of a column of booleans."""
+        if values.dtype.kind == "b":
+            return texts
         truths = np.array([_TRUTHS.get(text.strip().lower(), text) for text in texts], dtype=object)
         wrong = np.array(
             [
@@ -172,8 +179,8 @@ def read_column(values: pd.Series[Any], name: str, max_levels: int, rows: NDArra
         if missing.all():
             return Column(name=name, kind="empty", has_missing=True)
         if kind == "categorical":
-            counts = pd.Series(levels_of(learned)[~missing], dtype=object).value_counts()
-            levels = sorted(counts.index, key=lambda level: (-counts[level], level))
+            counts = Counter(levels_of(learned)[~missing].tolist())
+            levels = sorted(counts, key=lambda level: (-counts[level], level))
             return Column(
                 name=name,
                 kind=kind,
@@ -193,5 +200,6 @@ def read_column(values: pd.Series[Any], name: str, max_levels: int, rows: NDArra
 
 
 def _median(numbers: NDArray[np.float64]) -> float:
-    """Return the median, of halves, so that the mean of two large numbers does not overflow."""
-    return float(np.ldexp(np.median(np.ldexp(numbers, -1)), 1))
+    median = float(np.median(numbers))
+    # The sum of the two in the middle may overflow; that of their halves does not.
+    return median if np.isfinite(median) else float(2 * np.median(numbers / 2))

@@ -171,7 +171,10 @@ class TableEncoder(BaseEstimator):
                 "y cannot be encoded: the encoder was fitted without targets; give fit y and problem."
             )
         labels = class_labels(y)
-        index = pd.Index(_as_objects(self.classes_)).get_indexer(pd.Index(_as_objects(labels)))
+        known, given = self.classes_, labels
+        if known.dtype != given.dtype:
+            known, given = _as_objects(known), _as_objects(given)
+        index = pd.Index(known, dtype=known.dtype).get_indexer(pd.Index(given, dtype=given.dtype))
         unknown = index < 0
         if unknown.any():
             label = _as_objects(labels)[int(np.argmax(unknown))]
@@ -254,9 +257,11 @@ class TableEncoder(BaseEstimator):
             self.target_mean_, self.target_scale_ = float(mean), float(scale)
         elif problem == "classification":
             labels = class_labels(y)
-            found = _as_objects(labels if rows is None else labels[rows]).tolist()
-            further = [] if classes is None else _as_objects(class_labels(classes, "classes")).tolist()
-            self.classes_ = distinct_labels(class_labels([*found, *further]))
+            self.classes_ = distinct_labels(labels if rows is None else labels[rows])
+            if classes is not None:
+                further = distinct_labels(class_labels(classes, "classes"))
+                every = [*_as_objects(self.classes_).tolist(), *_as_objects(further).tolist()]
+                self.classes_ = distinct_labels(class_labels(every))
         else:
             raise InvalidParameter(f"problem={problem!r} must be 'regression' or 'classification' where y is given.")
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas import api
 
 from autometa.checks import check_choice
 from autometa.errors import InvalidData
@@ -135,6 +136,8 @@ def class_labels(y: Any, what: str = "y") -> NDArray[Any]:
 
 def distinct_labels(labels: NDArray[Any]) -> NDArray[Any]:
     """Return the distinct labels of :func:`class_labels`, sorted; strings as objects."""
+    if labels.dtype.kind == "O":
+        return np.asarray(sorted(set(labels.tolist())), dtype=object)
     found = np.unique(labels)
     return found.astype(object) if found.dtype.kind == "U" else found
 
@@ -142,6 +145,8 @@ def distinct_labels(labels: NDArray[Any]) -> NDArray[Any]:
 def _typed(values: pd.Series[Any], what: str) -> NDArray[Any]:
     """Return objects as an array of the type that all of them have."""
     objects: NDArray[Any] = values.to_numpy(dtype=object)
+    if api.types.infer_dtype(objects, skipna=False) == "string":
+        return objects
     types = [_type_of(value) for value in objects]
     if None in types:
         odd = [found is None for found in types]
