@@ -115,6 +115,8 @@ class TableEncoder(BaseEstimator):
         frame = as_frame(X)
         if len(frame) == 0:
             raise InvalidData("X has no rows; at least one is needed.")
+        if frame.shape[1] == 0:
+            raise InvalidData("X has no columns; at least one is needed.")
         self.n_features_in_ = frame.shape[1]
         self.__dict__.pop("feature_names_in_", None)
         if has_names(X):

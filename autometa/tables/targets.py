@@ -34,10 +34,10 @@ def problem_of(y: Any, what: str = "y") -> Problem:
     values = as_column(y, what)
     try:
         kind = kind_of(values)
+        numbers = numbers_of(values.dropna(), kind) if kind == "numeric" else None
     except InvalidColumn as error:
         raise InvalidData(f"{what} {error}.") from error
-    if kind == "numeric":
-        numbers = values.dropna().astype(np.float64)
+    if numbers is not None:
         return "regression" if values.nunique() > 2 or (numbers % 1 != 0).any() else "classification"
     found = misread(_as_text(values))
     if kind == "categorical" and found is not None:
@@ -90,7 +90,7 @@ def real_targets(y: Any, what: str = "y") -> NDArray[np.float64]:
     InvalidData
         Missing, infinite or something else; the message names value and row.
     """
-    values = as_column(y, what)
+    values = _as_text(as_column(y, what))
     refuse_missing(values, what)
     try:
         kind = kind_of(values)
@@ -209,12 +209,11 @@ def _not_a_number(values: pd.Series[Any]) -> InvalidColumn:
     def odd(value: Any) -> bool:
         return not (is_number(value) if isinstance(value, str) else is_number_object(value))
 
-    objects = _as_text(values)
-    n_odd = sum(map(odd, objects))
+    n_odd = sum(map(odd, values))
     if n_odd == 0:
-        value, row = first_that(objects, lambda value: isinstance(value, str))
+        value, row = first_that(values, lambda value: isinstance(value, str))
         return InvalidColumn(f"holds the text {value!r} in {row}; convert it to numbers first, as pd.to_numeric does")
-    value, row = first_that(objects, odd)
+    value, row = first_that(values, odd)
     others = f", while {len(values) - n_odd} of {len(values)} are numbers" if 2 * n_odd < len(values) else ""
     return InvalidColumn(f"holds {value!r} in {row}{others}; a regression needs numbers")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from autometa.tables.text import (
     days_of_dtype,
     days_of_text,
     days_of_texts,
+    is_date,
     is_number_object,
     row_of,
 )
@@ -72,8 +73,10 @@ def _kind_of_objects(values: pd.Series[Any]) -> Kind:
         present = _objects(values)[values.notna().to_numpy(dtype=bool)]
         if all(is_number_object(value) for value in present):
             return "numeric"
-        if all(isinstance(value, (date, np.datetime64)) for value in present):
+        if all(is_date(value) for value in present):
             return "datetime"
+        if any(isinstance(value, (complex, np.complexfloating)) for value in present):
+            raise _unusable("complex")
     return "categorical"
 
 
