@@ -150,6 +150,13 @@ def test_what_is_no_table_is_refused_with_a_hint(X: Any, match: str) -> None:
         am.TableEncoder().fit(X)
 
 
+@pytest.mark.parametrize("method", ["collect", "compute"])
+def test_a_lazy_frame_is_refused_with_what_fills_it(method: str) -> None:
+    lazy = type("LazyFrame", (), {method: lambda self: None})()
+    with pytest.raises(am.InvalidData, match=rf"X is a lazy LazyFrame.*X.{method}\(\)"):
+        am.TableEncoder().fit(lazy)
+
+
 def test_an_array_of_strings_says_that_its_numbers_are_text() -> None:
     with pytest.warns(UserWarning, match="column '0' is taken as categories: it comes from an array of strings"):
         am.TableEncoder().fit(np.array([[1.5, "u"], [2.5, "v"]]))

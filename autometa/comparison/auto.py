@@ -70,10 +70,10 @@ class _AutoFewShot(BaseEstimator):
         ----------
         tasks : TaskSampler, str, DataFrame or array of shape [n, n_columns]
             A task distribution or its name; or, with ``y`` and ``task``, the rows of a table.
-        y, task : array-like of shape [n], optional
+        y, task : array-like of shape [n] or column names, optional
             Targets of the table's rows, and which task each belongs to.
         n_shot, n_query : int, optional
-            Rows of a table's tasks to adapt on and to be judged on.
+            Rows of a table's tasks to adapt on and to be judged on; see :meth:`FewShotClassifier.meta_fit`.
 
         Returns
         -------

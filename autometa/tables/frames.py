@@ -100,8 +100,9 @@ def _frame_of(X: Any) -> pd.DataFrame:
         return X
     if issparse(X):
         raise InvalidData("X is a sparse matrix; the rows of a table are dense: give X.toarray() or a DataFrame.")
-    if hasattr(X, "collect") and not hasattr(X, "__len__"):
-        raise InvalidData(f"X is a {type(X).__name__}, which holds no rows yet; give X.collect().")
+    for method in ("collect", "compute"):
+        if hasattr(X, method) and (method == "compute" or not hasattr(X, "__len__")):
+            raise InvalidData(f"X is a lazy {type(X).__name__}, which holds no rows yet; give X.{method}().")
     if isinstance(X, np.ma.MaskedArray) or (isinstance(X, np.ndarray) and X.dtype.names is not None):
         return pd.DataFrame(X)
     if isinstance(X, Sequence) and not isinstance(X, str):

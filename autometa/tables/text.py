@@ -56,7 +56,7 @@ def days_of_text(text: str) -> float | None:
         return None
 
 
-def days_of_texts(texts: Sequence[Any]) -> NDArray[np.float64]:
+def days_of_texts(texts: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64]:
     """Return what :func:`days_of_text` tells of many values; NaN for those that are no ISO date, or no text."""
     days = np.full(len(texts), np.nan)
     dated = [i for i, text in enumerate(texts) if isinstance(text, str) and _ISO.fullmatch(text)]
