@@ -385,3 +385,9 @@ def test_n_shot_that_is_given_is_not_spoken_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         regressor().meta_fit(X, SCORE, task=TASK, n_shot=4)
+
+
+def test_the_estimator_that_chooses_its_learner_scores_by_the_same_rule():
+    chosen = am.AutoFewShotClassifier(device="cpu", random_state=0)
+    for name in ("object bool", "date"):
+        assert chosen.fit(X[["hours"]], GOOD[name]).score(X[["hours"]], GOOD[name]) > 0.8

@@ -204,6 +204,11 @@ name, output, device, n_workers, verbose
         assert isinstance(self.estimator_, FewShotClassifier)
         return self.estimator_.predict_proba(X)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean accuracy; see :meth:`FewShotClassifier.score`."""
+        check_is_fitted(self, "estimator_")
+        return float(self.estimator_.score(X, y, sample_weight))
+
 
 class AutoFewShotRegressor(RegressorMixin, _AutoFewShot):
     """A few-shot regressor that chooses and tunes its own learner; see :class:`AutoFewShotClassifier`."""
