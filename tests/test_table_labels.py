@@ -155,6 +155,7 @@ def test_an_unknown_label_is_named_with_its_row():
         lambda v: v.map(lambda x: Decimal(repr(x)) if x > 0 else x),
         lambda v: v.astype("Float64"),
         lambda v: list(v),
+        lambda v: v.astype("category"),
         lambda v: [np.float64(x) for x in v],
         lambda v: StandInColumn(list(v)),
         lambda v: v.to_numpy()[:, None].ravel(),
@@ -182,6 +183,7 @@ def test_whole_numbers_and_booleans_are_targets_too(whole):
         ("5%", r"y holds '5%' in row 17"),
         ("5", r"y holds the text '5' in row 17.*pd.to_numeric"),
         (None, r"y misses 1 values, the first in row 17"),
+        (10**400, r"y holds infinite values, the first in row 17"),
         (Decimal("Infinity"), r"y holds infinite values, the first in row 17"),
         (dt.date(2024, 1, 1), r"y holds datetime.date\(2024, 1, 1\) in row 17"),
         (1j, r"y holds 1j|complex"),
@@ -228,6 +230,7 @@ def test_several_targets_are_read_column_by_column():
         ([0, 1, 0], "classification"),
         ([0.5, 1.0, 0.5], "regression"),
         ([1, 2, 3], "regression"),
+        (pd.Categorical([1, 2, 3]), "classification"),
         ([Decimal(1), 2.5, 3], "regression"),
         ([True, False, True], "classification"),
         (["1", "2", "3"], "classification"),
@@ -382,3 +385,9 @@ def test_n_shot_that_is_given_is_not_spoken_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         regressor().meta_fit(X, SCORE, task=TASK, n_shot=4)
+
+
+def test_the_estimator_that_chooses_its_learner_scores_by_the_same_rule():
+    chosen = am.AutoFewShotClassifier(device="cpu", random_state=0)
+    for name in ("object bool", "date"):
+        assert chosen.fit(X[["hours"]], GOOD[name]).score(X[["hours"]], GOOD[name]) > 0.8
