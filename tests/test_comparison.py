@@ -317,9 +317,32 @@ def test_one_joint_study_chooses_the_learner_and_only_the_winner_is_judged() -> 
     assert isinstance(comparison.best_estimator(), am.FewShotRegressor)
 
 
-def test_a_learner_of_no_plugin_wins_and_is_trained_again_because_it_cannot_be_saved(tmp_path: Path) -> None:
+def test_a_learner_of_no_plugin_wins_and_is_saved_by_its_import_path(tmp_path: Path) -> None:
+    comparison = am.compare("sinusoid", [Trained()], output=tmp_path, **FAST)
+    x, y = torch.randn(5, 1).numpy(), torch.randn(5).numpy()
+    expected = comparison.best_estimator().fit(x, y).predict(x)
+    path = f"{__name__}:Trained"
+    with pytest.raises(am.InvalidFile, match=f"names '{path}'"):
+        am.load(tmp_path / "best.autometa")
+    found = am.load(tmp_path / "best.autometa", trusted=[path]).fit(x, y).predict(x)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_function_that_the_callers_own_learner_names_is_trusted_in_that_call_alone(tmp_path: Path) -> None:
+    learner = am.make_learner("frozen_features", encoder="numpy:asarray")
+    comparison = am.compare("digits", [learner], output=tmp_path, **FAST)
+    assert comparison.best_estimator() is not None
+    assert (tmp_path / "best.autometa").exists()
+    with pytest.raises(am.InvalidFile, match="names the function 'numpy:asarray'"):
+        am.Comparison.load(tmp_path).best_estimator()
+
+
+def test_a_learner_that_cannot_be_saved_wins_and_is_trained_again(tmp_path: Path) -> None:
+    class Inside(Trained):
+        """A class that no other process can import."""
+
     with pytest.warns(UserWarning, match="is not saved"):
-        comparison = am.compare("sinusoid", [Trained()], output=tmp_path, **FAST)
+        comparison = am.compare("sinusoid", [Inside()], output=tmp_path, **FAST)
     one, two = comparison.best_estimator(), comparison.best_estimator()
     x, y = torch.randn(5, 1).numpy(), torch.randn(5).numpy()
     np.testing.assert_array_equal(one.fit(x, y).predict(x), two.fit(x, y).predict(x))

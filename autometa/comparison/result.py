@@ -25,6 +25,7 @@ from autometa.comparison.results.tables import collect_record
 from autometa.engine.device import pick_device
 from autometa.errors import InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
+from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
 from autometa.files.atomic import write_whole
 
@@ -79,7 +80,10 @@ class Comparison:
         folder: Path | None,
         device: str | torch.device = "auto",
         keeper: TemporaryFolder | None = None,
+        is_made_here: bool = False,
     ) -> None:
+        # What the caller's own code names needs no further trust; what a folder names does.
+        self._is_made_here = is_made_here
         self._plan, self._folder, self._device, self._keeper = plan, folder, device, keeper
         self._record: Record = collect_record(plan, arms, environment)
         frames = self._record.frames
@@ -187,7 +191,9 @@ class Comparison:
         number = self._best_seed(pair)
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
         if saved is not None and saved.exists():
-            return load_estimator(saved)  # type: ignore[no-any-return]
+            candidate = pair.candidate
+            trusted = code_named_by(candidate.learner, candidate.meta_optimizer) if self._is_made_here else ()
+            return load_estimator(saved, trusted=trusted)  # type: ignore[no-any-return]
         training, _ = train_final(pair, row["params"], number, pick_device(self._device))
         return to_estimator(training)
 
