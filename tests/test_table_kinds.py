@@ -393,6 +393,15 @@ def test_a_value_that_is_no_number_is_named_wherever_its_task_falls() -> None:
             _ = am.make_tasks("table", data=frame.assign(x=text), task="task", target="y", n_shot=2).info
 
 
+def test_rows_are_named_as_in_the_table_given() -> None:
+    frame = pd.DataFrame({"task": np.repeat(list("abcdef"), [1, 8, 8, 8, 8, 8]), "y": np.arange(41.0)})
+    frame["x"] = pd.Series(range(41)).astype(str).where(frame.index != 17, "-")
+    with pytest.warns(UserWarning, match="holds '-' in row 17, while"):  # the task of one row is left out
+        _ = am.make_tasks("table", data=frame, task="task", target="y", n_shot=2).info
+    with pytest.warns(UserWarning, match="holds '-' in row 'r17', while"):
+        am.TableEncoder().fit(frame[["x"]].set_axis([f"r{i}" for i in range(41)]))
+
+
 # other types, where pyarrow is installed
 
 

@@ -166,6 +166,8 @@ def row_of(values: pd.Series, where: Any) -> str:
     """Name the first row where a mask is true: by its place, or by its label if that is another."""
     place = int(np.argmax(where))
     label = values.index[place]
+    if isinstance(label, np.generic):
+        label = label.item()
     return f"row {place} (counted from 0)" if label == place else f"row {label!r}"
 
 
