@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -16,6 +17,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from autometa.contracts.content import named_content
+from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible
 from autometa.files.components import parts_of, path_of
@@ -132,19 +134,29 @@ def _content(value: BaseEstimator, params: Mapping[str, Any]) -> dict[str, str]:
     """Return digests of the files that the parameters of a component name; those of its parts are told by the parts."""
     if isinstance(value, TaskSampler):
         return value.content()
+    if isinstance(value, Learner):
+        check_promises(value)
     code = {name: _module_file(params[name]) for name in getattr(value, "names_code", ()) if name in params}
     return named_content({**params, **{name: file for name, file in code.items() if file is not None}})
 
 
 def _module_file(path: Any) -> str | None:
-    """Return the file of the module in an import path such as ``"package.module:function"``."""
-    if not isinstance(path, str) or not re.fullmatch(r"[\w.]+:[\w.]+", path):
+    """Return the file of the module in an import path such as ``"package.module:function"``; import nothing."""
+    if not isinstance(path, str) or not re.fullmatch(r"\w+(\.\w+)*:[\w.]+", path):
         return None
+    package, *inner = path.partition(":")[0].split(".")
     try:
-        found = importlib.util.find_spec(path.partition(":")[0])
+        found = importlib.util.find_spec(package)
     except (ImportError, ValueError):  # whoever calls the function is told
         return None
-    return None if found is None or not found.has_location else found.origin
+    if found is None or not found.has_location:
+        return None
+    if not inner:
+        return found.origin
+    # Asked for the spec of a module inside, importlib would run the package.
+    places = [Path(place, *inner) for place in found.submodule_search_locations or ()]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+    return str(files[0]) if files else None
 
 
 def _installed_name(described: Mapping[str, Any]) -> str:
