@@ -14,7 +14,7 @@ from autometa.engine.few_threads import FEWEST_MULTIPLICATIONS, enough_threads
 from autometa.training.evaluation import evaluate
 from own_networks import Narrow
 
-WIDE = FEWEST_MULTIPLICATIONS // 64 // 100
+WIDE = FEWEST_MULTIPLICATIONS // 64 // 99
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,8 @@ def test_training_judging_and_predicting_share_what_is_large(n_features: int, th
         (nn.Linear(64, 5), (4, 10, 64), 1),
         (nn.Linear(64, WIDE), (10, 10, 64), 2),
         (nn.Linear(64, WIDE), (1, 10, 64), 1),
-        (nn.Conv2d(3, 64, 3), (4, 10, 3, 84, 84), 2),
+        (nn.Conv2d(3, 64, 3), (4, 200, 3, 84, 84), 2),
+        (nn.Sequential(nn.Conv2d(3, 64, 3), nn.Linear(64, WIDE)), (10, 10, 3, 8, 8), 2),
         (nn.Conv2d(3, 64, 3), (4, 10, 3, 8, 8), 1),
         (nn.Identity(), (4, 10, 64), 1),
         (nn.Linear(64, 5, device="meta"), (4, 10, 64), 2),
@@ -78,6 +79,6 @@ def test_the_rule_counts_examples_weights_and_places(module: nn.Module, shape: t
 
 def test_one_thread_stays_one() -> None:
     torch.set_num_threads(1)
-    with enough_threads(nn.Conv2d(3, 64, 3), torch.empty(4, 10, 3, 84, 84, device="meta")):
+    with enough_threads(nn.Conv2d(3, 64, 3), torch.empty(4, 200, 3, 84, 84, device="meta")):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 1
