@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,6 +40,11 @@ prototypical, conv4 of 64 filters, 28x28        2^35 (conv)     0.57   1.6
 """
 
 
+_lock = threading.Lock()
+_blocks = 0
+_wanted = 1
+
+
 @contextmanager
 def enough_threads(module: nn.Module, *inputs: Inputs) -> Iterator[None]:
     """Run a block on one thread of the CPU if the network has too little to do with these inputs for several.
@@ -47,27 +53,41 @@ def enough_threads(module: nn.Module, *inputs: Inputs) -> Iterator[None]:
     and small operations take ten times as long on two threads as on one. The rule counts one pass of the inputs
     through the network; a clock has no part in it.
 
+    Torch's number of threads belongs to a thread of Python, which takes over the last one set anywhere. So blocks that
+    overlap in several threads agree on the number that the first of them found.
+
     Parameters
     ----------
     module : nn.Module
     *inputs : Tensor of shape [tasks, n, *features], or tuples of those
     """
-    threads = torch.get_num_threads()
-    if threads == 1 or _share_of_fewest(module, inputs) >= 1:
-        yield
-        return
-    torch.set_num_threads(1)
+    global _blocks, _wanted
+    with _lock:
+        if _blocks == 0:
+            _wanted = torch.get_num_threads()
+        _blocks += 1
+        wanted = _wanted
+    threads = wanted if _share_of_fewest(module, inputs) >= 1 else 1
     try:
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
         yield
     finally:
-        torch.set_num_threads(threads)
+        if wanted != torch.get_num_threads():
+            torch.set_num_threads(wanted)
+        with _lock:
+            _blocks -= 1
 
 
 def _share_of_fewest(module: nn.Module, inputs: tuple[Inputs, ...]) -> float:
-    """Return the multiplications of one pass over the fewest to share; infinity where there is no CPU to share."""
+    """Return the multiplications of one pass over the fewest to share; infinity where there is no CPU to share.
+
+    Without weights to count, each value of the inputs stands for one.
+    """
     sizes = [(value.dim(), value.numel()) for value in module.parameters() if value.device.type == "cpu"]
     if not sizes and next(module.parameters(), None) is not None:
         return math.inf
+    per_value = 0 if sizes else 1
     linear = sum(count for dim, count in sizes if dim < 4)
     convolutions = sum(count for dim, count in sizes if dim >= 4)
     total = 0.0
@@ -76,4 +96,5 @@ def _share_of_fewest(module: nn.Module, inputs: tuple[Inputs, ...]) -> float:
         examples, features = math.prod(part.shape[:2]), part.shape[2:]
         places = math.prod(features[1:]) if len(features) == 3 else 1
         total += examples * (linear / FEWEST_MULTIPLICATIONS + places * convolutions / FEWEST_OF_CONVOLUTIONS)
+        total += per_value * part.numel() / FEWEST_MULTIPLICATIONS
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -43,6 +44,8 @@ def describe(value: Any) -> Any:
         described = {"kind": parts.kind, "name": parts.name, "class": parts.path, "params": params}
         content = _content(value, parts.params)
         return described | {"content": content} if content else described
+    if isinstance(value, type) or inspect.isroutine(value):
+        return {"opaque": path_of(value), "hash": _hash_of_code(value)}
     if isinstance(value, np.lib.npyio.NpzFile):
         return {"opaque": "NpzFile", "hash": _hash({name: value[name] for name in sorted(value.files)})}
     return {"opaque": type(value).__name__, "hash": _hash(value)}
@@ -186,5 +189,15 @@ def _hash(value: Any) -> str:
     elif isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     elif isinstance(value, torch.nn.Module):
-        value = (repr(value), {name: _hash(part) for name, part in value.state_dict().items()})
+        kinds = dict.fromkeys(type(part) for part in value.modules())
+        state = {name: _hash(part) for name, part in value.state_dict().items()}
+        value = (repr(value), [_hash_of_code(kind) for kind in kinds], state)
     return str(joblib.hash(value))
+
+
+def _hash_of_code(code: Any) -> str:
+    """Hash the source of a class or function, or where there is none, as for torch's own, its path."""
+    try:
+        return str(joblib.hash(inspect.getsource(code)))
+    except (OSError, TypeError):
+        return str(joblib.hash(path_of(code)))
