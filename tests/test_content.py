@@ -184,6 +184,8 @@ def test_a_comparison_that_was_stored_without_digests_goes_on(tmp_path: Path) ->
 class Recorded(Lines):
     """Reads files of its own, as the sampler of somebody's plugin may."""
 
+    names_files = frozenset({"files"})
+
     def __init__(self, *, n_shot: int = 5, files: Any = None, cache: Any = None, mode: str = "digits") -> None:
         super().__init__(n_shot=n_shot)
         self.files = files
@@ -217,6 +219,48 @@ def test_a_text_that_names_nothing_is_only_a_text(tmp_path: Path, monkeypatch: p
     assert "content" not in describe(am.make_learner("ridge"))
     os.mkfifo(tmp_path / "pipe")
     assert "content" not in describe(Recorded(files=str(tmp_path / "pipe")))
+
+
+def test_a_text_that_equals_a_name_by_chance_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "x.csv"
+    write_table(file)
+    monkeypatch.chdir(tmp_path)
+    table = am.make_tasks("table", data="x.csv", task="school", target="score", n_shot=4)
+    stored = as_stored(describe(table))
+    assert list(stored["content"]) == ["data"]
+    for name in ("school", "score", "auto"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text(name)
+    assert same_description(stored, as_stored(describe(table)))
+    for text in ("digits", "school", "/", ".", "~"):
+        assert "content" not in describe(Recorded(mode=text))
+    assert list(describe(Recorded(mode=Path("school")))["content"]) == ["mode"]
+
+
+class Weighted(am.Learner):
+    """Reads its start from a file, as the learner of somebody's plugin may."""
+
+    names_files = frozenset({"start"})
+
+    def __init__(self, *, start: Any = None, mode: Any = None) -> None:
+        self.start = start
+        self.mode = mode
+
+    def build(self, info: am.TaskInfo) -> torch.nn.Module:
+        raise NotImplementedError
+
+    def adapt(self, module: torch.nn.Module, support: am.Examples) -> Any:
+        raise NotImplementedError
+
+    def predict(self, module: torch.nn.Module, adapted: Any, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def test_files_of_a_learner_count_where_it_names_them(tmp_path: Path) -> None:
+    (tmp_path / "start.npy").write_bytes(b"1")
+    place = str(tmp_path / "start.npy")
+    assert list(describe(Weighted(start=place))["content"]) == ["start"]
+    assert "content" not in describe(Weighted(mode=place))
 
 
 def test_links_are_followed_once_and_hidden_files_do_not_count(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,26 +58,39 @@ def content_of(place: str | os.PathLike[str], files: Iterable[Path] | None = Non
     return digest.hexdigest()
 
 
-def named_content(params: Mapping[str, Any], ignore: Iterable[str] = ()) -> dict[str, str]:
+def named_content(
+    params: Mapping[str, Any], names_files: Collection[str] = (), ignore: Collection[str] = ()
+) -> dict[str, str]:
     """Return the digest of what every parameter names, for those that name an existing file or folder.
 
     Paths count inside of lists, tuples and mappings too.
+
+    Parameters
+    ----------
+    params : mapping
+    names_files : collection of str
+        Parameters whose text is a path. Of all others path objects count, and text never: it may equal a file's name
+        by chance.
+    ignore : collection of str
+        Parameters that do not count.
     """
     found = {}
     for name, value in params.items():
-        places = [] if name in ignore else list(_places_in(value))
+        places = [] if name in ignore else list(_places_in(value, name in names_files))
         if places:
             digests = [content_of(place) for place in places]
             found[name] = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
     return found
 
 
-def _places_in(value: Any) -> Iterator[Path]:
+def _places_in(value: Any, text_counts: bool) -> Iterator[Path]:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         for part in value:
-            yield from _places_in(part)
+            yield from _places_in(part, text_counts)
+    elif isinstance(value, str) and not text_counts:
+        return
     elif isinstance(value, str | os.PathLike) and isinstance(text := os.fspath(value), str) and text.strip():
         try:
             place = Path(text).expanduser()

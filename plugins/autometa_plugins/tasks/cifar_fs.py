@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -43,6 +43,8 @@ class CifarFS(am.ClassEpisodes):
     L. Bertinetto, J. Henriques, P. Torr, A. Vedaldi: Meta-learning with differentiable closed-form solvers. ICLR 2019,
     section 4.1.
     """
+
+    names_files: ClassVar[frozenset[str]] = frozenset({"root"})
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ class Images(am.ClassEpisodes):
 
     Folders without an image, and files of other suffixes, are told in a warning.
     """
+
+    names_files: ClassVar[frozenset[str]] = frozenset({"root"})
 
     def __init__(
         self,

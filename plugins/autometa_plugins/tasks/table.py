@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -63,6 +63,8 @@ class Table(am.TaskSampler):
     >>> tasks.sample(4, seed=0).support.x.shape
     torch.Size([4, 5, 1])
     """
+
+    names_files: ClassVar[frozenset[str]] = frozenset({"data"})
 
     _prepared: tuple[dict[str, Any], TableRows]
 
