@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from autometa.sampling.random_draws import draw_uniform as draw_uniform
     from autometa.tables.encoder import TableEncoder as TableEncoder
     from autometa.tables.frames import as_frame as as_frame
+    from autometa.tables.frames import check_column as check_column
     from autometa.tables.targets import read_target as read_target
     from autometa.testing import check_plugin as check_plugin
     from autometa.testing import parametrize_with_plugin_checks as parametrize_with_plugin_checks
@@ -103,6 +104,7 @@ _EXPORTS = {
     # checks of parameters
     "check_bool": "autometa.checks",
     "check_choice": "autometa.checks",
+    "check_column": "autometa.tables.frames",
     "check_int": "autometa.checks",
     "check_ints": "autometa.checks",
     "check_real": "autometa.checks",

@@ -48,7 +48,7 @@ class Table(am.TaskSampler):
         Most query rows per task.
     problem : {"auto", "regression", "classification"}, default="auto"
         "auto": numbers of more than two distinct values, or that are not whole, are a regression; all else are
-        classes. Text that is mostly numbers is refused, with the value and the row that are none.
+        classes. Text that reads as numbers, most of it or all, is refused with a value and its row.
     valid_fraction, test_fraction : float, default=0.2
         Parts of the entities held out, one at least.
     split_seed : int, default=0
