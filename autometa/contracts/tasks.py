@@ -97,6 +97,11 @@ class TaskSampler(BaseEstimator, ABC):
         return None
 
     @property
+    def pixel_bits(self) -> int:
+        """Bits that grey images of 16 bits use; an estimator reads images of Pillow as the sampler read its own."""
+        return 16
+
+    @property
     @abstractmethod
     def info(self) -> TaskInfo:
         """Shapes and sizes of the tasks drawn."""

@@ -85,6 +85,11 @@ class Images(am.ClassEpisodes):
         self.split_seed = split_seed
         self.bits = bits
 
+    @property
+    def pixel_bits(self) -> int:
+        """``bits``."""
+        return self.bits
+
     def fingerprint(self) -> Hashable:
         """Names, sizes and times of the files."""
         return stamp(self._root())
