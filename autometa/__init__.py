@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from autometa.contracts.content import content_of as content_of
     from autometa.contracts.examples import Examples as Examples
     from autometa.contracts.examples import TaskBatch as TaskBatch
+    from autometa.contracts.folders import walk_folder as walk_folder
     from autometa.contracts.forward import query_losses as query_losses
     from autometa.contracts.forward import task_losses as task_losses
     from autometa.contracts.hookspecs import hookimpl as hookimpl
@@ -133,6 +134,7 @@ _EXPORTS = {
     "TaskSampler": "autometa.contracts.tasks",
     "check_draw": "autometa.contracts.tasks",
     "content_of": "autometa.contracts.content",
+    "walk_folder": "autometa.contracts.folders",
     "derive_seed": "autometa.contracts.seeding",
     "draw_distinct": "autometa.sampling.random_draws",
     "draw_uniform": "autometa.sampling.random_draws",

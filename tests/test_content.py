@@ -278,6 +278,30 @@ def test_links_are_followed_once_and_hidden_files_do_not_count(tmp_path: Path) -
     assert am.content_of(inside) != before
 
 
+def test_a_folder_is_walked_in_order_and_loops_and_dead_links_are_told(tmp_path: Path) -> None:
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    for name in ("a.txt", ".hidden", "b/x", "b/deep/y"):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "__pycache__").mkdir()
+    for name, target in (("b/up", ".."), ("c", "b"), ("dead", "nothing"), ("self", "self"), ("z", "a.txt")):
+        (tmp_path / name).symlink_to(target)
+    os.mkfifo(tmp_path / "pipe")
+    found = [(entry.path.relative_to(tmp_path).as_posix(), entry.kind) for entry in am.walk_folder(tmp_path)]
+    below = [("", "folder"), ("/deep", "folder"), ("/deep/y", "file"), ("/up", "loop"), ("/x", "file")]
+    linked = [("c", "folder"), ("c/deep", "folder"), ("c/deep/y", "file"), ("c/up", "loop"), ("c/x", "file")]
+    ends = [("dead", "dead"), ("self", "dead"), ("z", "file")]
+    assert found == [("a.txt", "file"), *(("b" + name, kind) for name, kind in below), *linked, *ends]
+    same = {entry.path: entry.same for entry in am.walk_folder(tmp_path) if entry.same is not None}
+    assert same[tmp_path / "b" / "up"] == tmp_path
+    assert same[tmp_path / "c"] == tmp_path / "b"
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(am.MissingData, match="nowhere' cannot be read: No such file"):
+        list(am.walk_folder(tmp_path / "nowhere"))
+
+
 def test_a_file_is_read_once_while_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "_SETTLED", -(10**18))
     write_images(tmp_path / "birds")

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from autometa.contracts.folders import walk_folder
 from autometa.errors import MissingData
 
 _SETTLED = 2 * 10**9
@@ -50,8 +51,9 @@ def content_of(place: str | os.PathLike[str], files: Iterable[Path] | None = Non
     place = Path(place)
     if not place.is_dir():
         return _digest_of(place)
-    chosen = _files_in(place) if files is None else files
-    names = {path.relative_to(place).as_posix(): path for path in chosen}
+    if files is None:
+        files = (entry.path for entry in walk_folder(place) if entry.kind == "file")
+    names = {path.relative_to(place).as_posix(): path for path in files}
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name}\0{_digest_of(names[name])}\n".encode(errors="surrogateescape"))
@@ -99,28 +101,6 @@ def _places_in(value: Any, text_counts: bool) -> Iterator[Path]:
             return
         if exists:
             yield place
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    """Return all files below a folder that are not hidden; links are followed, each folder is entered once on a way."""
-
-    def walk(here: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-        state = here.stat()
-        key = (state.st_dev, state.st_ino)
-        if key in above:
-            return
-        for entry in sorted(here.iterdir()):
-            if entry.name.startswith(".") or entry.name == "__pycache__":
-                continue
-            if entry.is_dir():
-                yield from walk(entry, above | {key})
-            elif entry.is_file():
-                yield entry
-
-    try:
-        yield from walk(folder, frozenset())
-    except OSError as error:
-        raise MissingData(f"{str(folder)!r} cannot be read: {error}.") from error
 
 
 def _digest_of(file: Path) -> str:

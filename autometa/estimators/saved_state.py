@@ -54,7 +54,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "feature_names": encode_array(getattr(estimator, "feature_names_in_", None), "feature_names_in_"),
         "classes": encode_array(getattr(estimator, "classes_", None), "classes_"),
     }
-    write_whole(Path(path), pack(document, tensors.by_name))
+    write_whole(Path(os.path.expanduser(path)), pack(document, tensors.by_name))
 
 
 def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:

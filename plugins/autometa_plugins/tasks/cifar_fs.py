@@ -99,7 +99,7 @@ class CifarFS(am.ClassEpisodes):
             places = [Path(self.root).expanduser()]
         else:
             data = os.environ.get("AUTOMETA_DATA")
-            places = [*([Path(data) / "cifar_fs"] if data else []), self._cache() / "cifar_fs"]
+            places = [*([Path(data).expanduser() / "cifar_fs"] if data else []), self._cache() / "cifar_fs"]
         for place in places:
             if all(any(path.exists() for name in names for path in _forms(place, name)) for names in _PARTS):
                 return place

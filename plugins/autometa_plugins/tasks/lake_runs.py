@@ -114,7 +114,9 @@ class LakeRuns(am.TaskSampler):
     def content(self) -> dict[str, str]:
         """Digest of the drawings and of the runs."""
         background, _ = self._ready()
-        root = find_root(self.root, default_cache() if self.cache is None else Path(self.cache), self.download)
+        root = find_root(
+            self.root, default_cache() if self.cache is None else Path(self.cache).expanduser(), self.download
+        )
         runs = [path for path in (root / "all_runs.zip", root / "all_runs") if path.exists()][:1]
         return {"root": " ".join([background.content()["root"], *map(am.content_of, runs)])}
 

@@ -43,7 +43,7 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any) -> pd.DataFra
     InvalidData
         It cannot be read, has rows with more cells than its header, or has no such columns with any separator.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise am.MissingData(f"data={str(path)!r} is no file; give the path of a CSV file or a DataFrame.")
     options: dict[str, Any] = {"encoding": _encoding(path), "low_memory": False}
