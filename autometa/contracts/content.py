@@ -48,7 +48,7 @@ def content_of(place: str | os.PathLike[str], files: Iterable[Path] | None = Non
     ...     before == am.content_of(folder)
     False
     """
-    place = Path(place)
+    place = Path(os.path.expanduser(place))
     if not place.is_dir():
         return _digest_of(place)
     if files is None:
