@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from autometa.contracts.content import content_of as content_of
     from autometa.contracts.examples import Examples as Examples
     from autometa.contracts.examples import TaskBatch as TaskBatch
+    from autometa.contracts.folders import walk_folder as walk_folder
     from autometa.contracts.forward import query_losses as query_losses
     from autometa.contracts.forward import task_losses as task_losses
     from autometa.contracts.hookspecs import hookimpl as hookimpl
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from autometa.sampling.random_draws import draw_uniform as draw_uniform
     from autometa.tables.encoder import TableEncoder as TableEncoder
     from autometa.tables.frames import as_frame as as_frame
+    from autometa.tables.frames import check_column as check_column
     from autometa.tables.targets import read_target as read_target
     from autometa.testing import check_plugin as check_plugin
     from autometa.testing import parametrize_with_plugin_checks as parametrize_with_plugin_checks
@@ -103,6 +105,7 @@ _EXPORTS = {
     # checks of parameters
     "check_bool": "autometa.checks",
     "check_choice": "autometa.checks",
+    "check_column": "autometa.tables.frames",
     "check_int": "autometa.checks",
     "check_ints": "autometa.checks",
     "check_real": "autometa.checks",
@@ -131,6 +134,7 @@ _EXPORTS = {
     "TaskSampler": "autometa.contracts.tasks",
     "check_draw": "autometa.contracts.tasks",
     "content_of": "autometa.contracts.content",
+    "walk_folder": "autometa.contracts.folders",
     "derive_seed": "autometa.contracts.seeding",
     "draw_distinct": "autometa.sampling.random_draws",
     "draw_uniform": "autometa.sampling.random_draws",

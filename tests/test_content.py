@@ -184,6 +184,8 @@ def test_a_comparison_that_was_stored_without_digests_goes_on(tmp_path: Path) ->
 class Recorded(Lines):
     """Reads files of its own, as the sampler of somebody's plugin may."""
 
+    names_files = frozenset({"files"})
+
     def __init__(self, *, n_shot: int = 5, files: Any = None, cache: Any = None, mode: str = "digits") -> None:
         super().__init__(n_shot=n_shot)
         self.files = files
@@ -219,6 +221,48 @@ def test_a_text_that_names_nothing_is_only_a_text(tmp_path: Path, monkeypatch: p
     assert "content" not in describe(Recorded(files=str(tmp_path / "pipe")))
 
 
+def test_a_text_that_equals_a_name_by_chance_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "x.csv"
+    write_table(file)
+    monkeypatch.chdir(tmp_path)
+    table = am.make_tasks("table", data="x.csv", task="school", target="score", n_shot=4)
+    stored = as_stored(describe(table))
+    assert list(stored["content"]) == ["data"]
+    for name in ("school", "score", "auto"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text(name)
+    assert same_description(stored, as_stored(describe(table)))
+    for text in ("digits", "school", "/", ".", "~"):
+        assert "content" not in describe(Recorded(mode=text))
+    assert list(describe(Recorded(mode=Path("school")))["content"]) == ["mode"]
+
+
+class Weighted(am.Learner):
+    """Reads its start from a file, as the learner of somebody's plugin may."""
+
+    names_files = frozenset({"start"})
+
+    def __init__(self, *, start: Any = None, mode: Any = None) -> None:
+        self.start = start
+        self.mode = mode
+
+    def build(self, info: am.TaskInfo) -> torch.nn.Module:
+        raise NotImplementedError
+
+    def adapt(self, module: torch.nn.Module, support: am.Examples) -> Any:
+        raise NotImplementedError
+
+    def predict(self, module: torch.nn.Module, adapted: Any, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def test_files_of_a_learner_count_where_it_names_them(tmp_path: Path) -> None:
+    (tmp_path / "start.npy").write_bytes(b"1")
+    place = str(tmp_path / "start.npy")
+    assert list(describe(Weighted(start=place))["content"]) == ["start"]
+    assert "content" not in describe(Weighted(mode=place))
+
+
 def test_links_are_followed_once_and_hidden_files_do_not_count(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
     inside.mkdir()
@@ -232,6 +276,30 @@ def test_links_are_followed_once_and_hidden_files_do_not_count(tmp_path: Path) -
     assert am.content_of(inside) == before
     (outside / "x").write_text("2")
     assert am.content_of(inside) != before
+
+
+def test_a_folder_is_walked_in_order_and_loops_and_dead_links_are_told(tmp_path: Path) -> None:
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    for name in ("a.txt", ".hidden", "b/x", "b/deep/y"):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "__pycache__").mkdir()
+    for name, target in (("b/up", ".."), ("c", "b"), ("dead", "nothing"), ("self", "self"), ("z", "a.txt")):
+        (tmp_path / name).symlink_to(target)
+    os.mkfifo(tmp_path / "pipe")
+    found = [(entry.path.relative_to(tmp_path).as_posix(), entry.kind) for entry in am.walk_folder(tmp_path)]
+    below = [("", "folder"), ("/deep", "folder"), ("/deep/y", "file"), ("/up", "loop"), ("/x", "file")]
+    linked = [("c", "folder"), ("c/deep", "folder"), ("c/deep/y", "file"), ("c/up", "loop"), ("c/x", "file")]
+    ends = [("dead", "dead"), ("self", "dead"), ("z", "file")]
+    assert found == [("a.txt", "file"), *(("b" + name, kind) for name, kind in below), *linked, *ends]
+    same = {entry.path: entry.same for entry in am.walk_folder(tmp_path) if entry.same is not None}
+    assert same[tmp_path / "b" / "up"] == tmp_path
+    assert same[tmp_path / "c"] == tmp_path / "b"
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(am.MissingData, match="nowhere' cannot be read: No such file"):
+        list(am.walk_folder(tmp_path / "nowhere"))
 
 
 def test_a_file_is_read_once_while_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

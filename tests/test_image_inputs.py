@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +246,62 @@ def test_pillow_images_of_any_mode_are_read_as_the_sampler_reads_them(trained: a
         clone(trained).fit([Image.fromarray(image[0].astype(np.uint16) * 16) for image in support], labels)
 
 
+def test_bytes_of_zeros_and_ones_are_told_to_be_nearly_black(colored: am.FewShotClassifier) -> None:
+    support, labels, _ = task(3)
+    binary = (support > 127).astype(np.uint8)
+    for given in (binary, list(binary), pictures(binary), frame(binary, np.uint8)):
+        with pytest.warns(UserWarning, match="holds 0 and 1 only; as white is 255, its images are nearly black"):
+            clone(colored).fit(given, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for given in (binary * 255, binary * 2, binary.astype(float), binary.astype(bool)):
+            fitted = clone(colored).fit(given, labels)
+        fitted.predict(np.zeros_like(binary))
+
+
+@pytest.mark.parametrize(("high", "scale"), [(255, 1), (255, 1 / 255), (16, 1 / 16), (65535, 255), (65535, 1)])
+def test_images_of_a_much_smaller_scale_are_refused_and_black_ones_are_not(high: int, scale: float) -> None:
+    support, labels, query = (part / 255 if part.ndim > 1 else part for part in task(1))
+    trained = meta_trained(high=high).fit(support * high, labels)
+    match = rf"meta-trained on images in {re.escape(str(trained._meta.input_range))}; scale X to that range"
+    with pytest.raises(am.InvalidData, match=match):
+        clone(trained).fit(support * scale, labels)
+    with pytest.raises(am.InvalidData, match=match):
+        trained.predict(query * scale)
+    for seen in (np.zeros_like(query), query * high / 10):
+        assert trained.predict(seen).shape == (len(query),)
+
+
+def test_images_of_a_narrow_range_may_be_faint() -> None:
+    support, labels, query = (part / 255 if part.ndim > 1 else part for part in task(1))
+    trained = meta_trained(low=-2.1, high=2.6).fit(support, labels)
+    assert trained.predict(query * 0.001).shape == (len(query),)
+
+
+def test_images_of_12_bits_are_read_as_the_sampler_read_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for label in range(10):
+        (tmp_path / "images" / str(label)).mkdir(parents=True)
+        for number in range(4):
+            pixels = random.integers(0, 4096, (SIDE, SIDE)).astype(np.uint16)
+            Image.fromarray(pixels).save(tmp_path / "images" / str(label) / f"{number}.png")
+    of_files = {"root": tmp_path / "images", "n_way": 2, "n_shot": 1, "n_query": 1, "size": SIDE, "color": "gray"}
+    sampler = am.make_tasks("images", bits=12, **of_files)
+    assert am.make_tasks("augmented_shot", tasks=sampler, n_way=2, n_shot=1, n_query=1).pixel_bits == 12
+    learner = am.FewShotClassifier(
+        "prototypical", backbone="mlp", max_steps=2, tasks_per_step=2, random_state=0, device="cpu"
+    )
+    learner.meta_fit(sampler).save(tmp_path / "trained")
+    deep = [random.integers(0, 4096, (SIDE, SIDE)).astype(np.uint16) for _ in range(6)]
+    labels = np.arange(6) % 2
+    light = np.stack(deep)[:, None] / 4095
+    for trained in (learner, clone(learner), am.load(tmp_path / "trained")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            found = trained.fit([Image.fromarray(pixels) for pixels in deep], labels).predict_proba(light)
+        np.testing.assert_allclose(found, trained.fit(light, labels).predict_proba(light), atol=5e-3)
+
+
 def test_lists_of_images_work_in_cross_validation(colored: am.FewShotClassifier) -> None:
     support, labels, _ = task(3)
     scores = [cross_val_score(colored, held, labels, cv=2) for held in (support, pictures(support), list(support))]
@@ -264,7 +322,7 @@ def test_the_range_is_kept_in_files_and_old_files_have_none(colored: am.FewShotC
         am.load(tmp_path / "new").fit(support.astype(float), labels)
 
     document, tensors = container.unpack((tmp_path / "new").read_bytes(), tmp_path / "new")
-    del document["meta"]["input_range"]
+    del document["meta"]["input_range"], document["meta"]["pixel_bits"]
     (tmp_path / "old").write_bytes(container.pack(json.loads(json.dumps(document)), tensors))
     old = am.load(tmp_path / "old")
     assert old.fit(support.astype(float), labels).predict(query.astype(float)).shape == (len(query),)
@@ -274,9 +332,10 @@ def test_the_range_is_kept_in_files_and_old_files_have_none(colored: am.FewShotC
 
 def test_the_range_is_measured_on_images_only() -> None:
     assert range_met(am.make_tasks("sinusoid"), 4, 0) is None
-    low, high = range_met(Scaled(low=-3, high=5), 4, 0) or (0, 0)
-    assert -3 <= low < -1
-    assert 3 < high <= 5
+    met = range_met(Scaled(low=-3, high=5), 4, 0)
+    assert met is not None
+    assert -3 <= met.low < -1
+    assert 3 < met.high <= 5
     check_range(np.array([[1e9]]), False, None, "any")
 
 

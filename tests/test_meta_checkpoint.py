@@ -66,6 +66,15 @@ def test_an_interrupted_call_goes_on_and_ends_as_one_that_was_not(
     assert same(regressor(meta_optimizer=meta_optimizer).meta_fit(Interrupted(), checkpoint=file), whole)
 
 
+def test_a_home_folder_is_meant_by_its_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    first = regressor().meta_fit(Lines(), checkpoint="~/run.ckpt")
+    first.save("~/model.autometa")
+    assert {"run.ckpt", "model.autometa"} <= {path.name for path in tmp_path.iterdir()}
+    assert same(am.load("~/model.autometa"), first)
+    assert am.content_of("~/run.ckpt") == am.content_of(tmp_path / "run.ckpt")
+
+
 def test_without_a_random_state_it_goes_on_with_the_seed_it_was_begun_with(tmp_path: Path) -> None:
     file = tmp_path / "run"
     first = regressor(random_state=None).meta_fit(Lines(), checkpoint=file)

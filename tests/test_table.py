@@ -261,7 +261,7 @@ def test_columns_are_encoded_by_their_type() -> None:
     encoder = am.TableEncoder().fit(mixed())
     encoded = encoder.transform(mixed())
     assert encoded.dtype == np.float32
-    assert encoded.shape == (4, encoder.n_features_out_)
+    assert encoded.shape == (4, len(encoder.kinds_))
     assert np.isfinite(encoded).all()
     assert [column.kind for column in encoder.columns_] == [
         "numeric",

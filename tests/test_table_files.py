@@ -86,6 +86,32 @@ def test_files_that_cannot_be_read_are_refused_with_a_hint(tmp_path, text, match
         _ = tasks_of(written(tmp_path, text)).info
 
 
+def wide(sep: str = ",", cell: str = "9", first: int = 0) -> str:
+    """Return a table with one more cell than the header has names, in all rows from a first one on."""
+    header, *rows = frame().to_csv(index=False, sep=sep).splitlines()
+    return "\n".join([header, *(row + (sep + cell) * (i >= first) for i, row in enumerate(rows))]) + "\n"
+
+
+@pytest.mark.parametrize("sep", [",", ";"])
+@pytest.mark.parametrize(("first", "match"), [(0, "its first row than names in its header, 4;"), (7, "in line 9")])
+def test_rows_with_more_cells_than_the_header_are_refused(tmp_path, sep, first, match):
+    with pytest.raises(am.InvalidData, match=rf"table\.csv' .*{match}"):
+        _ = tasks_of(written(tmp_path, wide(sep, first=first))).info
+
+
+def test_separators_at_the_end_of_all_rows_shift_nothing(tmp_path):
+    assert tasks_of(written(tmp_path, wide(cell=""))).encoder.to_json() == tasks_of(frame()).encoder.to_json()
+
+
+def test_a_home_folder_is_opened_as_it_is_digested(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    frame().to_csv(tmp_path / "table.csv", index=False)
+    for data in ("~/table.csv", Path("~/table.csv")):
+        sampler = tasks_of(data)
+        assert sampler.encoder.to_json() == tasks_of(frame()).encoder.to_json()
+        assert list(sampler.content()) == ["data"]
+
+
 NAMES = ["007", "7", "NA", "null", "1.50", "1.5", "nan", "None", "True", "1e3", "1000", "-"]
 
 

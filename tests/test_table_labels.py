@@ -233,13 +233,28 @@ def test_several_targets_are_read_column_by_column():
         (pd.Categorical([1, 2, 3]), "classification"),
         ([Decimal(1), 2.5, 3], "regression"),
         ([True, False, True], "classification"),
-        (["1", "2", "3"], "classification"),
+        (pd.Categorical(["1", "2", "3"]), "classification"),
         (["a", "b", "1"], "classification"),
         ([dt.date(2024, 1, 1), dt.date(2024, 1, 2), dt.date(2024, 1, 3)], "classification"),
     ],
 )
 def test_the_problem_follows_from_the_values(values, problem):
     assert am.read_target(values)[0] == problem
+
+
+@pytest.mark.parametrize(
+    "values", [np.array(["1.5", "2.7"]), ["1", "2", "3"], pd.Series(["1e3", None, "2"]), pd.Series([" 4", "-5"])]
+)
+def test_a_target_of_text_that_is_all_numbers_is_refused_unless_it_is_said_what_it_is(values):
+    with pytest.raises(am.InvalidData, match=r"holds the text '.*' in row 0 .*to_numeric.*problem='classification'"):
+        am.read_target(values)
+    if pd.isna(values).any():
+        return
+    problem, labels = am.read_target(values, "classification")
+    assert problem == "classification"
+    assert list(labels) == list(values)
+    with pytest.raises(am.InvalidData, match="convert it to numbers first"):
+        am.read_target(values, "regression")
 
 
 @pytest.mark.parametrize("odd", ["n.d.", "1,234", "5%", "-", "?"])
@@ -287,6 +302,22 @@ def test_a_number_that_is_no_label_is_never_taken_for_the_place_of_one(labels):
         trained.fit(X[:NEW], wrong)
     with pytest.raises(am.InvalidData, match="numbers in place of the classes"):
         VotingClassifier([("a", trained)]).fit(X[:NEW], np.asarray(labels)[HIGH[:NEW].astype(int)])
+
+
+@pytest.mark.parametrize(("names", "given"), [("123", [1, 2]), ("123", [0, 2]), (["01", "2.0", "3"], [1, 2])])
+def test_a_number_whose_text_is_a_label_is_no_place(names, given):
+    y = pd.cut(SCORE, [-np.inf, -1, 1, np.inf], labels=list(names)).astype(str).to_numpy()
+    trained = classifier("prototypical").meta_fit(X, y, task=TASK, n_shot=2)
+    with pytest.raises(am.InvalidData, match="which is none of '0?1'"):
+        trained.fit(X[:NEW], np.asarray(given)[HIGH[:NEW].astype(int)])
+    assert set(trained.fit(X[:NEW], y[:NEW]).classes_) == set(names)
+
+
+def test_places_are_taken_where_no_label_reads_as_one_of_them():
+    y = np.asarray(["10", "20"], dtype=object)[HIGH.astype(int)]
+    trained = classifier("prototypical").meta_fit(X, y, task=TASK, n_shot=3)
+    voting = VotingClassifier([("a", trained)]).fit(X[:NEW], y[:NEW])
+    assert (voting.predict(X) == y).mean() > 0.7
 
 
 @pytest.mark.parametrize("learner", ["prototypical", "auto"])

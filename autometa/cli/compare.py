@@ -149,7 +149,7 @@ def compare(
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {kept}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    _show(comparison, Path(options["output"]) / "report.html", as_json=as_json)
+    _show(comparison, Path(options["output"]).expanduser() / "report.html", as_json=as_json)
     if not comparison.complete:
         typer.echo(f"Interrupted before all was done. {kept}", err=True)
         raise typer.Exit(INTERRUPTED)

@@ -100,7 +100,7 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
     """
     name = os.fspath(path)
     try:
-        with open(path, "rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             content = tomllib.load(file)
     except FileNotFoundError as error:
         raise MissingData(f"study file {name!r} does not exist.") from error

@@ -11,7 +11,12 @@ from torch import nn
 
 
 class Backbone(BaseEstimator, ABC):
-    """A network factory: hyperparameters in the constructor, the network from :meth:`build`."""
+    """A network factory: hyperparameters in the constructor, the network from :meth:`build`.
+
+    Parameters that take a backbone are of type ``autometa.BackboneLike``: the name of an installed one, a Backbone, an
+    ``nn.Module`` of one's own, which is copied, or a class or function that returns one without arguments.
+    :func:`autometa.build_backbone` makes the network of any of them.
+    """
 
     @abstractmethod
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:

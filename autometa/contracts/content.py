@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from autometa.contracts.folders import walk_folder
 from autometa.errors import MissingData
 
 _SETTLED = 2 * 10**9
@@ -47,37 +48,51 @@ def content_of(place: str | os.PathLike[str], files: Iterable[Path] | None = Non
     ...     before == am.content_of(folder)
     False
     """
-    place = Path(place)
+    place = Path(os.path.expanduser(place))
     if not place.is_dir():
         return _digest_of(place)
-    chosen = _files_in(place) if files is None else files
-    names = {path.relative_to(place).as_posix(): path for path in chosen}
+    if files is None:
+        files = (entry.path for entry in walk_folder(place) if entry.kind == "file")
+    names = {path.relative_to(place).as_posix(): path for path in files}
     digest = hashlib.sha256()
     for name in sorted(names):
         digest.update(f"{name}\0{_digest_of(names[name])}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def named_content(params: Mapping[str, Any], ignore: Iterable[str] = ()) -> dict[str, str]:
+def named_content(
+    params: Mapping[str, Any], names_files: Collection[str] = (), ignore: Collection[str] = ()
+) -> dict[str, str]:
     """Return the digest of what every parameter names, for those that name an existing file or folder.
 
     Paths count inside of lists, tuples and mappings too.
+
+    Parameters
+    ----------
+    params : mapping
+    names_files : collection of str
+        Parameters whose text is a path. Of all others path objects count, and text never: it may equal a file's name
+        by chance.
+    ignore : collection of str
+        Parameters that do not count.
     """
     found = {}
     for name, value in params.items():
-        places = [] if name in ignore else list(_places_in(value))
+        places = [] if name in ignore else list(_places_in(value, name in names_files))
         if places:
             digests = [content_of(place) for place in places]
             found[name] = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
     return found
 
 
-def _places_in(value: Any) -> Iterator[Path]:
+def _places_in(value: Any, text_counts: bool) -> Iterator[Path]:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         for part in value:
-            yield from _places_in(part)
+            yield from _places_in(part, text_counts)
+    elif isinstance(value, str) and not text_counts:
+        return
     elif isinstance(value, str | os.PathLike) and isinstance(text := os.fspath(value), str) and text.strip():
         try:
             place = Path(text).expanduser()
@@ -86,28 +101,6 @@ def _places_in(value: Any) -> Iterator[Path]:
             return
         if exists:
             yield place
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    """Return all files below a folder that are not hidden; links are followed, each folder is entered once on a way."""
-
-    def walk(here: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-        state = here.stat()
-        key = (state.st_dev, state.st_ino)
-        if key in above:
-            return
-        for entry in sorted(here.iterdir()):
-            if entry.name.startswith(".") or entry.name == "__pycache__":
-                continue
-            if entry.is_dir():
-                yield from walk(entry, above | {key})
-            elif entry.is_file():
-                yield entry
-
-    try:
-        yield from walk(folder, frozenset())
-    except OSError as error:
-        raise MissingData(f"{str(folder)!r} cannot be read: {error}.") from error
 
 
 def _digest_of(file: Path) -> str:

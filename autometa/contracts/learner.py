@@ -40,6 +40,10 @@ class Learner(BaseEstimator, ABC):
     """Hyperparameters that may be import paths of functions, which the learner calls: who loads a saved estimator must
     say that they are trusted."""
 
+    names_files: ClassVar[frozenset[str]] = frozenset()
+    """Hyperparameters whose text is the path of a file or folder: its content then is part of a comparison's plan and
+    of a checkpoint. Path objects count in every hyperparameter."""
+
     predicts_unseen_classes: ClassVar[bool] = False
     """True if it may predict a class that the support set lacks (it knows classes from elsewhere)."""
 
@@ -154,7 +158,7 @@ class Learner(BaseEstimator, ABC):
         return cls()
 
 
-_NAMES = ("adaptation_parameters", "needs_meta_training", "provides", "names_code")
+_NAMES = ("adaptation_parameters", "needs_meta_training", "provides", "names_code", "names_files")
 _FLAGS = ("replayable", "predicts_unseen_classes")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from sklearn.base import BaseEstimator
 
@@ -87,10 +87,19 @@ class TaskInfo:
 class TaskSampler(BaseEstimator, ABC):
     """A task distribution: hyperparameters in the constructor, tasks from :meth:`sample`."""
 
+    names_files: ClassVar[frozenset[str]] = frozenset()
+    """Hyperparameters whose text is the path of a file or folder; :meth:`content` tells what lies there. Path objects
+    count in every hyperparameter."""
+
     @property
     def encoder(self) -> RowEncoder | None:
         """Turns a user's raw rows into the sampler's inputs (tables); None where examples are tensors already."""
         return None
+
+    @property
+    def pixel_bits(self) -> int:
+        """Bits that grey images of 16 bits use; an estimator reads images of Pillow as the sampler read its own."""
+        return 16
 
     @property
     @abstractmethod
@@ -124,11 +133,11 @@ class TaskSampler(BaseEstimator, ABC):
     def content(self) -> dict[str, str]:
         """Digests of the files that tasks are made from, by parameter (see ``autometa.content_of``).
 
-        They decide whether a comparison or a checkpoint may go on. Without an override: of every parameter that names
-        an existing file or folder, but ``cache``. Override it where tasks come from a place that no parameter names,
-        or from some files of a folder only.
+        They decide whether a comparison or a checkpoint may go on. Without an override: of every path object, and of
+        the text of the parameters in ``names_files``, where a file or folder lies there; ``cache`` never counts.
+        Override it where tasks come from a place that no parameter names, or from some files of a folder only.
         """
-        return named_content(self.get_params(deep=False), ignore=("cache",))
+        return named_content(self.get_params(deep=False), self.names_files, ignore=("cache",))
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports, such as the names of the held-out classes. May be empty."""

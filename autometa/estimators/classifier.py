@@ -16,6 +16,7 @@ from autometa.errors import InvalidData
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.inputs import labels_of, rows_of
 from autometa.estimators.state import Affine, MetaTrained
+from autometa.tables.text import is_number
 
 
 class FewShotClassifier(ClassifierMixin, FewShotEstimator):
@@ -33,9 +34,10 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
     Some of scikit-learn's tools number the labels before they hand them on: ``BaggingClassifier``,
     ``VotingClassifier``, ``StackingClassifier``, ``OneVsRestClassifier`` and ``cross_val_predict`` of probabilities.
     After :meth:`meta_fit` on a table, :meth:`fit` takes such numbers as places among the sorted labels of
-    meta-training. A learner that predicts classes a support set lacks (``predicts_unseen_classes``, such as
-    "sklearn_pooled") answers for all labels of meta-training, whatever it was fitted on, and works in these tools
-    only if the labels are already numbers from 0 and each fit sees all of them.
+    meta-training, unless one of them is itself the text of a label ("1"). A learner that predicts classes a support
+    set lacks (``predicts_unseen_classes``, such as "sklearn_pooled") answers for all labels of meta-training, whatever
+    it was fitted on, and works in these tools only if the labels are already numbers from 0 and each fit sees all of
+    them.
 
     Parameters
     ----------
@@ -211,11 +213,14 @@ def _are_positions(y: NDArray[Any], classes: NDArray[Any]) -> bool:
     """Tell whether labels are places in the sorted classes, as scikit-learn's ensembles number those they are given.
 
     They are whole numbers from 0, at least one of which is no class itself. Where the classes are numbers too, they may
-    as well be a mistake.
+    as well be a mistake. Where the text of a class reads as one of the numbers ("1" and 1), the class may be meant:
+    then they are no places.
     """
     if y.dtype.kind not in "iu" or not len(y) or y.min() < 0 or y.max() >= len(classes):
         return False
-    return not set(y.tolist()) <= set(classes.tolist())
+    given, known = set(y.tolist()), classes.tolist()
+    written = {float(label) for label in known if isinstance(label, str) and is_number(label)}
+    return not given <= set(known) and given.isdisjoint(written)
 
 
 _ONE_CLASS = "y holds one class only, {!r}; a classifier needs rows of at least 2 classes."

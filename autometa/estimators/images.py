@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,32 @@ def are_images(info: TaskInfo) -> bool:
     return len(info.input_shape) == 3 and info.feature_kinds is None
 
 
-def range_met(sampler: TaskSampler, n_tasks: int, seed: int) -> tuple[float, float] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputRange:
+    """What was met in the images of meta-training.
+
+    Parameters
+    ----------
+    low, high : float
+        Smallest and largest value.
+    bits : int
+        Bits that grey images of 16 bits use, see :class:`autometa.PixelReader`.
+    """
+
+    low: float
+    high: float
+    bits: int = 16
+
+    @property
+    def is_unit(self) -> bool:
+        """True if all values lie in [0, 1]."""
+        return self.low >= -1e-6 and self.high <= 1 + 1e-6
+
+    def __str__(self) -> str:
+        return "[0, 1]" if self.is_unit else f"[{self.low:g}, {self.high:g}]"
+
+
+def range_met(sampler: TaskSampler, n_tasks: int, seed: int) -> InputRange | None:
     """Measure the smallest and largest value in the images of meta-train tasks; None for anything but images.
 
     Parameters
@@ -52,10 +79,12 @@ def range_met(sampler: TaskSampler, n_tasks: int, seed: int) -> tuple[float, flo
     if not ends:
         return None
     values = torch.stack(ends).cpu().double()
-    return (values[:, 0].min().item(), values[:, 1].max().item()) if values.isfinite().all() else None
+    if not values.isfinite().all():
+        return None
+    return InputRange(low=values[:, 0].min().item(), high=values[:, 1].max().item(), bits=sampler.pixel_bits)
 
 
-def image_rows(X: Any, input_shape: tuple[int, ...]) -> tuple[Any, bool]:
+def image_rows(X: Any, input_shape: tuple[int, ...], bits: int = 16) -> tuple[Any, bool]:
     """Return images as rows [n, channels * height * width] of numbers, and whether they were of type uint8.
 
     Parameters
@@ -64,6 +93,8 @@ def image_rows(X: Any, input_shape: tuple[int, ...]) -> tuple[Any, bool]:
         Images [n, *input_shape], [n, height, width, channels], [n, height, width] if they have one channel, or
         flattened [n, n_features]. uint8 is divided by 255; all else stays as it is.
     input_shape : (channels, height, width)
+    bits : int, default=16
+        Bits that grey images of Pillow with 16 bits use.
 
     Raises
     ------
@@ -74,7 +105,7 @@ def image_rows(X: Any, input_shape: tuple[int, ...]) -> tuple[Any, bool]:
         return X, False  # sparse, which scikit-learn refuses by name
     if isinstance(X, Image.Image):
         raise InvalidData(f"X is one image {X.size}; give a list of images, such as [X].")
-    reader = PixelReader(_COLORS.get(input_shape[0], "rgb"))
+    reader = PixelReader(_COLORS.get(input_shape[0], "rgb"), bits=bits)
     pixels = _pixels(X, input_shape[0], reader)
     reader.warn_if_dark("X", "give arrays of floats, divided by the largest value of that depth")
     is_bytes = pixels.dtype == np.uint8
@@ -85,18 +116,19 @@ def image_rows(X: Any, input_shape: tuple[int, ...]) -> tuple[Any, bool]:
     return rows, is_bytes
 
 
-def check_range(rows: NDArray[Any], is_bytes: bool, met: tuple[float, float] | None, name: str) -> None:
-    """Refuse images outside of the range that was met in meta-training.
+def check_range(rows: NDArray[Any], is_bytes: bool, met: InputRange | None, name: str) -> None:
+    """Refuse images of another range than was met in meta-training.
 
     Images met in [0, 1] stand for that whole interval, and a tenth beyond it is allowed, such as what resizing adds.
-    Of any other range half its width is allowed on either side.
+    Of any other range half its width is allowed on either side. Where it reaches to 10 or farther, images that reach
+    to no more than 1, or to a hundredth of it, are taken for images of another scale; black ones are not.
 
     Parameters
     ----------
     rows : array of shape [n, n_features]
     is_bytes : bool
         Whether they were given as uint8 and divided by 255.
-    met : (float, float) or None
+    met : InputRange or None
         None: not known, as in old files; everything is allowed.
     name : str
         The estimator, for the message.
@@ -105,29 +137,44 @@ def check_range(rows: NDArray[Any], is_bytes: bool, met: tuple[float, float] | N
     ------
     InvalidData
         Names both ranges.
+
+    Warns
+    -----
+    UserWarning
+        Images of uint8 hold 0 and 1 only, and are divided by 255 all the same.
     """
     if met is None or rows.size == 0:
         return
-    low, high = met
-    if low >= -1e-6 and high <= 1 + 1e-6:
+    low, high, slack = met.low, met.high, max(met.high - met.low, 1.0) / 2
+    if met.is_unit:
         low, high, slack = 0.0, 1.0, 0.1
-    else:
-        slack = max(high - low, 1.0) / 2
     if is_bytes and (low < -0.5 or high > 1.5):
         raise InvalidData(
-            f"X is of type uint8 and is read as values in [0, 1], but {name} was meta-trained on images in "
-            f"[{low:g}, {high:g}]; give floats in that range."
+            f"X is of type uint8 and is read as values in [0, 1], but {name} was meta-trained on images in {met}; give "
+            "floats in that range."
         )
     least, most = float(rows.min()), float(rows.max())
-    if least < low - slack or most > high + slack:
+    if least < low - slack or most > high + slack or _is_faint(max(-least, most), max(-low, high)):
         raise InvalidData(
-            f"X lies in [{least:g}, {most:g}], but {name} was meta-trained on images in [{low:g}, {high:g}]; "
-            f"{_advice(least, most, (low, high))}."
+            f"X lies in [{least:g}, {most:g}], but {name} was meta-trained on images in {met}; "
+            f"{_advice(least, most, met)}."
+        )
+    if is_bytes and met.is_unit and round(most * 255) == 1 < round(met.high * 255):
+        warnings.warn(
+            "X is of type uint8 and holds 0 and 1 only; as white is 255, its images are nearly black. If 1 means "
+            "white, give X.astype(float).",
+            UserWarning,
+            stacklevel=4,
         )
 
 
-def _advice(least: float, most: float, wanted: tuple[float, float]) -> str:
-    if wanted != (0.0, 1.0) or least < 0 or most > 65535:
+def _is_faint(reach: float, wanted: float) -> bool:
+    """True if images reach so much less far than those of meta-training that they must be of another scale."""
+    return wanted >= 10 and 0 < reach <= max(1.0, wanted / 100)
+
+
+def _advice(least: float, most: float, met: InputRange) -> str:
+    if not met.is_unit or least < 0 or most > 65535:
         return "scale X to that range as the images of meta-training were"
     if most > 255:
         return "divide X by the largest value of its depth, 65535 for 16 bits"

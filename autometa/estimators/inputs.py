@@ -52,7 +52,7 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
         return _encoded_rows(estimator, X, meta.encoder)
     is_bytes = False
     if are_images(meta.info):
-        X, is_bytes = image_rows(X, meta.info.input_shape)
+        X, is_bytes = image_rows(X, meta.info.input_shape, 16 if meta.input_range is None else meta.input_range.bits)
     else:
         X = flat_rows(X, meta.info.input_shape)
     width = np.shape(X)[1:]

@@ -96,7 +96,7 @@ def bundled() -> dict[str, Path]:
 
 
 def _find(path: str | os.PathLike[str]) -> Path:
-    given = Path(path)
+    given = Path(os.path.expanduser(path))
     if given.is_file():
         return given
     known = bundled()

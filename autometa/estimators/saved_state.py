@@ -21,6 +21,7 @@ from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskInfo
 from autometa.engine.random_state import fresh_module
 from autometa.errors import InvalidFile, InvalidParameter
+from autometa.estimators.images import InputRange
 from autometa.estimators.state import Affine, Fitted, MetaTrained
 from autometa.files.atomic import write_whole
 from autometa.files.codec import Tensors, decode_array, decode_parameter, encode_array, encode_parameter
@@ -53,7 +54,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "feature_names": encode_array(getattr(estimator, "feature_names_in_", None), "feature_names_in_"),
         "classes": encode_array(getattr(estimator, "classes_", None), "classes_"),
     }
-    write_whole(Path(path), pack(document, tensors.by_name))
+    write_whole(Path(os.path.expanduser(path)), pack(document, tensors.by_name))
 
 
 def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:
@@ -68,7 +69,8 @@ def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:
         "tasks_per_step": meta.tasks_per_step,
         "n_features": meta.n_features,
         "feature_names": encode_array(meta.feature_names, "feature_names_in_"),
-        "input_range": meta.input_range,
+        "input_range": None if meta.input_range is None else [meta.input_range.low, meta.input_range.high],
+        "pixel_bits": None if meta.input_range is None else meta.input_range.bits,
     }
 
 
@@ -86,8 +88,16 @@ def decode_meta(code: dict[str, Any], tensors: Tensors, trusted: Collection[str]
         tasks_per_step=code["tasks_per_step"],
         n_features=code["n_features"],
         feature_names=decode_array(code["feature_names"]),
-        input_range=None if code.get("input_range") is None else tuple(code["input_range"]),
+        input_range=_input_range(code),
     )
+
+
+def _input_range(code: dict[str, Any]) -> InputRange | None:
+    """Return what was met in images; files of earlier versions do not tell it, or tell no bits."""
+    if code.get("input_range") is None:
+        return None
+    low, high = code["input_range"]
+    return InputRange(low=low, high=high, bits=code.get("pixel_bits") or 16)
 
 
 def _encode_fitted(fitted: Fitted, meta: MetaTrained | None, tensors: Tensors) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.contracts.tasks import TaskInfo
+from autometa.estimators.images import InputRange
 from autometa.tables.scale import mean_and_scale
 
 T = TypeVar("T")
@@ -57,8 +58,8 @@ class MetaTrained:
     tasks_per_step: int
     n_features: int
     feature_names: NDArray[np.object_] | None
-    input_range: tuple[float, float] | None = None
-    """Smallest and largest value met in images; None for anything else, and in files that do not tell it."""
+    input_range: InputRange | None = None
+    """What was met in images; None for anything else, and in files that do not tell it."""
 
     def moved(self, device: torch.device | str) -> Self:
         """Return the same on another device."""

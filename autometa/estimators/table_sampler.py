@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from typing import Any
 
@@ -11,9 +10,9 @@ import pandas as pd
 from sklearn.utils.validation import check_consistent_length
 
 from autometa.contracts.tasks import TaskSampler
-from autometa.errors import InvalidData, InvalidParameter
+from autometa.errors import InvalidParameter
 from autometa.host import make_tasks
-from autometa.tables.frames import as_column, as_frame
+from autometa.tables.frames import as_column, as_frame, check_column
 from autometa.tables.targets import read_target
 
 
@@ -28,11 +27,7 @@ def take_columns(X: Any, y: Any, task: Any) -> tuple[Any, Any, Any]:
     for argument, name in (("y", y), ("task", task)):
         if name is None or not _is_name(name):
             continue
-        frame = as_frame(X)
-        if name not in frame.columns:
-            close = difflib.get_close_matches(str(name), [str(column) for column in frame.columns], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, frame.columns[:12]))}."
-            raise InvalidData(f"{argument}={name!r} is no column of X; {hint}")
+        check_column(argument, name, as_frame(X), of="X")
     if task is not None and _is_name(task):
         frame = as_frame(X)
         X, task = frame.drop(columns=task), frame[task]

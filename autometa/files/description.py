@@ -140,7 +140,8 @@ def _content(value: BaseEstimator, params: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(value, Learner):
         check_promises(value)
     code = {name: _module_file(params[name]) for name in getattr(value, "names_code", ()) if name in params}
-    return named_content({**params, **{name: file for name, file in code.items() if file is not None}})
+    files = {name: Path(file) for name, file in code.items() if file is not None}
+    return named_content({**params, **files}, getattr(value, "names_files", ()))
 
 
 def _module_file(path: Any) -> str | None:

@@ -135,9 +135,9 @@ class Column:
         if not self.is_boolean:
             wrong &= np.array([is_number_object(value) for value in values.to_numpy(dtype=object)], dtype=bool)
         if wrong.any():
-            value = texts[int(np.argmax(wrong))]
+            value = values.to_numpy(dtype=object)[int(np.argmax(wrong))]
             raise InvalidColumn(
-                f"held booleans when the encoder was fitted and holds {value} in {row_of(values, wrong)}; use True "
+                f"held booleans when the encoder was fitted and holds {value!r} in {row_of(values, wrong)}; use True "
                 "and False, or 1 and 0"
             )
         return truths

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -84,7 +84,7 @@ class TableEncoder(BaseEstimator):
         X: Any,
         y: Any = None,
         *,
-        problem: Literal["regression", "classification"] | None = None,
+        problem: str | None = None,
         classes: Sequence[Any] | None = None,
         rows: NDArray[np.bool_] | None = None,
     ) -> Self:
@@ -120,7 +120,7 @@ class TableEncoder(BaseEstimator):
             raise InvalidData("X has no columns; at least one is needed.")
         self.n_features_in_ = frame.shape[1]
         self.__dict__.pop("feature_names_in_", None)
-        if has_names(X):
+        if has_names(frame):
             self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
         self.columns_ = tuple(
             read_column(frame.iloc[:, i], str(name), self.max_levels, rows) for i, name in enumerate(frame.columns)
@@ -130,7 +130,7 @@ class TableEncoder(BaseEstimator):
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Encode rows, [n, n_features_out]; finite everywhere.
+        """Encode rows, [n, len(kinds_)]; finite everywhere.
 
         Parameters
         ----------
@@ -158,11 +158,6 @@ class TableEncoder(BaseEstimator):
         """True if the targets are labels of classes; False also where it was fitted without targets."""
         self._check_fitted()
         return self.problem_ is not None and find_problem(self.problem_).has_classes
-
-    @property
-    def n_features_out_(self) -> int:
-        """Number of output columns."""
-        return len(self.kinds_)
 
     def encode_target(self, y: Any) -> NDArray[Any]:
         """Return standardised targets (float32) or class indices (int64), [n].
@@ -278,7 +273,7 @@ class TableEncoder(BaseEstimator):
         """Select the columns that were fitted, in their order: by name if there are names, else by position."""
         frame = as_frame(X)
         names = getattr(self, "feature_names_in_", None)
-        if names is not None and has_names(X):
+        if names is not None and has_names(frame):
             missing = [name for name in names if name not in frame.columns]
             if missing:
                 raise InvalidData(f"X lacks the columns {_shown(missing)}, which the encoder was fitted on.")

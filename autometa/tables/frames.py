@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +20,8 @@ def as_frame(X: Any) -> pd.DataFrame:
     Parameters
     ----------
     X : DataFrame, array of shape [n, n_columns], list of rows, or a frame of another library
-        A list of rows gives every column the type of its values; rows that are dicts name the columns. A frame of
-        another library is read column by column (polars, pyarrow), by its ``to_pandas`` or by the DataFrame
+        A list of rows gives every column the type of its values; rows that are dicts or Series name the columns. A
+        frame of another library is read column by column (polars, pyarrow), by its ``to_pandas`` or by the DataFrame
         interchange protocol, and keeps its names.
 
     Raises
@@ -41,14 +42,40 @@ def as_frame(X: Any) -> pd.DataFrame:
     return frame
 
 
-def has_names(X: Any) -> bool:
-    """Tell whether the columns of ``X`` have names of their own that are strings."""
-    if isinstance(X, np.ndarray):
-        return X.dtype.names is not None
-    if isinstance(X, Sequence):
-        return len(X) > 0 and isinstance(X[0], Mapping)
-    names = X.columns if isinstance(X, pd.DataFrame) else (_names(X) or ())
-    return len(names) > 0 and all(isinstance(name, str) for name in names)
+def has_names(frame: pd.DataFrame) -> bool:
+    """Tell whether the columns of what :func:`as_frame` returned have names of their own: strings, not places."""
+    return frame.shape[1] > 0 and all(isinstance(name, str) for name in frame.columns)
+
+
+def check_column(argument: str, name: Any, frame: pd.DataFrame, *, of: str) -> None:
+    """Refuse the name of a column that a table lacks.
+
+    Parameters
+    ----------
+    argument : str
+        The parameter that names the column.
+    name : object
+        What was given.
+    frame : DataFrame
+    of : str
+        What the message calls the table, such as ``"X"``.
+
+    Raises
+    ------
+    InvalidData
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import autometa as am
+    >>> am.check_column("task", "scool", pd.DataFrame({"school": [1], "score": [2]}), of="the table")
+    Traceback (most recent call last):
+    autometa.errors.InvalidData: task='scool' is no column of the table; did you mean 'school'?
+    """
+    if name not in frame.columns:
+        close = difflib.get_close_matches(str(name), [str(column) for column in frame.columns], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, frame.columns[:12]))}."
+        raise InvalidData(f"{argument}={name!r} is no column of {of}; {hint}")
 
 
 def as_column(values: Any, name: str) -> pd.Series:

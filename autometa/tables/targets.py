@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,15 +13,13 @@ from pandas import api
 from autometa.checks import check_choice
 from autometa.errors import InvalidData
 from autometa.tables.frames import as_column
-from autometa.tables.text import is_number, is_number_object, misread, refuse_missing, row_of
+from autometa.tables.text import is_number, is_number_object, misread, present_texts, refuse_missing, row_of
 from autometa.tables.values import InvalidColumn, first_that, is_boolean, kind_of, numbers_of
-
-Problem = Literal["regression", "classification"]
 
 _CLASSES = "classes are strings, whole numbers, booleans or dates without a time zone"
 
 
-def problem_of(y: Any, what: str = "y") -> Problem:
+def problem_of(y: Any, what: str = "y") -> str:
     """Tell the problem of a target.
 
     Numbers of more than two distinct values, or that are not whole, are a regression; all else are classes.
@@ -29,7 +27,7 @@ def problem_of(y: Any, what: str = "y") -> Problem:
     Raises
     ------
     InvalidData
-        Most of it reads as numbers, but not all; the message names value and row.
+        It is text that reads as numbers, most of it or all; the message names value and row.
     """
     values = as_column(y, what)
     try:
@@ -39,13 +37,15 @@ def problem_of(y: Any, what: str = "y") -> Problem:
         raise InvalidData(f"{what} {error}.") from error
     if numbers is not None:
         return "regression" if values.nunique() > 2 or (numbers % 1 != 0).any() else "classification"
-    found = misread(_as_text(values))
-    if kind == "categorical" and found is not None:
+    found = None
+    if kind == "categorical":
+        found = misread(_as_text(values)) or _numbers_as_text(values)
+    if found is not None:
         raise InvalidData(f"{what} {found}. If it holds classes, say problem='classification'.")
     return "classification"
 
 
-def read_target(y: Any, problem: str = "auto", *, what: str = "y") -> tuple[Problem, NDArray[Any]]:
+def read_target(y: Any, problem: str = "auto", *, what: str = "y") -> tuple[str, NDArray[Any]]:
     """Read a target as what an estimator can learn.
 
     Parameters
@@ -53,7 +53,7 @@ def read_target(y: Any, problem: str = "auto", *, what: str = "y") -> tuple[Prob
     y : array-like of shape [n]
     problem : {"auto", "regression", "classification"}, default="auto"
         "auto": numbers of more than two distinct values, or that are not whole, are a regression; all else are
-        classes.
+        classes, but for text that reads as numbers, which is refused.
     what : str, default="y"
         What the messages call it.
 
@@ -216,6 +216,15 @@ def _not_a_number(values: pd.Series) -> InvalidColumn:
     value, row = first_that(values, odd)
     others = f", while {len(values) - n_odd} of {len(values)} are numbers" if 2 * n_odd < len(values) else ""
     return InvalidColumn(f"holds {value!r} in {row}{others}; a regression needs numbers")
+
+
+def _numbers_as_text(values: pd.Series) -> str | None:
+    """Explain why text may be meant as numbers where all of it is; None if some is not, or its type says category."""
+    texts = None if isinstance(values.dtype, pd.CategoricalDtype) else present_texts(values)
+    if texts is None or not all(map(is_number, texts)):
+        return None
+    value, row = first_that(values, lambda value: isinstance(value, str))
+    return f"holds the text {value!r} in {row}, and all of its text is numbers; convert it (pd.to_numeric(column))"
 
 
 def _as_text(values: pd.Series) -> pd.Series:

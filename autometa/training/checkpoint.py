@@ -51,7 +51,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))
         self._written = time.monotonic()
         self._here: dict[str, Any] | None = None
 

@@ -122,6 +122,7 @@ def run_on_devices(
         try:
             with TemporaryDirectory() as folder:
                 # Fabric takes arguments apart, and waits for ever for a result too large for a pipe.
+                # _run never reads its _Silence: that unpickles with it, before Fabric logs in the process.
                 fabric.launch(partial(_run, job, errors, Path(folder) / "state", _Silence()))
                 unpack(training, (Path(folder) / "state").read_bytes())
         except ProcessException as failure:

@@ -146,6 +146,11 @@ class AugmentedShot(am.TaskSampler):
         there._prepared = (self.get_params(), self._ready().to(device))
         return there
 
+    @property
+    def pixel_bits(self) -> int:
+        """As the sampler of the images says."""
+        return self._ready().pixel_bits
+
     def describe(self) -> dict[str, Any]:
         """What the sampler of the images says of them."""
         return {"images of": type(self._ready()).__name__, **self._ready().describe()}

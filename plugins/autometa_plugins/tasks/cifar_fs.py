@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -43,6 +43,8 @@ class CifarFS(am.ClassEpisodes):
     L. Bertinetto, J. Henriques, P. Torr, A. Vedaldi: Meta-learning with differentiable closed-form solvers. ICLR 2019,
     section 4.1.
     """
+
+    names_files: ClassVar[frozenset[str]] = frozenset({"root"})
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class CifarFS(am.ClassEpisodes):
             places = [Path(self.root).expanduser()]
         else:
             data = os.environ.get("AUTOMETA_DATA")
-            places = [*([Path(data) / "cifar_fs"] if data else []), self._cache() / "cifar_fs"]
+            places = [*([Path(data).expanduser() / "cifar_fs"] if data else []), self._cache() / "cifar_fs"]
         for place in places:
             if all(any(path.exists() for name in names for path in _forms(place, name)) for names in _PARTS):
                 return place

@@ -1,4 +1,4 @@
-"""Everything below a folder, through symbolic links too."""
+"""What lies below a folder of images; links that cannot be meant are refused."""
 
 from __future__ import annotations
 
@@ -16,55 +16,27 @@ COMPANIONS = frozenset(
 
 
 def walk(root: Path) -> Iterator[tuple[Path, bool]]:
-    """Every file and folder below a folder, and whether it is a folder; links are followed, hidden ones to folders not.
+    """Every file and folder below a folder that is not hidden, and whether it is a folder; links are followed.
 
     Raises
     ------
+    MissingData
+        A folder cannot be read.
     InvalidData
-        A link leads nowhere, back to a folder that holds it or to one that is there already; a folder cannot be read.
+        A link leads nowhere, back to a folder that holds it or to one that is there already.
     """
-    yield from _below(root, (), {_identity(root): root})
-
-
-def _below(folder: Path, above: tuple[Path, ...], seen: dict[tuple[int, int], Path]) -> Iterator[tuple[Path, bool]]:
-    """Walk a folder that lies in ``above``; ``seen`` holds all folders walked so far."""
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise am.InvalidData(f"folder {str(folder)!r} cannot be read: {error}.") from error
-    for entry in entries:
-        path = folder / entry.name
-        if not entry.is_dir():
-            if not _leads_nowhere(entry):
-                yield path, False
-            continue
-        if entry.is_symlink() and entry.name.startswith("."):
-            continue
-        same = seen.setdefault(_identity(path), path)
-        if same in (*above, folder):
+    for entry in am.walk_folder(root):
+        path, same = entry.path, entry.same
+        if entry.kind == "loop":
             raise am.InvalidData(f"the link {str(path)!r} leads back to {str(same)!r}, which holds it; remove it.")
-        if same is not path:
+        if same is not None:
             raise am.InvalidData(
                 f"{str(same)!r} and {str(path)!r} are one folder, linked to twice: the same images would be of two "
                 "classes; keep one."
             )
-        yield path, True
-        yield from _below(path, (*above, folder), seen)
-
-
-def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """True for a hidden or unimportant link to nothing; any other such link is refused."""
-    if not entry.is_symlink() or os.path.exists(entry.path):
-        return False
-    path = Path(entry.path)
-    if not path.name.startswith(".") and (path.suffix == "" or path.suffix.lower() not in COMPANIONS):
-        raise am.InvalidData(
-            f"the link {str(path)!r} leads to {os.readlink(path)!r}, which is not there; mend or remove it."
-        )
-    return True
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    state = folder.stat()
-    return state.st_dev, state.st_ino
+        if entry.kind != "dead":
+            yield path, entry.kind == "folder"
+        elif path.suffix == "" or path.suffix.lower() not in COMPANIONS:
+            raise am.InvalidData(
+                f"the link {str(path)!r} leads to {os.readlink(path)!r}, which is not there; mend or remove it."
+            )

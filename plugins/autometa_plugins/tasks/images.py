@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -58,6 +58,8 @@ class Images(am.ClassEpisodes):
     Folders without an image, and files of other suffixes, are told in a warning.
     """
 
+    names_files: ClassVar[frozenset[str]] = frozenset({"root"})
+
     def __init__(
         self,
         *,
@@ -82,6 +84,11 @@ class Images(am.ClassEpisodes):
         self.test_fraction = test_fraction
         self.split_seed = split_seed
         self.bits = bits
+
+    @property
+    def pixel_bits(self) -> int:
+        """``bits``."""
+        return self.bits
 
     def fingerprint(self) -> Hashable:
         """Names, sizes and times of the files."""

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Hashable
 from copy import copy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class LakeRuns(am.TaskSampler):
     order; asked for more tasks, it goes round again. So an evaluation on 20 meta-test tasks is the official one:
     ``n_test_tasks=20`` in a comparison. ``TaskBatch.ids`` of meta-test tasks are the numbers of the runs, from 0.
     """
+
+    names_files: ClassVar[frozenset[str]] = frozenset({"root"})
 
     _prepared: tuple[dict[str, Any], Omniglot, am.TaskBatch]
 
@@ -112,7 +114,9 @@ class LakeRuns(am.TaskSampler):
     def content(self) -> dict[str, str]:
         """Digest of the drawings and of the runs."""
         background, _ = self._ready()
-        root = find_root(self.root, default_cache() if self.cache is None else Path(self.cache), self.download)
+        root = find_root(
+            self.root, default_cache() if self.cache is None else Path(self.cache).expanduser(), self.download
+        )
         runs = [path for path in (root / "all_runs.zip", root / "all_runs") if path.exists()][:1]
         return {"root": " ".join([background.content()["root"], *map(am.content_of, runs)])}
 

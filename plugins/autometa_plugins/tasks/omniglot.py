@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,6 +52,8 @@ class Omniglot(am.ClassEpisodes):
     cache : path, optional
         Where decoded images are kept (27 MB); default is ``autometa`` in the user's cache folder.
     """
+
+    names_files: ClassVar[frozenset[str]] = frozenset({"root"})
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ def find_root(root: str | Path | None, cache: Path, download: bool) -> Path:
         places = [Path(root).expanduser()]
     else:
         data = os.environ.get("AUTOMETA_DATA")
-        places = [*([Path(data) / "omniglot"] if data else []), cache / "omniglot"]
+        places = [*([Path(data).expanduser() / "omniglot"] if data else []), cache / "omniglot"]
     for place in places:
         if all(_part(place, part) for part in PARTS):
             return place

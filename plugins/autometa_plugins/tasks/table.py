@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class Table(am.TaskSampler):
         Most query rows per task.
     problem : {"auto", "regression", "classification"}, default="auto"
         "auto": numbers of more than two distinct values, or that are not whole, are a regression; all else are
-        classes. Text that is mostly numbers is refused, with the value and the row that are none.
+        classes. Text that reads as numbers, most of it or all, is refused with a value and its row.
     valid_fraction, test_fraction : float, default=0.2
         Parts of the entities held out, one at least.
     split_seed : int, default=0
@@ -63,6 +63,8 @@ class Table(am.TaskSampler):
     >>> tasks.sample(4, seed=0).support.x.shape
     torch.Size([4, 5, 1])
     """
+
+    names_files: ClassVar[frozenset[str]] = frozenset({"data"})
 
     _prepared: tuple[dict[str, Any], TableRows]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import csv
+import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?\s*")
 
 
-def read_csv(path: str | Path, task: Any, target: Any) -> pd.DataFrame:
+def read_csv(path: str | os.PathLike[str], task: Any, target: Any) -> pd.DataFrame:
     """Read a CSV file, divided by commas, semicolons, tabs or bars.
 
     The separator is the first one that gives the header a task and a target column. Values of the task column are
@@ -39,15 +41,24 @@ def read_csv(path: str | Path, task: Any, target: Any) -> pd.DataFrame:
     MissingData
         There is no such file.
     InvalidData
-        It cannot be read, or has no such columns with any separator.
+        It cannot be read, has rows with more cells than its header, or has no such columns with any separator.
     """
-    if not Path(path).is_file():
+    path = Path(os.path.expanduser(path))
+    if not path.is_file():
         raise am.MissingData(f"data={str(path)!r} is no file; give the path of a CSV file or a DataFrame.")
     options: dict[str, Any] = {"encoding": _encoding(path), "low_memory": False}
     try:
         headers = {separator: _header(path, separator, options) for separator in SEPARATORS}
         separator = _separator(path, headers, task, target)
-        frame = pd.read_csv(path, sep=separator, converters={task: _marked}, **options)
+        with warnings.catch_warnings():
+            # pandas would take the first cells for row names, or leave out the last ones with this warning
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(path, sep=separator, converters={task: _marked}, index_col=False, **options)
+    except pd.errors.ParserWarning as error:
+        raise am.InvalidData(
+            f"data={str(path)!r} has more cells in its first row than names in its header, {len(headers[separator])}; "
+            "give every column a name, that of row names too, or remove the further cells."
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         raise am.InvalidData(f"data={str(path)!r} cannot be read as CSV: {error}") from error
     except UnicodeError as error:
@@ -57,17 +68,17 @@ def read_csv(path: str | Path, task: Any, target: Any) -> pd.DataFrame:
     return frame if separator == "," else _with_decimal_commas(frame, task)
 
 
-def _encoding(path: str | Path) -> str:
+def _encoding(path: Path) -> str:
     with open(path, "rb") as file:
         start = file.read(2)
     return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
-def _header(path: str | Path, separator: str, options: dict[str, Any]) -> list[str]:
+def _header(path: Path, separator: str, options: dict[str, Any]) -> list[str]:
     return [str(name) for name in pd.read_csv(path, sep=separator, nrows=0, **options).columns]
 
 
-def _separator(path: str | Path, headers: dict[str, list[str]], task: Any, target: Any) -> str:
+def _separator(path: Path, headers: dict[str, list[str]], task: Any, target: Any) -> str:
     """Return the first separator whose header has both columns; else the one that makes most columns."""
     for separator, names in headers.items():
         if task in names and target in names:

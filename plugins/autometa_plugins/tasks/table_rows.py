@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,6 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.tasks.table_file import read_csv
-
-Problem = Literal["regression", "classification"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +61,7 @@ class TableRows:
 
 def read_table(data: Any, task: Any, target: Any) -> pd.DataFrame:
     """Return the rows of a DataFrame, of pandas or another library, or of the CSV file at a path."""
-    if isinstance(data, (str, Path)):
+    if isinstance(data, (str, os.PathLike)):
         return read_csv(data, task, target)
     if data is None or not (hasattr(data, "columns") or hasattr(data, "__dataframe__")):
         raise am.InvalidParameter(f"data={data!r} must be a DataFrame or the path of a CSV file.")
@@ -74,10 +71,7 @@ def read_table(data: Any, task: Any, target: Any) -> pd.DataFrame:
 def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
     """Refuse a table that lacks the named columns or their values."""
     for argument, name in (("task", task), ("target", target)):
-        if name not in frame.columns:
-            close = difflib.get_close_matches(str(name), [str(column) for column in frame.columns], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, frame.columns[:12]))}."
-            raise am.InvalidData(f"{argument}={name!r} is no column of the table; {hint}")
+        am.check_column(argument, name, frame, of="the table")
     if task == target:
         raise am.InvalidParameter(f"task and target are both {task!r}; they must be two columns.")
     if frame.shape[1] < 3:
@@ -91,7 +85,7 @@ def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
             raise am.InvalidData(f"{argument} column {name!r} misses {n_missing} values; drop those rows.")
 
 
-def read_targets(target: pd.Series, problem: str) -> tuple[Problem, pd.Series]:
+def read_targets(target: pd.Series, problem: str) -> tuple[str, pd.Series]:
     """Return the problem asked for, or that the values suggest, and the values as numbers or labels."""
     am.check_choice("problem", problem, ("auto", "regression", "classification"), of="task sampler 'table'")
     kind, values = am.read_target(target, problem, what=f"target column {target.name!r}")
@@ -169,9 +163,7 @@ def prepare(
     )
 
 
-def _usable(
-    entity: NDArray[np.int64], n_entities: int, target: pd.Series, kind: Problem, n_shot: int
-) -> NDArray[np.bool_]:
+def _usable(entity: NDArray[np.int64], n_entities: int, target: pd.Series, kind: str, n_shot: int) -> NDArray[np.bool_]:
     """Entities with more than ``n_shot`` rows and, for classification, two classes, one of which can be split."""
     sizes = np.bincount(entity, minlength=n_entities)
     usable = sizes > n_shot
@@ -206,6 +198,6 @@ def _split(
     return {split: range(bounds[i], bounds[i + 1]) for i, split in enumerate(am.SPLITS)}, order
 
 
-def _check_train_targets(targets: pd.Series, kind: Problem) -> None:
+def _check_train_targets(targets: pd.Series, kind: str) -> None:
     if kind == "regression" and targets.nunique() < 2:
         raise am.InvalidData(f"target column {targets.name!r} is constant in all meta-train tasks.")
