@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from autometa.comparison.results.from_scores import significance as significance
     from autometa.contracts.backbone import Backbone as Backbone
     from autometa.contracts.backbone import BackboneLike as BackboneLike
+    from autometa.contracts.content import content_of as content_of
     from autometa.contracts.examples import Examples as Examples
     from autometa.contracts.examples import TaskBatch as TaskBatch
     from autometa.contracts.forward import query_losses as query_losses
@@ -130,6 +131,7 @@ _EXPORTS = {
     "TaskInfo": "autometa.contracts.tasks",
     "TaskSampler": "autometa.contracts.tasks",
     "check_draw": "autometa.contracts.tasks",
+    "content_of": "autometa.contracts.content",
     "derive_seed": "autometa.contracts.seeding",
     "draw_distinct": "autometa.sampling.random_draws",
     "draw_uniform": "autometa.sampling.random_draws",

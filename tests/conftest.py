@@ -53,9 +53,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_host: None) -
     """Put distributions on the path, as installed ones are: ``install("acme", "acme_plugin", code, requires=[...])``.
 
     The plugin's module is ``acme_plugin``, its distribution ``acme`` 1.0, and its entry point has the module's
-    name unless ``plugin`` says another.
+    name unless ``plugin`` says another. ``install.metadata["acme"]`` is the folder of its metadata.
     """
     modules = []
+    folders: dict[str, Path] = {}
 
     def install(distribution: str, module: str, code: str, *, plugin: str = "", requires: tuple[str, ...] = ()) -> None:
         folder = tmp_path / "site" / distribution
@@ -66,8 +67,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_host: None) -
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n{needs}")
         (metadata / "entry_points.txt").write_text(f"[autometa]\n{plugin or module} = {module}\n")
         modules.append(module)
+        folders[distribution] = metadata
         monkeypatch.syspath_prepend(folder)
 
+    install.metadata = folders
     yield install
     for module in modules:
         sys.modules.pop(module, None)

@@ -48,6 +48,22 @@ def test_a_broken_plugin_is_shown_with_its_reason_and_ends_in_exit_code_0(instal
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_long_names_are_broken_and_not_cut(install: Any, capsys: Any, monkeypatch: Any, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    name = "a_plugin_with_quite_a_long_name_of_its_own"
+    code = (
+        "import autometa as am\n\n@am.hookimpl\ndef autometa_learners():\n"
+        "    return [am.LearnerSpec(name='a_learner_with_a_long_name', factory='a:B', problems='regression')]\n"
+    )
+    install("a-distribution-with-a-long-name-too", name, code)
+    assert main(["plugins"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    assert any(line.startswith("baseline_plus_plus ") for line in lines)
+
+
 def test_tracebacks_are_shown_when_asked_for(install: Any, capsys: Any) -> None:
     install("faulty-dist", "faulty", BROKEN)
     assert main(["plugins", "-v"]) == 0

@@ -317,9 +317,32 @@ def test_one_joint_study_chooses_the_learner_and_only_the_winner_is_judged() -> 
     assert isinstance(comparison.best_estimator(), am.FewShotRegressor)
 
 
-def test_a_learner_of_no_plugin_wins_and_is_trained_again_because_it_cannot_be_saved(tmp_path: Path) -> None:
+def test_a_learner_of_no_plugin_wins_and_is_saved_by_its_import_path(tmp_path: Path) -> None:
+    comparison = am.compare("sinusoid", [Trained()], output=tmp_path, **FAST)
+    x, y = torch.randn(5, 1).numpy(), torch.randn(5).numpy()
+    expected = comparison.best_estimator().fit(x, y).predict(x)
+    path = f"{__name__}:Trained"
+    with pytest.raises(am.InvalidFile, match=f"names '{path}'"):
+        am.load(tmp_path / "best.autometa")
+    found = am.load(tmp_path / "best.autometa", trusted=[path]).fit(x, y).predict(x)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_function_that_the_callers_own_learner_names_is_trusted_in_that_call_alone(tmp_path: Path) -> None:
+    learner = am.make_learner("frozen_features", encoder="numpy:asarray")
+    comparison = am.compare("digits", [learner], output=tmp_path, **FAST)
+    assert comparison.best_estimator() is not None
+    assert (tmp_path / "best.autometa").exists()
+    with pytest.raises(am.InvalidFile, match="names the function 'numpy:asarray'"):
+        am.Comparison.load(tmp_path).best_estimator()
+
+
+def test_a_learner_that_cannot_be_saved_wins_and_is_trained_again(tmp_path: Path) -> None:
+    class Inside(Trained):
+        """A class that no other process can import."""
+
     with pytest.warns(UserWarning, match="is not saved"):
-        comparison = am.compare("sinusoid", [Trained()], output=tmp_path, **FAST)
+        comparison = am.compare("sinusoid", [Inside()], output=tmp_path, **FAST)
     one, two = comparison.best_estimator(), comparison.best_estimator()
     x, y = torch.randn(5, 1).numpy(), torch.randn(5).numpy()
     np.testing.assert_array_equal(one.fit(x, y).predict(x), two.fit(x, y).predict(x))
@@ -482,3 +505,26 @@ def test_a_comparison_is_read_back_from_its_folder(tmp_path: Path) -> None:
     x = np.zeros((3, 1), dtype=np.float32)
     y = np.arange(3.0)
     np.testing.assert_allclose(read.best_estimator().fit(x, y).predict(x), made.best_estimator().fit(x, y).predict(x))
+
+
+def test_the_leaderboard_tells_how_many_queries_the_test_tasks_have() -> None:
+    rng = np.random.default_rng(0)
+
+    def table(*sizes: int, labels: int = 0) -> am.TaskSampler:
+        task = np.concatenate([np.full(size, i) for i, size in enumerate(sizes)])
+        target = rng.integers(0, labels, len(task)).astype(str) if labels else rng.normal(size=len(task))
+        frame = pd.DataFrame({"task": task, "x": rng.normal(size=len(task)), "y": target})
+        return am.make_tasks("table", data=frame, task="task", target="y", n_shot=4, n_query=20)
+
+    small = {"n_trials": 1, "max_steps": 1, "n_test_tasks": 30, "n_valid_tasks": 4, "n_seeds": 1, "tasks_per_step": 2}
+    few, uneven, many = table(*[11] * 10), table(*range(9, 29)), table(*[40] * 10)
+    compared = am.compare({"few": few, "uneven": uneven, "many": many}, "ridge", baselines=False, **small)
+    shown = dict(zip(compared.leaderboard["tasks"], compared.leaderboard["n_query"], strict=True))
+    drawn = uneven.sample(200, split="test", seed=0).query.mask.sum(1)
+    assert (shown["few"], shown["many"]) == (7, 20)
+    assert shown["uneven"] == f"{int(drawn.min())}–{int(drawn.max())}"
+    classes = {"own": am.make_tasks("glyphs", n_way=3, n_query=4, size=8), "same": table(*[14] * 12, labels=2)}
+    compared = am.compare(classes, "prototypical", baselines=False, **small)
+    shown = dict(zip(compared.leaderboard["tasks"], compared.leaderboard["n_query"], strict=True))
+    assert shown["own"] == 4
+    assert str(shown["same"]).split("–")[-1] == "6"

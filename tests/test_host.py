@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import autometa as am
+from autometa.cli import main
 from autometa.contracts.problems import PROBLEMS
 from autometa.host import GROUP, Host, PluginRecord, components, disable, find, get_host, listing
 from autometa.host.catalog import name_of
@@ -48,6 +52,11 @@ def entry_point(name: str, value: str, distribution: str) -> importlib.metadata.
 
     point = importlib.metadata.EntryPoint(name, value, GROUP)
     return point._for(Installed())  # type: ignore[attr-defined]
+
+
+def damage(file: Path, content: str | bytes) -> None:
+    """Overwrite a file of installed metadata."""
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def test_bundled_components_come_through_the_same_entry_points_as_everybodys() -> None:
@@ -164,11 +173,36 @@ BROKEN = {
     "failing import": ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module'"),
     "syntax error": ("def broken(:\n", "SyntaxError"),
     "exit at import": ("raise SystemExit('bye')\n", "SystemExit: bye"),
+    "Ctrl-C of its own at import": ("raise KeyboardInterrupt('mine')\n", "KeyboardInterrupt: mine"),
+    "GeneratorExit at import": ("raise GeneratorExit\n", "GeneratorExit"),
+    "BaseException at import": ("raise BaseException('base')\n", "BaseException: base"),
+    "an error without a text": (
+        "class Mute(Exception):\n    def __str__(self):\n        raise ValueError\n\nraise Mute\n",
+        "Mute",
+    ),
+    "hook of its own Ctrl-C": (hook("raise KeyboardInterrupt"), "raised KeyboardInterrupt"),
+    "a summary that is no text": (
+        hook("return [am.BackboneSpec(name='a', factory='a:B', summary=None)]", "autometa_backbones"),
+        "summary=None of backbone 'a' must be text",
+    ),
+    "needs that are one text": (
+        hook(
+            "return [am.TaskSamplerSpec(name='a', factory='a:B', problems='regression', needs='root')]",
+            "autometa_task_samplers",
+        ),
+        "needs='root' of task sampler 'a' must be a tuple of names",
+    ),
+    "a family that is no text": (
+        hook("return [am.LearnerSpec(name='a', factory='a:B', problems='regression', family=3)]"),
+        "family=3 of learner 'a' must be text",
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_faulty_plugin_is_kept_as_broken_with_its_reason_and_costs_the_others_nothing(install, fault: str) -> None:
+def test_a_faulty_plugin_is_kept_as_broken_with_its_reason_and_costs_the_others_nothing(
+    install, capsys, fault: str
+) -> None:
     code, reason = BROKEN[fault]
     install("faulty-dist", "faulty", code)
     broken = record("faulty")
@@ -177,8 +211,100 @@ def test_a_faulty_plugin_is_kept_as_broken_with_its_reason_and_costs_the_others_
     with pytest.raises(am.PluginError, match=reason):
         am.make_learner("faulty/anything")
     assert "\n" not in broken.error
-    assert "Error" in broken.trace or "SystemExit" in broken.trace
+    assert any(name in broken.trace for name in ("Error", "Exit", "KeyboardInterrupt", "Exception", "Mute"))
+    assert main(["plugins"]) == 0
+    assert "broken faulty (faulty-dist)" in capsys.readouterr().out
     assert type(am.make_learner("prototypical")).__name__ == "Prototypical"
+
+
+@pytest.mark.parametrize("where", ["import", "hook", "import that hides it"])
+def test_the_users_own_ctrl_c_stops_the_loading(install, where: str) -> None:
+    press = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
+    code = {
+        "import": press,
+        "hook": "import os, signal\n" + hook("return os.kill(os.getpid(), signal.SIGINT)"),
+        "import that hides it": f"try:\n    {press}\nexcept BaseException:\n    pass\n",
+    }[where]
+    install("faulty-dist", "faulty", code)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        get_host()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_plugin_is_loaded_in_any_thread_and_its_own_ctrl_c_is_its_own_there(install) -> None:
+    install("faulty-dist", "faulty", "raise KeyboardInterrupt\n")
+    with ThreadPoolExecutor(1) as pool:
+        assert {r.name for r in pool.submit(get_host).result().records if r.status == "broken"} == {"faulty"}
+
+
+def test_a_factory_whose_import_leaves_is_named(install) -> None:
+    install("acme", "acme_plugin", offer("roadrunner", "acme_heavy:Thing"))
+    install("heavy", "acme_heavy", "raise SystemExit('no GPU')\n", plugin="heavy")
+    with pytest.raises(am.PluginError, match="'acme_heavy:Thing': SystemExit: no GPU"):
+        am.make_learner("roadrunner")
+    assert name_of(am.make_learner("prototypical")) == "prototypical"
+
+
+DAMAGE = {
+    "METADATA": b"Metadata-Version: 2.1\nName: faulty-dist\nVersion: 1.0\nAuthor: Jos\xe9\n",
+    "entry_points.txt": "[autometa]\nfaulty = faulty\n\n[console_scripts]\nno equals sign\n",
+    "entry_points.txt in Latin-1": b"[autometa]\n# Jos\xe9\nfaulty = faulty\n",
+    "entry_points.txt in UTF-16": "[autometa]\nfaulty = faulty\n".encode("utf-16"),
+    "entry_points.txt without '='": "[autometa]\nfaulty\n",
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_plugin_with_damaged_metadata_is_named_and_costs_the_others_nothing(install, capsys, what: str) -> None:
+    install("faulty-dist", "faulty", offer("roadrunner"))
+    file = what.split()[0]
+    damage(install.metadata["faulty-dist"] / file, DAMAGE[what])
+    broken = record("faulty")
+    assert (broken.status, broken.distribution, broken.version) == ("broken", "faulty-dist", "1.0")
+    with pytest.raises(am.PluginError, match=f"'faulty' is broken: its {file} cannot be read"):
+        am.make_learner("faulty/roadrunner")
+    assert am.make_learner("prototypical")
+    assert main(["plugins"]) == 0
+    assert "broken faulty (faulty-dist)" in capsys.readouterr().out
+    disable(["faulty"])
+    assert record("faulty").status == "disabled"
+
+
+@pytest.mark.parametrize("content", ["[x]\nno equals sign\n", b"[console_scripts]\nJos\xe9 = a:b\n"])
+def test_an_unrelated_distribution_with_damaged_entry_points_is_named_too(install, capsys, content) -> None:
+    install("other", "other_module", "")
+    damage(install.metadata["other"] / "entry_points.txt", content)
+    install("acme", "acme_plugin", offer("roadrunner"))
+    assert record("acme_plugin").status == "active"
+    assert {r.status for r in get_host().records if r.distribution == "autometa"} == {"active"}
+    assert main(["plugins", "--json"]) == 0
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["plugin"] == "other"]
+    assert row["status"] == "broken"
+    assert "entry_points.txt cannot be read" in row["error"]
+
+
+def test_other_damage_of_unrelated_distributions_is_none_of_ours(install, tmp_path) -> None:
+    install("other", "other_module", "")
+    (install.metadata["other"] / "entry_points.txt").unlink()
+    (install.metadata["other"] / "METADATA").write_bytes(b"Name: \xe9\n")
+    site = install.metadata["other"].parent
+    (site / "empty-1.0.dist-info").mkdir()
+    (site / "file-1.0.dist-info").write_text("")
+    (site / "-odd.dist-info").mkdir()
+    (site / "loop-1.0.dist-info").symlink_to(site / "loop-1.0.dist-info")
+    install("acme", "acme_plugin", offer("roadrunner"))
+    assert record("acme_plugin").status == "active"
+    assert [r for r in get_host().records if r.status != "active" and r.name != "loop"] == []
+
+
+def test_requirements_that_concern_others_are_not_judged(install) -> None:
+    legacy = ("pytz (>dev)", "numpy>=1.0.*.*", "===", "x; nonsense == 1", "autometa-tools (>dev)", "autometa>=1")
+    install("acme", "acme_plugin", offer("roadrunner"), requires=legacy)
+    assert record("acme_plugin").status == "active"
+    install("warner", "warner_plugin", offer("coyote"), requires=("autometa (>dev)",))
+    get_host.cache_clear()
+    assert "requires 'autometa (>dev)', which says no version" in record("warner_plugin").error
 
 
 def test_meta_optimizers_and_backbones_are_for_all_problems_unless_they_say_otherwise() -> None:

@@ -58,6 +58,14 @@ def test_decimal_commas_are_numbers_where_commas_do_not_separate(tmp_path, sep):
     assert tasks_of(tmp_path / "table.csv").encoder.to_json() == tasks_of(frame()).encoder.to_json()
 
 
+def test_a_comma_that_may_mean_thousands_is_no_decimal_comma(tmp_path):
+    table = frame()
+    table["hours"] = [f"{1 + i % 9},{100 + i}" for i in range(len(table))]
+    table.to_csv(tmp_path / "table.csv", index=False, sep="\t")
+    with pytest.warns(UserWarning, match="column 'hours' is taken as categories: it holds '1,100' in row 0"):
+        assert tasks_of(tmp_path / "table.csv").encoder.columns_[0].kind == "categorical"
+
+
 def test_a_misspelt_column_is_looked_for_in_the_columns_there_are(tmp_path):
     frame().rename(columns={"school": "shcool"}).to_csv(tmp_path / "table.csv", index=False, sep=";")
     with pytest.raises(am.InvalidData, match="task='school' is no column of the table; did you mean 'shcool'"):

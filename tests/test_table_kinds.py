@@ -139,6 +139,7 @@ def test_a_sparse_matrix_is_refused_by_name(X: Any) -> None:
         ([[1, 2], [3]], "row 0 has 2 columns, row 1 1"),
         ({"a": [1, 2]}, r"give pd.DataFrame\(X\)"),
         (np.zeros(3), "it has 1"),
+        ([[], []], "no columns"),
         (np.zeros((2, 2, 2)), "it has 3"),
         (pd.DataFrame([[1, 2]], columns=["a", 1]), "mixes column names of several types, such as 'a' and 1"),
         (pd.DataFrame([[1, 2, 3]], columns=[None, 2, "b"]), "mixes column names"),
@@ -149,9 +150,21 @@ def test_what_is_no_table_is_refused_with_a_hint(X: Any, match: str) -> None:
         am.TableEncoder().fit(X)
 
 
+@pytest.mark.parametrize("method", ["collect", "compute"])
+def test_a_lazy_frame_is_refused_with_what_fills_it(method: str) -> None:
+    lazy = type("LazyFrame", (), {method: lambda self: None})()
+    with pytest.raises(am.InvalidData, match=rf"X is a lazy LazyFrame.*X.{method}\(\)"):
+        am.TableEncoder().fit(lazy)
+
+
 def test_an_array_of_strings_says_that_its_numbers_are_text() -> None:
     with pytest.warns(UserWarning, match="column '0' is taken as categories: it comes from an array of strings"):
         am.TableEncoder().fit(np.array([[1.5, "u"], [2.5, "v"]]))
+
+
+def test_a_masked_array_has_missing_values() -> None:
+    masked = np.ma.masked_array([[1.0], [2.0], [3.0]], mask=[[0], [1], [0]])
+    np.testing.assert_array_equal(encoded(masked), encoded(column([1.0, np.nan, 3.0])))
 
 
 # numbers
@@ -214,16 +227,27 @@ def test_a_column_of_zeros_and_ones_takes_booleans(fitted: str, given: str) -> N
     )
 
 
-@pytest.mark.parametrize("given", [[2, 0], [0.5, 1], pd.Series([1, 7], dtype=object)])
-def test_numbers_that_are_no_booleans_are_refused(given: Any) -> None:
-    with pytest.raises(am.InvalidData, match="column 'a' held booleans .* and holds (2|0.5|7) in row"):
+@pytest.mark.parametrize("given", [[2, 0], [0.5, 1], pd.Series([1, 7], dtype=object), ["yes", "no"], [True, "7"]])
+def test_what_is_no_boolean_is_refused(given: Any) -> None:
+    with pytest.raises(am.InvalidData, match="column 'a' held booleans .* and holds (2|0.5|7|yes) in row"):
         encoded(column([True, False]), column(given))
 
 
 @pytest.mark.parametrize("given", [[1, 2], [0.5, 0.1], [True, False], pd.to_datetime(["2024-01-01", "2024-01-02"])])
 def test_a_column_of_text_that_becomes_another_type_is_refused(given: Any) -> None:
-    with pytest.raises(am.InvalidData, match="column 'a' was categorical .* such as 'x', and is now of the type"):
+    with pytest.raises(
+        am.InvalidData, match="column 'a' was categorical .* such as 'x', and is now (numeric|boolean|datetime)"
+    ):
         encoded(column(["x", "y"]), column(given))
+
+
+def test_text_that_was_true_or_false_may_be_something_else_later() -> None:
+    assert encoded(column(["True", "False"]), column(["Unknown", "True"])).tolist() == [[0, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("fitted", [["0", "1"], pd.Categorical([0, 1])])
+def test_levels_zero_and_one_take_booleans(fitted: Any) -> None:
+    assert encoded(column(fitted), column([True, False])).tolist() == [[0, 1], [1, 0]]
 
 
 def test_levels_that_are_numbers_are_the_same_as_numbers_and_text() -> None:
@@ -270,6 +294,7 @@ def dates() -> dict[str, Any]:
         "numpy": pd.Series([np.datetime64(value) for value in plain], dtype=object),
         "text": ["1500-06-15", "2024-01-01T12:00", "9999-12-31 00:00:00"],
         "zoned text": ["1500-06-15T00:00Z", "2024-01-01 13:00:00+01:00", "9999-12-31T00:00:00.000+00:00"],
+        "mixed": pd.Series([plain[0].date(), "2024-01-01 12:00", pd.Timestamp("9999-12-31")], dtype=object),
         "string": pd.Series(["1500-06-15", "2024-01-01 12:00", "9999-12-31"], dtype="string"),
     }
 
@@ -366,6 +391,15 @@ def test_a_value_that_is_no_number_is_named_wherever_its_task_falls() -> None:
         text = frame["x"].astype(str).where(frame.index != row, "-")
         with pytest.warns(UserWarning, match=rf"column 'x' .* '-' in row {row} \(counted from 0\)"):
             _ = am.make_tasks("table", data=frame.assign(x=text), task="task", target="y", n_shot=2).info
+
+
+def test_rows_are_named_as_in_the_table_given() -> None:
+    frame = pd.DataFrame({"task": np.repeat(list("abcdef"), [1, 8, 8, 8, 8, 8]), "y": np.arange(41.0)})
+    frame["x"] = pd.Series(range(41)).astype(str).where(frame.index != 17, "-")
+    with pytest.warns(UserWarning, match="holds '-' in row 17, while"):  # the task of one row is left out
+        _ = am.make_tasks("table", data=frame, task="task", target="y", n_shot=2).info
+    with pytest.warns(UserWarning, match="holds '-' in row 'r17', while"):
+        am.TableEncoder().fit(frame[["x"]].set_axis([f"r{i}" for i in range(41)]))
 
 
 # other types, where pyarrow is installed

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells give it."""
 
-DEMO = ("glyphs", "digits", "sinusoid")
+DEMO = ("tasks/glyphs", "tasks/digits", "tasks/sinusoid")
 """What is compared when nothing is asked for: these need no data and no network."""
 
 
@@ -223,7 +223,7 @@ def _chosen_tasks(
     params: dict[str, Any] = {"data": str(table), "task": task_column, "target": target}
     if shots is not None:
         params["n_shot"] = shots
-    return {table.stem: NamedComponent(name="table", params=params)}
+    return {table.stem: NamedComponent(name="tasks/table", params=params)}
 
 
 def _split_test_tasks(typed: Sequence[str], n_test_tasks: int | None) -> tuple[list[str], int | None]:

@@ -17,6 +17,9 @@ STYLES = {"active": "green", "disabled": "dim", "broken": "red", "passed": "gree
 ROOMY = 110
 """Columns of a terminal from which on the table has room for the problems."""
 
+LEAST = {"name": 18, "plugin": 12, "distribution": 16, "status": 8}
+"""Columns that a long name gets before it is broken, which it is rather than cut."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands ``plugins``, ``plugins check`` and ``plugins new``."""
@@ -73,7 +76,7 @@ def _table(rows: list[dict[str, str]], width: int) -> Table:
         columns.remove("problems")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=column not in ("problems", "summary"))
+        table.add_column(column, overflow="fold", min_width=LEAST.get(column))
     kind = ""
     for row in sorted(rows, key=lambda r: (r["kind"], r["name"], r["plugin"])):
         if row["kind"] != kind:

@@ -1,12 +1,14 @@
-"""A comparison's leaderboard on a terminal, within 100 columns, and as JSON."""
+"""A comparison's leaderboard on a terminal, as wide as there is room for, and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Columns a leaderboard needs at most; output that is no terminal gets as many."""
 
+COLUMNS = ("learner", "score", "95% interval", "queries", "normalization", "trained", "adapt ms", "predict ms")
+LAYOUTS = [(COLUMNS, True), *((COLUMNS[:n], False) for n in (8, 7, 6, 5, 4, 3, 2))]
+"""Columns of a leaderboard and whether there is room between them, the first that fits."""
+LONGEST_NAME = 24
+"""Width from which on a learner's name is broken where room is scarce."""
+
 
 def make_console() -> Console:
     """Standard output, as wide as the terminal, or as a leaderboard needs where there is none."""
@@ -35,7 +43,7 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
     for tasks in dict.fromkeys(board["tasks"]):
         rows = leaderboard_on(board, tasks)
         ties = ties_with_best(board, comparison.significance, tasks)
-        console.print(leaderboard_table(str(tasks), rows, ties))
+        console.print(leaderboard_table(str(tasks), rows, ties, console.width))
         console.print()
     if len(board):
         console.print(
@@ -53,8 +61,10 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
         )
 
 
-def leaderboard_table(tasks: str, rows: pd.DataFrame, ties: set[str]) -> Table:
+def leaderboard_table(tasks: str, rows: pd.DataFrame, ties: set[str], width: int = WIDTH) -> Table:
     """The leaderboard of one task distribution.
+
+    No learner and no number is cut: where there is no room, headings are broken, and then columns are left out.
 
     Parameters
     ----------
@@ -63,6 +73,8 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, ties: set[str]) -> Table:
         Its rows of the leaderboard, best first.
     ties : set of str
         Learners that do not differ significantly from the best.
+    width : int
+        Columns of the terminal.
     """
     first = rows.iloc[0]
     metric = str(first["metric"])
@@ -71,31 +83,65 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, ties: set[str]) -> Table:
         f"{tasks}   {metric_title(metric)} on {int(first['n_test_tasks'])} held-out tasks, "
         f"{n_seeds} seed{'s' * (n_seeds != 1)}, {first['n_shot']} shot"
     )
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, padding=(0, 1))
-    table.add_column("", width=1, no_wrap=True)
-    table.add_column("learner", overflow="fold", min_width=12)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("95% interval", justify="right", no_wrap=True)
-    table.add_column("queries", justify="right", no_wrap=True)
-    table.add_column("normalization", overflow="fold", max_width=20)
-    table.add_column("trained", justify="right", no_wrap=True)
-    table.add_column("adapt ms", justify="right", no_wrap=True)
-    table.add_column("predict ms", justify="right", no_wrap=True)
-    for row in rows.itertuples():
-        best = row.rank == 1
-        table.add_row(
-            "*" if best else "=" if row.learner in ties else "",
-            str(row.learner),
-            score_text(row.score, metric),
-            interval_text(row.ci_low, row.ci_high, metric),
-            str(row.n_query),
-            str(row.normalization),
-            seconds_text(row.meta_train_seconds),
-            milliseconds_text(row.adapt_ms),
-            milliseconds_text(row.predict_ms),
-            style="bold green" if best else None,
-        )
+    table = next(
+        (laid for columns, roomy in LAYOUTS if _fits(laid := _lay_out(rows, ties, columns, roomy=roomy), width)),
+        _lay_out(rows, ties, LAYOUTS[-1][0], roomy=False, longest=max(1, width - 15)),
+    )
+    table.title = Text(title, style="bold")
+    left_out = [name for name in COLUMNS if name not in [column.header for column in table.columns]]
+    if left_out:
+        table.caption = Text(f"Too narrow for: {', '.join(left_out)}; the report has them.", style="dim")
     return table
+
+
+def _lay_out(
+    rows: pd.DataFrame, ties: set[str], columns: Sequence[str], *, roomy: bool, longest: int = LONGEST_NAME
+) -> Table:
+    """Lay a leaderboard out; if not roomy, with small gaps, and headings and long names on several lines."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=not roomy)
+    table.title_justify = table.caption_justify = "left"
+    cells = {name: [_cell(row, name) for row in rows.itertuples()] for name in columns}
+    table.add_column("", width=1, no_wrap=True)
+    for name in columns:
+        widest = max(map(len, cells[name]))
+        if name == "learner":
+            most = max(12, widest) if roomy else min(max(12, widest), longest)
+            table.add_column(name, overflow="fold", min_width=most, max_width=most)
+        elif name == "normalization":
+            table.add_column(name, overflow="fold", max_width=20)
+        else:
+            needed = max(widest, len(name)) if roomy else max(widest, *map(len, name.split()))
+            table.add_column(name, justify="right", overflow="fold", min_width=needed)
+    for row, *texts in zip(rows.itertuples(), *cells.values(), strict=True):
+        best = row.rank == 1
+        mark = "*" if best else "=" if row.learner in ties else ""
+        table.add_row(mark, *texts, style="bold green" if best else None)
+    return table
+
+
+def _cell(row: Any, column: str) -> str:
+    match column:
+        case "learner":
+            return str(row.learner)
+        case "score":
+            return score_text(row.score, row.metric)
+        case "95% interval":
+            return interval_text(row.ci_low, row.ci_high, row.metric)
+        case "queries":
+            return str(row.n_query)
+        case "normalization":
+            return str(row.normalization)
+        case "trained":
+            return seconds_text(row.meta_train_seconds)
+        case "adapt ms":
+            return milliseconds_text(row.adapt_ms)
+    return milliseconds_text(row.predict_ms)
+
+
+def _fits(table: Table, width: int) -> bool:
+    """Tell whether no word of a table is broken within a width."""
+    console = Console(width=10_000)
+    return Measurement.get(console, console.options, table).minimum <= width
 
 
 def leaderboard_json(board: pd.DataFrame) -> str:

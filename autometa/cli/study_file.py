@@ -6,7 +6,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -134,11 +134,16 @@ def tasks_from_texts(texts: Iterable[str]) -> dict[str, NamedComponent]:
 
 def others_from_texts(texts: Iterable[str], tasks: Mapping[str, NamedComponent]) -> dict[str, NamedComponent]:
     """Task distributions to judge on, as typed: one of ``tasks`` has its label, any other a label that none has."""
-    known = list(tasks.values())
-    given = [NamedComponent(name=c.name, params=c.params) for c in tasks_from_texts(texts).values()]
+    from autometa.host import find
+
+    def in_full(component: NamedComponent) -> NamedComponent:
+        return replace(component, name=find("task sampler", component.name).full_name)
+
+    known = [in_full(component) for component in tasks.values()]
+    given = [in_full(component) for component in tasks_from_texts(texts).values()]
     new = [component for component in given if component not in known]
     names = labels([(component.name, component.params) for component in [*known, *new]])[len(known) :]
-    found = {label: component for label, component in tasks.items() if component in given}
+    found = {label: component for label, component in tasks.items() if in_full(component) in given}
     for name, component in zip(names, new, strict=True):
         label, n = name, 2
         while label in tasks or label in found:

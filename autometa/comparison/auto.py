@@ -70,10 +70,10 @@ class _AutoFewShot(BaseEstimator):
         ----------
         tasks : TaskSampler, str, DataFrame or array of shape [n, n_columns]
             A task distribution or its name; or, with ``y`` and ``task``, the rows of a table.
-        y, task : array-like of shape [n], optional
+        y, task : array-like of shape [n] or column names, optional
             Targets of the table's rows, and which task each belongs to.
         n_shot, n_query : int, optional
-            Rows of a table's tasks to adapt on and to be judged on.
+            Rows of a table's tasks to adapt on and to be judged on; see :meth:`FewShotClassifier.meta_fit`.
 
         Returns
         -------
@@ -203,6 +203,11 @@ name, output, device, n_workers, verbose
         check_is_fitted(self, "estimator_")
         assert isinstance(self.estimator_, FewShotClassifier)
         return self.estimator_.predict_proba(X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean accuracy; see :meth:`FewShotClassifier.score`."""
+        check_is_fitted(self, "estimator_")
+        return float(self.estimator_.score(X, y, sample_weight))
 
 
 class AutoFewShotRegressor(RegressorMixin, _AutoFewShot):

@@ -91,10 +91,13 @@ def compare(
         Outer steps of a run, and tasks in each.
     storage : str or optuna.storages.BaseStorage, optional
         Database URL or journal file (``.log``). Left out: ``journal.log`` in ``output``, or memory without ``output``.
+        PostgreSQL and MySQL need the extras ``postgres`` and ``mysql``. A database that does not answer for a while is
+        asked again for five minutes, with a warning; no trial counts as failed for it.
     name : str, optional
         Name of the comparison in the storage; the folder's name, or "comparison", when left out.
     output : path, optional
-        Folder for the journal, tables, the report, models and the winner.
+        Folder for the journal, tables, the report, models and the winner. The same call goes on in it, unless what
+        the files of ``tasks`` hold has changed.
     device : str or torch.device, default="auto"
     n_workers : int, default=1
         Processes. With one, and without ``budget``, equal calls have equal results; with several, what a study
@@ -254,6 +257,7 @@ class _Run:
             folder=self.models.parent if self.models is not None else None,
             device=self.device,
             keeper=self.keeper,
+            is_made_here=True,
         )
         self._tell(comparison, interrupted)
         return comparison

@@ -25,6 +25,7 @@ from autometa.comparison.results.tables import collect_record
 from autometa.engine.device import pick_device
 from autometa.errors import InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
+from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
 from autometa.files.atomic import write_whole
 
@@ -38,9 +39,10 @@ class Comparison:
         One row per task distribution judged on, learner and distribution trained on, best first: ``tasks`` (judged
         on), ``rank``, ``learner``, ``family``, ``metric``, ``score`` (mean over meta-test tasks and seeds),
         ``ci_low``, ``ci_high`` (95% bootstrap interval over tasks and seeds), ``n_test_tasks``, ``n_seeds``,
-        ``n_shot``, ``n_query``, ``normalization``, ``meta_train_seconds`` (of one run), ``adapt_ms``, ``predict_ms``
-        (one task), ``n_trials``, ``params``, ``trained_on`` (tuned and meta-trained on; other than ``tasks`` for
-        ``test_tasks`` alone).
+        ``n_shot`` (as asked for), ``n_query`` (query examples that the meta-test tasks have, of each class where tasks
+        have classes of their own; ``"5–20"`` where tasks differ), ``normalization``, ``meta_train_seconds`` (of one
+        run), ``adapt_ms``, ``predict_ms`` (one task), ``n_trials``, ``params``, ``trained_on`` (tuned and meta-trained
+        on; other than ``tasks`` for ``test_tasks`` alone).
     scores : pandas.DataFrame
         ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``, ``trained_on``.
     significance : pandas.DataFrame
@@ -78,7 +80,10 @@ class Comparison:
         folder: Path | None,
         device: str | torch.device = "auto",
         keeper: TemporaryFolder | None = None,
+        is_made_here: bool = False,
     ) -> None:
+        # What the caller's own code names needs no further trust; what a folder names does.
+        self._is_made_here = is_made_here
         self._plan, self._folder, self._device, self._keeper = plan, folder, device, keeper
         self._record: Record = collect_record(plan, arms, environment)
         frames = self._record.frames
@@ -144,7 +149,7 @@ class Comparison:
             raise StorageError(f"the journal {where!r} of this comparison is gone.")
         with quiet_optuna():
             opened = open_storage(where)
-            plan = stored_plan(opened, run["name"])
+            plan = stored_plan(opened, run["name"], to_read=True)
             arms = open_arms(plan, opened)
             return cls(plan, arms, environment=run["environment"], folder=folder)
 
@@ -186,7 +191,9 @@ class Comparison:
         number = self._best_seed(pair)
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
         if saved is not None and saved.exists():
-            return load_estimator(saved)  # type: ignore[no-any-return]
+            candidate = pair.candidate
+            trusted = code_named_by(candidate.learner, candidate.meta_optimizer) if self._is_made_here else ()
+            return load_estimator(saved, trusted=trusted)  # type: ignore[no-any-return]
         training, _ = train_final(pair, row["params"], number, pick_device(self._device))
         return to_estimator(training)
 

@@ -27,8 +27,8 @@ class Learner(BaseEstimator, ABC):
     Training, evaluation and the estimators use nothing else.
     """
 
-    default_meta_optimizer: ClassVar[str | None] = "gradient"
-    """Name of the meta-optimizer used unless another is asked for; None: there is nothing to meta-train."""
+    default_meta_optimizer: ClassVar[str | None] = "optimization/gradient"
+    """Name of the meta-optimizer used unless another is asked for, best the full one; None: nothing to meta-train."""
 
     provides: ClassVar[frozenset[str]] = frozenset({"gradient"})
     """What a meta-optimizer may count on: ``"gradient"`` (query loss differentiable in θ), ``"inner_gradient"``

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from autometa.contracts.plugin_code import one_line, watch_ctrl_c
 from autometa.contracts.problems import PROBLEMS as RECORDS
 from autometa.errors import InvalidParameter, PluginError
 
@@ -98,12 +99,14 @@ class Spec:
         """
         if callable(self.factory):
             return self.factory
-        try:
-            found = pkgutil.resolve_name(self.factory)
-        except Exception as error:
-            raise PluginError(
-                f"{self.kind} {self.name!r} cannot be imported from {self.factory!r}: {type(error).__name__}: {error}"
-            ) from error
+        with watch_ctrl_c() as ctrl_c:
+            try:
+                found = pkgutil.resolve_name(self.factory)
+            except BaseException as error:
+                ctrl_c.stop_if_pressed()
+                raise PluginError(
+                    f"{self.kind} {self.name!r} cannot be imported from {self.factory!r}: {one_line(error)}"
+                ) from error
         if not callable(found):
             raise PluginError(
                 f"factory {self.factory!r} of {self.kind} {self.name!r} is a {type(found).__name__}, not a class."

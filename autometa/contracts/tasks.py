@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from sklearn.base import BaseEstimator
 
 from autometa.checks import check_choice, check_int
+from autometa.contracts.content import named_content
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.problems import Problem, find_problem
 from autometa.contracts.row_encoder import RowEncoder
@@ -119,6 +120,15 @@ class TaskSampler(BaseEstimator, ABC):
         No batch has to travel then. This one is left as it is; where keeping does not help, it is returned itself.
         """
         return self
+
+    def content(self) -> dict[str, str]:
+        """Digests of the files that tasks are made from, by parameter (see ``autometa.content_of``).
+
+        They decide whether a comparison or a checkpoint may go on. Without an override: of every parameter that names
+        an existing file or folder, but ``cache``. Override it where tasks come from a place that no parameter names,
+        or from some files of a folder only.
+        """
+        return named_content(self.get_params(deep=False), ignore=("cache",))
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports, such as the names of the held-out classes. May be empty."""

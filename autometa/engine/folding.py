@@ -55,7 +55,7 @@ def build_backbone(backbone: BackboneLike, input_shape: tuple[int, ...]) -> nn.M
         From [batch, *input_shape] to [batch, n_features]; has the attribute ``n_features``.
     """
     if isinstance(backbone, str) and backbone == "auto":
-        backbone = "conv4" if len(input_shape) == 3 else "mlp"
+        backbone = "backbones/conv4" if len(input_shape) == 3 else "backbones/mlp"
     chosen = make_backbone(backbone)
     module = chosen.build(tuple(input_shape))
     if not isinstance(getattr(module, "n_features", None), int):

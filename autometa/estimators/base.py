@@ -113,7 +113,7 @@ class FewShotEstimator(BaseEstimator):
         checkpoint : path, optional
             A file that keeps what has been learned so far, written twice a minute and at the end, whole or not at all.
             The same call goes on from it, on any number of devices; without a ``random_state``, with the seed it was
-            begun with.
+            begun with. Files that ``tasks`` are read from count by their content: if it changed, the call is refused.
 
         Returns
         -------
@@ -304,7 +304,7 @@ class FewShotEstimator(BaseEstimator):
         """Return the learner of the present parameters; after ``meta_fit`` it must be the one meta-trained."""
         meta: MetaTrained | None = getattr(self, "_meta", None)
         if meta is None:
-            backbone = "identity" if self._is_auto("backbone") else self.backbone
+            backbone = "backbones/identity" if self._is_auto("backbone") else self.backbone
             return resolve_learner(self.learner, self.problem, backbone)
         learner = resolve_learner(self.learner, self.problem, self.backbone)
         changed = changed_since(meta, learner, self)

@@ -136,11 +136,12 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         """Fit labels that mean the same as in meta-training."""
         learner = self._learner_now()
         recoded = _are_positions(y, encoder.classes_)
-        if recoded and learner.predicts_unseen_classes:
+        if recoded and (learner.predicts_unseen_classes or encoder.classes_.dtype.kind in "iuf"):
             raise InvalidData(
                 f"y holds numbers in place of the classes {encoder.classes_.tolist()}. If one of scikit-learn's tools "
-                f"numbered them: {type(learner).__name__} answers for all classes of meta-training by their names, and "
-                "works there only after meta_fit on labels 0, 1, ...; or take another learner."
+                "numbered them, it works after meta_fit on labels 0, 1, ...; where labels are text, also with a "
+                f"learner that answers for the classes at hand alone, which {type(learner).__name__} does"
+                f"{' not' if learner.predicts_unseen_classes else ''}."
             )
         coded = y.astype(np.int64) if recoded else encoder.encode_target(y)
         classes = np.arange(len(encoder.classes_)) if recoded else encoder.classes_
@@ -209,7 +210,8 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
 def _are_positions(y: NDArray[Any], classes: NDArray[Any]) -> bool:
     """Tell whether labels are places in the sorted classes, as scikit-learn's ensembles number those they are given.
 
-    They are whole numbers from 0, at least one of which is no class itself.
+    They are whole numbers from 0, at least one of which is no class itself. Where the classes are numbers too, they may
+    as well be a mistake.
     """
     if y.dtype.kind not in "iu" or not len(y) or y.min() < 0 or y.max() >= len(classes):
         return False

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from autometa.checks import check_path
 from autometa.contracts.learner import Learner
-from autometa.errors import AutometaError, InvalidFile, MissingData, UnknownName
+from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, UnknownName
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.saved_state import ESTIMATORS, decode_fitted, decode_meta
-from autometa.files.codec import Tensors, decode_array, decode_parameter
+from autometa.files.codec import Tensors, code_in, decode_array, decode_parameter, encode_parameter
 from autometa.files.container import unpack
 
 SUFFIX = ".autometa"
@@ -77,6 +78,21 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
                     f"your rows; if you know it, load with trusted=[{named!r}]."
                 )
     return estimator
+
+
+def code_named_by(*components: Learner | MetaOptimizer | None) -> set[str]:
+    """Return the import paths that a file with these components names; empty where they cannot be saved."""
+    paths = {
+        getattr(component, name)
+        for component in components
+        if isinstance(component, Learner)
+        for name in component.names_code
+        if isinstance(getattr(component, name), str)
+    }
+    try:
+        return paths | code_in([encode_parameter(component, "component", Tensors()) for component in components])
+    except InvalidParameter:
+        return set()
 
 
 def bundled() -> dict[str, Path]:

@@ -74,7 +74,7 @@ def table_sampler(X: Any, y: Any, task: Any, *, problem: str, **sizes: int | Non
     given = {name: size for name, size in sizes.items() if size is not None}
     if "n_shot" not in given:
         given["n_shot"] = _n_shot(data[target], tasks, problem)
-    return make_tasks("table", data=data, task=task_column, target=target, problem=problem, **given)
+    return make_tasks("tasks/table", data=data, task=task_column, target=target, problem=problem, **given)
 
 
 def _n_shot(targets: pd.Series, tasks: pd.Series, problem: str) -> int:

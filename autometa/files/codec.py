@@ -165,6 +165,17 @@ def decode_parameter(code: Any, tensors: Tensors, trusted: Collection[str]) -> A
     raise InvalidFile(f"unknown kind of parameter {kind!r}.")
 
 
+def code_in(code: Any) -> set[str]:
+    """Return the import paths in what :func:`encode_parameter` returned."""
+    if isinstance(code, list):
+        return set().union(*map(code_in, code))
+    if not isinstance(code, dict):
+        return set()
+    own = {code["code"]} if isinstance(code.get("code"), str) else set()
+    own |= {code[kind]["path"] for kind in ("network", "own component") if kind in code}
+    return own.union(*(code_in(part) for part in code.values()))
+
+
 def _encode_component(value: BaseEstimator, where: str, tensors: Tensors) -> dict[str, Any]:
     parts, made_by = parts_of(value), type(value).__name__
     params = {name: encode_parameter(part, f"{where}__{name}", tensors) for name, part in parts.params.items()}

@@ -18,10 +18,15 @@ class Parts:
     kind: str | None
     """Such as ``"learner"``; None where it is no component of autometa's."""
     name: str | None
-    """Name under which it is installed; None where no plugin offers it."""
+    """Full name under which it is installed; None where no plugin offers it."""
     path: str
     """``"package.module:Class"``."""
     params: dict[str, Any]
+
+
+def path_of(made_by: Any) -> str:
+    """Return ``"package.module:Class"`` of a class."""
+    return f"{getattr(made_by, '__module__', '')}:{getattr(made_by, '__qualname__', '')}"
 
 
 def parts_of(value: BaseEstimator) -> Parts:
@@ -29,7 +34,7 @@ def parts_of(value: BaseEstimator) -> Parts:
     kind = next((name for name, entry in KINDS.items() if isinstance(value, entry.base())), None)
     return Parts(
         kind=kind,
-        name=None if kind is None else name_of(value),
-        path=f"{type(value).__module__}:{type(value).__qualname__}",
+        name=None if kind is None else name_of(value, full=True),
+        path=path_of(type(value)),
         params=value.get_params(deep=False),
     )

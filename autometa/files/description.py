@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +15,11 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 
+from autometa.contracts.content import named_content
+from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible
-from autometa.files.components import parts_of
-from autometa.host.catalog import make
+from autometa.files.components import parts_of, path_of
+from autometa.host.catalog import components, make
 
 
 def describe(value: Any) -> Any:
@@ -34,7 +38,11 @@ def describe(value: Any) -> Any:
     if isinstance(value, BaseEstimator):
         parts = parts_of(value)
         params = {key: describe(item) for key, item in parts.params.items()}
-        return {"kind": parts.kind, "name": parts.name, "class": parts.path, "params": params}
+        described = {"kind": parts.kind, "name": parts.name, "class": parts.path, "params": params}
+        content = _content(value, parts.params)
+        return described | {"content": content} if content else described
+    if isinstance(value, np.lib.npyio.NpzFile):
+        return {"opaque": "NpzFile", "hash": _hash({name: value[name] for name in sorted(value.files)})}
     return {"opaque": type(value).__name__, "hash": _hash(value)}
 
 
@@ -56,7 +64,7 @@ def restore(described: Any, what: str) -> Any:
         return {key: restore(item, what) for key, item in described["mapping"].items()}
     if described.get("name") is not None:
         params = {key: restore(item, what) for key, item in described["params"].items()}
-        return make(described["kind"], described["name"], **params)
+        return make(described["kind"], _installed_name(described), **params)
     held = described.get("opaque") or described.get("class")
     raise Incompatible(
         f"{what} holds a {held}, which no other process can rebuild; use components installed as plugins, and data "
@@ -67,17 +75,88 @@ def restore(described: Any, what: str) -> Any:
 def same_description(stored: Any, new: Any) -> bool:
     """Tell whether two descriptions mean the same component.
 
-    A stored one may name a class by an earlier path, or have parameters that its plugin no longer has, at values that
-    changed nothing. A mapping of descriptions is compared part by part.
+    A stored one may name a class by an earlier path or by its short name, or have parameters that its plugin no longer
+    has, at values that changed nothing. Lists and mappings are compared part by part. A parameter that names a file or
+    a folder is the same if its content is, wherever it lies; without a stored digest the path alone is compared.
     """
     if stored == new:
         return True
-    if isinstance(stored, Mapping) and isinstance(new, Mapping) and "params" not in stored:
-        return stored.keys() == new.keys() and all(same_description(stored[key], new[key]) for key in stored)
+    if isinstance(stored, list) and isinstance(new, list):
+        return len(stored) == len(new) and all(map(same_description, stored, new))
+    if not (isinstance(stored, Mapping) and isinstance(new, Mapping)):
+        return False
+    if "params" not in stored:
+        return _same_parts(stored, new)
+    if _same_component(stored, new):
+        return True
     try:
-        return bool(as_stored(describe(restore(stored, "what is stored"))) == as_stored(new))
+        restored = as_stored(describe(restore(stored, "what is stored")))
     except AutometaError:
         return False
+    return bool(restored == as_stored(new)) and not changed_content(stored, new)
+
+
+def changed_content(stored: Any, new: Any) -> list[str]:
+    """Return what differs between two descriptions in nothing but the content of files, such as ``"data='x.csv'"``."""
+    if isinstance(stored, list) and isinstance(new, list):
+        return [text for pair in zip(stored, new, strict=False) for text in changed_content(*pair)]
+    if not (isinstance(stored, Mapping) and isinstance(new, Mapping)):
+        return []
+    there, here = stored.get("content"), new.get("content")
+    found = []
+    if "params" in stored and "params" in new and there is not None and here is not None:
+        differing = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+        found = [f"{name}={new['params'].get(name)!r}" for name in differing]
+    return found + [text for key in stored if key in new for text in changed_content(stored[key], new[key])]
+
+
+def _same_parts(stored: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return stored.keys() == new.keys() and all(same_description(stored[key], new[key]) for key in stored)
+
+
+def _same_component(stored: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tell whether two objects are of one class and have the same parameters."""
+    if "params" not in new or stored["class"] != new["class"]:
+        return False
+    there, here = stored.get("content"), new.get("content")
+    if there is not None and there != here:
+        return False
+    equal = (there or {}).keys()
+    return _same_parts(
+        {name: value for name, value in stored["params"].items() if name not in equal},
+        {name: value for name, value in new["params"].items() if name not in equal},
+    )
+
+
+def _content(value: BaseEstimator, params: Mapping[str, Any]) -> dict[str, str]:
+    """Return digests of the files that the parameters of a component name; those of its parts are told by the parts."""
+    if isinstance(value, TaskSampler):
+        return value.content()
+    code = {name: _module_file(params[name]) for name in getattr(value, "names_code", ()) if name in params}
+    return named_content({**params, **{name: file for name, file in code.items() if file is not None}})
+
+
+def _module_file(path: Any) -> str | None:
+    """Return the file of the module in an import path such as ``"package.module:function"``."""
+    if not isinstance(path, str) or not re.fullmatch(r"[\w.]+:[\w.]+", path):
+        return None
+    try:
+        found = importlib.util.find_spec(path.partition(":")[0])
+    except (ImportError, ValueError):  # whoever calls the function is told
+        return None
+    return None if found is None or not found.has_location else found.origin
+
+
+def _installed_name(described: Mapping[str, Any]) -> str:
+    """Return the name in a description; a short one that means several components becomes the full one by its class."""
+    name: str = described["name"]
+    offered = [c for c in components(described["kind"]) if c.name == name]
+    if len(offered) > 1:
+        for component in offered:
+            factory = component.spec.factory
+            if described["class"] in (factory, path_of(factory)):
+                return component.full_name
+    return name
 
 
 def as_stored(described: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from autometa.contracts.plugin_code import one_line, watch_ctrl_c
 from autometa.contracts.specs import Spec
 from autometa.errors import AutometaError, InvalidParameter, NameClash, PluginError, UnknownName
 from autometa.host.discovery import DISABLED_VARIABLE, PluginRecord, get_host
@@ -121,13 +122,15 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
             raise PluginError(f"{kind} {component!r} is made by {factory!r}, which is no autometa.{base.__name__}.")
         retired = spec.retired
         params = {key: value for key, value in params.items() if not (key in retired and retired[key] == value)}
-        _check_params(kind, spec.name, factory, params)
-        try:
-            made = factory(**params)
-        except AutometaError:
-            raise
-        except Exception as error:
-            raise PluginError(f"{kind} {component!r} cannot be made: {type(error).__name__}: {error}") from error
+        with watch_ctrl_c() as ctrl_c:
+            try:
+                _check_params(kind, spec.name, factory, params)
+                made = factory(**params)
+            except AutometaError:
+                raise
+            except BaseException as error:
+                ctrl_c.stop_if_pressed()
+                raise PluginError(f"{kind} {component!r} cannot be made: {one_line(error)}") from error
         if not isinstance(made, base):
             raise PluginError(f"{kind} {component!r} is a {type(made).__name__}, which is no autometa.{base.__name__}.")
         return made
@@ -186,8 +189,11 @@ def _check_params(kind: str, name: str, factory: Callable[..., Any], params: dic
         raise InvalidParameter(f"{kind} {name!r} needs {', '.join(f'{m}=...' for m in missing)}.")
 
 
-def name_of(component: Any) -> str | None:
-    """Return the name of an object's class, ``plugin/name`` if the short one is ambiguous; None if not installed."""
+def name_of(component: Any, *, full: bool = False) -> str | None:
+    """Return the name of an object's class; None if it is not installed.
+
+    ``plugin/name`` if ``full``, or if the short one is ambiguous.
+    """
     for kind, entry in KINDS.items():
         if isinstance(component, entry.base()):
             offered = list(components(kind))
@@ -195,7 +201,7 @@ def name_of(component: Any) -> str | None:
             if found is None:
                 return None
             clashes = sum(c.name == found.name for c in offered)
-            return found.full_name if clashes > 1 else found.name
+            return found.full_name if full or clashes > 1 else found.name
     return None
 
 

@@ -5,26 +5,34 @@ from __future__ import annotations
 import difflib
 import functools
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pluggy
-from packaging.requirements import Requirement
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
 
 from autometa._version import __version__
 from autometa.contracts import hookspecs
+from autometa.contracts.plugin_code import one_line, text_of, watch_ctrl_c
 from autometa.contracts.specs import Spec
 from autometa.errors import NameClash, PluginError
 from autometa.host.hooks import check_hook_names, check_specs, wanted
+from autometa.host.installed import Damaged, installed, origin_of
 from autometa.host.kinds import KINDS, Kind
 
 GROUP = "autometa"
 DISABLED_VARIABLE = "AUTOMETA_DISABLED_PLUGINS"
+DISABLED = f"disabled by -p no:NAME or {DISABLED_VARIABLE}"
+_REQUIRED = re.compile(r"\s*([\w.-]*)")
+"""The name at the beginning of a requirement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +56,7 @@ class PluginRecord:
 
     def failed(self, error: BaseException) -> PluginRecord:
         """Return the record of this plugin broken by ``error``."""
-        text = " ".join(str(error).split())
-        reason = text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
+        reason = text_of(error) if isinstance(error, PluginError) else one_line(error)
         return replace(self, status="broken", error=reason, trace="".join(traceback.format_exception(error)))
 
 
@@ -70,27 +77,26 @@ class Host:
         self.disabled = frozenset(name.strip() for name in disabled if name.strip())
         self.records: list[PluginRecord] = []
         claims: dict[str, dict[tuple[str, str], EntryPoint]] = {}
-        for point in entry_points(group=GROUP) if found is None else found:
+        points, damaged = installed(GROUP) if found is None else (list(found), [])
+        for point in points:
             # One distribution may be listed twice (an egg-info folder, a symlinked lib64): that is no clash.
             # The first on the path is the one that Python imports.
             claims.setdefault(point.name, {}).setdefault((canonicalize_name(_origin(point)[0]), point.value), point)
         for name, claim in sorted(claims.items()):
             self.records.extend(self._settle(name, [claim[key] for key in sorted(claim)]))
-        self._warn_of_unknown_names(claims)
+        for one in damaged:
+            self.records.extend(self._settle_damaged(one))
+        self.records.sort(key=lambda record: record.name)
+        self._warn_of_unknown_names()
 
     def _settle(self, name: str, points: list[EntryPoint]) -> Iterator[PluginRecord]:
         """Load the plugin of one name, or record why it is not loaded."""
         enabled = []
         for point in points:
             distribution, version = _origin(point)
-            if any(_means(choice, point) for choice in self.disabled):
-                yield PluginRecord(
-                    name=name,
-                    distribution=distribution,
-                    version=version,
-                    status="disabled",
-                    error=f"disabled by -p no:NAME or {DISABLED_VARIABLE}",
-                )
+            record = PluginRecord(name=name, distribution=distribution, version=version)
+            if self._is_disabled(record):
+                yield replace(record, status="disabled", error=DISABLED)
             else:
                 enabled.append(point)
         for point in enabled:
@@ -98,20 +104,37 @@ class Host:
             record = PluginRecord(name=name, distribution=distribution, version=version)
             yield record.failed(_clash(name, enabled)) if len(enabled) > 1 else self._load(record, point)
 
+    def _settle_damaged(self, damaged: Damaged) -> Iterator[PluginRecord]:
+        """Record the plugins of a distribution whose entry points cannot be read."""
+        for name in damaged.names:
+            record = PluginRecord(name=name, distribution=damaged.distribution, version=damaged.version)
+            if self._is_disabled(record):
+                yield replace(record, status="disabled", error=DISABLED)
+            else:
+                yield record.failed(damaged.error)
+
+    def _is_disabled(self, record: PluginRecord) -> bool:
+        return any(_means(choice, record) for choice in self.disabled)
+
     def _load(self, record: PluginRecord, point: EntryPoint) -> PluginRecord:
-        """Import one plugin and call its hooks; an error ends in its record."""
+        """Import one plugin and call its hooks; whatever it raises ends in its record, but not the user's Ctrl-C."""
         specs: list[Spec] = []
-        try:
-            _check_requirement(point)
-            module = point.load()
-            check_hook_names(record.name, module)
-            self._manager.register(module, record.name)
-            for kind in KINDS.values():
-                specs.extend(self._ask(record, module, kind))
-        except (Exception, SystemExit) as error:
+        failure: BaseException | None = None
+        with watch_ctrl_c() as ctrl_c:
+            try:
+                _check_metadata(point)
+                module = point.load()
+                check_hook_names(record.name, module)
+                self._manager.register(module, record.name)
+                for kind in KINDS.values():
+                    specs.extend(self._ask(record, module, kind))
+            except BaseException as error:
+                failure = error
+        ctrl_c.stop_if_pressed()
+        if failure is not None:
             if self._manager.has_plugin(record.name):
                 self._manager.unregister(name=record.name)
-            return replace(record.failed(error), specs=tuple(specs))
+            return replace(record.failed(failure), specs=tuple(specs))
         return replace(record, specs=tuple(specs))
 
     def _ask(self, record: PluginRecord, module: Any, kind: Kind) -> list[Spec]:
@@ -127,16 +150,13 @@ class Host:
             return [spec for result in results for spec in check_specs(record.name, kind, result)]
         except PluginError:
             raise
-        except (Exception, SystemExit) as error:
-            raise PluginError(
-                f"{kind.hook}() of plugin {record.name!r} raised {type(error).__name__}: {error}"
-            ) from error
+        except BaseException as error:
+            raise PluginError(f"{kind.hook}() of plugin {record.name!r} raised {one_line(error)}") from error
 
-    def _warn_of_unknown_names(self, claims: dict[str, dict[tuple[str, str], EntryPoint]]) -> None:
-        points = [point for claim in claims.values() for point in claim.values()]
-        known = sorted({point.name for point in points} | {_origin(point)[0] for point in points})
+    def _warn_of_unknown_names(self) -> None:
+        known = sorted({r.name for r in self.records} | {r.distribution for r in self.records})
         for name in sorted(self.disabled):
-            if not any(_means(name, point) for point in points):
+            if not any(_means(name, record) for record in self.records):
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else " 'autometa plugins' lists all."
                 warnings.warn(f"plugin {name!r} was to be disabled but is not installed.{hint}", stacklevel=3)
@@ -144,14 +164,12 @@ class Host:
 
 def _origin(point: EntryPoint) -> tuple[str, str]:
     """Return name and version of the distribution; damaged metadata may lack both."""
-    if point.dist is None:
-        return "unknown", "unknown"
-    return point.dist.name or "unknown", point.dist.version or "unknown"
+    return origin_of(point.dist)
 
 
-def _means(choice: str, point: EntryPoint) -> bool:
+def _means(choice: str, record: PluginRecord) -> bool:
     """Tell whether ``choice`` names this plugin or its distribution."""
-    return choice == point.name or canonicalize_name(choice) == canonicalize_name(_origin(point)[0])
+    return choice == record.name or canonicalize_name(choice) == canonicalize_name(record.distribution)
 
 
 def _clash(name: str, points: list[EntryPoint]) -> NameClash:
@@ -164,16 +182,29 @@ def _clash(name: str, points: list[EntryPoint]) -> NameClash:
     )
 
 
-def _check_requirement(point: EntryPoint) -> None:
-    """Refuse a plugin whose metadata requires another version of autometa."""
-    for text in (point.dist.requires or []) if point.dist else []:
+def _check_metadata(point: EntryPoint) -> None:
+    """Refuse a plugin whose metadata cannot be read, or requires another version of autometa."""
+    if point.dist is None:
+        return
+    try:
+        texts = point.dist.requires or []
+        point.dist.name  # noqa: B018
+    except Exception as error:  # damaged metadata raises what its damage leads to
+        raise PluginError(f"its METADATA cannot be read ({one_line(error)}); it must be text in UTF-8.") from error
+    for text in texts:
+        if canonicalize_name(_REQUIRED.match(text)[1]) == "autometa":  # type: ignore[index]
+            _check_requirement(text)
+
+
+def _check_requirement(text: str) -> None:
+    """Refuse a requirement on autometa that this version does not meet; what other packages need is up to pip."""
+    try:
         requirement = Requirement(text)
-        if canonicalize_name(requirement.name) != "autometa" or (
-            requirement.marker and not requirement.marker.evaluate()
-        ):
-            continue
-        if not requirement.specifier.contains(__version__, prereleases=True):
-            raise PluginError(f"needs autometa{requirement.specifier}, and this is autometa {__version__}.")
+        applies = requirement.marker is None or requirement.marker.evaluate()
+    except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName, InvalidVersion) as error:
+        raise PluginError(f"its metadata requires {text!r}, which says no version ({one_line(error)}).") from error
+    if applies and not requirement.specifier.contains(__version__, prereleases=True):
+        raise PluginError(f"needs autometa{requirement.specifier}, and this is autometa {__version__}.")
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import PurePath
 from types import NoneType
 from typing import Any, ClassVar, Self
@@ -119,6 +120,14 @@ class ClassEpisodes(TaskSampler):
     def fingerprint(self) -> Hashable:
         """What besides the parameters decides the outcome of :meth:`load`, such as times of files."""
         return None
+
+    def content(self) -> dict[str, str]:
+        """See :meth:`TaskSampler.content`; the fingerprint stands for data that no parameter names."""
+        found = super().content()
+        fingerprint = self.fingerprint()
+        if not found and fingerprint is not None:
+            found = {"fingerprint": sha256(repr(fingerprint).encode(errors="surrogateescape")).hexdigest()}
+        return found
 
     @property
     def info(self) -> TaskInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from autometa.errors import InvalidData
 from autometa.tables.scale import mean_and_scale, standardise
-from autometa.tables.text import is_date, is_number, is_number_object, row_of
+from autometa.tables.text import days_of_texts, is_date, is_number, is_number_object, row_of
 from autometa.tables.values import (
     InvalidColumn,
     Kind,
@@ -23,6 +24,7 @@ from autometa.tables.values import (
 )
 
 _TRUTHS = {"false": "False", "true": "True", "0": "False", "1": "True"}
+_NUMBERS = {"False": "0", "True": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class Column:
         Of a category: levels with a column of their own.
     has_other : bool
         Whether rarer and unknown levels have a column.
+    is_boolean : bool
+        Whether the values were booleans; then nothing else is taken, but 0 and 1, and "true" and "false".
     """
 
     name: str
@@ -52,6 +56,7 @@ class Column:
     scale: float = 1.0
     levels: tuple[str, ...] = ()
     has_other: bool = False
+    is_boolean: bool = False
 
     @property
     def output_kinds(self) -> tuple[str, ...]:
@@ -83,6 +88,10 @@ class Column:
         return np.stack([standard, missing] if self.has_missing else [standard], axis=1).astype(np.float32)
 
     def _numbers(self, values: pd.Series) -> NDArray[np.float64]:
+        if self.kind == "datetime" and values.dtype.kind == "O":
+            days = days_of_texts(values.to_numpy(dtype=object))
+            if not np.isnan(days[values.notna().to_numpy(dtype=bool)]).any():
+                return days
         found = kind_of(values)
         is_truth = self.kind == "numeric" and found == "categorical" and is_boolean(values)
         if found not in (self.kind, "empty") and not is_truth:
@@ -100,7 +109,7 @@ class Column:
     def _encode_levels(self, values: pd.Series) -> NDArray[np.float32]:
         texts = levels_of(values)
         missing = values.isna().to_numpy(dtype=bool)
-        if self._is_boolean:
+        if not self.has_other and self.levels:
             texts = self._truths(values, texts)
         code = pd.Index(self.levels, dtype=object).get_indexer(pd.Index(texts, dtype=object))
         self._check_type(values, code[~missing])
@@ -113,20 +122,18 @@ class Column:
             encoded[missing, -1] = 1
         return encoded
 
-    @property
-    def _is_boolean(self) -> bool:
-        return len(self.levels) > 0 and not self.has_other and {"False", "True"}.issuperset(self.levels)
-
     def _truths(self, values: pd.Series, texts: NDArray[Any]) -> NDArray[Any]:
-        """Read 0 and 1, and "true" and "false" in any case, as the levels of a column of booleans."""
-        truths = np.array([_TRUTHS.get(text.strip().lower(), text) for text in texts], dtype=object)
-        wrong = np.array(
-            [
-                is_number_object(value) and truth not in ("False", "True")
-                for value, truth in zip(values.to_numpy(dtype=object), truths, strict=True)
-            ],
-            dtype=bool,
-        ) & ~values.isna().to_numpy(dtype=bool)
+        """Read 0 and 1 where booleans were fitted, and booleans where 0 and 1 were."""
+        if {"0", "1"}.issuperset(self.levels) and is_boolean(values):
+            return np.array([_NUMBERS.get(text, text) for text in texts], dtype=object)
+        if values.dtype.kind == "b" or not {"False", "True"}.issuperset(self.levels):
+            return texts
+        present = values.notna().to_numpy(dtype=bool)
+        truths = np.array([_TRUTHS.get(str(text).strip().lower(), str(text)) for text in texts], dtype=object)
+        # Without the note that they were booleans, which files of earlier versions lack, text may be a new level.
+        wrong = present & ~np.isin(truths, ["False", "True"]) if present.any() else present
+        if not self.is_boolean:
+            wrong &= np.array([is_number_object(value) for value in values.to_numpy(dtype=object)], dtype=bool)
         if wrong.any():
             value = texts[int(np.argmax(wrong))]
             raise InvalidColumn(
@@ -136,15 +143,20 @@ class Column:
         return truths
 
     def _check_type(self, values: pd.Series, code: NDArray[np.int64]) -> None:
-        """Refuse a column whose type is one that none of the levels can have come from."""
-        kind = values.dtype.kind
-        if not self.levels or not len(code) or (code >= 0).any() or kind not in "biufcmM":
+        """Refuse a column whose kind is one that none of the levels can have come from."""
+        if not self.levels or self.has_other or not len(code) or (code >= 0).any():
             return
-        if isinstance(values.dtype, pd.CategoricalDtype) or (kind in "iuf" and any(map(is_number, self.levels))):
+        kind = kind_of(values)
+        if kind == "categorical" and not is_boolean(values):
             return
+        if kind == "numeric" and any(map(is_number, self.levels)):
+            return
+        if kind == "datetime" and values.dtype.kind != "M" and any(map(is_date, self.levels)):
+            return
+        what = "boolean" if kind == "categorical" else kind
         raise InvalidColumn(
-            f"was categorical when the encoder was fitted, with levels such as {self.levels[0]!r}, and is now of the "
-            f"type {values.dtype}"
+            f"was categorical when the encoder was fitted, with levels such as {self.levels[0]!r}, and is now {what} "
+            f"({values.dtype})"
         )
 
 
@@ -172,14 +184,15 @@ def read_column(values: pd.Series, name: str, max_levels: int, rows: NDArray[np.
         if missing.all():
             return Column(name=name, kind="empty", has_missing=True)
         if kind == "categorical":
-            counts = pd.Series(levels_of(learned)[~missing], dtype=object).value_counts()
-            levels = sorted(counts.index, key=lambda level: (-counts[level], level))
+            counts = Counter(levels_of(learned)[~missing].tolist())
+            levels = sorted(counts, key=lambda level: (-counts[level], level))
             return Column(
                 name=name,
                 kind=kind,
                 has_missing=bool(missing.any()),
                 levels=tuple(sorted(levels[:max_levels])),
                 has_other=len(levels) > max_levels,
+                is_boolean=is_boolean(values),
             )
         numbers = numbers_of(learned, kind)
     except InvalidColumn as error:
@@ -193,5 +206,6 @@ def read_column(values: pd.Series, name: str, max_levels: int, rows: NDArray[np.
 
 
 def _median(numbers: NDArray[np.float64]) -> float:
-    """Return the median, of halves, so that the mean of two large numbers does not overflow."""
-    return float(np.ldexp(np.median(np.ldexp(numbers, -1)), 1))
+    median = float(np.median(numbers))
+    # The sum of the two in the middle may overflow; that of their halves does not.
+    return median if np.isfinite(median) else float(2 * np.median(numbers / 2))

@@ -116,6 +116,8 @@ class TableEncoder(BaseEstimator):
         frame = as_frame(X)
         if len(frame) == 0:
             raise InvalidData("X has no rows; at least one is needed.")
+        if frame.shape[1] == 0:
+            raise InvalidData("X has no columns; at least one is needed.")
         self.n_features_in_ = frame.shape[1]
         self.__dict__.pop("feature_names_in_", None)
         if has_names(X):
@@ -178,7 +180,10 @@ class TableEncoder(BaseEstimator):
         if not self.has_classes_:
             return standardise(real_targets(y), self.target_mean_, self.target_scale_).astype(np.float32)
         labels = class_labels(y)
-        index = pd.Index(_as_objects(self.classes_)).get_indexer(pd.Index(_as_objects(labels)))
+        known, given = self.classes_, labels
+        if known.dtype != given.dtype:
+            known, given = _as_objects(known), _as_objects(given)
+        index = pd.Index(known, dtype=known.dtype).get_indexer(pd.Index(given, dtype=given.dtype))
         unknown = index < 0
         if unknown.any():
             label = _as_objects(labels)[int(np.argmax(unknown))]
@@ -259,9 +264,11 @@ class TableEncoder(BaseEstimator):
             raise InvalidParameter(f"problem=None must be one of {', '.join(map(repr, PROBLEMS))} where y is given.")
         elif find_problem(problem).has_classes:
             labels = class_labels(y)
-            found = _as_objects(labels if rows is None else labels[rows]).tolist()
-            further = [] if classes is None else _as_objects(class_labels(classes, "classes")).tolist()
-            self.classes_ = distinct_labels(class_labels([*found, *further]))
+            self.classes_ = distinct_labels(labels if rows is None else labels[rows])
+            if classes is not None:
+                further = distinct_labels(class_labels(classes, "classes"))
+                every = [*_as_objects(self.classes_).tolist(), *_as_objects(further).tolist()]
+                self.classes_ = distinct_labels(class_labels(every))
         else:
             target = real_targets(y)
             mean, scale = mean_and_scale(target if rows is None else target[rows])

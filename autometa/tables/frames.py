@@ -100,7 +100,10 @@ def _frame_of(X: Any) -> pd.DataFrame:
         return X
     if issparse(X):
         raise InvalidData("X is a sparse matrix; the rows of a table are dense: give X.toarray() or a DataFrame.")
-    if isinstance(X, np.ndarray) and X.dtype.names is not None:
+    for method in ("collect", "compute"):
+        if hasattr(X, method) and (method == "compute" or not hasattr(X, "__len__")):
+            raise InvalidData(f"X is a lazy {type(X).__name__}, which holds no rows yet; give X.{method}().")
+    if isinstance(X, np.ma.MaskedArray) or (isinstance(X, np.ndarray) and X.dtype.names is not None):
         return pd.DataFrame(X)
     if isinstance(X, Sequence) and not isinstance(X, str):
         return _frame_of_rows(X)
@@ -152,11 +155,10 @@ def _names(X: Any) -> list[Any] | None:
 
 def _listed(column: Any) -> Any:
     """Return another library's column as an array of numbers or a list of values; None if it is no column."""
-    for method in ("to_list", "to_pylist"):
-        if hasattr(column, method):
-            if hasattr(column, "to_numpy"):
-                array = column.to_numpy()
-                if isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.ndim == 1:
-                    return array
-            return list(getattr(column, method)())
-    return None
+    if hasattr(column, "to_pylist"):
+        return list(column.to_pylist())
+    if not hasattr(column, "to_list"):
+        return None
+    array = column.to_numpy() if hasattr(column, "to_numpy") else None
+    is_plain = isinstance(array, np.ndarray) and array.dtype.kind in "biuf" and array.ndim == 1
+    return array if is_plain else list(column.to_list())

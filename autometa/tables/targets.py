@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas import api
 
 from autometa.checks import check_choice
 from autometa.errors import InvalidData
@@ -33,10 +34,10 @@ def problem_of(y: Any, what: str = "y") -> Problem:
     values = as_column(y, what)
     try:
         kind = kind_of(values)
+        numbers = numbers_of(values.dropna(), kind) if kind == "numeric" else None
     except InvalidColumn as error:
         raise InvalidData(f"{what} {error}.") from error
-    if kind == "numeric":
-        numbers = values.dropna().astype(np.float64)
+    if numbers is not None:
         return "regression" if values.nunique() > 2 or (numbers % 1 != 0).any() else "classification"
     found = misread(_as_text(values))
     if kind == "categorical" and found is not None:
@@ -89,7 +90,7 @@ def real_targets(y: Any, what: str = "y") -> NDArray[np.float64]:
     InvalidData
         Missing, infinite or something else; the message names value and row.
     """
-    values = as_column(y, what)
+    values = _as_text(as_column(y, what))
     refuse_missing(values, what)
     try:
         kind = kind_of(values)
@@ -135,6 +136,8 @@ def class_labels(y: Any, what: str = "y") -> NDArray[Any]:
 
 def distinct_labels(labels: NDArray[Any]) -> NDArray[Any]:
     """Return the distinct labels of :func:`class_labels`, sorted; strings as objects."""
+    if labels.dtype.kind == "O":
+        return np.asarray(sorted(set(labels.tolist())), dtype=object)
     found = np.unique(labels)
     return found.astype(object) if found.dtype.kind == "U" else found
 
@@ -142,6 +145,8 @@ def distinct_labels(labels: NDArray[Any]) -> NDArray[Any]:
 def _typed(values: pd.Series, what: str) -> NDArray[Any]:
     """Return objects as an array of the type that all of them have."""
     objects: NDArray[Any] = values.to_numpy(dtype=object)
+    if api.types.infer_dtype(objects, skipna=False) == "string":
+        return objects
     types = [_type_of(value) for value in objects]
     if None in types:
         odd = [found is None for found in types]
@@ -204,12 +209,11 @@ def _not_a_number(values: pd.Series) -> InvalidColumn:
     def odd(value: Any) -> bool:
         return not (is_number(value) if isinstance(value, str) else is_number_object(value))
 
-    objects = _as_text(values)
-    n_odd = sum(map(odd, objects))
+    n_odd = sum(map(odd, values))
     if n_odd == 0:
-        value, row = first_that(objects, lambda value: isinstance(value, str))
+        value, row = first_that(values, lambda value: isinstance(value, str))
         return InvalidColumn(f"holds the text {value!r} in {row}; convert it to numbers first, as pd.to_numeric does")
-    value, row = first_that(objects, odd)
+    value, row = first_that(values, odd)
     others = f", while {len(values) - n_odd} of {len(values)} are numbers" if 2 * n_odd < len(values) else ""
     return InvalidColumn(f"holds {value!r} in {row}{others}; a regression needs numbers")
 

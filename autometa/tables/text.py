@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from numbers import Real
@@ -11,18 +12,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from autometa.errors import InvalidData
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _WRITTEN = re.compile(
-    r"\s*[(]?[-+−]?\s*[$€£¥<>~≈≤≥]?\s*(\d{1,3}([ ,.'’\u00a0\u202f]\d{3})+|\d+)?([.,]\d*)?([eE][+-]?\d+)?"
+    r"(?=.*\d)\s*[(]?[-+−]?\s*[$€£¥<>~≈≤≥]?\s*(\d{1,3}([ ,.'’\u00a0\u202f]\d{3})+|\d+)?([.,]\d*)?([eE][+-]?\d+)?"
     r"\s*[%‰$€£¥]?\s*[)]?\s*"
 )
 _ISO = re.compile(
     r"\s*\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d\d(:?\d\d)?)?)?\s*",
 )
 _OTHER_DATE = re.compile(r"\s*(\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})([T ]\d{1,2}:\d\d.*)?\s*")
+_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
@@ -38,7 +41,7 @@ def is_number(text: str) -> bool:
 
 def is_written_number(text: str) -> bool:
     """Tell whether text is a number as people write it: also "1,234", "5%", "$ 3" and "<0.1"."""
-    return any(c.isdigit() for c in text) and (is_number(text) or _WRITTEN.fullmatch(text) is not None)
+    return _WRITTEN.fullmatch(text) is not None or is_number(text)
 
 
 def days_of_text(text: str) -> float | None:
@@ -51,6 +54,29 @@ def days_of_text(text: str) -> float | None:
         return days_of(datetime.fromisoformat(stripped))
     except ValueError:
         return None
+
+
+def days_of_texts(texts: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64]:
+    """Return what :func:`days_of_text` tells of many values; NaN for those that are no ISO date, or no text."""
+    days = np.full(len(texts), np.nan)
+    dated = [i for i, text in enumerate(texts) if isinstance(text, str) and _ISO.fullmatch(text)]
+    if dated:
+        moments = pd.to_datetime(pd.Series([texts[i] for i in dated]), format="ISO8601", utc=True, errors="coerce")
+        days[dated] = days_of_dtype(moments)
+    for i in dated:
+        if np.isnan(days[i]):  # forms and years that pandas does not read
+            found = days_of_text(texts[i])
+            days[i] = np.nan if found is None else found
+    return days
+
+
+def days_of_dtype(values: pd.Series) -> NDArray[np.float64]:
+    """Return a column of a type of numpy's dates or durations, or of pandas' dates with a zone, as days."""
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        values = values.dt.tz_convert("UTC").dt.tz_localize(None)
+    array = values.to_numpy()
+    unit = np.datetime_data(array.dtype)[0]
+    return np.where(np.isnat(array), np.nan, array.view(np.int64).astype(np.float64) / _PER_DAY[unit])
 
 
 def days_of(value: date) -> float:
@@ -76,8 +102,7 @@ def all_dates(values: pd.Series) -> bool:
     present = values.to_numpy(dtype=object)[values.notna().to_numpy(dtype=bool)]
     if not len(present) or not isinstance(present[0], str) or days_of_text(present[0]) is None:
         return False
-    texts = present_texts(values)
-    return texts is not None and all(days_of_text(text) is not None for text in texts)
+    return not np.isnan(days_of_texts(present)).any()
 
 
 def misread(values: pd.Series) -> str | None:
@@ -97,9 +122,9 @@ def misread(values: pd.Series) -> str | None:
         ("numbers", _is_number, _is_written_number, "pd.to_numeric(column, errors='coerce')"),
         ("dates", is_date, _is_written_date, "pd.to_datetime(column, format=..., errors='coerce')"),
     ):
-        n_read = sum(n for value, n in counts.items() if loose(value))
-        odd = next((value for value in counts if not exact(value)), None)
-        if 2 * n_read > len(objects) and odd is not None:
+        n_read = _count(counts, loose, len(objects))
+        odd = None if n_read is None else next((value for value in counts if not exact(value)), None)
+        if odd is not None:
             where = [type(value) is type(odd) and value == odd for value in values.to_numpy(dtype=object)]
             all_read = n_read == len(objects)
             said = f"and is not read as {what}" if all_read else f"while {n_read} of {len(objects)} are {what}"
@@ -107,12 +132,25 @@ def misread(values: pd.Series) -> str | None:
     return None
 
 
+def _count(counts: Counter[Any], holds: Callable[[Any], bool], n: int) -> int | None:
+    """Count the values of which something holds; None as soon as that cannot be more than half of ``n``."""
+    n_held = n_failed = 0
+    for value, count in counts.items():
+        if holds(value):
+            n_held += count
+        else:
+            n_failed += count
+            if 2 * n_failed >= n:
+                return None
+    return n_held
+
+
 def _is_number(value: Any) -> bool:
     return is_number(value) if isinstance(value, str) else is_number_object(value)
 
 
 def _is_written_number(value: Any) -> bool:
-    return is_written_number(value) if isinstance(value, str) else _is_number(value)
+    return is_written_number(value) if isinstance(value, str) else is_number_object(value)
 
 
 def is_date(value: Any) -> bool:
@@ -128,6 +166,8 @@ def row_of(values: pd.Series, where: Any) -> str:
     """Name the first row where a mask is true: by its place, or by its label if that is another."""
     place = int(np.argmax(where))
     label = values.index[place]
+    if isinstance(label, np.generic):
+        label = label.item()
     return f"row {place} (counted from 0)" if label == place else f"row {label!r}"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from datetime import date, timedelta
-from numbers import Integral
+from datetime import timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from autometa.errors import InvalidData
-from autometa.tables.text import all_dates, days_of, days_of_text, is_number_object, row_of
+from autometa.tables.text import (
+    all_dates,
+    days_of,
+    days_of_dtype,
+    days_of_text,
+    days_of_texts,
+    is_date,
+    is_number_object,
+    row_of,
+)
 
 Kind = Literal["numeric", "datetime", "timedelta", "categorical", "empty"]
-
-_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 
 class InvalidColumn(InvalidData):
@@ -66,8 +73,10 @@ def _kind_of_objects(values: pd.Series) -> Kind:
         present = _objects(values)[values.notna().to_numpy(dtype=bool)]
         if all(is_number_object(value) for value in present):
             return "numeric"
-        if all(isinstance(value, (date, np.datetime64)) for value in present):
+        if all(is_date(value) for value in present):
             return "datetime"
+        if any(isinstance(value, (complex, np.complexfloating)) for value in present):
+            raise _unusable("complex")
     return "categorical"
 
 
@@ -96,7 +105,7 @@ def numbers_of(values: pd.Series, kind: Kind | None = None) -> NDArray[np.float6
         raise InvalidColumn(f"holds {value!r} in {row}, which is not a number")
     is_arrow = isinstance(values.dtype, pd.ArrowDtype)
     if kind in ("datetime", "timedelta"):
-        numbers = _days_of_dtype(values) if values.dtype.kind in "mM" and not is_arrow else _each(values, _days)
+        numbers = days_of_dtype(values) if values.dtype.kind in "mM" and not is_arrow else _days_of_objects(values)
     elif values.dtype.kind in "biuf":
         numbers = np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
     else:
@@ -125,14 +134,19 @@ def first_that(values: pd.Series, holds: Callable[[Any], bool]) -> tuple[Any, st
 
 
 def levels_of(values: pd.Series) -> NDArray[Any]:
-    """Return a column as strings, type object; a missing value has some string too.
+    """Return a column as strings, type object; what stands for a missing value means nothing.
 
     Raises
     ------
     InvalidColumn
         It holds lists or other containers.
     """
-    return np.array([_text(value) for value in _objects(values)], dtype=object)
+    objects = _objects(values)
+    if values.dtype.kind == "b" and not values.isna().any():
+        return np.where(objects.astype(bool), "True", "False").astype(object)
+    if types.infer_dtype(values, skipna=True) == "string":
+        return objects
+    return np.array([_text(value) for value in objects], dtype=object)
 
 
 def _objects(values: pd.Series) -> NDArray[Any]:
@@ -153,12 +167,12 @@ def _each(values: pd.Series, number: Callable[[Any], float]) -> NDArray[np.float
     return numbers
 
 
-def _days_of_dtype(values: pd.Series) -> NDArray[np.float64]:
-    if isinstance(values.dtype, pd.DatetimeTZDtype):
-        values = values.dt.tz_convert("UTC").dt.tz_localize(None)
-    array = values.to_numpy()
-    unit = np.datetime_data(array.dtype)[0]
-    return np.where(np.isnat(array), np.nan, array.view(np.int64).astype(np.float64) / _PER_DAY[unit])
+def _days_of_objects(values: pd.Series) -> NDArray[np.float64]:
+    days = days_of_texts(_objects(values))
+    left = np.isnan(days) & values.notna().to_numpy(dtype=bool)
+    if left.any():
+        days[left] = _each(values[left], _days)
+    return days
 
 
 def _days(value: Any) -> float:
@@ -182,11 +196,13 @@ def _days(value: Any) -> float:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, (str, bool, int)):
+        return str(value)
     if isinstance(value, (list, tuple, dict, set, np.ndarray)):
         raise InvalidColumn(f"holds a {type(value).__name__}; give each part a column of its own")
     # pandas turns whole numbers into floats where some are missing; the level is the same
-    whole = is_number_object(value) and not isinstance(value, Integral) and np.isfinite(float(value))
-    return str(int(value)) if whole and value == int(value) else str(value)
+    whole = is_number_object(value) and math.isfinite(value) and value == int(value)
+    return str(int(value)) if whole else str(value)
 
 
 def _unusable(type_name: str) -> InvalidColumn:

@@ -14,7 +14,7 @@ from autometa.errors import InvalidFile, InvalidParameter, MissingData
 from autometa.files import container
 from autometa.files.atomic import check_writable, write_whole
 from autometa.files.codec import Tensors
-from autometa.files.description import as_stored, describe, same_description
+from autometa.files.description import as_stored, changed_content, describe, same_description
 from autometa.training.outer_loop import MetaTraining
 
 KIND = "meta-training"
@@ -53,6 +53,7 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._written = time.monotonic()
+        self._here: dict[str, Any] | None = None
 
     def plan(self) -> dict[str, Any] | None:
         """Read the plan of the meta-training in the file; None if there is no file.
@@ -95,12 +96,10 @@ class Checkpoint:
         stored = self.plan()
         if stored is None:
             return
-        here = as_stored(plan_of(training))
+        here = as_stored(self._plan_of(training))
         differing = [name for name in here if not same_description(stored.get(name), here[name])]
         if differing:
-            told = "; ".join(
-                f"{name}: {_short(stored.get(name))} there, {_short(here[name])} here" for name in differing
-            )
+            told = "; ".join(_difference(name, stored.get(name), here[name]) for name in differing)
             raise InvalidParameter(
                 f"checkpoint={str(self.path)!r} holds another meta-training ({told}); name another file, or give the "
                 "arguments it was begun with."
@@ -111,13 +110,19 @@ class Checkpoint:
 
     def write(self, training: MetaTraining) -> None:
         """Write the state of a meta-training, whole or not at all."""
-        write_whole(self.path, pack(training, plan_of(training)), name="checkpoint")
+        write_whole(self.path, pack(training, self._plan_of(training)), name="checkpoint")
         self._written = time.monotonic()
 
     def write_if_due(self, training: MetaTraining) -> None:
         """Write it if the last time was long enough ago."""
         if time.monotonic() - self._written >= SECONDS_BETWEEN:
             self.write(training)
+
+    def _plan_of(self, training: MetaTraining) -> dict[str, Any]:
+        """Describe the meta-training once: files that change while it runs are not what it learns from."""
+        if self._here is None:
+            self._here = plan_of(training)
+        return self._here
 
     def _data(self) -> bytes | None:
         try:
@@ -152,6 +157,13 @@ def plan_of(training: MetaTraining) -> dict[str, Any]:
             f"checkpoint=...: a parameter of learner, meta-optimizer or tasks cannot be stored ({error}); use "
             "components whose parameters are plain values, arrays or tables."
         ) from error
+
+
+def _difference(name: str, stored: Any, here: Any) -> str:
+    changed = changed_content(stored, here)
+    if changed:
+        return f"the data of {', '.join(changed)} changed since"
+    return f"{name}: {_short(stored)} there, {_short(here)} here"
 
 
 def _short(value: Any) -> str:

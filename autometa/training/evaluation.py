@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from autometa.contracts.examples import TaskBatch
+from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.learner import Learner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskInfo, TaskSampler
@@ -33,6 +33,8 @@ class Evaluation:
     """Loss per task [n_tasks]."""
     tasks: NDArray[np.int64]
     """Number of the task that each score belongs to [n_tasks]; an entity drawn twice has two scores."""
+    queries: NDArray[np.int64]
+    """Query examples of each task [n_tasks]: of a class where every task has classes of its own, else of the task."""
     normalization: str
     """How the network normalises; see ``describe_normalization``."""
 
@@ -52,20 +54,36 @@ def evaluate(
     place = next(iter(module.parameters()), None)
     device = place.device if place is not None else torch.device("cpu")
     dtype = place.dtype if place is not None and place.is_floating_point() else torch.get_default_dtype()
-    tasks = []
+    tasks, queries = [], []
 
     def draw() -> Iterator[TaskBatch]:
         for start in range(0, n_tasks, TASKS_AT_ONCE):
             count = min(TASKS_AT_ONCE, n_tasks - start)
             drawn = sampler.sample(count, split=split, seed=derive_seed(seed, split, start))
             tasks.append((drawn.ids if drawn.ids is not None else torch.arange(start, start + count)).cpu().numpy())
+            queries.append(count_queries(drawn.query, sampler.info))
             yield drawn.to(device, dtype)
 
     with seeded(derive_seed(seed, "evaluate"), device):
         losses, scores = judge_all(learner, module, draw(), sampler.info)
     return Evaluation(
-        scores=scores, losses=losses, tasks=np.concatenate(tasks), normalization=describe_normalization(module)
+        scores=scores,
+        losses=losses,
+        tasks=np.concatenate(tasks),
+        queries=np.concatenate(queries),
+        normalization=describe_normalization(module),
     )
+
+
+def count_queries(query: Examples, info: TaskInfo) -> NDArray[np.int64]:
+    """Count the query examples of every task [tasks], padding left out; see :attr:`Evaluation.queries`."""
+    assert query.mask is not None
+    count = query.mask.sum(1)
+    if info.problem_record.has_classes and not info.shared_classes:
+        counts_of = torch.zeros(len(count), info.n_outputs, dtype=torch.long, device=count.device)
+        counts_of.scatter_add_(1, query.y.long().clamp(0, info.n_outputs - 1), query.mask.long())
+        count = counts_of.amax(1)
+    return count.cpu().numpy()
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from optuna.trial import FixedTrial, Trial
 
 from autometa.comparison.execution.adaptation_curve import adaptation_curve, milliseconds_per_task
@@ -85,9 +86,15 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, A
         "scores": scores.tolist(),
         "normalization": judged.normalization,
         "n_shot": domain.info.n_shot,
-        "n_query": domain.info.n_query,
+        "n_query": _range_text(judged.queries),
         **milliseconds_per_task(training, domain),
     }
+
+
+def _range_text(numbers: NDArray[np.int64]) -> int | str:
+    """Return the number if all are the same, else the smallest and the largest, such as ``"5–20"``."""
+    least, most = int(numbers.min()), int(numbers.max())
+    return least if least == most else f"{least}–{most}"
 
 
 def _judge_elsewhere(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Literal
 
 import optuna
@@ -19,6 +19,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autometa.comparison.execution.owner import Owner
+from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, lost_in
 
 MOST_CUTS = 3
 """How many processes may die while filling a slot; then the slot has failed."""
@@ -157,7 +158,9 @@ class SlotStudy:
         for trial in self.trials(TrialState.RUNNING):
             owner = Owner.from_json(trial.user_attrs["owner"])
             left = owner == Owner.here() and trial.user_attrs["token"] not in _in_hand
-            if not left and not owner.is_dead(trial.user_attrs["beat"]):
+            # While the storage was away, nobody could give a sign of life.
+            last_sign = max(trial.user_attrs["beat"], getattr(self.storage, "back_at", 0.0))
+            if not left and not owner.is_dead(last_sign):
                 continue
             slot = trial.user_attrs["slot"]
             cuts = sum(
@@ -165,7 +168,9 @@ class SlotStudy:
                 for other in self.trials(TrialState.FAIL)
             )
             try:
-                if cuts + 1 >= MOST_CUTS:
+                if left:
+                    self._set(trial.number, "interrupted", True)
+                elif cuts + 1 >= MOST_CUTS:
                     died = f"the process filling this slot died {cuts + 1} times, last as {owner}"
                     self._set(trial.number, "error", f"ProcessDied: {died}; it may need more memory than there is.")
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -178,20 +183,32 @@ class SlotStudy:
         """Do the work of a claimed trial and record how it ended.
 
         A trial that raises has failed and keeps the reason; Ctrl-C gives the slot back.
+
+        Raises
+        ------
+        StorageLost
+            The storage failed, which says nothing about the trial.
         """
         try:
-            with self._alive(trial):
-                value = work(trial)
-            self.study.tell(trial, value, skip_if_finished=True)
-        except optuna.TrialPruned:
-            self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            try:
+                with self._alive(trial):
+                    value = work(trial)
+            except optuna.TrialPruned:
+                self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            else:
+                self.study.tell(trial, value, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return  # another process took this one for dead and has opened the slot again
         except Exception as error:
+            lost = lost_in(error)
+            if lost is not None:
+                raise lost from error.__cause__  # the trial is none the worse, and its slot will be open again
             reason = f"{type(error).__name__}: {error}"
             self._fail(trial, error=reason, traceback="".join(traceback.format_exception(error))[-4000:])
         except BaseException:
-            self._fail(trial, interrupted=True)
+            # Where the storage does not answer, the slot is given back by whoever finds this process gone.
+            with suppress(StorageLost), self._without_waiting():
+                self._fail(trial, interrupted=True)
             raise
         finally:
             _in_hand.discard(trial.user_attrs["token"])
@@ -203,6 +220,9 @@ class SlotStudy:
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return  # as above: the slot is no longer ours to judge
+
+    def _without_waiting(self) -> AbstractContextManager[None]:
+        return self.storage.at_once() if isinstance(self.storage, PatientStorage) else nullcontext()
 
     def _set(self, number: int, name: str, value: Any) -> None:
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
@@ -222,6 +242,8 @@ class SlotStudy:
                     self._set(trial.number, "beat", time.time())
                 except UpdateFinishedTrialError:
                     return
+                except StorageLost:
+                    continue  # whoever fills the slot meets it too, and the next sign may come through
 
         thread = threading.Thread(target=beat, name="autometa-signs-of-life", daemon=True)
         thread.start()

@@ -18,8 +18,11 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import NoSuchModuleError
 
 from autometa.checks import check_path
+from autometa.comparison.execution.database_drivers import missing_driver, with_driver
+from autometa.comparison.execution.patient_storage import PatientStorage, insist, is_outage, is_starting
 from autometa.errors import InvalidParameter, StorageError
 
 JOURNAL = "journal.log"
@@ -94,7 +97,7 @@ def portable_address(where: str | BaseStorage | None, folder: Path) -> str | Non
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
-def open_storage(where: str | BaseStorage | None) -> BaseStorage:
+def open_storage(where: str | BaseStorage | None, *, wait: bool = False) -> BaseStorage:
     """Open an Optuna storage.
 
     Parameters
@@ -102,6 +105,14 @@ def open_storage(where: str | BaseStorage | None) -> BaseStorage:
     where : str, BaseStorage or None
         An SQLAlchemy URL; the path of a journal file, ending in ``.log`` or ``.journal``; an open storage; None:
         memory.
+    wait : bool, default=False
+        It was reached before, so that no answer means an outage. A database that says it is starting is always waited
+        for.
+
+    Returns
+    -------
+    BaseStorage
+        One that waits while its database does not answer, see :class:`PatientStorage`.
 
     Raises
     ------
@@ -110,20 +121,31 @@ def open_storage(where: str | BaseStorage | None) -> BaseStorage:
     """
     if where is None:
         return InMemoryStorage()
-    if isinstance(where, BaseStorage):
+    if isinstance(where, InMemoryStorage | PatientStorage):
         return where
-    try:
+    if isinstance(where, BaseStorage):
+        return PatientStorage(where, type(where).__name__)
+    shown = without_password(where)
+
+    def open_it() -> BaseStorage:
         opened = _open(where)
         opened.get_all_studies()
+        return opened
+
+    try:
+        opened = insist(open_it, shown, is_outage if wait else is_starting)
+    except (ImportError, NoSuchModuleError) as error:
+        reason = missing_driver(where, error.__cause__ or error)
+        raise StorageError(f"storage={shown!r} cannot be used: {reason}") from error
     except StorageError:
         raise
     except Exception as error:  # drivers and databases raise errors of their own kinds
         raise StorageError(
-            f"storage={without_password(where)!r} cannot be used ({type(error).__name__}: {error}); give a journal "
+            f"storage={shown!r} cannot be used ({type(error).__name__}: {error}); give a journal "
             "file such as 'runs/journal.log' or a database URL such as 'postgresql://user@host/db' that this machine "
             "can reach."
         ) from error
-    return opened
+    return PatientStorage(opened, shown)
 
 
 def _open(where: str) -> BaseStorage:
@@ -135,7 +157,7 @@ def _open(where: str) -> BaseStorage:
         return _open_journal(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return get_storage(_Database(where))
+        return get_storage(_Database(with_driver(where)))
 
 
 def _open_journal(path: Path) -> BaseStorage:

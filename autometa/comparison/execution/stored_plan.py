@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import optuna
 from optuna.storages import BaseStorage
 
 from autometa.comparison.plan.plan import Plan, restore_plan
-from autometa.comparison.plan.same_plan import check_same, check_version
+from autometa.comparison.plan.same_plan import check_content, check_same, check_version
 from autometa.errors import InvalidParameter
 
 PLAN = "plan"
@@ -29,13 +31,20 @@ def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
     study.set_user_attr(PLAN, dict(plan.described))
 
 
-def stored_plan(storage: BaseStorage, name: str) -> Plan:
+def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Plan:
     """Make the plan of a comparison from its storage.
+
+    Parameters
+    ----------
+    storage : BaseStorage
+    name : str
+    to_read : bool, default=False
+        Nothing will be trained or judged: files that changed since are a warning.
 
     Raises
     ------
     InvalidParameter
-        There is no comparison of this name, or it is of another version.
+        There is no comparison of this name, it is of another version, or its files changed since.
     """
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=storage)]
     found = [n for n in names if "/" not in n]
@@ -45,4 +54,11 @@ def stored_plan(storage: BaseStorage, name: str) -> Plan:
     if stored is None:
         raise InvalidParameter(f"name={name!r} is an Optuna study that autometa did not make.")
     check_version(stored, f"comparison {name!r}")
-    return restore_plan(name, stored)
+    plan = restore_plan(name, stored)
+    try:
+        check_content(stored, plan, f"comparison {name!r}")
+    except InvalidParameter as error:
+        if not to_read:
+            raise
+        warnings.warn(f"{error} What is shown is what was measured before.", UserWarning, stacklevel=3)
+    return plan

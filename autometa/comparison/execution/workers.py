@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
@@ -15,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import usable_cores
+from autometa.comparison.execution.patient_storage import StorageLost
 from autometa.comparison.execution.progress_display import ProgressDisplay
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import open_storage
@@ -111,7 +113,9 @@ def _worker(plan: Plan, where: str, device: str, models: Path | None, threads: i
     try:
         # scikit-learn's linear algebra has threads of its own, which would take the other workers' cores.
         with threadpool_limits(threads), quiet_optuna():
-            arms = open_arms(plan, open_storage(where))
+            arms = open_arms(plan, open_storage(where, wait=True))
             work_through(arms, pick_device(device), models, go_on=lambda: os.getppid() == parent)
+    except StorageLost as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         return  # the slot is open again, and the process that started this one tells the user

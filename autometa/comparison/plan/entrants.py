@@ -12,8 +12,8 @@ from autometa.errors import InvalidParameter
 from autometa.host import make_learner, make_meta_optimizer, make_tasks
 from autometa.host.catalog import components, find, name_of
 
-BASELINE = "sklearn"
-"""The learner that meta-learning must beat."""
+BASELINE = "baselines/sklearn"
+"""Full name of the learner that meta-learning must beat."""
 
 Tasks = str | TaskSampler
 Learners = str | Learner | tuple[str | Learner, str | MetaOptimizer]
@@ -83,10 +83,11 @@ def every_learner(problems: Collection[str]) -> dict[str, Learners]:
 
 def with_baseline(given: dict[str, Any], problems: Collection[str]) -> dict[str, Any]:
     """Add the baseline if it is installed, fits a problem and is not there already."""
-    installed = {c.name: c.spec.problems for c in components("learner")}
-    if BASELINE in given or not installed.get(BASELINE, frozenset()) & set(problems):
+    installed = {c.full_name: c.spec.problems for c in components("learner")}
+    label = _label(BASELINE)
+    if label in given or not installed.get(BASELINE, frozenset()) & set(problems):
         return given
-    return {**given, BASELINE: BASELINE}
+    return {**given, label: BASELINE}
 
 
 def make_entrant(given: Learners) -> Entrant:

@@ -8,7 +8,7 @@ from typing import Any
 from autometa._version import __version__
 from autometa.comparison.plan.plan import FORMAT, Plan
 from autometa.errors import InvalidParameter
-from autometa.files.description import same_description
+from autometa.files.description import changed_content, same_description
 
 
 def check_version(stored: Mapping[str, Any], where: str) -> None:
@@ -25,6 +25,26 @@ def check_version(stored: Mapping[str, Any], where: str) -> None:
             f"{__version__} (format {FORMAT}): scores of different versions cannot stand in one table; install that "
             "version, or give another output or name."
         )
+
+
+def check_content(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
+    """Refuse files that are not those that the plan was made with.
+
+    Raises
+    ------
+    InvalidParameter
+        Names what changed.
+    """
+    changed = changed_content(stored, plan.described)
+    if changed:
+        raise InvalidParameter(f"{where} was made from other data: what {', '.join(changed)} names changed since.")
+
+
+def _difference(kind: str, label: str, stored: Any, new: Any) -> str:
+    changed = changed_content(stored, new)
+    if not changed:
+        return f"{kind} {label!r} has other parameters there"
+    return f"the data of {', '.join(changed)} changed since ({kind} {label!r})"
 
 
 def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
@@ -49,13 +69,13 @@ def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
             if label not in new[kind]:
                 differences.append(f"{kind} {label!r} is there and not here")
             elif not same_description(described, new[kind][label]):
-                differences.append(f"{kind} {label!r} has other parameters there")
+                differences.append(_difference(kind, label, described, new[kind][label]))
     before, now = stored.get("test_tasks", {}), new["test_tasks"]
     if before.keys() != now.keys():
         differences.append(f"test_tasks={list(before) or None} there and {list(now) or None} here")
     else:
         differences += [
-            f"test_tasks {label!r} has other parameters there"
+            _difference("test_tasks", label, before[label], now[label])
             for label in now
             if not same_description(before[label], now[label])
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from autometa.comparison.report.canvas import MUTED, PAPER, Style, axes, to_svg
-from autometa.comparison.report.markup import metric_title
+from autometa.comparison.report.markup import LARGE, metric_title
 from autometa.contracts.problems import problem_of_metric
 
 _WIDE = 15.0
@@ -35,7 +36,7 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
         look = looks[str(row.learner)]
         ax.plot([row.ci_low, row.ci_high], [place, place], color=look.color, linewidth=2.4, solid_capstyle="round")
         ax.plot([row.score], [place], look.marker, color=look.color, markersize=7, markeredgecolor=PAPER)
-    ax.set_yticks(range(len(rows)), [str(name) for name in rows["learner"]])
+    ax.set_yticks(range(len(rows)), [_broken(str(name)) for name in rows["learner"]])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0)
@@ -110,7 +111,7 @@ def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: M
     _log_ticks(ax, "x", costs[costs > 0])
     if len(paid) < len(costs):
         ax.set_xlim(left=nothing / 1.6)
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}" if value > 1.5 * nothing else ""))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value) if value > 1.5 * nothing else ""))
         ax.axvline(nothing, color=MUTED, linewidth=0.8, linestyle=":")
         ax.annotate(
             "nothing", (nothing, 1), xycoords=("data", "axes fraction"), xytext=(4, -9), textcoords="offset points",
@@ -161,6 +162,16 @@ def history_figure(study: Study, metric: str, look: Style) -> str | None:
     )
 
 
+def tick_text(value: float) -> str:
+    """Return a number for an axis: in full, from a million on as ``3.35e+12``."""
+    return f"{value:,.10g}" if abs(value) < LARGE else re.sub(r"\.?0*e", "e", f"{value:.4e}")
+
+
+def _broken(name: str, length: int = 24) -> str:
+    """Return a name on as many lines as it needs."""
+    return "\n".join(name[start : start + length] for start in range(0, len(name), length))
+
+
 def _score_axis(ax: Axes, which: str, metric: str, scores: NDArray[np.float64], *, label: bool = True) -> None:
     """Percent for shares; a logarithmic axis for errors that span more than one magnitude."""
     axis = ax.xaxis if which == "x" else ax.yaxis
@@ -174,6 +185,8 @@ def _score_axis(ax: Axes, which: str, metric: str, scores: NDArray[np.float64], 
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if problem.is_share:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+    elif len(finite) and abs(finite).max() >= LARGE:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
 
 
 def _log_ticks(ax: Axes, which: str, values: Iterable[float]) -> None:
@@ -185,7 +198,7 @@ def _log_ticks(ax: Axes, which: str, values: Iterable[float]) -> None:
     decades = float(np.log10(positive.max() / positive.min())) if len(positive) else 0.0
     subs = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
     if decades < 0.4 and len(positive):

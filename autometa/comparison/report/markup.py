@@ -9,6 +9,9 @@ from typing import Any
 
 from autometa.contracts.problems import problem_of_metric
 
+LARGE = 1_000_000
+"""Number from which on it is written with an exponent."""
+
 
 def escape(value: object) -> str:
     """Text as HTML; None and NaN are a dash."""
@@ -23,11 +26,13 @@ def metric_title(metric: str) -> str:
 
 
 def score_text(score: float, metric: str) -> str:
-    """A score as readers write it: shares in percent, others with four digits."""
+    """A score as readers write it: shares in percent, others with four digits, from a million on as ``3.350e+12``."""
     if not math.isfinite(score):
         return "–" if math.isnan(score) else str(score)
     if problem_of_metric(metric).is_share:
         return f"{100 * score:.1f}%"
+    if round(abs(score)) >= LARGE:
+        return f"{score:.3e}"
     return f"{score:,.0f}" if abs(score) >= 10_000 else f"{score:#.4g}"
 
 
@@ -62,6 +67,8 @@ def milliseconds_text(milliseconds: float) -> str:
     """Milliseconds with two or three digits that count."""
     if not math.isfinite(milliseconds):
         return "–"
+    if milliseconds >= LARGE:
+        return f"{milliseconds:.1e}"
     return f"{milliseconds:#.2g}" if milliseconds < 10 else f"{milliseconds:,.0f}"
 
 

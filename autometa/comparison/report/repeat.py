@@ -29,7 +29,8 @@ def component_words(described: Any) -> str:
     if not isinstance(described, Mapping) or "params" not in described:
         return value_text(described)
     params = ", ".join(f"{name}={component_words(value)}" for name, value in described["params"].items())
-    return f"{described['name'] or described['class'].rpartition(':')[2]}({params})"
+    name = (described["name"] or "").rpartition("/")[2] or described["class"].rpartition(":")[2]
+    return f"{name}({params})"
 
 
 def entrant_words(described: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ class Pooled(am.Learner):
         Size of the memory.
     """
 
-    default_meta_optimizer: ClassVar[str | None] = "collect"
+    default_meta_optimizer: ClassVar[str | None] = "baselines/collect"
     provides: ClassVar[frozenset[str]] = frozenset({"memory"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"estimator", "support_share"})
     predicts_unseen_classes: ClassVar[bool] = True

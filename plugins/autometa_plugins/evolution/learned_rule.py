@@ -64,7 +64,7 @@ class LearnedRule(am.Learner):
     Representation Learning. ICLR 2019.
     """
 
-    default_meta_optimizer: ClassVar[str | None] = "evolution_strategy"
+    default_meta_optimizer: ClassVar[str | None] = "evolution/evolution_strategy"
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 

@@ -76,7 +76,11 @@ class Relation(am.Learner):
         am.check_int("hidden_size", self.hidden_size, of="learner 'relation'")
         am.check_choice("pooling", self.pooling, ("mean", "sum"), of="learner 'relation'")
         is_image = len(info.input_shape) == 3
-        chosen = am.make_backbone("conv4", n_pools=_N_POOLS) if self.backbone == "auto" and is_image else self.backbone
+        chosen = (
+            am.make_backbone("backbones/conv4", n_pools=_N_POOLS)
+            if self.backbone == "auto" and is_image
+            else self.backbone
+        )
         return Comparer(am.build_backbone(chosen, info.input_shape), self.hidden_size)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:

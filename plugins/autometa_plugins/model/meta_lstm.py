@@ -84,7 +84,9 @@ class MetaLSTM(am.Learner):
         images = len(info.input_shape) == 3
         own = self.adapted == "all" or (self.adapted == "auto" and not images)
         chosen = (
-            am.make_backbone("conv4", norm="group") if self.backbone == "auto" and images and own else self.backbone
+            am.make_backbone("backbones/conv4", norm="group")
+            if self.backbone == "auto" and images and own
+            else self.backbone
         )
         backbone = am.build_backbone(chosen, info.input_shape)
         n_features: int = backbone.n_features  # type: ignore[assignment]

@@ -54,7 +54,7 @@ class IMAML(am.Learner):
     """
 
     replayable: ClassVar[bool] = True
-    default_meta_optimizer: ClassVar[str | None] = "implicit"
+    default_meta_optimizer: ClassVar[str | None] = "optimization/implicit"
     provides: ClassVar[frozenset[str]] = frozenset({"gradient", "inner_gradient", "inner_objective"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "inner_lr", "regularization", "strategy"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"regression"})

@@ -75,7 +75,7 @@ def build_own_backbone(backbone: am.BackboneLike, info: am.TaskInfo) -> nn.Modul
     let queries see one another.
     """
     if backbone == "auto" and len(info.input_shape) == 3:
-        backbone = am.make_backbone("conv4", norm="group")
+        backbone = am.make_backbone("backbones/conv4", norm="group")
     return am.build_backbone(backbone, info.input_shape)
 
 

@@ -52,6 +52,7 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
     yield am.TaskSamplerSpec(
         name="augmented_shot",
         factory="autometa_plugins.tasks.augmented_shot:AugmentedShot",
+        retired={"tasks": "glyphs"},
         summary="Long sequences of another sampler's images, each class rotated and each image slightly moved.",
         problems=frozenset({"classification"}),
         reference="Santoro et al. 2016, Meta-Learning with Memory-Augmented Neural Networks, section 4.1",

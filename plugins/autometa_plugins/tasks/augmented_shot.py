@@ -25,7 +25,7 @@ class AugmentedShot(am.TaskSampler):
 
     Parameters
     ----------
-    tasks : str or ClassEpisodes, default="glyphs"
+    tasks : str or ClassEpisodes, default="tasks/glyphs"
         Where images and their splits come from, such as ``am.make_tasks("omniglot", rotations=False)``. Its own numbers
         of classes and images are not used.
     n_way : int, default=5
@@ -61,7 +61,7 @@ class AugmentedShot(am.TaskSampler):
     def __init__(
         self,
         *,
-        tasks: str | am.ClassEpisodes = "glyphs",
+        tasks: str | am.ClassEpisodes = "tasks/glyphs",
         n_way: int = 5,
         n_shot: int = 10,
         n_query: int = 10,
@@ -149,6 +149,11 @@ class AugmentedShot(am.TaskSampler):
     def describe(self) -> dict[str, Any]:
         """What the sampler of the images says of them."""
         return {"images of": type(self._ready()).__name__, **self._ready().describe()}
+
+    def content(self) -> dict[str, str]:
+        """What the sampler of the images says, where it is given by name; an object says it for itself."""
+        of_images = am.make_tasks(self.tasks).content() if isinstance(self.tasks, str) else {}
+        return {"tasks": " ".join(of_images[name] for name in sorted(of_images))} if of_images else {}
 
     def _ready(self) -> am.ClassEpisodes:
         """The sampler of the images, asked for as many as a sequence may need."""

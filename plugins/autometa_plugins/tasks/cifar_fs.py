@@ -11,7 +11,7 @@ import torch
 
 import autometa as am
 from autometa_plugins.tasks.image_cache import Facts, default_cache, digest, kept
-from autometa_plugins.tasks.image_files import stamp
+from autometa_plugins.tasks.image_files import image_sources, stamp
 from autometa_plugins.tasks.images import Images
 
 SIZE = 32
@@ -63,6 +63,10 @@ class CifarFS(am.ClassEpisodes):
         """Where the data lie, and times of their files."""
         root = self._root()
         return str(root), stamp(root)
+
+    def content(self) -> dict[str, str]:
+        """Digest of the images, whatever else lies beside them."""
+        return {"root": am.content_of(self._root(), image_sources(self._root()))}
 
     def load(self) -> am.ClassImages:
         """All images, [n_images, 3, 32, 32], uint8.

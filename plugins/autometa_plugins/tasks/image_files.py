@@ -9,7 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -150,6 +150,18 @@ def stamp(root: Path) -> Hashable:
     paths = sorted(path for path, is_folder in walk(root) if not is_folder) if root.is_dir() else [root]
     states = [(path, path.stat()) for path in paths if path.exists()]
     return tuple((str(path), state.st_size, state.st_mtime_ns) for path, state in states)
+
+
+def image_sources(root: Path) -> Iterator[Path]:
+    """Return the files that :func:`list_images` reads, archives whole."""
+    if not root.is_dir():
+        yield root
+        return
+    for path, is_folder in walk(root):
+        parts = path.relative_to(root).parts
+        is_archive = len(parts) == 1 and _suffix(parts) == ".zip"
+        if not is_folder and _is_visible(parts) and (is_archive or _suffix(parts) in SUFFIXES) and path.is_file():
+            yield path
 
 
 def decode_all(files: Sequence[ImageFile], decode: Callable[[Image.Image], NDArray[np.uint8]]) -> Tensor:

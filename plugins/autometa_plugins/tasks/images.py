@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import autometa as am
-from autometa_plugins.tasks.image_files import decode_all, list_images, stamp
+from autometa_plugins.tasks.image_files import decode_all, image_sources, list_images, stamp
 from autometa_plugins.tasks.image_splits import assign_splits, split_named
 
 
@@ -86,6 +86,10 @@ class Images(am.ClassEpisodes):
     def fingerprint(self) -> Hashable:
         """Names, sizes and times of the files."""
         return stamp(self._root())
+
+    def content(self) -> dict[str, str]:
+        """Digest of the images, whatever else lies beside them."""
+        return {"root": am.content_of(self._root(), image_sources(self._root()))}
 
     def load(self) -> am.ClassImages:
         """Decode all images, [n_images, channels, size, size], uint8.

@@ -109,6 +109,13 @@ class LakeRuns(am.TaskSampler):
         alphabets = {split: sorted({name.split("/")[0] for name in listed}) for split, listed in names.items()}
         return {"runs": N_RUNS, "meta-train alphabets": alphabets["train"], "meta-valid alphabets": alphabets["valid"]}
 
+    def content(self) -> dict[str, str]:
+        """Digest of the drawings and of the runs."""
+        background, _ = self._ready()
+        root = find_root(self.root, default_cache() if self.cache is None else Path(self.cache), self.download)
+        runs = [path for path in (root / "all_runs.zip", root / "all_runs") if path.exists()][:1]
+        return {"root": " ".join([background.content()["root"], *map(am.content_of, runs)])}
+
     def _ready(self) -> tuple[Omniglot, am.TaskBatch]:
         parameters = {name: value for name, value in vars(self).items() if name[0] != "_"}
         prepared = vars(self).get("_prepared")

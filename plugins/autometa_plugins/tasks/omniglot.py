@@ -12,7 +12,7 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.tasks.image_cache import default_cache
-from autometa_plugins.tasks.omniglot_files import PARTS, characters, find_root, fingerprint
+from autometa_plugins.tasks.omniglot_files import PARTS, characters, find_root, fingerprint, omniglot_sources
 
 _VINYALS = {"train": "train.txt", "valid": "val.txt", "test": "test.txt"}
 _N_VALID_ALPHABETS, _N_VALID_CHARACTERS, _N_TEST_CHARACTERS = 5, 100, 423
@@ -82,6 +82,12 @@ class Omniglot(am.ClassEpisodes):
         """Where the data lie, and times of their files."""
         root = self._root()
         return str(root), fingerprint(root)
+
+    def content(self) -> dict[str, str]:
+        """Digest of the drawings, and of the lists of the split."""
+        root = self._root()
+        lists = [f"splits/vinyals/{name}" for name in _VINYALS.values()] if self.split == "vinyals" else []
+        return {"root": am.content_of(root, omniglot_sources(root, lists))}
 
     def load(self) -> am.ClassImages:
         """All drawings, and their rotations where asked for, uint8.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -15,7 +16,7 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.tasks.image_cache import Facts, digest, kept
-from autometa_plugins.tasks.image_files import decode_all, list_images, stamp
+from autometa_plugins.tasks.image_files import decode_all, image_sources, list_images, stamp
 
 PARTS = ("images_background", "images_evaluation")
 SIZE = 28
@@ -88,6 +89,13 @@ def fetch(folder: Path) -> None:
 def fingerprint(root: Path) -> str:
     """Changes when the archives or folders of images do."""
     return digest(*(stamp(place) for part in PARTS if (place := _part(root, part))))
+
+
+def omniglot_sources(root: Path, others: Iterable[str] = ()) -> list[Path]:
+    """Return the files that drawings are read from, and ``others`` of the root that exist."""
+    parts = [place for part in PARTS if (place := _part(root, part)) is not None]
+    images = [path for place in parts for path in image_sources(place)]
+    return [*images, *(path for name in others if (path := root / name).is_file())]
 
 
 def characters(root: Path, cache: Path) -> tuple[Tensor, list[str], list[str]]:

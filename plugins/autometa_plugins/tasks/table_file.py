@@ -16,6 +16,7 @@ SEPARATORS = (",", ";", "\t", "|")
 """Tried in this order."""
 
 _MARK = "="
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?\s*")
 
 
@@ -90,6 +91,9 @@ def _with_decimal_commas(frame: pd.DataFrame, task: Any) -> pd.DataFrame:
         if name == task or not pd.api.types.is_string_dtype(frame[name].dtype):
             continue
         present = frame[name].dropna()
-        if len(present) and present.str.fullmatch(_DECIMAL_COMMA).all():
+        # "1,234" may be a number above a thousand: some value must say that it is none
+        written = present[present.str.contains(",", regex=False)]
+        is_decimal = not written.str.fullmatch(_THOUSANDS).all()
+        if is_decimal and present.str.fullmatch(_DECIMAL_COMMA).all():
             frame[name] = pd.to_numeric(frame[name].str.replace(",", "."))
     return frame

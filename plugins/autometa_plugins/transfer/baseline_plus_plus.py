@@ -40,7 +40,7 @@ class BaselinePlusPlus(am.Learner):
     """
 
     replayable: ClassVar[bool] = True
-    default_meta_optimizer: ClassVar[str | None] = "pooled"
+    default_meta_optimizer: ClassVar[str | None] = "transfer/pooled"
     provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "lr"})
 

@@ -45,7 +45,7 @@ class Distill(am.Learner):
     Is All You Need? ECCV 2020.
     """
 
-    default_meta_optimizer: ClassVar[str | None] = "pooled"
+    default_meta_optimizer: ClassVar[str | None] = "transfer/pooled"
     provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"C"})
 

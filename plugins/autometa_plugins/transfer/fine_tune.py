@@ -50,7 +50,7 @@ class FineTune(am.Learner):
     """
 
     replayable: ClassVar[bool] = True
-    default_meta_optimizer: ClassVar[str | None] = "pooled"
+    default_meta_optimizer: ClassVar[str | None] = "transfer/pooled"
     provides: ClassVar[frozenset[str]] = frozenset({"pooled"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset(
         {"tune", "steps", "lr", "network_lr", "weight_decay", "strategy"}

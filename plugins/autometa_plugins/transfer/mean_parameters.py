@@ -37,7 +37,7 @@ class MeanParameters(am.Learner):
     """
 
     replayable: ClassVar[bool] = True
-    default_meta_optimizer: ClassVar[str | None] = "pooled"
+    default_meta_optimizer: ClassVar[str | None] = "transfer/pooled"
     provides: ClassVar[frozenset[str]] = frozenset({"pooled", "gradient", "inner_gradient"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "lr", "strategy"})
     needs_meta_training: ClassVar[frozenset[str]] = frozenset({"regression"})
