@@ -21,7 +21,7 @@ SIGNIFICANCE = [
     "runs_needed", "p_models",
 ]  # fmt: skip
 RANKS = ["learner", "mean_rank", "n_distributions"]
-DECIDED, LEVEL_WITH, NOT_DECIDED = "different", "no difference found", "not decided"
+DIFFERENT, LEVEL_WITH, NOT_DECIDED = "different", "no difference found", "not decided"
 
 LearnerT = TypeVar("LearnerT", bound=Hashable)
 
@@ -98,7 +98,7 @@ def _verdict(row: Mapping[str, Any], p_holm: float, higher_is_better: bool) -> d
     if p_holm >= ALPHA:
         return {"verdict": LEVEL_WITH, "better": None}
     a_is_better = (row["difference"] > 0) == higher_is_better
-    return {"verdict": DECIDED, "better": row["learner_a"] if a_is_better else row["learner_b"]}
+    return {"verdict": DIFFERENT, "better": row["learner_a"] if a_is_better else row["learner_b"]}
 
 
 def mean_ranks(significance: Mapping[str, tuple[list[str], pd.DataFrame]]) -> pd.DataFrame:
@@ -128,7 +128,7 @@ def _ranks(learners: list[str], pairs: pd.DataFrame) -> list[float]:
         if pair.learner_a not in ranks or pair.learner_b not in ranks:
             continue
         for own, other in ((pair.learner_a, pair.learner_b), (pair.learner_b, pair.learner_a)):
-            if pair.verdict != DECIDED:
+            if pair.verdict != DIFFERENT:
                 ranks[own] += 0.5
             elif pair.better == other:
                 ranks[own] += 1.0
