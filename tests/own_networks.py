@@ -31,6 +31,26 @@ class MapOfFeatures(nn.Module):
         return self.layer(x).relu()  # type: ignore[no-any-return]
 
 
+class Bent(nn.Module):
+    """Flattens and bends, with a setting that no weight shows."""
+
+    def __init__(self, bend: str = "relu") -> None:
+        super().__init__()
+        self.bend = bend
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).relu() if self.bend == "relu" else x.flatten(1).tanh()
+
+
+class Picky(Bent):
+    """Has a message of its own where an argument is missing."""
+
+    def __init__(self, w: str | None = None) -> None:
+        super().__init__()
+        if w is None:
+            raise ValueError("w is needed")
+
+
 def sequential() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 7), nn.ReLU())
 

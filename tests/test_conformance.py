@@ -28,7 +28,25 @@ NEED_FILES = ("cifar_fs", "images", "lake_runs", "omniglot", "table")
 BUNDLED = [c.full_name for c in components() if c.plugin.distribution == "autometa" and c.name not in NEED_FILES]
 
 
-@am.parametrize_with_plugin_checks(*BUNDLED, expected_failures=KNOWN_DEVIATIONS)
+SLOW = {
+    *(f"{name}-check_learns[classification]" for name in ("gru", "learned_rule", "mann", "sklearn", "sklearn_pooled")),
+    *(f"{name}-check_improves" for name in ("cmaes", "collect", "evolution_strategy", "implicit")),
+    "snail-check_learns[classification]",
+}
+"""Checks that take seconds, of components that tests of their own train by default."""
+
+
+def slow_ones_marked(checks: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    """Give the checks named in SLOW their mark."""
+    name, params = checks.args
+    assert {param.id for param in params} >= SLOW
+    return pytest.mark.parametrize(
+        name,
+        [param._replace(marks=[*param.marks, pytest.mark.slow]) if param.id in SLOW else param for param in params],
+    )
+
+
+@slow_ones_marked(am.parametrize_with_plugin_checks(*BUNDLED, expected_failures=KNOWN_DEVIATIONS))
 def test_bundled_component(check: Check) -> None:
     check()
 

@@ -325,3 +325,15 @@ def test_objects_count_by_their_content(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": ["x", "y"], "b": [1.0, 2.0]})
     assert describe(frame) == describe(frame.copy()) != describe(frame * 2)
     assert describe(torch.ones(2)) != describe(torch.zeros(2))
+
+
+def test_a_module_inside_a_package_is_found_without_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "my_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (package / "features.py").write_text("def encode(rows): return rows\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    learner = am.make_learner("frozen_features", encoder="my_package.features:encode")
+    stored = as_stored(describe(learner))
+    (package / "features.py").write_text("def encode(rows): return 2 * rows\n")
+    assert changed_content(stored, as_stored(describe(learner))) == ["encoder='my_package.features:encode'"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from autometa.engine.few_threads import FEWEST_MULTIPLICATIONS, enough_threads
 from autometa.training.evaluation import evaluate
 from own_networks import Narrow
 
-WIDE = FEWEST_MULTIPLICATIONS // 64 // 100
+WIDE = FEWEST_MULTIPLICATIONS // 64 // 99
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +63,11 @@ def test_training_judging_and_predicting_share_what_is_large(n_features: int, th
         (nn.Linear(64, 5), (4, 10, 64), 1),
         (nn.Linear(64, WIDE), (10, 10, 64), 2),
         (nn.Linear(64, WIDE), (1, 10, 64), 1),
-        (nn.Conv2d(3, 64, 3), (4, 10, 3, 84, 84), 2),
+        (nn.Conv2d(3, 64, 3), (4, 200, 3, 84, 84), 2),
+        (nn.Sequential(nn.Conv2d(3, 64, 3), nn.Linear(64, WIDE)), (10, 10, 3, 8, 8), 2),
         (nn.Conv2d(3, 64, 3), (4, 10, 3, 8, 8), 1),
         (nn.Identity(), (4, 10, 64), 1),
+        (nn.Identity(), (1, 5000, 4096), 2),
         (nn.Linear(64, 5, device="meta"), (4, 10, 64), 2),
     ],
 )
@@ -78,6 +81,35 @@ def test_the_rule_counts_examples_weights_and_places(module: nn.Module, shape: t
 
 def test_one_thread_stays_one() -> None:
     torch.set_num_threads(1)
-    with enough_threads(nn.Conv2d(3, 64, 3), torch.empty(4, 10, 3, 84, 84, device="meta")):
+    with enough_threads(nn.Conv2d(3, 64, 3), torch.empty(4, 200, 3, 84, 84, device="meta")):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 1
+
+
+def test_a_thread_that_begins_inside_of_anothers_block_ends_with_as_many_as_before() -> None:
+    small, x = nn.Linear(64, 5), torch.empty(4, 10, 64, device="meta")
+    inside, go_on = threading.Event(), threading.Event()
+    found: dict[str, int] = {}
+
+    def first() -> None:
+        with enough_threads(small, x):
+            inside.set()
+            go_on.wait(60)
+
+    def second() -> None:
+        torch.ones(4) + 1  # a thread's number is that of its first operation
+        with enough_threads(nn.Linear(64, WIDE), torch.empty(10, 10, 64, device="meta")):
+            found["large"] = torch.get_num_threads()
+        with enough_threads(small, x):
+            found["small"] = torch.get_num_threads()
+        found["after"] = torch.get_num_threads()
+
+    one = threading.Thread(target=first)
+    one.start()
+    inside.wait(60)
+    two = threading.Thread(target=second)
+    two.start()
+    two.join()
+    go_on.set()
+    one.join()
+    assert found == {"large": 2, "small": 1, "after": 2}

@@ -194,7 +194,7 @@ def test_a_function_by_its_import_path_is_saved_and_loaded_by_who_trusts_it(tmp_
     path = f"{__name__}:encode"
     classifier = am.FewShotClassifier(am.make_learner("frozen_features", encoder=path), random_state=0)
     classifier.fit(TEXTS, LABELS).save(tmp_path / "texts.autometa")
-    with pytest.raises(am.InvalidFile, match=r"names the function .*:encode' \(encoder of its learner\)"):
+    with pytest.raises(am.InvalidFile, match=r"names the function .*:encode' in a parameter of its FrozenFeatures"):
         am.load(tmp_path / "texts.autometa")
     again: Any = am.load(tmp_path / "texts.autometa", trusted=[path])
     np.testing.assert_array_equal(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from torch import nn
 
 import autometa as am
 import own_networks
-from own_networks import MapOfFeatures, Narrow, Scaled, sequential
+from autometa.files.description import describe
+from own_networks import Bent, MapOfFeatures, Narrow, Picky, Scaled, sequential
 
 TESTS = Path(__file__).parent
 
@@ -130,6 +132,7 @@ def test_it_is_saved_by_its_import_path_and_loaded_with_trust(
         am.load(tmp_path / "it.autometa")
     loaded = am.load(tmp_path / "it.autometa", trusted=[path])
     np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+    np.testing.assert_array_equal(loaded.fit(X, y).predict_proba(X), expected)
     again, other = weights(model.meta_fit(tasks())), weights(loaded.meta_fit(tasks()))
     assert all(torch.equal(value, other[key]) for key, value in again.items())
 
@@ -169,8 +172,11 @@ def in_main() -> type[nn.Module]:
         (lambda: Narrow(6), r"cannot be built again without arguments \(Narrow\(\) has other weights\)"),
         (lambda: type("Narrow", (Narrow,), {"__module__": "__main__"})(), "cannot import Narrow from '__main__'"),
         (lambda: in_main(), "another process cannot import in_main.<locals>.Local"),
+        (lambda: Bent("tanh"), r"cannot be built again without arguments \(Bent\(\) has another bend\)"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Softmax(1)), r"\(Sequential\(\) has other layers\)"),
+        (lambda: Picky("w"), r"\(Picky\(\) fails: w is needed\)"),
     ],
-    ids=["local", "arguments", "other arguments", "main", "local class"],
+    ids=["local", "arguments", "other arguments", "main", "local class", "setting", "no weights", "its own error"],
 )
 def test_what_cannot_be_built_again_is_refused_by_save_alone(
     tmp_path: Path, backbone: Callable[[], Any], message: str
@@ -179,6 +185,41 @@ def test_what_cannot_be_built_again_is_refused_by_save_alone(
     with pytest.raises(am.InvalidParameter, match=message):
         model.save(tmp_path / "it.autometa")
     assert not list(tmp_path.iterdir())
+
+
+def test_saving_draws_no_random_number(tmp_path: Path) -> None:
+    model = meta_trained("prototypical", backbone=Narrow())
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    model.save(tmp_path / "it.autometa")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_trust_is_a_list(tmp_path: Path) -> None:
+    meta_trained("prototypical", backbone=Narrow).save(tmp_path / "it.autometa")
+    with pytest.raises(am.InvalidParameter, match=r"must be a list of import paths, such as \['own_networks:Narrow'\]"):
+        am.load(tmp_path / "it.autometa", trusted="own_networks:Narrow")
+
+
+def test_the_source_of_a_network_is_part_of_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def described(factor: int) -> list[Any]:
+        text = f"from torch import nn\nclass Net(nn.Flatten):\n    def forward(self, x):\n        return {factor} * x\n"
+        folder = tmp_path / f"{factor} {len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        (folder / "my_net.py").write_text(text)
+        with monkeypatch.context() as context:
+            context.syspath_prepend(folder)
+            context.delitem(sys.modules, "my_net", raising=False)
+            module = importlib.import_module("my_net")
+            made = [describe(am.make_learner("prototypical", backbone=given)) for given in (module.Net, module.Net())]
+        sys.modules.pop("my_net", None)
+        return made
+
+    one, same, other = described(1), described(1), described(2)
+    assert one == same
+    assert all(a != b for a, b in zip(one, other, strict=True))
+    assert describe(am.make_learner("prototypical", backbone=lambda: Narrow())) is not None
 
 
 def test_a_comparison_tunes_keeps_and_goes_on_with_it(tmp_path: Path) -> None:

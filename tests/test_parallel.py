@@ -136,7 +136,7 @@ def estimator(script: ModuleType, n_devices: int) -> tuple[am.FewShotRegressor, 
     return made, run["sampler"]
 
 
-@pytest.mark.parametrize("n_devices", [1, 2])
+@pytest.mark.parametrize("n_devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_meta_fit_goes_on_from_the_file_of_two_processes(
     script: ModuleType, folder: Path, tmp_path: Path, n_devices: int
 ) -> None:

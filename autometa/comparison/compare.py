@@ -258,7 +258,7 @@ class _Run:
             folder=self.models.parent if self.models is not None else None,
             device=self.device,
             keeper=self.keeper,
-            is_made_here=True,
+            trusted=None,
         )
         self._tell(comparison, interrupted)
         return comparison

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.tables import collect_record
 from autometa.engine.device import pick_device
-from autometa.errors import InvalidParameter, MissingData, StorageError
+from autometa.errors import InvalidFile, InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
@@ -80,10 +80,10 @@ class Comparison:
         folder: Path | None,
         device: str | torch.device = "auto",
         keeper: TemporaryFolder | None = None,
-        is_made_here: bool = False,
+        trusted: Collection[str] | None = (),
     ) -> None:
-        # What the caller's own code names needs no further trust; what a folder names does.
-        self._is_made_here = is_made_here
+        # None: the comparison was made by this process, whose own code names what its learners call.
+        self._trusted = trusted
         self._plan, self._folder, self._device, self._keeper = plan, folder, device, keeper
         self._record: Record = collect_record(plan, arms, environment)
         frames = self._record.frames
@@ -116,7 +116,9 @@ class Comparison:
         return f"<Comparison {self.name!r} on {', '.join(self._plan.domains)}: {n_rows}, {state}>"
 
     @classmethod
-    def load(cls, output: str | os.PathLike[str], *, storage: str | None = None) -> Comparison:
+    def load(
+        cls, output: str | os.PathLike[str], *, storage: str | None = None, trusted: Collection[str] = ()
+    ) -> Comparison:
         """Read the comparison kept in an output folder.
 
         Parameters
@@ -124,6 +126,8 @@ class Comparison:
         output : path
         storage : str, optional
             Where its studies are. Needed for a database with a password, which the folder does not store.
+        trusted : collection of str, optional
+            Import paths of code that its learners may call, see :func:`autometa.load`.
 
         Raises
         ------
@@ -151,7 +155,7 @@ class Comparison:
             opened = open_storage(where)
             plan = stored_plan(opened, run["name"], to_read=True)
             arms = open_arms(plan, opened)
-            return cls(plan, arms, environment=run["environment"], folder=folder)
+            return cls(plan, arms, environment=run["environment"], folder=folder, trusted=trusted)
 
     def best_estimator(
         self, tasks: str | None = None, *, trained_on: str | None = None
@@ -173,6 +177,8 @@ class Comparison:
         ------
         InvalidParameter
             ``tasks`` is left out although there are several, or nothing judged has the name given.
+        InvalidFile
+            The comparison was loaded, and the winner names code that is not trusted.
         """
         judged = list(dict.fromkeys(self.leaderboard["tasks"]))
         if tasks is None and len(self._plan.judged_on) > 1:
@@ -190,12 +196,24 @@ class Comparison:
         pair = next(pair for pair in self._plan.pairs_of(row["trained_on"]) if pair.learner == row["learner"])
         number = self._best_seed(pair)
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
+        trusted = self._checked_code(pair)
         if saved is not None and saved.exists():
-            candidate = pair.candidate
-            trusted = code_named_by(candidate.learner, candidate.meta_optimizer) if self._is_made_here else ()
             return load_estimator(saved, trusted=trusted)  # type: ignore[no-any-return]
         training, _ = train_final(pair, row["params"], number, pick_device(self._device))
         return to_estimator(training)
+
+    def _checked_code(self, pair: Pair) -> Collection[str]:
+        """Return the code that may be imported for a learner; refuse one that names other code."""
+        named = code_named_by(pair.candidate.learner, pair.candidate.meta_optimizer)
+        if self._trusted is None:
+            return named
+        unknown = sorted(named - set(self._trusted))
+        if unknown:
+            raise InvalidFile(
+                f"learner {pair.learner!r} of this comparison names {unknown[0]!r}, code that it calls; if you know "
+                f"it, give Comparison.load(..., trusted={unknown})."
+            )
+        return self._trusted
 
     def _best_seed(self, pair: Pair) -> int:
         curve = self.curves[(self.curves["tasks"] == pair.tasks) & (self.curves["learner"] == pair.learner)]

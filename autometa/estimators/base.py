@@ -319,7 +319,8 @@ class FewShotEstimator(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the estimator with all it has learned to a file, for :func:`autometa.load`.
 
-        The file is in the safetensors format and holds numbers and names only. It appears whole or not at all.
+        The file is in the safetensors format and holds numbers, names and, for code of your own, import paths. It
+        appears whole or not at all.
 
         Parameters
         ----------
@@ -329,7 +330,8 @@ class FewShotEstimator(BaseEstimator):
         Raises
         ------
         InvalidParameter
-            A component or value that could not be found again, such as a learner that no plugin offers.
+            A component or value that could not be found again: of a class that stands in ``__main__`` or inside a
+            function, or a network that its class does not build again without arguments.
         StorageError
             The path cannot be written to.
         NotFittedError

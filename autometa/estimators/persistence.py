@@ -1,4 +1,4 @@
-"""Reading estimators from files; nothing in a file is run."""
+"""Reading estimators from files; nothing in a file is run, and code that it names is imported with trust alone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, UnknownName
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.saved_state import ESTIMATORS, decode_fitted, decode_meta
-from autometa.files.codec import Tensors, code_in, decode_array, decode_parameter, encode_parameter
+from autometa.files.codec import Tensors, decode_array, decode_parameter, encode_parameter
 from autometa.files.container import unpack
+from autometa.files.own_code import named_code
 
 SUFFIX = ".autometa"
 
@@ -26,7 +27,8 @@ SUFFIX = ".autometa"
 def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     """Read an estimator that :meth:`FewShotClassifier.save` wrote.
 
-    Nothing in the file is run: it holds numbers, names of installed components and import paths.
+    Nothing in the file is run: it holds numbers, names of installed components and import paths. Code is imported, and
+    later called, only from the paths in ``trusted``.
 
     Parameters
     ----------
@@ -45,14 +47,16 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     Raises
     ------
     InvalidParameter
-        ``path`` is no path.
+        ``path`` is no path, or ``trusted`` no list.
     MissingData, UnknownName
         There is no such file, or a component it names is not installed.
     InvalidFile
-        The file is damaged, changed, not one of autometa or of a later version of it, or names a function that is
-        not among those trusted.
+        The file is damaged, changed, not one of autometa or of a later version of it, or names code that is not
+        among what is trusted.
     """
     check_path("path", path)
+    if isinstance(trusted, str):
+        raise InvalidParameter(f"trusted={trusted!r} must be a list of import paths, such as [{trusted!r}].")
     found = _find(path)
     try:
         data = found.read_bytes()
@@ -69,30 +73,18 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
             f"{found} does not fit the components installed here (it was saved by autometa {document.get('version')}): "
             f"{type(error).__name__}: {error}"
         ) from error
-    for learner in (estimator.learner, getattr(estimator, "learner_", None)):
-        for name in learner.names_code if isinstance(learner, Learner) else ():
-            named = getattr(learner, name)
-            if isinstance(named, str) and named not in trusted:
-                raise InvalidFile(
-                    f"{found} names the function {named!r} ({name} of its learner), which its predict would call with "
-                    f"your rows; if you know it, load with trusted=[{named!r}]."
-                )
     return estimator
 
 
 def code_named_by(*components: Learner | MetaOptimizer | None) -> set[str]:
-    """Return the import paths that a file with these components names; empty where they cannot be saved."""
-    paths = {
-        getattr(component, name)
-        for component in components
-        if isinstance(component, Learner)
-        for name in component.names_code
-        if isinstance(getattr(component, name), str)
-    }
+    """Return the import paths that a file with these components names, or what they call where none can be written."""
+    tensors = Tensors()
     try:
-        return paths | code_in([encode_parameter(component, "component", Tensors()) for component in components])
+        for component in components:
+            encode_parameter(component, "component", tensors)
     except InvalidParameter:
-        return set()
+        return set().union(*map(named_code, components))
+    return tensors.code
 
 
 def bundled() -> dict[str, Path]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from autometa.contracts.own_network import OwnNetwork
 from autometa.errors import InvalidFile, InvalidParameter
 from autometa.files.components import parts_of
-from autometa.files.own_code import buildable_path, import_path, import_trusted
+from autometa.files.own_code import buildable_path, check_named_code, import_path, import_trusted, named_code
 from autometa.host.catalog import make
 
 _PLAIN = (type(None), bool, int, float, str)
@@ -26,6 +26,8 @@ class Tensors:
 
     def __init__(self, found: dict[str, Tensor] | None = None) -> None:
         self.by_name = found if found is not None else {}
+        self.code: set[str] = set()
+        """Import paths of code that what has been encoded names."""
 
     def encode(self, tree: Any, where: str) -> Any:
         """Turn nested dicts, lists and tuples of tensors and plain values into JSON.
@@ -117,13 +119,14 @@ def encode_parameter(value: Any, where: str, tensors: Tensors) -> Any:
     if isinstance(value, torch.device):
         return {"value": str(value)}
     if isinstance(value, OwnNetwork):
-        return encode_parameter(value.network, where, tensors)
+        return {"own network": encode_parameter(value.network, where, tensors)}
     if isinstance(value, BaseEstimator):
         return _encode_component(value, where, tensors)
     if isinstance(value, nn.Module):
-        return {"network": {"path": buildable_path(value, where), "state": tensors.encode(value.state_dict(), where)}}
+        path = _named(buildable_path(value, where), tensors)
+        return {"network": {"path": path, "state": tensors.encode(value.state_dict(), where)}}
     if isinstance(value, type) or inspect.isroutine(value):
-        return {"code": import_path(value, where)}
+        return {"code": _named(import_path(value, where), tensors)}
     raise InvalidParameter(f"{where}={value!r} cannot be saved: it is a {type(value).__name__}, not a plain value.")
 
 
@@ -149,15 +152,17 @@ def decode_parameter(code: Any, tensors: Tensors, trusted: Collection[str]) -> A
         return {decode(k): decode(v) for k, v in value}
     if kind == "code":
         return import_trusted(value, trusted)
+    if kind == "own network":
+        return OwnNetwork(decode(value))
     if kind == "network":
         network = import_trusted(value["path"], trusted)()
         network.load_state_dict(tensors.decode(value["state"]))
         return network
     params = {name: decode(part) for name, part in value["params"].items()}
     if kind == "component":
-        return make(value["kind"], value["name"], **params)
+        return check_named_code(make(value["kind"], value["name"], **params), trusted)
     if kind == "own component":
-        return import_trusted(value["path"], trusted)(**params)
+        return check_named_code(import_trusted(value["path"], trusted)(**params), trusted)
     if kind == "scikit-learn":
         if value["name"] not in _scikit_learn():
             raise InvalidFile(f"the file names {value['name']!r}, which the installed scikit-learn does not have.")
@@ -165,25 +170,20 @@ def decode_parameter(code: Any, tensors: Tensors, trusted: Collection[str]) -> A
     raise InvalidFile(f"unknown kind of parameter {kind!r}.")
 
 
-def code_in(code: Any) -> set[str]:
-    """Return the import paths in what :func:`encode_parameter` returned."""
-    if isinstance(code, list):
-        return set().union(*map(code_in, code))
-    if not isinstance(code, dict):
-        return set()
-    own = {code["code"]} if isinstance(code.get("code"), str) else set()
-    own |= {code[kind]["path"] for kind in ("network", "own component") if kind in code}
-    return own.union(*(code_in(part) for part in code.values()))
-
-
 def _encode_component(value: BaseEstimator, where: str, tensors: Tensors) -> dict[str, Any]:
     parts, made_by = parts_of(value), type(value).__name__
+    tensors.code |= named_code(value)
     params = {name: encode_parameter(part, f"{where}__{name}", tensors) for name, part in parts.params.items()}
     if parts.name is not None:
         return {"component": {"kind": parts.kind, "name": parts.name, "params": params}}
     if _scikit_learn().get(made_by) is type(value):
         return {"scikit-learn": {"name": made_by, "params": params}}
-    return {"own component": {"path": import_path(type(value), where), "params": params}}
+    return {"own component": {"path": _named(import_path(type(value), where), tensors), "params": params}}
+
+
+def _named(path: str, tensors: Tensors) -> str:
+    tensors.code.add(path)
+    return path
 
 
 @functools.cache

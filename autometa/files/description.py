@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -16,6 +18,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from autometa.contracts.content import named_content
+from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible
 from autometa.files.components import parts_of, path_of
@@ -41,6 +44,8 @@ def describe(value: Any) -> Any:
         described = {"kind": parts.kind, "name": parts.name, "class": parts.path, "params": params}
         content = _content(value, parts.params)
         return described | {"content": content} if content else described
+    if isinstance(value, type) or inspect.isroutine(value):
+        return {"opaque": path_of(value), "hash": _hash_of_code(value)}
     if isinstance(value, np.lib.npyio.NpzFile):
         return {"opaque": "NpzFile", "hash": _hash({name: value[name] for name in sorted(value.files)})}
     return {"opaque": type(value).__name__, "hash": _hash(value)}
@@ -132,19 +137,29 @@ def _content(value: BaseEstimator, params: Mapping[str, Any]) -> dict[str, str]:
     """Return digests of the files that the parameters of a component name; those of its parts are told by the parts."""
     if isinstance(value, TaskSampler):
         return value.content()
+    if isinstance(value, Learner):
+        check_promises(value)
     code = {name: _module_file(params[name]) for name in getattr(value, "names_code", ()) if name in params}
     return named_content({**params, **{name: file for name, file in code.items() if file is not None}})
 
 
 def _module_file(path: Any) -> str | None:
-    """Return the file of the module in an import path such as ``"package.module:function"``."""
-    if not isinstance(path, str) or not re.fullmatch(r"[\w.]+:[\w.]+", path):
+    """Return the file of the module in an import path such as ``"package.module:function"``; import nothing."""
+    if not isinstance(path, str) or not re.fullmatch(r"\w+(\.\w+)*:[\w.]+", path):
         return None
+    package, *inner = path.partition(":")[0].split(".")
     try:
-        found = importlib.util.find_spec(path.partition(":")[0])
+        found = importlib.util.find_spec(package)
     except (ImportError, ValueError):  # whoever calls the function is told
         return None
-    return None if found is None or not found.has_location else found.origin
+    if found is None or not found.has_location:
+        return None
+    if not inner:
+        return found.origin
+    # Asked for the spec of a module inside, importlib would run the package.
+    places = [Path(place, *inner) for place in found.submodule_search_locations or ()]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+    return str(files[0]) if files else None
 
 
 def _installed_name(described: Mapping[str, Any]) -> str:
@@ -174,5 +189,15 @@ def _hash(value: Any) -> str:
     elif isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     elif isinstance(value, torch.nn.Module):
-        value = (repr(value), {name: _hash(part) for name, part in value.state_dict().items()})
+        kinds = dict.fromkeys(type(part) for part in value.modules())
+        state = {name: _hash(part) for name, part in value.state_dict().items()}
+        value = (repr(value), [_hash_of_code(kind) for kind in kinds], state)
     return str(joblib.hash(value))
+
+
+def _hash_of_code(code: Any) -> str:
+    """Hash the source of a class or function, or where there is none, as for torch's own, its path."""
+    try:
+        return str(joblib.hash(inspect.getsource(code)))
+    except (OSError, TypeError):
+        return str(joblib.hash(path_of(code)))

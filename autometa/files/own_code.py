@@ -6,6 +6,7 @@ import pkgutil
 from collections.abc import Callable, Collection
 from typing import Any
 
+import torch
 from torch import nn
 
 from autometa.errors import InvalidFile, InvalidParameter
@@ -40,17 +41,43 @@ def buildable_path(network: nn.Module, where: str) -> str:
     kind = type(network)
     path = import_path(kind, where)
     try:
-        again = kind()
-    except TypeError as error:
+        with torch.random.fork_rng():
+            again = kind()
+    except Exception as error:  # whatever the class makes of it
         why = f"{kind.__name__}() fails: {error}"
     else:
-        if _shapes(again) == _shapes(network):
+        difference = _difference(again, network)
+        if difference is None:
             return path
-        why = f"{kind.__name__}() has other weights"
+        why = f"{kind.__name__}() has {difference}"
     raise InvalidParameter(
         f"{where} cannot be saved: files hold no code, and it cannot be built again without arguments ({why}). Give a "
         "function of no arguments that builds it, at the top level of a module, or a class whose defaults do."
     )
+
+
+def named_code(component: Any) -> set[str]:
+    """Return the import paths that a component's parameters name, see ``Learner.names_code``."""
+    values = [getattr(component, name, None) for name in getattr(component, "names_code", ())]
+    several = [value if isinstance(value, (list, tuple)) else [value] for value in values]
+    return {path for paths in several for path in paths if isinstance(path, str)}
+
+
+def check_named_code(component: Any, trusted: Collection[str]) -> Any:
+    """Return a component of a file, whose parameters name no code but what is trusted.
+
+    Raises
+    ------
+    InvalidFile
+        It names something else.
+    """
+    for path in sorted(named_code(component)):
+        if path not in trusted:
+            raise InvalidFile(
+                f"the file names the function {path!r} in a parameter of its {type(component).__name__}, which would "
+                f"call it with your rows; if you know it, load with trusted=[{path!r}]."
+            )
+    return component
 
 
 def import_trusted(path: str, trusted: Collection[str]) -> Any:
@@ -77,6 +104,38 @@ def _found(path: str) -> Any:
         return pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError):
         return None
+
+
+def _difference(a: nn.Module, b: nn.Module) -> str | None:
+    """Tell what sets two networks apart beside the values of their weights; None if nothing does."""
+    if _shapes(a) != _shapes(b):
+        return "other weights"
+    ours, theirs = dict(a.named_modules()), dict(b.named_modules())
+    if ours.keys() != theirs.keys() or any(type(ours[name]) is not type(theirs[name]) for name in ours):
+        return "other layers"
+    for name in ours:
+        mine, other = _settings(ours[name]), _settings(theirs[name])
+        if mine.keys() != other.keys():
+            return f"other attributes{f' in {name}' if name else ''}"
+        changed = [key for key in mine if not _equal(mine[key], other[key])]
+        if changed:
+            return f"another {'.'.join(filter(None, (name, changed[0])))}"
+    return None
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "training"}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if a is b or isinstance(a, nn.Module):  # compared with the other layers
+        return True
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.equal(a, b)
+    try:
+        return type(a) is type(b) and bool(a == b or vars(a) == vars(b))
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
