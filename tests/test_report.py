@@ -144,6 +144,10 @@ def made_up(
                     scores[i] - scores[j] + 0.01,
                     1e-5 if far else 0.2,
                     4e-4 if far else 0.4,
+                    "different" if far else "no difference found",
+                    None if not far else b if (scores[i] > scores[j]) == mse else a,
+                    3 if far else 40,
+                    1e-6,
                     name,
                     name,
                 )

@@ -50,7 +50,8 @@ class Comparison:
         Which learners differ: what :func:`autometa.significance` says of ``scores``.
     ranks : pandas.DataFrame
         Average rank over task distributions, of the learners judged on all of them: ``learner``, ``mean_rank``,
-        ``n_distributions``; differences that the tests do not find move no rank. With ``test_tasks``, over all pairs of distributions trained on and judged on.
+        ``n_distributions``; differences that the tests do not find move no rank. With ``test_tasks``, over all pairs of
+        distributions trained on and judged on.
     history : pandas.DataFrame
         Loss of the final runs: ``tasks``, ``learner``, ``seed``, ``step``, ``seconds``, ``loss``.
     curves : pandas.DataFrame

@@ -161,7 +161,7 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
 
 
 def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict[str, Style]) -> str:
-    """The leaderboard of one task distribution, with marks on the best learner and those not found to differ from it."""
+    """The leaderboard of one task distribution, with marks on the best and on those not found to differ from it."""
     metric = str(rows["metric"].iloc[0])
     body, marks = [], []
     for row in rows.itertuples():

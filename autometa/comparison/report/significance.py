@@ -51,7 +51,8 @@ def significance_section(record: Record, names: list[str], looks: dict[str, Styl
         "counts if other runs on other tasks would show it too (crossed random effects, Satterthwaite's degrees of "
         "freedom), with Holm's correction for the number of pairs of a task distribution. Read along a row: "
         '<span class="better">better</span> or <span class="worse">worse</span> than the learner of the column '
-        f'(p &lt; {ALPHA}), or <span class="same">no difference found or not decided</span>. {runs_wanted(record.frames.significance)}</p>'
+        f'(p &lt; {ALPHA}), or <span class="same">no difference found or not decided</span>. '
+        f"{runs_wanted(record.frames.significance)}</p>"
     )
     parts = []
     for tasks in names:
