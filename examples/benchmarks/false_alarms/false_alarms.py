@@ -49,7 +49,12 @@ def runs_of(learner: str, tasks: str) -> NDArray[np.float64]:
         n_valid_tasks=10,
         verbose=0,
     )
-    return comparison.scores.pivot(index="task", columns="seed", values="score").to_numpy()
+    return matrix(comparison.scores)
+
+
+def matrix(scores: pd.DataFrame) -> NDArray[np.float64]:
+    """Scores of one learner, [test tasks, runs]."""
+    return scores.pivot_table(index="task", columns="seed", values="score").to_numpy()
 
 
 def taken(path: Path) -> pd.DataFrame:
@@ -103,7 +108,7 @@ def main() -> None:
     table = taken(arguments.scores)
     rows, worst, weakest = [], 0, 1.0
     for (tasks, learner), of in table.groupby(["tasks", "learner"], sort=False):
-        scores = of.pivot(index="task", columns="seed", values="score").to_numpy()
+        scores = matrix(of)
         spread = scores.mean(0).std(ddof=1)
         by_tasks = scores.mean(1).std(ddof=1) / np.sqrt(len(scores))
         three, five = (counts(scores, runs, 0.0, seed=runs) for runs in (3, 5))
