@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from autometa.comparison import AutoFewShotRegressor as AutoFewShotRegressor
     from autometa.comparison import Comparison as Comparison
     from autometa.comparison.compare import compare as compare
+    from autometa.comparison.results.from_scores import significance as significance
     from autometa.contracts.backbone import Backbone as Backbone
     from autometa.contracts.backbone import BackboneLike as BackboneLike
     from autometa.contracts.content import content_of as content_of
@@ -171,6 +172,7 @@ _EXPORTS = {
     "AutoFewShotRegressor": "autometa.comparison",
     "Comparison": "autometa.comparison",
     "compare": "autometa.comparison.compare",
+    "significance": "autometa.comparison.results.from_scores",
     # conformance kit
     "check_plugin": "autometa.testing",
     "parametrize_with_plugin_checks": "autometa.testing",

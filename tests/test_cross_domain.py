@@ -28,7 +28,7 @@ from autometa.cli import main
 from autometa.cli.study_file import NamedComponent, others_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison import work
 from autometa.comparison.execution.storage import open_storage
-from autometa.comparison.report.significance import ties_with_best
+from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.testing.toys import Blobs, Lines, Shifts
 from learning import assert_better, chance
 
@@ -303,7 +303,7 @@ def test_the_report_has_a_matrix_of_what_was_trained_where_and_judged_where(
     assert body.count("<u>") == 2 * 2
     assert "ridge (short)" in text.partition('<section id="significance">')[2]
     names = {"ridge (short)", "ridge (waves)", "sklearn (short)", "sklearn (waves)"}
-    assert ties_with_best(comparison.leaderboard, comparison.significance, "long") <= names
+    assert verdicts_beside_best(comparison.leaderboard, comparison.significance, "long").keys() <= names
 
 
 def test_tables_plan_and_winners_are_read_back(first: tuple[am.Comparison, Path]) -> None:

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from autometa.comparison.report.canvas import styles
 from autometa.comparison.report.page import INCOMPLETE, render, write_report
 from autometa.comparison.report.repeat import command_text
-from autometa.comparison.report.significance import ties_with_best
+from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.comparison.report.tuning import importances_of, study_card
 from autometa.comparison.results.record import Frames, Record
 from autometa.errors import StorageError
@@ -144,6 +144,10 @@ def made_up(
                     scores[i] - scores[j] + 0.01,
                     1e-5 if far else 0.2,
                     4e-4 if far else 0.4,
+                    "different" if far else "no difference found",
+                    None if not far else b if (scores[i] > scores[j]) == mse else a,
+                    3 if far else 40,
+                    1e-6,
                     name,
                     name,
                 )
@@ -160,7 +164,7 @@ def made_up(
             pairs,
             columns=[
                 *("tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"),
-                *("trained_on_a", "trained_on_b"),
+                *("verdict", "better", "runs_needed", "p_models", "trained_on_a", "trained_on_b"),
             ],
         ),
         skipped=pd.DataFrame(
@@ -316,11 +320,12 @@ def test_the_same_comparison_gives_the_same_report_byte_for_byte() -> None:
 
 def test_what_does_not_differ_significantly_from_the_best_is_level_with_it(page: str) -> None:
     frames = made_up(("glyphs",)).frames
-    assert ties_with_best(frames.leaderboard, frames.significance, "glyphs") == {"ridge"}
+    beside = verdicts_beside_best(frames.leaderboard, frames.significance, "glyphs")
+    assert beside == {"ridge": "no difference found"}
     glyphs = page[page.index('id="tasks-0"') : page.index('id="tasks-1"')]
     rows = {row.split("</svg>")[1].split("<")[0]: row for row in glyphs.split("<tr")[2:] if "</svg>" in row}
     assert ">best<" in rows["prototypical"]
-    assert ">level<" in rows["ridge"]
+    assert ">no difference found<" in rows["ridge"]
     assert "badge" not in rows["maml"]
 
 

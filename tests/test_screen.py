@@ -35,7 +35,8 @@ def board(scores: list[float], metric: str = "mse") -> pd.DataFrame:
 
 def printed(rows: pd.DataFrame, width: int) -> str:
     screen = io.StringIO()
-    Console(file=screen, width=width, highlight=False).print(leaderboard_table("plants", rows, {NAMES[1]}, width))
+    table = leaderboard_table("plants", rows, {NAMES[1]: "no difference found"}, width)
+    Console(file=screen, width=width, highlight=False).print(table)
     return screen.getvalue()
 
 

@@ -1,87 +1,139 @@
-"""Intervals, paired tests, corrections and ranks of a comparison."""
+"""What a comparison says of learners: intervals, tests that count training runs, corrections and ranks."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import wilcoxon
+from numpy.typing import NDArray
+from scipy.stats import ttest_1samp, ttest_ind, wilcoxon
 
-from autometa.comparison.results.statistics import (
-    bootstrap_means,
-    holm,
-    interval,
-    mean_ranks,
-    paired_test,
-    significance,
-)
+import autometa as am
+from autometa.comparison.results.crossed_effects import Scores, difference_of, mean_of, runs_that_decide
+from autometa.comparison.results.statistics import SIGNIFICANCE, holm, mean_ranks, significance_of
+from autometa.comparison.results.statistics import test_of_models as wilcoxon_over_tasks
+
+RUN_SPREAD = 0.03
 
 
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
+def normal(*shape: int, seed: int = 0) -> NDArray[np.float64]:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def test_holm_equals_the_correction_by_hand() -> None:
-    # sorted .01 .03 .04 -> .01*3, .03*2, .04*1, made monotone
-    np.testing.assert_allclose(holm(np.array([0.04, 0.01, 0.03])), [0.06, 0.03, 0.06])
-    np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1.0, 1.0])
-    assert holm(np.array([])).shape == (0,)
+def two_learners(seed: int, runs: int, gap: float = 0.0, n_tasks: int = 200) -> tuple[Scores, Scores]:
+    """Scores with spreads as measured on digits: the run moves a mean far more than the tasks do."""
+    rng = np.random.default_rng(seed)
+    tasks = rng.normal(0, 0.07, (n_tasks, 1))
+
+    def one(skill: float) -> Scores:
+        own = rng.normal(0, 0.03, (n_tasks, 1)) + rng.normal(0, RUN_SPREAD, (1, runs))
+        return skill + tasks + own + rng.normal(0, 0.12, (n_tasks, runs))
+
+    return one(0.57), one(0.57 + gap)
 
 
-def test_the_paired_test_is_wilcoxons() -> None:
-    a, b = normal(40), normal(40, seed=1) + 0.4
-    assert paired_test(a, b) == pytest.approx(wilcoxon(a, b).pvalue)
+def share(found: list[bool]) -> float:
+    return float(np.mean(found))
+
+
+# ---------------------------------------------------------------- the model
+
+
+@pytest.mark.parametrize("runs", [2, 3, 5])
+def test_a_learner_compared_with_itself_is_rarely_called_different(runs: int) -> None:
+    pairs = [two_learners(seed, runs) for seed in range(400)]
+    false_alarms = share([difference_of(*pair).p_value < 0.05 for pair in pairs])
+    # 5% with four standard errors of 400 tries; two runs leave one degree of freedom or two, and less than 5%
+    assert false_alarms < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 400)
+    over_tasks = share([wilcoxon_over_tasks(a.mean(1), b.mean(1)) < 0.05 for a, b in pairs[:100]])
+    assert over_tasks > 0.2  # which is why it says nothing about learners
+
+
+def test_a_gap_of_four_spreads_of_runs_is_found_with_three_runs() -> None:
+    gaps = [two_learners(seed, 3, gap=4 * RUN_SPREAD) for seed in range(200)]
+    assert share([difference_of(*pair).p_value < 0.05 for pair in gaps]) > 0.75
+
+
+@pytest.mark.parametrize("runs", [3, 5])
+def test_an_interval_covers_the_true_mean_as_often_as_it_claims(runs: int) -> None:
+    def covers(scores: Scores) -> bool:
+        low, high = mean_of(scores).interval
+        return low <= 0.57 <= high
+
+    covered = share([covers(two_learners(seed, runs)[0]) for seed in range(400)])
+    assert covered > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def test_where_tasks_agree_it_is_students_test_of_run_means() -> None:
+    a, b = (np.tile(normal(1, 6, seed=i), (50, 1)) for i in range(2))
+    expected = ttest_ind(a[0], b[0], equal_var=False)
+    found = difference_of(a, b)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval()))
+
+
+def test_equal_runs_have_no_spread_and_leave_the_paired_test_over_tasks() -> None:
+    a, b = (np.tile(normal(50, 1, seed=i), (1, 3)) for i in range(2))
+    expected = ttest_1samp(a[:, 0] - b[:, 0], 0)
+    assert difference_of(a, b).p_value == pytest.approx(expected.pvalue)
+    one_is_random = np.tile(normal(50, 1), (1, 3)) + normal(1, 3, seed=2)
+    assert len(difference_of(a, one_is_random).parts) == 2
+
+
+def test_differences_are_paired_over_tasks() -> None:
+    hard = np.tile(100 * normal(200, 1), (1, 2))
+    found = difference_of(hard + 0.01 + normal(1, 2) / 1e4, hard)
+    assert found.interval[0] > 0.005  # the spread of the tasks, ten thousand times larger, cancels
 
 
 def test_equal_scores_are_no_evidence_even_when_they_differ_in_the_last_digit() -> None:
-    a = normal(30)
-    assert paired_test(a, a) == 1.0
-    assert paired_test(a, a + 1e-15) == 1.0
+    a = normal(30, 2)
+    assert difference_of(a, a).p_value == 1.0
+    assert wilcoxon_over_tasks(a[:, 0], a[:, 0] + 1e-15) == 1.0
+
+
+def test_as_many_runs_as_it_says_decide() -> None:
+    for seed in range(20):
+        a, b = two_learners(seed, 3, gap=2 * RUN_SPREAD)
+        needed = runs_that_decide(a, b)
+        if difference_of(a, b).p_value < 0.05:
+            assert needed <= 3
+        elif np.isfinite(needed):
+            assert needed > 3
+    same = normal(30, 3)
+    assert np.isnan(runs_that_decide(same, same[:, ::-1]))
+
+
+# ---------------------------------------------------------------- tests of models, and corrections
+
+
+def test_the_test_of_models_is_wilcoxons() -> None:
+    a, b = normal(40), normal(40, seed=1) + 0.4
+    assert wilcoxon_over_tasks(a, b) == pytest.approx(wilcoxon(a, b).pvalue)
 
 
 def test_pairs_that_agree_take_part_in_the_ranking() -> None:
     a = np.r_[0.2, 0.2, 0.2, -0.4, np.zeros(40)]
     # Pratt ranks the zeros first: ranks 42, 42, 42 against 44, and not 2, 2, 2 against 4
     expected = wilcoxon(a, zero_method="pratt").pvalue
-    assert paired_test(a, np.zeros(44)) == pytest.approx(expected)
-    assert paired_test(a, np.zeros(44)) < wilcoxon(a, zero_method="wilcox").pvalue
+    assert wilcoxon_over_tasks(a, np.zeros(44)) == pytest.approx(expected)
+    assert wilcoxon_over_tasks(a, np.zeros(44)) < wilcoxon(a, zero_method="wilcox").pvalue
 
 
-def test_with_one_seed_the_bootstrap_spread_is_the_standard_error_of_the_mean() -> None:
-    scores = normal(400, 1)
-    expected = scores.std() / np.sqrt(400)
-    assert bootstrap_means(scores, 0).std() == pytest.approx(expected, rel=0.08)
-
-
-def test_the_spread_of_training_runs_counts() -> None:
-    one_task_effect = np.tile(np.array([[0.2, 0.4, 0.6]]), (100, 1))  # tasks agree, seeds do not
-    low, high = interval(bootstrap_means(one_task_effect, 0))
-    assert low < 0.3
-    assert high > 0.5
-
-
-def test_an_interval_covers_the_true_mean_about_as_often_as_it_claims() -> None:
-    def covers(seed: int) -> bool:
-        rng = np.random.default_rng(seed)
-        scores = 0.5 + rng.normal(0, 0.2, (60, 1)) + rng.normal(0, 0.01, (1, 5)) + rng.normal(0, 0.05, (60, 5))
-        low, high = interval(bootstrap_means(scores, seed))
-        return low <= 0.5 <= high
-
-    assert 0.89 <= np.mean([covers(seed) for seed in range(150)]) <= 0.99
-
-
-def test_differences_are_paired_over_tasks() -> None:
-    hard = normal(200, 1)
-    table = significance({"t": {"a": hard + 0.01, "b": hard}}, 0)
-    row = table.iloc[0]
-    assert row["ci_low"] == pytest.approx(0.01)  # the spread of the tasks, a hundred times larger, cancels
-    assert row["ci_high"] == pytest.approx(0.01)
-    assert row["p_value"] < 1e-10
+def test_holm_equals_the_correction_by_hand() -> None:
+    # sorted .01 .03 .04 -> .01*3, .03*2, .04*1, made monotone
+    np.testing.assert_allclose(holm(np.array([0.04, 0.01, 0.03])), [0.06, 0.03, 0.06])
+    np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1.0, 1.0])
+    np.testing.assert_allclose(holm(np.array([0.04, np.nan, 0.01])), [0.04, np.nan, 0.02])
+    assert holm(np.array([])).shape == (0,)
 
 
 def test_all_pairs_are_compared_and_corrected_within_their_distribution() -> None:
-    scores = {name: normal(50, 2, seed=i) + 0.2 * i for i, name in enumerate("abc")}
-    table = significance({"first": scores, "second": {"a": scores["a"], "b": scores["b"]}}, 0)
+    scores = {name: normal(50, 3, seed=i) + 0.2 * i for i, name in enumerate("abc")}
+    both = {"first": scores, "second": {"a": scores["a"], "b": scores["b"]}}
+    table = significance_of(both, {"first": True, "second": True})
     assert list(zip(table["tasks"], table["learner_a"], table["learner_b"], strict=True)) == [
         ("first", "a", "b"),
         ("first", "a", "c"),
@@ -93,28 +145,94 @@ def test_all_pairs_are_compared_and_corrected_within_their_distribution() -> Non
     assert table["difference"][0] == pytest.approx(scores["a"].mean() - scores["b"].mean())
 
 
-def test_learners_without_a_difference_are_rarely_called_different() -> None:
-    def found(seed: int) -> bool:
-        scores = {name: normal(40, 3, seed=10 * seed + i) for i, name in enumerate("abcd")}
-        return bool((significance({"t": scores}, 0)["p_holm"] < 0.05).any())
+def test_of_one_run_nothing_is_decided_and_the_number_of_runs_that_decides_is_told() -> None:
+    a, b = two_learners(0, 1, gap=1.0)
+    (row,) = significance_of({"t": {"a": a, "b": b}}, {"t": True}).to_dict("records")
+    assert (row["verdict"], row["better"], row["runs_needed"]) == ("not decided", None, 5)
+    assert np.isnan([row["p_value"], row["p_holm"], row["ci_low"], row["ci_high"]]).all()
+    assert row["p_models"] < 1e-10  # of these two models, over tasks
 
-    assert np.mean([found(seed) for seed in range(25)]) < 0.2
+
+@pytest.mark.parametrize(("higher_is_better", "better"), [(True, "b"), (False, "a")])
+def test_the_verdict_names_the_better_one(higher_is_better: bool, better: str) -> None:
+    a, b = two_learners(0, 5, gap=0.4)
+    (row,) = significance_of({"t": {"a": a, "b": b}}, {"t": higher_is_better}).to_dict("records")
+    assert (row["verdict"], row["better"]) == ("different", better)
 
 
-def test_one_seed_gives_one_table() -> None:
-    scores = {"t": {name: normal(30, 3, seed=i) for i, name in enumerate("ab")}}
-    pd.testing.assert_frame_equal(significance(scores, 3), significance(scores, 3))
-    assert not significance(scores, 3).equals(significance(scores, 4))
+# ---------------------------------------------------------------- from a table of scores
+
+
+def long(scores: dict[str, Scores], tasks: str = "digits", **columns: Any) -> pd.DataFrame:
+    rows = [
+        (tasks, learner, f"run {run}", f"task {task}", score)
+        for learner, matrix in scores.items()
+        for (task, run), score in np.ndenumerate(matrix)
+    ]
+    return pd.DataFrame(rows, columns=["tasks", "learner", "seed", "task", "score"]).assign(**columns)
+
+
+def test_a_table_of_another_librarys_scores_is_judged_whatever_the_order_of_its_rows() -> None:
+    a, b = two_learners(1, 4, gap=0.2)
+    table = long({"a": a, "b": b})
+    found = am.significance(table.sample(frac=1, random_state=0).sort_values("learner"), higher_is_better=True)
+    assert list(found.columns) == SIGNIFICANCE
+    assert found["p_value"][0] == pytest.approx(difference_of(a, b).p_value)
+    assert found["better"][0] == "b"
+    by_metric = am.significance(table.assign(metric="mse"))
+    assert by_metric["better"][0] == "a"
+    pd.testing.assert_frame_equal(am.significance(table, higher_is_better={"digits": False}), by_metric)
+
+
+def test_learners_trained_on_other_tasks_are_others() -> None:
+    a, b = two_learners(1, 3)
+    table = pd.concat([long({"a": a}, trained_on="digits"), long({"a": b}, trained_on="glyphs")])
+    (row,) = am.significance(table, higher_is_better=True).to_dict("records")
+    assert (row["learner_a"], row["trained_on_a"]) == ("a", "digits")
+    assert (row["learner_b"], row["trained_on_b"]) == ("a", "glyphs")
 
 
 def test_one_learner_alone_gives_an_empty_table_with_its_columns() -> None:
-    table = significance({"t": {"a": normal(10, 1)}}, 0)
-    assert table.empty
-    assert "p_holm" in table
+    found = am.significance(long({"a": normal(10, 2)}), higher_is_better=True)
+    assert found.empty
+    assert list(found.columns) == SIGNIFICANCE
 
 
-def test_mean_ranks_by_hand_with_a_tie_and_both_directions() -> None:
-    means = {"images": {"a": 0.9, "b": 0.8, "c": 0.8, "only here": 1.0}, "functions": {"a": 2.0, "b": 1.0, "c": 3.0}}
-    table = mean_ranks(means, {"images": True, "functions": False})
-    assert dict(zip(table["learner"], table["mean_rank"], strict=True)) == {"a": 1.5, "b": 1.75, "c": 2.75}
-    assert mean_ranks({"images": means["images"]}, {"images": True}).empty
+GOOD = long({"a": normal(4, 2), "b": normal(4, 2, seed=1)})
+
+
+@pytest.mark.parametrize(
+    ("table", "settings", "error", "message"),
+    [
+        (GOOD.drop(columns="seed"), {"higher_is_better": True}, am.InvalidData, "lacks the columns 'seed'"),
+        (GOOD.to_numpy(), {"higher_is_better": True}, am.InvalidData, "lacks the columns 'tasks', 'learner'"),
+        (GOOD, {}, am.InvalidParameter, "higher_is_better is needed: .* no column 'metric'"),
+        (GOOD.assign(metric="f1"), {}, am.InvalidParameter, "of metric 'f1', which is not autometa's"),
+        (GOOD, {"higher_is_better": {"glyphs": True}}, am.InvalidParameter, "says nothing about 'digits'"),
+        (pd.concat([GOOD, GOOD[:1]]), {"higher_is_better": True}, am.InvalidData, "two rows for learner 'a'"),
+        (GOOD[1:], {"higher_is_better": True}, am.InvalidData, "lacks a finite score for learner 'a' .* 'run 0'"),
+        (GOOD.replace({"score": {GOOD["score"][3]: np.nan}}), {"higher_is_better": True}, am.InvalidData, "'task 1'"),
+        (GOOD[2:], {"higher_is_better": True}, am.InvalidData, "judged on different tasks"),
+        (GOOD.assign(score="high"), {"higher_is_better": True}, am.InvalidData, "column 'score' holds 'high'"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(table: Any, settings: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        am.significance(table, **settings)
+
+
+# ---------------------------------------------------------------- ranks
+
+
+def pairs_of(rows: list[tuple[str, str, str, str | None]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["learner_a", "learner_b", "verdict", "better"])
+
+
+def test_mean_ranks_by_hand_rest_on_what_the_tests_find() -> None:
+    level, still_open = ("a", "c", "no difference found", None), ("b", "c", "not decided", None)
+    images = pairs_of([("a", "b", "different", "a"), level, still_open])
+    functions = pairs_of([("a", "b", "different", "b"), ("a", "c", "different", "a"), ("b", "c", "different", "b")])
+    table = mean_ranks({"images": (["a", "b", "c", "here alone"], images), "functions": (["a", "b", "c"], functions)})
+    # images: a 1 + 0 + .5, b 1 + 1 + .5, c 1 + .5 + .5; functions: a 2, b 1, c 3
+    assert dict(zip(table["learner"], table["mean_rank"], strict=True)) == {"a": 1.75, "b": 1.75, "c": 2.5}
+    assert mean_ranks({"images": (["a", "b", "c"], images)}).empty

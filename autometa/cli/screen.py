@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,7 +14,8 @@ from rich.text import Text
 
 from autometa.comparison.report.across import leaderboard_on
 from autometa.comparison.report.markup import interval_text, metric_title, milliseconds_text, score_text, seconds_text
-from autometa.comparison.report.significance import ties_with_best
+from autometa.comparison.report.significance import CLAIM, runs_wanted, verdicts_beside_best
+from autometa.comparison.results.statistics import LEVEL_WITH, NOT_DECIDED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,10 @@ LONGEST_NAME = 24
 """Width from which on a learner's name is broken where room is scarce."""
 
 
+MARKS = {LEVEL_WITH: "=", NOT_DECIDED: "?"}
+"""What stands before a learner that is not found to differ from the best."""
+
+
 def make_console() -> Console:
     """Standard output, as wide as the terminal, or as a leaderboard needs where there is none."""
     console = Console(highlight=False)
@@ -42,15 +47,13 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
     board = comparison.leaderboard
     for tasks in dict.fromkeys(board["tasks"]):
         rows = leaderboard_on(board, tasks)
-        ties = ties_with_best(board, comparison.significance, tasks)
-        console.print(leaderboard_table(str(tasks), rows, ties, console.width))
+        beside = verdicts_beside_best(board, comparison.significance, tasks)
+        console.print(leaderboard_table(str(tasks), rows, beside, console.width))
         console.print()
     if len(board):
-        console.print(
-            Text(
-                "* is the best, = does not differ significantly from it (Wilcoxon signed-rank, Holm, 5%).", style="dim"
-            )
-        )
+        console.print(Text(f"* best, = no difference from it found, ? not decided. {CLAIM}", style="dim"))
+        if wanted := runs_wanted(comparison.significance):
+            console.print(Text(wanted, style="dim"))
     if (board["trained_on"] != board["tasks"]).any():
         console.print(Text("(in brackets): the tasks it was trained on, where it is judged on others.", style="dim"))
     for row in comparison.skipped.itertuples():
@@ -61,7 +64,7 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
         )
 
 
-def leaderboard_table(tasks: str, rows: pd.DataFrame, ties: set[str], width: int = WIDTH) -> Table:
+def leaderboard_table(tasks: str, rows: pd.DataFrame, beside: Mapping[str, str], width: int = WIDTH) -> Table:
     """The leaderboard of one task distribution.
 
     No learner and no number is cut: where there is no room, headings are broken, and then columns are left out.
@@ -71,8 +74,8 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, ties: set[str], width: int
     tasks : str
     rows : DataFrame
         Its rows of the leaderboard, best first.
-    ties : set of str
-        Learners that do not differ significantly from the best.
+    beside : mapping of str to str
+        Verdict against the best, for learners not found to differ from it.
     width : int
         Columns of the terminal.
     """
@@ -84,8 +87,8 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, ties: set[str], width: int
         f"{n_seeds} seed{'s' * (n_seeds != 1)}, {first['n_shot']} shot"
     )
     table = next(
-        (laid for columns, roomy in LAYOUTS if _fits(laid := _lay_out(rows, ties, columns, roomy=roomy), width)),
-        _lay_out(rows, ties, LAYOUTS[-1][0], roomy=False, longest=max(1, width - 15)),
+        (laid for columns, roomy in LAYOUTS if _fits(laid := _lay_out(rows, beside, columns, roomy=roomy), width)),
+        _lay_out(rows, beside, LAYOUTS[-1][0], roomy=False, longest=max(1, width - 15)),
     )
     table.title = Text(title, style="bold")
     left_out = [name for name in COLUMNS if name not in [column.header for column in table.columns]]
@@ -95,7 +98,7 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, ties: set[str], width: int
 
 
 def _lay_out(
-    rows: pd.DataFrame, ties: set[str], columns: Sequence[str], *, roomy: bool, longest: int = LONGEST_NAME
+    rows: pd.DataFrame, beside: Mapping[str, str], columns: Sequence[str], *, roomy: bool, longest: int = LONGEST_NAME
 ) -> Table:
     """Lay a leaderboard out; if not roomy, with small gaps, and headings and long names on several lines."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=not roomy)
@@ -114,7 +117,7 @@ def _lay_out(
             table.add_column(name, justify="right", overflow="fold", min_width=needed)
     for row, *texts in zip(rows.itertuples(), *cells.values(), strict=True):
         best = row.rank == 1
-        mark = "*" if best else "=" if row.learner in ties else ""
+        mark = "*" if best else MARKS.get(beside.get(row.learner, ""), "")
         table.add_row(mark, *texts, style="bold green" if best else None)
     return table
 

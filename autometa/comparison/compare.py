@@ -45,7 +45,7 @@ def compare(
     budget: float | None = None,
     n_test_tasks: int = 600,
     n_valid_tasks: int = 100,
-    n_seeds: int = 3,
+    n_seeds: int = 5,
     max_steps: int = 500,
     tasks_per_step: int = 16,
     storage: str | os.PathLike[str] | BaseStorage | None = None,
@@ -85,8 +85,9 @@ def compare(
         runs. Such scores depend on the speed of the machine. None: ``max_steps`` alone counts.
     n_test_tasks, n_valid_tasks : int
         Tasks on which final runs are judged, and tasks on which trials are judged.
-    n_seeds : int, default=3
-        Final runs of each learner on each task distribution.
+    n_seeds : int, default=5
+        Final runs of each learner on each task distribution. With one, nothing is decided about the learners; they
+        take as long as so many trials more.
     max_steps, tasks_per_step : int
         Outer steps of a run, and tasks in each.
     storage : str or optuna.storages.BaseStorage, optional

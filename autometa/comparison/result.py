@@ -38,7 +38,8 @@ class Comparison:
     leaderboard : pandas.DataFrame
         One row per task distribution judged on, learner and distribution trained on, best first: ``tasks`` (judged
         on), ``rank``, ``learner``, ``family``, ``metric``, ``score`` (mean over meta-test tasks and seeds),
-        ``ci_low``, ``ci_high`` (95% bootstrap interval over tasks and seeds), ``n_test_tasks``, ``n_seeds``,
+        ``ci_low``, ``ci_high`` (95%, of the learner: tasks and training runs are random; with one run of the trained
+        model, over tasks alone), ``n_test_tasks``, ``n_seeds``,
         ``n_shot`` (as asked for), ``n_query`` (query examples that the meta-test tasks have, of each class where tasks
         have classes of their own; ``"5–20"`` where tasks differ), ``normalization``, ``meta_train_seconds`` (of one
         run), ``adapt_ms``, ``predict_ms`` (one task), ``n_trials``, ``params``, ``trained_on`` (tuned and meta-trained
@@ -46,11 +47,11 @@ class Comparison:
     scores : pandas.DataFrame
         ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``, ``trained_on``.
     significance : pandas.DataFrame
-        ``tasks``, ``learner_a``, ``learner_b``, ``difference``, ``ci_low``, ``ci_high``, ``p_value``, ``p_holm``,
-        ``trained_on_a``, ``trained_on_b``.
+        Which learners differ: what :func:`autometa.significance` says of ``scores``.
     ranks : pandas.DataFrame
         Average rank over task distributions, of the learners judged on all of them: ``learner``, ``mean_rank``,
-        ``n_distributions``. With ``test_tasks``, over all pairs of distributions trained on and judged on.
+        ``n_distributions``; differences that the tests do not find move no rank. With ``test_tasks``, over all pairs of
+        distributions trained on and judged on.
     history : pandas.DataFrame
         Loss of the final runs: ``tasks``, ``learner``, ``seed``, ``step``, ``seconds``, ``loss``.
     curves : pandas.DataFrame

@@ -16,7 +16,7 @@ class Settings:
     budget: float | None = None
     n_test_tasks: int = 600
     n_valid_tasks: int = 100
-    n_seeds: int = 3
+    n_seeds: int = 5
     max_steps: int = 500
     tasks_per_step: int = 16
     random_state: int = 0

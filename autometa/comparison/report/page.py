@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -31,7 +31,7 @@ from autometa.comparison.report.markup import (
     table,
 )
 from autometa.comparison.report.repeat import component_words, environment_section
-from autometa.comparison.report.significance import ALPHA, significance_section, ties_with_best
+from autometa.comparison.report.significance import CLAIM, significance_section, verdicts_beside_best
 from autometa.comparison.report.tuning import tuning_section
 from autometa.comparison.results.record import Record
 from autometa.contracts.problems import problem_of_metric
@@ -117,8 +117,11 @@ def winners_section(board: pd.DataFrame, significance: pd.DataFrame, looks: dict
     cards = []
     for tasks in dict.fromkeys(board["tasks"]):
         row = next(leaderboard_on(board, tasks).itertuples())
-        ties = sorted(ties_with_best(board, significance, row.tasks))
-        tied = f"Not significantly different: {', '.join(ties)}." if ties else ""
+        beside = verdicts_beside_best(board, significance, row.tasks)
+        tied = " ".join(
+            f"{verdict.capitalize()}: {', '.join(sorted(name for name in beside if beside[name] == verdict))}."
+            for verdict in sorted(set(beside.values()))
+        )
         cards.append(
             f'<div class="card"><h4>{escape(row.tasks)}</h4><div class="big">{learner_cell(row.learner, looks)}</div>'
             f"<div>{score_text(row.score, row.metric)} {escape(metric_title(row.metric))}, 95% interval "
@@ -152,19 +155,18 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
             plots.append(figure(cost_figure(rows, cost, label, here), f"<b>Score against {label}</b>"))
     return (
         f'<p class="note">{escape(component_words(described_tasks(record)[tasks]))}</p>'
-        + leaderboard_table(rows, ties_with_best(board, record.frames.significance, tasks), looks)
+        + leaderboard_table(rows, verdicts_beside_best(board, record.frames.significance, tasks), looks)
         + f'<div class="legend">{legend}</div><div class="figures">{"".join(plots)}</div>'
     )
 
 
-def leaderboard_table(rows: pd.DataFrame, ties: Iterable[str], looks: dict[str, Style]) -> str:
-    """The leaderboard of one task distribution, with marks on the best learner and those level with it."""
-    ties = set(ties)
+def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict[str, Style]) -> str:
+    """The leaderboard of one task distribution, with marks on the best and on those not found to differ from it."""
     metric = str(rows["metric"].iloc[0])
     body, marks = [], []
     for row in rows.itertuples():
         badge = '<span class="badge">best</span>' if row.rank == 1 else ""
-        badge = '<span class="badge tie">level</span>' if row.learner in ties else badge
+        badge = f'<span class="badge tie">{escape(beside[row.learner])}</span>' if row.learner in beside else badge
         marks.append("win" if row.rank == 1 else "")
         body.append(
             [
@@ -198,8 +200,7 @@ def leaderboard_table(rows: pd.DataFrame, ties: Iterable[str], looks: dict[str, 
         ("adapt, ms per task", "n"),
         ("predict, ms per task", "n"),
     ]
-    caption = f"“Level”: not significantly different from the best learner (Holm-corrected p ≥ {ALPHA})."
-    return table(columns, body, marks=marks, caption=caption if ties else "")
+    return table(columns, body, marks=marks, caption=CLAIM)
 
 
 def gaps_section(record: Record) -> str:

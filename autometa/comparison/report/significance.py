@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from autometa.comparison.report.across import leaderboard_on, learner_cell, tests_on
 from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.markup import difference_text, escape, metric_title, p_text, table
+from autometa.comparison.results.crossed_effects import ALPHA, LEVEL
 from autometa.comparison.results.record import Record
+from autometa.comparison.results.statistics import DIFFERENT, NOT_DECIDED
 from autometa.contracts.problems import problem_of_metric
 
-ALPHA = 0.05
-"""Level of significance, after Holm's correction."""
+CLAIM = (
+    f"{LEVEL:.0%} interval and tests are of the learner: they count tasks and training runs as random "
+    "(crossed random effects; Holm's correction, 5%)."
+)
+"""What a leaderboard claims."""
 
 
-def ties_with_best(board: pd.DataFrame, significance: pd.DataFrame, tasks: str) -> set[str]:
-    """Shown names of those whose scores on ``tasks`` do not differ significantly from the best (Holm, 5%)."""
+def verdicts_beside_best(board: pd.DataFrame, significance: pd.DataFrame, tasks: str) -> dict[str, str]:
+    """Verdict of the test against the best on ``tasks``, by shown name, for those not found to differ from it."""
     best = leaderboard_on(board, tasks)["learner"].iloc[0]
     rows = tests_on(significance, tasks)
-    rows = rows[rows["p_holm"] >= ALPHA]
+    rows = rows[rows["verdict"] != DIFFERENT]
     first, second = rows["learner_a"], rows["learner_b"]
-    return {*second[first == best], *first[second == best]}
+    return {
+        **dict(zip(second[first == best], rows["verdict"][first == best], strict=True)),
+        **dict(zip(first[second == best], rows["verdict"][second == best], strict=True)),
+    }
+
+
+def runs_wanted(significance: pd.DataFrame) -> str:
+    """Say how many runs would decide what is not decided; empty where all is."""
+    undecided = significance[significance["verdict"] == NOT_DECIDED]
+    if undecided.empty:
+        return ""
+    return (
+        "One training run says nothing about a learner, only about the model that it gave: not decided. "
+        f"{int(undecided['runs_needed'].max())} runs (--seeds) usually decide."
+    )
 
 
 def significance_section(record: Record, names: list[str], looks: dict[str, Style]) -> str:
     """Every pair of learners: a matrix of differences, and all numbers below it."""
     said = (
-        "<p>Wilcoxon signed-rank tests, paired over the same held-out tasks, with Holm's correction for the number of "
-        "pairs of a task distribution. Read along a row: "
+        "<p>Tests of learners, on the same held-out tasks: tasks and training runs are both random, so a difference "
+        "counts if other runs on other tasks would show it too (crossed random effects, Satterthwaite's degrees of "
+        "freedom), with Holm's correction for the number of pairs of a task distribution. Read along a row: "
         '<span class="better">better</span> or <span class="worse">worse</span> than the learner of the column '
-        f'(p &lt; {ALPHA}), or <span class="same">no significant difference</span>.</p>'
+        f'(p &lt; {ALPHA}), or <span class="same">no difference found or not decided</span>. '
+        f"{runs_wanted(record.frames.significance)}</p>"
     )
     parts = []
     for tasks in names:
@@ -63,7 +86,7 @@ def difference_matrix(
         for a, b, sign in ((pair.learner_a, pair.learner_b, 1), (pair.learner_b, pair.learner_a, -1)):
             difference = sign * pair.difference
             good = (difference > 0) if problem_of_metric(metric).higher_is_better else (difference < 0)
-            css = "same" if not pair.p_holm < ALPHA else "better" if good else "worse"
+            css = "same" if pair.verdict != DIFFERENT else "better" if good else "worse"
             cells[a, b] = f'<span class="{css}">{difference_text(difference, metric)}</span>'
     columns = [("", ""), *((name, "n") for name in learners)]
     body = [
@@ -82,7 +105,9 @@ def pairs_table(pairs: pd.DataFrame, metric: str) -> str:
             f"{difference_text(pair.ci_low, metric)} … {difference_text(pair.ci_high, metric)}",
             p_text(pair.p_value),
             p_text(pair.p_holm),
-            "yes" if pair.p_holm < ALPHA else "no",
+            escape(pair.verdict),
+            "" if math.isnan(pair.runs_needed) else str(int(pair.runs_needed)),
+            p_text(pair.p_models),
         ]
         for pair in pairs.sort_values("p_holm").itertuples()
     ]
@@ -92,7 +117,9 @@ def pairs_table(pairs: pd.DataFrame, metric: str) -> str:
         ("95% interval", "n"),
         ("p", "n"),
         ("p (Holm)", "n"),
-        ("significant", "c"),
+        ("verdict", ""),
+        ("runs that decide", "n"),
+        ("p of these models over tasks", "n"),
     ]
     return (
         f"<details><summary>Intervals and p-values of all {len(pairs)} pairs</summary>{table(columns, body)}</details>"

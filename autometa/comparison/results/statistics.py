@@ -1,59 +1,36 @@
-"""Intervals and tests over tasks and seeds, paired over tasks because every learner meets the same ones."""
+"""Tests of pairs of learners, corrected for their number, and ranks that rest on them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Mapping
 from itertools import combinations
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata, wilcoxon
+from scipy.stats import wilcoxon
 
-from autometa.contracts.seeding import derive_seed
+from autometa.comparison.results.crossed_effects import ALPHA, Scores, difference_of, is_decidable, runs_that_decide
 
-DRAWS = 2000
-"""Bootstrap samples behind an interval."""
-SIGNIFICANCE = ["tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"]
+RUNS = 5
+"""Training runs of each learner that find a difference of four times the spread of runs nearly always."""
+SIGNIFICANCE = [
+    "tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm", "verdict", "better",
+    "runs_needed", "p_models",
+]  # fmt: skip
 RANKS = ["learner", "mean_rank", "n_distributions"]
+DIFFERENT, LEVEL_WITH, NOT_DECIDED = "different", "no difference found", "not decided"
 
-LearnerT = TypeVar("LearnerT")
-Scores = NDArray[np.float64]
-"""Scores of one learner on one task distribution, [n_tasks, n_seeds]."""
-
-
-def bootstrap_means(scores: Scores, seed: int, run: str = "") -> NDArray[np.float64]:
-    """Means of bootstrap samples in which tasks and seeds are both drawn anew, [DRAWS].
-
-    Tasks and seeds are crossed: every seed is judged on every task. Drawing both (the pigeonhole bootstrap of Owen
-    2007, "The pigeonhole bootstrap", section 3) lets the spread of tasks and the spread of training runs count;
-    drawing seeds within a task would average bad training runs away. The tasks drawn depend on ``seed`` and the
-    number of tasks alone, so samples of two learners under one ``seed`` are paired over tasks; ``run`` gives each its
-    own draw of training runs.
-    """
-    n_tasks, n_seeds = scores.shape
-    task_counts = _counts(n_tasks, derive_seed(seed, "tasks"))
-    seed_counts = _counts(n_seeds, derive_seed(seed, "seeds", run))
-    means: NDArray[np.float64] = ((task_counts @ scores) * seed_counts).sum(axis=1) / (n_tasks * n_seeds)
-    return means
+LearnerT = TypeVar("LearnerT", bound=Hashable)
 
 
-def _counts(n: int, seed: int) -> NDArray[np.int64]:
-    """How often each of ``n`` things is drawn when ``n`` are, [DRAWS, n]."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=DRAWS)
-
-
-def interval(means: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
-    """Central interval of bootstrap means."""
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def paired_test(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def test_of_models(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """p-value of Wilcoxon's signed-rank test on paired values [n_tasks], two-sided; 1 where all pairs are equal.
 
-    Ties within pairs take part in the ranking (Pratt 1959), for accuracies of few queries often agree.
+    It is of the trained models at hand: other runs of the same learners may differ the other way. Ties within pairs
+    take part in the ranking (Pratt 1959), for accuracies of few queries often agree.
     """
     difference = np.round(a - b, 12)  # means over seeds differ in the last digit where scores agree
     if not difference.any():
@@ -62,61 +39,97 @@ def paired_test(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p-values corrected for their number, by Holm's step-down method (1979)."""
-    n = len(p_values)
-    order = np.argsort(p_values)
+    """p-values corrected for their number, by Holm's step-down method (1979); NaN takes no part."""
+    adjusted = np.full(len(p_values), np.nan)
+    taking_part = np.flatnonzero(~np.isnan(p_values))
+    n = len(taking_part)
+    order = taking_part[np.argsort(p_values[taking_part])]
     corrected = np.maximum.accumulate(p_values[order] * (n - np.arange(n)))
-    adjusted = np.empty(n)
     adjusted[order] = np.minimum(corrected, 1.0)
     return adjusted
 
 
-def significance(scores: Mapping[str, Mapping[LearnerT, Scores]], random_state: int) -> pd.DataFrame:
+def significance_of(
+    scores: Mapping[str, Mapping[LearnerT, Scores]], higher_is_better: Mapping[str, bool]
+) -> pd.DataFrame:
     """Compare all pairs of learners on every task distribution.
 
     Parameters
     ----------
-    scores : mapping from tasks to a mapping from learner to scores [n_tasks, n_seeds]
-        Learners of one distribution share their tasks; they may differ in seeds. What stands for a learner is up to
+    scores : mapping from tasks to a mapping from learner to scores [n_tasks, n_runs]
+        Learners of one distribution share their tasks; they may differ in runs. What stands for a learner is up to
         the caller.
-    random_state : int
+    higher_is_better : mapping from tasks to bool
 
     Returns
     -------
     pandas.DataFrame
-        One row per pair: ``difference`` of the means (a minus b) with its 95% bootstrap interval, ``p_value`` of the
-        paired test over tasks, and ``p_holm``, corrected over the pairs of that distribution.
+        One row per pair, see :func:`autometa.significance`.
     """
-    rows: list[list[Any]] = []
+    rows: list[dict[str, Any]] = []
     for tasks, of_learner in scores.items():
-        family = []
-        for a, b in combinations(of_learner, 2):
-            seed = derive_seed(random_state, tasks, "bootstrap")
-            low, high = interval(bootstrap_means(of_learner[a], seed, "a") - bootstrap_means(of_learner[b], seed, "b"))
-            mean_a, mean_b = of_learner[a].mean(axis=1), of_learner[b].mean(axis=1)
-            difference = float(mean_a.mean() - mean_b.mean())
-            family.append([tasks, a, b, difference, low, high, paired_test(mean_a, mean_b)])
-        corrected = holm(np.array([row[-1] for row in family]))
-        rows.extend([*row, p] for row, p in zip(family, corrected, strict=True))
+        family = [
+            {"tasks": tasks, "learner_a": a, "learner_b": b, **_pair(of_learner[a], of_learner[b])}
+            for a, b in combinations(of_learner, 2)
+        ]
+        corrected = holm(np.array([row["p_value"] for row in family], dtype=np.float64))
+        for row, p_holm in zip(family, corrected, strict=True):
+            rows.append({**row, "p_holm": p_holm, **_verdict(row, p_holm, higher_is_better[tasks])})
     return pd.DataFrame(rows, columns=SIGNIFICANCE)
 
 
-def mean_ranks(means: Mapping[str, Mapping[str, float]], higher_is_better: Mapping[str, bool]) -> pd.DataFrame:
+def _pair(a: Scores, b: Scores) -> dict[str, Any]:
+    difference = difference_of(a, b)
+    decidable = is_decidable(a) and is_decidable(b)
+    low, high = difference.interval if decidable else (math.nan, math.nan)
+    return {
+        "difference": difference.value,
+        "ci_low": low,
+        "ci_high": high,
+        "p_value": difference.p_value if decidable else math.nan,
+        "p_models": test_of_models(a.mean(axis=1), b.mean(axis=1)),
+        "runs_needed": runs_that_decide(a, b) if decidable else RUNS,
+    }
+
+
+def _verdict(row: Mapping[str, Any], p_holm: float, higher_is_better: bool) -> dict[str, Any]:
+    if math.isnan(p_holm):
+        return {"verdict": NOT_DECIDED, "better": None}
+    if p_holm >= ALPHA:
+        return {"verdict": LEVEL_WITH, "better": None}
+    a_is_better = (row["difference"] > 0) == higher_is_better
+    return {"verdict": DIFFERENT, "better": row["learner_a"] if a_is_better else row["learner_b"]}
+
+
+def mean_ranks(significance: Mapping[str, tuple[list[str], pd.DataFrame]]) -> pd.DataFrame:
     """Average rank of the learners that were judged on every distribution, 1 being best; empty for one distribution.
+
+    A learner's rank is 1, plus 1 for each that is better by the test, plus a half for each that is not decided or not
+    different: differences that a test does not find move no rank.
 
     Parameters
     ----------
-    means : mapping from tasks to a mapping from learner to mean score
-    higher_is_better : mapping from tasks to bool
+    significance : mapping from tasks to their learners and the rows of the tests of their pairs
     """
-    if len(means) < 2:
+    if len(significance) < 2:
         return pd.DataFrame(columns=RANKS)
-    common = [learner for learner in next(iter(means.values())) if all(learner in of for of in means.values())]
+    every = [set(learners) for learners, _ in significance.values()]
+    common = [learner for learner in next(iter(significance.values()))[0] if all(learner in of for of in every)]
     if not common:
         return pd.DataFrame(columns=RANKS)
-    ranks = [
-        rankdata([(-1 if higher_is_better[tasks] else 1) * of_learner[learner] for learner in common])
-        for tasks, of_learner in means.items()
-    ]
-    table = pd.DataFrame({"learner": common, "mean_rank": np.mean(ranks, axis=0), "n_distributions": len(means)})
+    ranks = [_ranks(common, pairs) for _, pairs in significance.values()]
+    table = pd.DataFrame({"learner": common, "mean_rank": np.mean(ranks, axis=0), "n_distributions": len(ranks)})
     return table.sort_values("mean_rank", kind="stable", ignore_index=True)
+
+
+def _ranks(learners: list[str], pairs: pd.DataFrame) -> list[float]:
+    ranks = dict.fromkeys(learners, 1.0)
+    for pair in pairs.itertuples():
+        if pair.learner_a not in ranks or pair.learner_b not in ranks:
+            continue
+        for own, other in ((pair.learner_a, pair.learner_b), (pair.learner_b, pair.learner_a)):
+            if pair.verdict != DIFFERENT:
+                ranks[own] += 0.5
+            elif pair.better == other:
+                ranks[own] += 1.0
+    return list(ranks.values())

@@ -15,8 +15,10 @@ from autometa.comparison.execution.slot_study import slot_state
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
+from autometa.comparison.results.crossed_effects import Scores, mean_of
+from autometa.comparison.results.from_scores import significance
 from autometa.comparison.results.record import Frames, Record
-from autometa.comparison.results.statistics import Scores, bootstrap_means, interval, mean_ranks, significance
+from autometa.comparison.results.statistics import mean_ranks
 
 LEADERBOARD = [
     "tasks", "rank", "learner", "family", "metric", "score", "ci_low", "ci_high", "n_test_tasks", "n_seeds", "n_shot",
@@ -90,12 +92,13 @@ def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
     own = [one for arm in arms if (one := _judged(arm)) is not None]
     judged = own + [other for one in own for other in _judged_elsewhere(one)]
     by_tasks = {tasks: {j.trained: j for j in judged if j.tasks == tasks} for tasks in plan.judged_on}
-    matrices = {tasks: {trained: j.matrix() for trained, j in of.items()} for tasks, of in by_tasks.items() if of}
+    scores = pd.DataFrame([row for j in judged for row in _score_rows(j)], columns=SCORES)
+    tests = significance(scores)
     return Frames(
         leaderboard=_leaderboard(plan, by_tasks),
-        scores=pd.DataFrame([row for j in judged for row in _score_rows(j)], columns=SCORES),
-        significance=_significance(plan, matrices),
-        ranks=_ranks(plan, matrices),
+        scores=scores,
+        significance=tests,
+        ranks=_ranks(by_tasks, tests),
         history=pd.DataFrame([row for j in own for row in _history_rows(j)], columns=HISTORY),
         curves=pd.DataFrame([row for j in own for row in _curve_rows(j)], columns=CURVES),
         trials=pd.DataFrame([row for arm in arms for row in _trial_rows(arm)], columns=TRIALS),
@@ -130,26 +133,16 @@ def _judged_elsewhere(own: Judged) -> Iterator[Judged]:
             yield replace(own, domain=domain, results=found)
 
 
-def _significance(plan: Plan, matrices: Mapping[str, Mapping[TrainedLearner, Scores]]) -> pd.DataFrame:
-    """Tests of all pairs of trained learners, with the learner and what it was trained on in columns of their own."""
-    frame = significance(matrices, plan.settings.random_state)
-    for side in "ab":
-        trained = list(frame[f"learner_{side}"])
-        frame[f"learner_{side}"] = [learner for learner, _ in trained]
-        frame[f"trained_on_{side}"] = [trained_on for _, trained_on in trained]
-    return frame
-
-
-def _ranks(plan: Plan, matrices: Mapping[str, Mapping[TrainedLearner, Scores]]) -> pd.DataFrame:
+def _ranks(by_tasks: Mapping[str, Mapping[TrainedLearner, Judged]], tests: pd.DataFrame) -> pd.DataFrame:
     """Mean ranks over all pairs of tasks trained on and judged on: within a pair all were trained on the same tasks."""
-    means: dict[str, dict[str, float]] = {}
-    better: dict[str, bool] = {}
-    for tasks, of_trained in matrices.items():
-        for (learner, trained_on), scores in of_trained.items():
-            setting = f"{trained_on}/{tasks}"
-            means.setdefault(setting, {})[learner] = float(scores.mean())
-            better[setting] = plan.judged_on[tasks].info.higher_is_better
-    return mean_ranks(means, better)
+    settings: dict[str, tuple[list[str], pd.DataFrame]] = {}
+    for tasks, of_trained in by_tasks.items():
+        for trained_on in dict.fromkeys(trained_on for _, trained_on in of_trained):
+            learners = [learner for learner, on in of_trained if on == trained_on]
+            here = tests["tasks"] == tasks
+            of_pair = (tests["trained_on_a"] == trained_on) & (tests["trained_on_b"] == trained_on)
+            settings[f"{trained_on}/{tasks}"] = learners, tests[here & of_pair]
+    return mean_ranks(settings)
 
 
 def _finished(arm: Arm) -> list[FrozenTrial]:
@@ -168,8 +161,7 @@ def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[TrainedLearner, Judg
 def _row(judged: Judged) -> dict[str, Any]:
     pair, matrix = judged.pair, judged.matrix()
     first = next(iter(judged.results.values()))
-    run = f"{pair.learner} trained on {pair.tasks}" if judged.is_elsewhere else pair.learner
-    low, high = interval(bootstrap_means(matrix, judged.domain.seed("bootstrap"), run))
+    low, high = mean_of(matrix).interval
     return {
         "tasks": judged.tasks,
         "learner": pair.learner,

@@ -1,0 +1,134 @@
+"""Means over tasks and training runs, and how sure they are of the learner and not of the trained models at hand.
+
+Every run of a learner is judged on every task, so runs and tasks are crossed random effects (Owen 2007, "The pigeonhole
+bootstrap", section 2), and both count: which tasks were drawn, and which runs (Bouthillier et al. 2021, "Accounting for
+variance in machine learning benchmarks", section 3). Scores are [n_tasks, n_runs].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+Scores = NDArray[np.float64]
+"""Scores of one learner on one task distribution, [n_tasks, n_runs]."""
+
+LEVEL = 0.95
+ALPHA = 0.05
+"""Level of significance, after Holm's correction."""
+
+MOST_RUNS = 100
+"""More runs than anybody would make are not counted out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One source of variance of a mean."""
+
+    variance: float
+    """Of the mean, not of a single run or task."""
+    degrees: float
+    """Degrees of freedom of this estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean, or a difference of means, with its uncertainty."""
+
+    value: float
+    parts: tuple[Part, ...]
+
+    @property
+    def error(self) -> float:
+        """Standard error."""
+        return math.sqrt(sum(part.variance for part in self.parts))
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom after Satterthwaite (1946)."""
+        spent = sum(part.variance**2 / part.degrees for part in self.parts if part.variance > 0)
+        return self.error**4 / spent if spent > 0 else math.inf
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Central interval of `LEVEL`."""
+        reach = self.error * float(student.ppf((1 + LEVEL) / 2, self.degrees)) if self.error > 0 else 0.0
+        return self.value - reach, self.value + reach
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, against a value of 0."""
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return float(2 * student.sf(abs(self.value) / self.error, self.degrees))
+
+
+def is_decidable(scores: Scores) -> bool:
+    """Tell whether the spread of runs can be seen: there are two or more."""
+    return bool(scores.shape[1] > 1)
+
+
+def mean_of(scores: Scores) -> Estimate:
+    """Estimate a learner's mean score; of one run, the mean of that trained model over tasks."""
+    of_tasks = _tasks_part(scores.mean(axis=1), _residual(scores) / scores.shape[1])
+    return Estimate(float(scores.mean()), (of_tasks, *_runs_part(scores)))
+
+
+def difference_of(a: Scores, b: Scores) -> Estimate:
+    """Estimate the difference of two learners' mean scores on the same tasks, with runs of each their own.
+
+    The variance is that of the run means of either, and that of the tasks' differences beyond what runs and their
+    residual explain. Equal runs, as of a learner with nothing random in its training, have none.
+    """
+    explained = _residual(a) / a.shape[1] + _residual(b) / b.shape[1]
+    of_tasks = _tasks_part(a.mean(axis=1) - b.mean(axis=1), explained)
+    return Estimate(float(a.mean() - b.mean()), (of_tasks, *_runs_part(a), *_runs_part(b)))
+
+
+def runs_that_decide(a: Scores, b: Scores) -> float:
+    """Return how many runs of each would make a difference of this size significant; NaN if `MOST_RUNS` would not.
+
+    Spreads are taken to be those seen. Correction for the number of comparisons is left out.
+    """
+    difference = difference_of(a, b)
+    of_tasks, *of_runs = difference.parts
+    single = [(part.variance * k, k) for part, k in zip(of_runs, _random_runs(a, b), strict=True)]
+    for runs in range(2, MOST_RUNS + 1):
+        parts = [Part(variance / runs, runs - 1) for variance, _ in single]
+        if Estimate(difference.value, (of_tasks, *parts)).p_value < ALPHA:
+            return runs
+    return math.nan
+
+
+def _random_runs(*several: Scores) -> list[int]:
+    return [scores.shape[1] for scores in several if _runs_part(scores)]
+
+
+def _runs_part(scores: Scores) -> tuple[Part, ...]:
+    """Variance of a mean by the runs that it is of; nothing where there is one run, or all are equal."""
+    runs = scores.shape[1]
+    if runs < 2 or (scores == scores[:, :1]).all():
+        return ()
+    return (Part(float(scores.mean(axis=0).var(ddof=1)) / runs, runs - 1),)
+
+
+def _tasks_part(of_tasks: NDArray[np.float64], explained: float) -> Part:
+    """Variance of a mean by the tasks that it is over, beyond what the runs on each have explained."""
+    n_tasks = len(of_tasks)
+    if n_tasks < 2:
+        return Part(0.0, 1)
+    spread = max(0.0, float(of_tasks.var(ddof=1)) - explained)
+    return Part(spread / n_tasks, n_tasks - 1)
+
+
+def _residual(scores: Scores) -> float:
+    """Variance of a single score that neither its task nor its run explains."""
+    n_tasks, runs = scores.shape
+    if n_tasks < 2 or runs < 2:
+        return 0.0
+    rest = scores - scores.mean(axis=0) - scores.mean(axis=1, keepdims=True) + scores.mean()
+    return float((rest**2).sum() / ((n_tasks - 1) * (runs - 1)))
