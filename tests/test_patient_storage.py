@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import pytest
@@ -43,9 +43,12 @@ def gone(text: str = "server closed the connection unexpectedly") -> exc.Operati
 class Flaky:
     """Make calls of a storage's method fail, before or after they did their work."""
 
+    made: ClassVar[list[Flaky]] = []
+
     def __init__(self, storage: PatientStorage) -> None:
         self.inner = storage.inner
         self.calls = 0
+        self.made.append(self)
 
     def fail(
         self, method: str, n_times: int, *, after: bool = False, error: Callable[[], Exception] = gone, first: int = 0
@@ -66,6 +69,16 @@ class Flaky:
             return answer
 
         setattr(self.inner, method, call)
+
+
+@pytest.fixture(autouse=True)
+def connections_closed() -> Iterator[None]:
+    """Close what a flaky storage, which refers to itself, would leave to the garbage collector."""
+    yield
+    for flaky in Flaky.made:
+        if isinstance(flaky.inner, RDBStorage):
+            flaky.inner.engine.dispose()
+    Flaky.made.clear()
 
 
 @pytest.fixture
