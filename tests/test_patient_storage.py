@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -182,7 +183,7 @@ def test_a_trial_that_another_process_ended_is_still_not_ours(storage: PatientSt
     study = slots(storage)
     trial = trial_of(study)
     Flaky(storage).fail("set_trial_state_values", 1)
-    RDBStorage(storage.where).set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    open_storage(storage.where).set_trial_state_values(trial._trial_id, TrialState.FAIL)
     with pytest.warns(StorageWarning), pytest.raises(UpdateFinishedTrialError):
         storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [1.0])
 
@@ -330,6 +331,9 @@ def test_memory_is_left_as_it_is_and_an_open_storage_waits_too(tmp_path: Path) -
     assert open_storage(opened) is opened
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # a storage of Optuna's own closes nothing
 def test_a_comparison_comes_through_an_outage_with_the_scores_it_would_have_had(tmp_path: Path) -> None:
     whole = am.compare("sinusoid", ["ridge"], name="a", storage=f"sqlite:///{tmp_path}/whole.db", **SMALL)
     inner = RDBStorage(f"sqlite:///{tmp_path}/cut.db")
@@ -341,6 +345,9 @@ def test_a_comparison_comes_through_an_outage_with_the_scores_it_would_have_had(
     assert len(cut.failures) == 0
     assert cut.scores.equals(whole.scores)
     inner.engine.dispose()
+    del cut, inner
+    Flaky.made.clear()
+    gc.collect()
 
 
 MISSING = {
