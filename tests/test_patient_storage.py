@@ -361,7 +361,7 @@ MISSING = {
     "mysql://h/db": r"pip install 'PyMySQL', or .*'autometa\[mysql\]'",
     "mysql+mysqldb://h/db": r"pip install 'mysqlclient'",
     "mariadb+mariadbconnector://h/db": r"pip install 'mariadb'",
-    "oracle://h/db": r"pip install 'oracledb'",
+    "oracle://h/db": r"pip install '(oracledb|cx_Oracle)'",
     "quantum://h/db": r"knows no database 'quantum'; it may be one of postgresql",
 }
 
