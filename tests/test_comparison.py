@@ -178,7 +178,7 @@ def test_the_winner_is_meta_trained_and_scores_what_the_leaderboard_says(first: 
         estimator.fit(support.x[0].numpy(), support.y[0, :, 0].numpy())
         errors.append(np.mean((estimator.predict(query.x[0].numpy()) - query.y[0, :, 0].numpy()) ** 2))
     winner = comparison.leaderboard.query("tasks == 'waves'").iloc[0]["learner"]
-    scores = comparison.scores.query("tasks == 'waves' and learner == @winner")["score"]
+    scores = comparison.scores.query(f"tasks == 'waves' and learner == {winner!r}")["score"]
     difference, variances = np.mean(errors) - scores.mean(), [np.var(part) / len(part) for part in (errors, scores)]
     assert abs(difference) < STANDARD_ERRORS * np.sqrt(np.sum(variances))
     with pytest.raises(am.InvalidParameter, match="ambiguous"):

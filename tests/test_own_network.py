@@ -6,7 +6,9 @@ import copy
 import importlib
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,7 @@ def test_features_are_counted_without_a_change_to_the_network() -> None:
     )
     mapped = am.make_backbone(MapOfFeatures).build((1, 8, 8))
     assert (mapped.n_features, mapped.feature_shape) == (48, (3, 4, 4))
-    lazy = am.make_backbone(nn.Sequential(nn.Flatten(), nn.LazyLinear(9))).build((1, 8, 8))
+    lazy = am.make_backbone(lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(9))).build((1, 8, 8))
     assert lazy.n_features == 9
 
 
@@ -100,11 +102,41 @@ def test_features_are_counted_without_a_change_to_the_network() -> None:
         (nn.Linear, "backbone Linear is called without arguments, and this failed"),
         (dict, "backbone dict made a dict; a function that is a backbone returns a torch.nn.Module"),
         (3, "3 is no backbone; give a name"),
+        (nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()), "Sequential has layers without weights yet"),
     ],
 )
 def test_what_is_no_network_for_these_inputs_is_refused(backbone: Any, message: str) -> None:
     with pytest.raises(am.InvalidParameter, match=message):
         meta_trained("prototypical", backbone=backbone)
+    with pytest.raises(am.InvalidParameter, match=message):
+        meta_trained(am.make_learner("prototypical", backbone=backbone))
+
+
+def test_a_compiled_network_is_refused() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        compiled = torch.jit.trace(Narrow().eval(), torch.ones(2, 64))  # type: ignore[no-untyped-call]
+    with pytest.raises(am.InvalidParameter, match="is compiled by TorchScript; give the network it was compiled from"):
+        meta_trained("prototypical", backbone=compiled)
+
+
+class Maker:
+    """Builds networks, by a call or by a method."""
+
+    def __init__(self, n_features: int) -> None:
+        self.n_features = n_features
+
+    def __call__(self) -> nn.Module:
+        return Narrow(self.n_features)
+
+
+@pytest.mark.parametrize("backbone", [partial(Narrow, 7), Maker(7), Maker(7).__call__, lambda: Narrow(7)])
+def test_whatever_builds_a_network_does_so_in_every_fit(backbone: am.BackboneLike) -> None:
+    X, y = support()
+    model = meta_trained("prototypical", backbone=backbone)
+    assert set(model.fit(X, y).predict(X)) <= {0, 1}
+    with pytest.raises(am.InvalidParameter, match="changed after meta_fit"):
+        model.set_params(backbone=partial(Narrow, 6)).fit(X, y)
 
 
 @pytest.mark.parametrize(

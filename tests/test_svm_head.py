@@ -26,9 +26,8 @@ def weights_of(x: Tensor, one_hot: Tensor, C: float) -> Tensor:
     return solve_dual(x @ x.mT, one_hot, C).mT @ x
 
 
-@pytest.mark.filterwarnings(
-    "ignore::sklearn.exceptions.ConvergenceWarning"
-)  # that of scikit-learn 1.9.0 counts wrongly
+# scikit-learn 1.9.0 counts iterations wrongly here.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("C", [0.01, 0.1, 3.0])
 @pytest.mark.parametrize(("n_way", "n_shot", "n_features"), [(3, 1, 6), (5, 4, 10), (4, 6, 3)])
 def test_weights_and_predictions_are_those_of_scikit_learn(n_way: int, n_shot: int, n_features: int, C: float) -> None:

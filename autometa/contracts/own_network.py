@@ -37,6 +37,7 @@ class OwnNetwork(Backbone):
         InvalidParameter
             It is no network, or cannot take inputs of this shape.
         """
+        check_network(self.network)
         network = copy.deepcopy(self.network) if isinstance(self.network, nn.Module) else self._called()
         return _Features(network, input_shape)
 
@@ -52,6 +53,25 @@ class OwnNetwork(Backbone):
                 "torch.nn.Module."
             )
         return network
+
+
+def check_network(network: Any) -> None:
+    """Refuse a network that cannot be copied with its weights; anything else passes.
+
+    Raises
+    ------
+    InvalidParameter
+    """
+    if not isinstance(network, nn.Module):
+        return
+    name = type(network).__name__
+    if isinstance(network, torch.jit.ScriptModule):
+        raise InvalidParameter(f"backbone {name} is compiled by TorchScript; give the network it was compiled from.")
+    if not all(map(_has_values, (*network.parameters(), *network.buffers()))):
+        raise InvalidParameter(
+            f"backbone {name} has layers without weights yet (lazy ones); run it once on an example, or give the class "
+            "or a function that builds it."
+        )
 
 
 class _Features(nn.Module):
@@ -95,5 +115,5 @@ class _Features(nn.Module):
         return features
 
 
-def _has_values(parameter: nn.Parameter) -> bool:
-    return not isinstance(parameter, nn.parameter.UninitializedParameter)
+def _has_values(value: Tensor) -> bool:
+    return not isinstance(value, (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer))

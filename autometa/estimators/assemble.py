@@ -9,6 +9,7 @@ from sklearn.base import clone
 from autometa.contracts.backbone import BackboneLike
 from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.own_network import check_network
 from autometa.contracts.problems import find_problem
 from autometa.errors import Incompatible
 from autometa.host import make_backbone, make_learner, make_meta_optimizer
@@ -41,6 +42,8 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: BackboneLike
     made = make_learner(find_problem(problem).learner if _is_auto(learner) else learner)
     check_promises(made)
     check_problem(learner if isinstance(learner, str) and not _is_auto(learner) else made, problem)
+    for network in (backbone, made.get_params(deep=False).get("backbone")):
+        check_network(network)
     made = cast(Learner, clone(made))
     parameters = made.get_params(deep=False)
     if "backbone" in parameters and _is_auto(parameters["backbone"]) and not _is_auto(backbone):
