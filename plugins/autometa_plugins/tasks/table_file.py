@@ -72,10 +72,8 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
     if separator != ",":
         frame = _with_decimal_commas(frame, task)
     if problem != "regression" and target != task and target in frame.columns and _may_be_text(frame[target]):
-        cells = pd.read_csv(
-            path, sep=separator, converters={target: _marked}, index_col=False, usecols=[target], **options
-        )[target]
-        written = _unmarked(cells)
+        as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+        written = pd.read_csv(path, sep=separator, index_col=False, usecols=[target], **as_text, **options)[target]
         if not _is_numbers(frame[target]) or written.str.fullmatch(_ZERO_IN_FRONT).any():
             frame[target] = written
     return frame

@@ -88,7 +88,11 @@ def digest_of(data: Any) -> str:
         return am.content_of(data)
     frame = data if isinstance(data, pd.DataFrame) else am.as_frame(data)
     digest = sha256(repr([(str(name), str(dtype)) for name, dtype in frame.dtypes.items()]).encode())
-    digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    for i, dtype in enumerate(frame.dtypes):
+        column = frame.iloc[:, i]
+        is_plain = isinstance(dtype, np.dtype) and dtype.kind in "biuf"
+        values = column.to_numpy() if is_plain else pd.util.hash_pandas_object(column, index=False).to_numpy()
+        digest.update(values.tobytes())
     return digest.hexdigest()
 
 
