@@ -157,3 +157,105 @@ def test_dates_of_a_file_are_numbers(tmp_path):
 def test_the_order_of_tasks_is_that_of_their_names():
     numbered = frame().assign(school=np.repeat([10, 9, 8, 7, 6, 5], 8))
     assert tasks_of(numbered).describe() == tasks_of(numbered.astype({"school": str})).describe()
+
+
+# what a target of a file is
+
+
+def labels_file(tmp_path: Path, labels: list[str], sep: str = ",") -> Path:
+    rows = [sep.join(["school", "hours", "score"])]
+    rows += [sep.join([f"s{i // 20}", str(i % 7), labels[i % len(labels)]]) for i in range(120)]
+    return written(tmp_path, "\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize("sep", [",", ";"])
+@pytest.mark.parametrize("problem", ["auto", "classification"])
+@pytest.mark.parametrize("labels", [["NA", "None", "ok"], ["NA", "n/a"], ["False", "None", "True"]])
+def test_classes_of_a_file_may_be_called_as_what_is_missing(tmp_path, labels, problem, sep):
+    tasks = tasks_of(labels_file(tmp_path, labels, sep), problem=problem)
+    assert tasks.describe()["classes"] == labels
+
+
+def test_an_empty_cell_of_a_text_target_is_missing(tmp_path):
+    with pytest.raises(am.InvalidData, match="target column 'score' misses 40 values"):
+        tasks_of(labels_file(tmp_path, ["NA", "", "ok"]), problem="classification").describe()
+
+
+def test_missing_numbers_of_a_target_are_no_class(tmp_path):
+    for problem in ("auto", "regression", "classification"):
+        with pytest.raises(am.InvalidData, match="target column 'score' misses 40 values"):
+            tasks_of(labels_file(tmp_path, ["1", "NA", "2"]), problem=problem).describe()
+
+
+@pytest.mark.parametrize("sep", [",", ";"])
+@pytest.mark.parametrize("labels", [["01", "02"], ["07", "7", "8"]])
+def test_classes_of_a_file_keep_zeros_in_front(tmp_path, labels, sep):
+    path = labels_file(tmp_path, labels, sep)
+    assert tasks_of(path, problem="classification").describe()["classes"] == labels
+    assert tasks_of(path, problem="regression").info.problem == "regression"
+    with pytest.raises(am.InvalidData, match=f"'{labels[0]}' in row 0 .* say problem='classification'"):
+        tasks_of(path).describe()
+
+
+def test_whole_numbers_and_booleans_of_a_file_stay_what_they_are(tmp_path):
+    for labels, kind in ((["1", "2"], "i"), (["True", "False"], "b")):
+        tasks = tasks_of(labels_file(tmp_path, labels), problem="classification")
+        assert tasks.encoder.classes_.dtype.kind == kind
+
+
+def test_booleans_with_missing_ones_are_read_whatever_the_separator(tmp_path):
+    rows = ["school;hours;score", *(f"s{i // 20};{('True', '', 'False')[i % 3]};{i % 9}" for i in range(120))]
+    assert tasks_of(written(tmp_path, "\n".join(rows))).info.input_shape == (3,)
+
+
+def test_written_row_names_are_warned_of(tmp_path):
+    frame().to_csv(tmp_path / "table.csv")
+    tasks = tasks_of(tmp_path / "table.csv")
+    with pytest.warns(UserWarning, match="column 'Unnamed: 0' is taken as a feature, but seems to be the row names"):
+        tasks.describe()
+
+
+# data that change
+
+
+def test_a_file_that_changed_after_it_was_read_is_refused(tmp_path):
+    path = tmp_path / "table.csv"
+    frame().to_csv(path, index=False)
+    unread, read = tasks_of(path), tasks_of(str(path))
+    rows = read.sample(2, seed=0).support.y
+    there = read.to("cpu")
+    assert read.content() == there.content() == unread.content()
+    frame().assign(score=lambda table: 100 * table["score"]).to_csv(path, index=False)
+    for stale in (read, there):
+        with pytest.raises(am.InvalidData, match="data='.*table.csv' changed after this sampler read it"):
+            stale.content()
+    with pytest.raises(am.InvalidData, match="make the sampler anew"):
+        am.compare(read, ["ridge"], n_trials=1, max_steps=1)
+    assert unread.content() == tasks_of(path).content()
+    frame().to_csv(path, index=False)
+    assert read.content() == tasks_of(path).content()
+    assert read.sample(2, seed=0).support.y.equal(rows)
+
+
+def test_a_frame_that_changed_in_place_is_refused(tmp_path):
+    table = frame()
+    tasks = tasks_of(table)
+    assert tasks.content() == {}
+    tasks.sample(1, seed=0)
+    assert tasks.content() == {}
+    table["score"] *= 100
+    model = am.FewShotRegressor(learner="ridge", max_steps=1, random_state=0)
+    with pytest.raises(am.InvalidData, match="the DataFrame in data changed after this sampler read it"):
+        model.meta_fit(tasks, checkpoint=tmp_path / "run.checkpoint")
+
+
+# targets of any size
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_a_target_whose_square_no_float_holds_is_named_with_its_scale(scale):
+    table = frame().assign(score=lambda table: table["score"] * scale)
+    with pytest.raises(
+        am.InvalidData, match=r"target column 'score' has a standard deviation of .*e[+-]\d+, .*rescale"
+    ):
+        am.compare(tasks_of(table), ["ridge"], n_trials=1, max_steps=1)

@@ -345,6 +345,7 @@ def test_durations_are_days(values: Any) -> None:
     "values",
     [["2024", "2025"], ["20240101", "20240102"], ["2024-01", "2024-02"], ["12:30", "13:00"], ["2024-W01", "a"]],
 )
+@pytest.mark.filterwarnings("ignore:column 'a' is taken as categories")
 def test_text_that_is_no_whole_date_stays_text(values: list[str]) -> None:
     assert kind(column(values)) == "categorical"
 
@@ -356,6 +357,12 @@ def test_text_that_is_no_whole_date_stays_text(values: list[str]) -> None:
         (["2024-01-01", "2024-02-30", "2024-01-02"], "'2024-02-30' in row 1"),
         (["31.12.2024", "01.01.2025", "02.01.2025"], "'31.12.2024' in row 0"),
         (["12/31/2024", "1/1/2025"], "'12/31/2024' in row 0"),
+        (["2024-1-5", "2024-12-5"], "'2024-1-5' in row 0"),
+        (["31-Dec-2024", "1-Jan-2025"], "'31-Dec-2024' in row 0"),
+        (["Dec 31, 2024", "Jan 1, 2025"], "'Dec 31, 2024' in row 0"),
+        (["Tue, 31 December 2024"], "'Tue, 31 December 2024' in row 0"),
+        (["20241231T235930"], "'20241231T235930' in row 0"),
+        (["2024-12-31T23", "2025-01-01T01"], "'2024-12-31T23' in row 0"),
     ],
 )
 def test_text_that_is_mostly_dates_stays_text_with_a_warning(values: list[str], odd: str) -> None:
@@ -382,6 +389,10 @@ def test_a_column_of_dates_names_what_is_none() -> None:
         (["$ 3", "$ 4.50"], r"'\$ 3' in row 0"),
         (["1,5", "2,5"], "'1,5' in row 0"),
         (["<0.1", "0.2", "0.3"], "'<0.1' in row 0"),
+        (["1_000", "2_500"], "'1_000' in row 0"),
+        (["1 kg", "2.5 kg"], "'1 kg' in row 0"),
+        (["3 m/s", "5km/h"], "'3 m/s' in row 0"),
+        (["1.5", "2.7", "3.1"], "the text '1.5' in row 0 .*all of its text is numbers"),
     ],
 )
 def test_text_that_is_mostly_numbers_stays_text_with_a_warning(values: list[Any], odd: str) -> None:
@@ -389,11 +400,60 @@ def test_text_that_is_mostly_numbers_stays_text_with_a_warning(values: list[Any]
         assert kind(column(values, dtype=object)) == "categorical"
 
 
-@pytest.mark.parametrize("values", [["007", "012"], ["a", "b", "1"], ["x1", "x2"], ["1-2", "3-4"], ["v1.2.3", "2.0"]])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["007", "012"],
+        ["a", "b", "1"],
+        ["x1", "x2"],
+        ["1-2", "3-4"],
+        ["v1.2.3", "2.0"],
+        ["0", "1"],
+        ["1A", "2B"],
+        ["1 low", "2 high"],
+        ["01234", "12345"],
+        ["Mark 1", "Mars 2020"],
+    ],
+)
 def test_text_that_is_meant_as_text_says_nothing(values: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert kind(column(values)) == "categorical"
+
+
+def test_times_of_the_day_stay_text_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="it holds '12:30' in row 0 .*not read as times.*pd.to_timedelta"):
+        assert kind(column(["12:30", "9:05:10 pm"])) == "categorical"
+
+
+def test_every_column_of_numbers_as_text_is_warned_of_once() -> None:
+    with pytest.warns(UserWarning, match="holds the text .* is numbers") as warned:
+        am.TableEncoder().fit([["1.5", "2"], ["2.5", "3"], ["7.25", "8"]])
+    assert [str(warning.message)[:10] for warning in warned] == ["column '0'", "column '1'"]
+
+
+@pytest.mark.parametrize("n_levels", [3, 30])
+@pytest.mark.parametrize("convert", [int, float])
+def test_codes_written_as_text_are_no_numbers(n_levels: int, convert: Any) -> None:
+    codes = [f"{1234 + i:05d}" for i in range(n_levels)] + ["12345"]
+    encoder = am.TableEncoder().fit(column(codes))
+    for given in ([1234, 1235], [12345, 1234], pd.Series([1234, "01235"], dtype=object), pd.Categorical([1234])):
+        frame = column(given)
+        frame = frame.astype(convert) if frame["a"].dtype.kind == "i" else frame
+        with pytest.raises(am.InvalidData, match=r"column 'a' was text .* such as '01\d+', and holds the number 1234"):
+            encoder.transform(frame)
+    assert encoder.transform(column(codes)).sum() == len(codes)
+
+
+@pytest.mark.filterwarnings("ignore:column 'a' is taken as categories")
+@pytest.mark.parametrize("fitted", [["1.5", "2.5"], [f"w{i}" for i in range(30)], [f"{i}.5" for i in range(30)]])
+def test_numbers_that_are_the_text_of_no_level_change_the_kind(fitted: list[str]) -> None:
+    with pytest.raises(am.InvalidData, match="column 'a' was categorical .*, and is now numeric"):
+        encoded(column(fitted), column([1.75, 2.25]))
+
+
+def test_rare_whole_numbers_share_the_column_of_other_levels() -> None:
+    assert encoded(column(pd.Categorical(range(100, 130))), column([129])).tolist() == [[0.0] * 20 + [1.0]]
 
 
 def test_a_value_that_is_no_number_is_named_wherever_its_task_falls() -> None:

@@ -432,3 +432,35 @@ def test_the_estimator_that_chooses_its_learner_scores_by_the_same_rule():
     chosen = am.AutoFewShotClassifier(device="cpu", random_state=0)
     for name in ("object bool", "date"):
         assert chosen.fit(X[["hours"]], GOOD[name]).score(X[["hours"]], GOOD[name]) > 0.8
+
+
+@pytest.mark.parametrize("value", [1e20, float(2**53 + 2)])
+def test_a_float_too_large_to_be_told_from_the_next_is_no_label(value):
+    with pytest.raises(am.InvalidData, match=r"Unknown label type: y holds [\d.e+]+ in row 1"):
+        am.read_target([0.0, value, 1.0], "classification")
+
+
+def test_a_list_of_names_is_no_name():
+    for given in ({"task": ["school"], "y": "score"}, {"task": "school", "y": ["score"]}):
+        with pytest.raises(am.InvalidParameter, match=r"(task|y)=\['\w+'\] is a list of names; give .*(task|y)='\w+'"):
+            regressor().meta_fit(schools(), given["y"], task=given["task"])
+
+
+def test_a_signaling_decimal_is_named_by_column_and_row():
+    values = pd.Series([Decimal(1), Decimal("sNaN"), Decimal(3)], dtype=object)
+    table = pd.DataFrame({"a": values})
+    fitted = am.TableEncoder().fit(pd.DataFrame({"a": [1.0, 2.0]}))
+    for door in (am.TableEncoder().fit, fitted.transform):
+        with pytest.raises(am.InvalidData, match=r"column 'a' holds Decimal\('sNaN'\) in row 1"):
+            door(table)
+    with pytest.raises(am.InvalidData, match=r"y holds Decimal\('sNaN'\) in row 1"):
+        am.read_target(values)
+    for name in ("task", "y"):
+        tasks = am.make_tasks(
+            "table",
+            data=pd.DataFrame({"task": [1, 2, 3], "y": 1, "x": 2}).assign(**{name: values}),
+            task="task",
+            target="y",
+        )
+        with pytest.raises(am.InvalidData, match=rf"column '{name}' holds Decimal\('sNaN'\) in row 1"):
+            tasks.describe()

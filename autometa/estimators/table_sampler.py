@@ -23,8 +23,11 @@ def take_columns(X: Any, y: Any, task: Any) -> tuple[Any, Any, Any]:
     ------
     InvalidData
         X has no such column.
+    InvalidParameter
+        A list of names stands in the place of one.
     """
     for argument, name in (("y", y), ("task", task)):
+        _refuse_names(argument, name, X)
         if name is None or not _is_name(name):
             continue
         check_column(argument, name, as_frame(X), of="X")
@@ -89,6 +92,18 @@ def _n_shot(targets: pd.Series, tasks: pd.Series, problem: str) -> int:
         stacklevel=5,
     )
     return n_shot
+
+
+def _refuse_names(argument: str, value: Any, X: Any) -> None:
+    """Refuse a list of column names in the place of one name."""
+    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
+        return
+    frame = as_frame(X)
+    if len(value) != len(frame) and all(name in frame.columns for name in value):
+        raise InvalidParameter(
+            f"{argument}={value!r} is a list of names; give the name of one column, such as "
+            f"{argument}={value[0]!r}, or a value for each row."
+        )
 
 
 def _is_name(value: Any) -> bool:

@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 
 from autometa.errors import InvalidData
 from autometa.tables.scale import mean_and_scale, standardise
-from autometa.tables.text import days_of_texts, is_date, is_number, is_number_object, row_of
+from autometa.tables.text import (
+    days_of_texts,
+    is_date,
+    is_number,
+    is_number_object,
+    present_texts,
+    row_of,
+)
 from autometa.tables.values import (
     InvalidColumn,
     Kind,
     first_that,
     is_boolean,
+    is_plain,
     kind_of,
     levels_of,
     numbers_of,
@@ -143,21 +151,40 @@ class Column:
         return truths
 
     def _check_type(self, values: pd.Series, code: NDArray[np.int64]) -> None:
-        """Refuse a column whose kind is one that none of the levels can have come from."""
-        if not self.levels or self.has_other or not len(code) or (code >= 0).any():
+        """Refuse a column whose kind is one that the levels cannot have come from; ``code`` tells the known ones."""
+        if not self.levels or not len(code):
+            return
+        self._check_codes(values, code)
+        if (code >= 0).any():
             return
         kind = kind_of(values)
         if kind == "categorical" and not is_boolean(values):
             return
-        if kind == "numeric" and any(map(is_number, self.levels)):
+        is_text = values.dtype.kind != "M" and present_texts(values) is not None
+        if is_text and (self.has_other or any(map(is_date, self.levels))):
             return
-        if kind == "datetime" and values.dtype.kind != "M" and any(map(is_date, self.levels)):
-            return
+        if kind == "numeric" and self.has_other and all(map(str.isdecimal, self.levels)):
+            return  # rarer levels were numbers too
         what = "boolean" if kind == "categorical" else kind
         raise InvalidColumn(
             f"was categorical when the encoder was fitted, with levels such as {self.levels[0]!r}, and is now {what} "
             f"({values.dtype})"
         )
+
+    def _check_codes(self, values: pd.Series, code: NDArray[np.int64]) -> None:
+        """Refuse numbers where the text was numbers in a form that numbers lose, such as "01234"."""
+        written = next((level for level in self.levels if is_number(level) and not is_plain(level)), None)
+        if written is None:
+            return
+        present = values.notna().to_numpy(dtype=bool)
+        odd = np.array([is_number_object(value) for value in values.to_numpy(dtype=object)], dtype=bool) & present
+        odd[present] &= code < 0
+        if odd.any():
+            value = values.to_numpy(dtype=object)[int(np.argmax(odd))]
+            raise InvalidColumn(
+                f"was text when the encoder was fitted, with levels such as {written!r}, and holds the number "
+                f"{value!r} in {row_of(values, odd)}; give text, as pd.read_csv(..., dtype=str) reads it"
+            )
 
 
 def read_column(values: pd.Series, name: str, max_levels: int, rows: NDArray[np.bool_] | None = None) -> Column:

@@ -21,7 +21,8 @@ from autometa.tables.columns import Column, read_column
 from autometa.tables.frames import as_frame, has_names
 from autometa.tables.scale import mean_and_scale, standardise
 from autometa.tables.targets import class_labels, distinct_labels, real_targets
-from autometa.tables.text import is_number, misread, present_texts, row_of
+from autometa.tables.text import is_numbers, misread, present_texts, row_of
+from autometa.tables.values import first_that
 
 _FORMAT = 1
 
@@ -39,11 +40,12 @@ class TableEncoder(BaseEstimator):
     present. Numbers are integers, floats, Decimals and fractions. Dates are pandas and numpy dates, ``datetime``
     and ``date`` objects, and text of which every value present is an ISO date: ``2024-12-31``, also with a time
     (``2024-12-31 23:59:30``) and a zone. They count in days from 1970 in UTC, in any year; without a zone they are
-    taken as UTC. Text that is a date or a number in some rows only, or written otherwise (``31.12.2024``,
-    ``1,234``, ``5%``), stays categorical, with a warning if that is more than half of the column: convert it with
-    ``pd.to_datetime`` or ``pd.to_numeric``. A column without any value has no kind: later values of any kind
-    become 0. Where booleans were fitted, 0 and 1 are taken as well, and the other way round; any other change of
-    kind is an error that names the column.
+    taken as UTC. Text that is a number, or a date in some rows only, or written otherwise (``31.12.2024``, ``12:30``,
+    ``1,234``, ``5%``, ``1 kg``), stays categorical, with a warning if that is more than half of the column: convert it
+    with ``pd.to_datetime`` or ``pd.to_numeric``. Codes with zeros in front (``"007"``) are text without a warning. A
+    column without any value has no kind: later values of any kind become 0. Where booleans were fitted, 0 and 1 are
+    taken as well, and the other way round; where text was fitted, numbers that are the text of a level. Any other
+    change of kind is an error that names the column.
 
     Parameters
     ----------
@@ -110,7 +112,7 @@ class TableEncoder(BaseEstimator):
         Warns
         -----
         UserWarning
-            A column that is mostly numbers or dates is taken as text, because of a value that is none.
+            A column that is mostly or all numbers, dates or times is taken as text, as it holds text.
         """
         check_int("max_levels", self.max_levels)
         frame = as_frame(X)
@@ -293,10 +295,18 @@ def _warn_of_text(X: Any, frame: pd.DataFrame, columns: tuple[Column, ...]) -> N
     for i, column in enumerate(columns):
         if column.kind != "categorical":
             continue
-        found = misread(frame.iloc[:, i])
-        texts = present_texts(frame.iloc[:, i]) if is_text_array else None
-        if found is None and texts is not None and all(map(is_number, texts)):
-            found = "comes from an array of strings; give a DataFrame or a list of rows, which keep numbers"
+        values = frame.iloc[:, i]
+        found = misread(values)
+        texts = None if isinstance(values.dtype, pd.CategoricalDtype) else present_texts(values)
+        if found is None and texts is not None and is_numbers(texts):
+            value, row = first_that(values, lambda value: True)
+            if is_text_array:
+                found = "comes from an array of strings; give a DataFrame or a list of rows, which keep numbers"
+            elif not {"0", "1"}.issuperset(texts):  # as levels they tell the same
+                found = (
+                    f"holds the text {value!r} in {row}, and all of its text is numbers; convert it "
+                    "(pd.to_numeric(column)), or make it a category (column.astype('category'))"
+                )
         if found is not None:
             warnings.warn(f"column {column.name!r} is taken as categories: it {found}.", UserWarning, stacklevel=3)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import column_or_1d
 
 from autometa.errors import InvalidData
+from autometa.tables.text import row_of
 
 
 def as_frame(X: Any) -> pd.DataFrame:
@@ -39,6 +41,9 @@ def as_frame(X: Any) -> pd.DataFrame:
             f"X mixes column names of several types, such as {text!r} and {others[0]!r}; make all of them strings, "
             "as X.columns = X.columns.astype(str) does."
         )
+    for i, (name, dtype) in enumerate(frame.dtypes.items()):
+        if dtype.kind == "O":
+            _refuse_signals(frame.iloc[:, i], f"column {name!r}")
     return frame
 
 
@@ -78,6 +83,17 @@ def check_column(argument: str, name: Any, frame: pd.DataFrame, *, of: str) -> N
         raise InvalidData(f"{argument}={name!r} is no column of {of}; {hint}")
 
 
+def _refuse_signals(values: pd.Series, what: str) -> None:
+    """Refuse the Decimal that raises wherever it is compared, even when asked whether it is missing."""
+    try:
+        values.isna()
+    except InvalidOperation as error:
+        found = [isinstance(value, Decimal) and value.is_snan() for value in values]
+        raise InvalidData(
+            f"{what} holds {values.iloc[found.index(True)]!r} in {row_of(values, found)}; write missing values as None."
+        ) from error
+
+
 def as_column(values: Any, name: str) -> pd.Series:
     """Return values of one axis as a Series of their own type, with rows counted from 0.
 
@@ -92,6 +108,13 @@ def as_column(values: Any, name: str) -> pd.Series:
     InvalidData
         Not of one axis.
     """
+    column = _column_of(values, name)
+    if column.dtype.kind == "O":
+        _refuse_signals(column, name)
+    return column
+
+
+def _column_of(values: Any, name: str) -> pd.Series:
     if isinstance(values, pd.Series):
         return values.reset_index(drop=True)
     if issparse(values):

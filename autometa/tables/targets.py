@@ -18,6 +18,9 @@ from autometa.tables.values import InvalidColumn, first_that, is_boolean, kind_o
 
 _CLASSES = "classes are strings, whole numbers, booleans or dates without a time zone"
 
+_LARGEST_WHOLE = 2.0**53
+"""Up to here a float tells every whole number from the next."""
+
 
 def problem_of(y: Any, what: str = "y") -> str:
     """Tell the problem of a target.
@@ -126,7 +129,7 @@ def class_labels(y: Any, what: str = "y") -> NDArray[Any]:
     if array.dtype.kind == "M":
         return _dates(array)
     if array.dtype.kind == "f":
-        odd = ~(np.isfinite(array) & (array == np.floor(array)))
+        odd = ~((np.abs(array) <= _LARGEST_WHOLE) & (array == np.floor(array)))
         if odd.any():
             raise _no_label(what, array[odd][0].item(), row_of(values, odd))
     elif array.dtype.kind not in "biuUO":

@@ -17,14 +17,34 @@ from numpy.typing import NDArray
 from autometa.errors import InvalidData
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_WRITTEN = re.compile(
-    r"(?=.*\d)\s*[(]?[-+−]?\s*[$€£¥<>~≈≤≥]?\s*(\d{1,3}([ ,.'’\u00a0\u202f]\d{3})+|\d+)?([.,]\d*)?([eE][+-]?\d+)?"
-    r"\s*[%‰$€£¥]?\s*[)]?\s*"
+_UNIT = (
+    "([kmµ]g|lbs?|oz|[kcmµn]m|ft|inch|[dcm]l|ms|sec|min|hrs?|hours?|days?|weeks?|months?|years?|yrs?|°[cf]|m[vaw]|kwh?|wh"
+    "|[kmg]?hz|[kmgt]b|[kmh]?pa|bar|m?mol|usd|eur|gbp|chf)"
 )
+_LETTER = "[glmshdcfkvawb]"
+_WRITTEN = re.compile(
+    r"(?=.*\d)\s*[(]?[-+−]?\s*[$€£¥<>~≈≤≥]?\s*(\d{1,3}([ ,.'’_\u00a0\u202f]\d{3})+|\d+)?([.,]\d*)?([eE][+-]?\d+)?"
+    rf"(\s*([%‰$€£¥]|{_UNIT}(/({_UNIT}|{_LETTER}))?)|\s+{_LETTER}(/({_UNIT}|{_LETTER}))?)?\s*[)]?\s*",
+    re.IGNORECASE,
+)
+_LEADING_ZERO = re.compile(r"\s*[+-]?0\d.*")
 _ISO = re.compile(
     r"\s*\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?\s*(Z|z|UTC|[+-]\d\d(:?\d\d)?)?)?\s*",
 )
-_OTHER_DATE = re.compile(r"\s*(\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})([T ]\d{1,2}:\d\d.*)?\s*")
+_DAY = r"((mon|tues?|wed(nes)?|thu(rs)?|fri|sat(ur)?|sun)(day)?\.?,?\s+)?"
+_MONTH = (
+    r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?"
+    r"|dec(ember)?)\.?"
+)
+_CLOCK = r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)?(\s*[ap]\.?m\.?)?"
+_OTHER_DATE = re.compile(
+    rf"\s*{_DAY}(\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}|\d{{4}}[./-]\d{{1,2}}[./-]\d{{1,2}}"
+    rf"|\d{{1,2}}(st|nd|rd|th)?[ ./-]*{_MONTH}[ ,./-]*\d{{2,4}}"
+    rf"|{_MONTH}[ ./-]*(\d{{1,2}}(st|nd|rd|th)?[ ,./-]+)?\d{{4}}"
+    rf"|\d{{4}}[ ./-]*{_MONTH}[ ./-]*\d{{1,2}}|\d{{8}}(?=T))([T, ]+(\d{{1,2}}:\d\d.*|\d\d|\d{{4}}(\d\d)?))?Z?\s*",
+    re.IGNORECASE,
+)
+_TIME = re.compile(rf"\s*{_CLOCK}\s*", re.IGNORECASE)
 _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -40,8 +60,18 @@ def is_number(text: str) -> bool:
 
 
 def is_written_number(text: str) -> bool:
-    """Tell whether text is a number as people write it: also "1,234", "5%", "$ 3" and "<0.1"."""
+    """Tell whether text is a number as people write it: also "1,234", "5%", "$ 3", "<0.1" and "1 kg"."""
     return _WRITTEN.fullmatch(text) is not None or is_number(text)
+
+
+def is_numbers(texts: Sequence[str]) -> bool:
+    """Tell whether texts are all plain numbers, none of them a code with zeros in front, such as "007"."""
+    return all(map(is_number, texts)) and not any(map(has_leading_zero, texts))
+
+
+def has_leading_zero(text: str) -> bool:
+    """Tell whether text starts with a zero that a number would not keep, as "007" does."""
+    return _LEADING_ZERO.fullmatch(text) is not None
 
 
 def days_of_text(text: str) -> float | None:
@@ -121,6 +151,7 @@ def misread(values: pd.Series) -> str | None:
     for what, exact, loose, hint in (
         ("numbers", _is_number, _is_written_number, "pd.to_numeric(column, errors='coerce')"),
         ("dates", is_date, _is_written_date, "pd.to_datetime(column, format=..., errors='coerce')"),
+        ("times", _is_never, _is_time, "pd.to_timedelta(column + ':00')"),
     ):
         n_read = _count(counts, loose, len(objects))
         odd = None if n_read is None else next((value for value in counts if not exact(value)), None)
@@ -160,6 +191,14 @@ def is_date(value: Any) -> bool:
 
 def _is_written_date(value: Any) -> bool:
     return is_date(value) or (isinstance(value, str) and _OTHER_DATE.fullmatch(value) is not None)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, str) and _TIME.fullmatch(value) is not None
+
+
+def _is_never(value: Any) -> bool:
+    return False
 
 
 def row_of(values: pd.Series, where: Any) -> str:

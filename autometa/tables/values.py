@@ -149,6 +149,12 @@ def levels_of(values: pd.Series) -> NDArray[Any]:
     return np.array([_text(value) for value in objects], dtype=object)
 
 
+def is_plain(level: str) -> bool:
+    """Tell whether a number is written as its own level is: "1" and "1.5", but neither "01" nor "1.50"."""
+    digits = level.removeprefix("-")
+    return _text(int(level) if digits.isdecimal() else float(level)) == level
+
+
 def _objects(values: pd.Series) -> NDArray[Any]:
     return np.asarray(values.to_numpy(dtype=object))
 

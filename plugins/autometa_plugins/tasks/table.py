@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import copy
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import autometa as am
-from autometa_plugins.tasks.table_rows import TableRows, prepare, read_table
+from autometa_plugins.tasks.table_rows import TableRows, digest_of, prepare, read_table
 
 
 class Table(am.TaskSampler):
@@ -41,14 +42,15 @@ class Table(am.TaskSampler):
     target : column name
         What to predict. All other columns are features; :class:`autometa.TableEncoder` tells what they may hold.
         Class labels are strings, whole numbers, booleans or dates without a time zone; targets of a regression are
-        numbers of any type.
+        numbers of any type. In a text target of a file only empty cells are missing: "NA" and "None" are classes.
     n_shot : int, default=10
         Support rows per task (regression) or per class (classification).
     n_query : int, default=20
         Most query rows per task.
     problem : {"auto", "regression", "classification"}, default="auto"
         "auto": numbers of more than two distinct values, or that are not whole, are a regression; all else are
-        classes. Text that reads as numbers, most of it or all, is refused with a value and its row.
+        classes. Text that reads as numbers, most of it or all, is refused with a value and its row; so are numbers of
+        a file with zeros in front ("01"), which are numbers for "regression" and text for "classification".
     valid_fraction, test_fraction : float, default=0.2
         Parts of the entities held out, one at least.
     split_seed : int, default=0
@@ -66,7 +68,7 @@ class Table(am.TaskSampler):
 
     names_files: ClassVar[frozenset[str]] = frozenset({"data"})
 
-    _prepared: tuple[dict[str, Any], TableRows]
+    _prepared: tuple[dict[str, Any], TableRows, str]
 
     def __init__(
         self,
@@ -152,8 +154,29 @@ class Table(am.TaskSampler):
         """Return the same sampler with its rows on ``device``, so that tasks are gathered there."""
         rows = self._rows()
         there = copy(self)
-        there._prepared = (self._prepared[0], replace(rows, x=rows.x.to(device), y=rows.y.to(device)))
+        parameters, _, digest = self._prepared
+        there._prepared = (parameters, replace(rows, x=rows.x.to(device), y=rows.y.to(device)), digest)
         return there
+
+    def content(self) -> dict[str, str]:
+        """See :meth:`autometa.TaskSampler.content`; refuses data that changed since their rows were read.
+
+        Raises
+        ------
+        InvalidData
+            The rows drawn are no longer those of ``data``.
+        """
+        found = super().content()
+        is_file = isinstance(self.data, (str, os.PathLike))
+        if not self._is_prepared(self._parameters()) or (is_file and "data" not in found):
+            return found
+        if digest_of(self.data) != self._prepared[2]:
+            what = f"data={str(self.data)!r}" if is_file else "the DataFrame in data"
+            raise am.InvalidData(
+                f"{what} changed after this sampler read it, so that its tasks are of the rows before; make the "
+                "sampler anew."
+            )
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Numbers of tasks and rows, tasks left out, and the names of the held-out tasks."""
@@ -170,14 +193,14 @@ class Table(am.TaskSampler):
         return facts
 
     def _rows(self) -> TableRows:
-        parameters = {name: value for name, value in vars(self).items() if name[0] != "_"}
-        prepared = vars(self).get("_prepared")
-        if prepared is not None and all(prepared[0][name] is value for name, value in parameters.items()):
+        parameters = self._parameters()
+        if self._is_prepared(parameters):
             return self._prepared[1]
         for name in ("n_shot", "n_query"):
             am.check_int(name, parameters[name], of="task sampler 'table'")
+        frame, digest = read_table(self.data, self.task, self.target, self.problem)
         rows = prepare(
-            read_table(self.data, self.task, self.target),
+            frame,
             task=self.task,
             target=self.target,
             problem=self.problem,
@@ -185,8 +208,15 @@ class Table(am.TaskSampler):
             fractions=(self.valid_fraction, self.test_fraction),
             seed=self.split_seed,
         )
-        self._prepared = (parameters, rows)
+        self._prepared = (parameters, rows, digest or digest_of(self.data))
         return rows
+
+    def _parameters(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name[0] != "_"}
+
+    def _is_prepared(self, parameters: dict[str, Any]) -> bool:
+        prepared = vars(self).get("_prepared")
+        return prepared is not None and all(prepared[0][name] is value for name, value in parameters.items())
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

@@ -19,10 +19,11 @@ SEPARATORS = (",", ";", "\t", "|")
 
 _MARK = "="
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
+_ZERO_IN_FRONT = re.compile(r"\s*0\d+\s*")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?\s*")
 
 
-def read_csv(path: str | os.PathLike[str], task: Any, target: Any) -> pd.DataFrame:
+def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str) -> pd.DataFrame:
     """Read a CSV file, divided by commas, semicolons, tabs or bars.
 
     The separator is the first one that gives the header a task and a target column. Values of the task column are
@@ -35,6 +36,9 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any) -> pd.DataFra
         In UTF-8, or in UTF-16 with a byte order mark; may be compressed.
     task, target : str
         Names of two columns.
+    problem : {"auto", "regression", "classification"}
+        Unless it is a regression, a target of text, or of numbers with zeros in front, is text as it stands, and only
+        empty cells are missing there.
 
     Raises
     ------
@@ -64,8 +68,31 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any) -> pd.DataFra
     except UnicodeError as error:
         raise am.InvalidData(f"data={str(path)!r} cannot be read as CSV: {error}; save it as UTF-8.") from error
     if task in frame.columns:
-        frame[task] = frame[task].str.removeprefix(_MARK).replace("", None)
-    return frame if separator == "," else _with_decimal_commas(frame, task)
+        frame[task] = _unmarked(frame[task])
+    if separator != ",":
+        frame = _with_decimal_commas(frame, task)
+    if problem != "regression" and target != task and target in frame.columns and _may_be_text(frame[target]):
+        as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+        written = pd.read_csv(path, sep=separator, index_col=False, usecols=[target], **as_text, **options)[target]
+        if not _is_numbers(frame[target]) or written.str.fullmatch(_ZERO_IN_FRONT).any():
+            frame[target] = written
+    return frame
+
+
+def _may_be_text(target: pd.Series) -> bool:
+    """Tell whether a column that pandas read may have been text: not booleans, nor numbers with a fraction."""
+    if pd.api.types.is_bool_dtype(target.dtype):
+        return False
+    present = target.dropna()
+    return not _is_numbers(target) or bool((present == present.round()).all())
+
+
+def _is_numbers(target: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(target.dtype) and not target.isna().all()
+
+
+def _unmarked(cells: pd.Series) -> pd.Series:
+    return cells.str.removeprefix(_MARK).replace("", None)
 
 
 def _encoding(path: Path) -> str:
@@ -102,6 +129,8 @@ def _with_decimal_commas(frame: pd.DataFrame, task: Any) -> pd.DataFrame:
         if name == task or not pd.api.types.is_string_dtype(frame[name].dtype):
             continue
         present = frame[name].dropna()
+        if pd.api.types.infer_dtype(present) != "string":  # booleans, some of them missing
+            continue
         # "1,234" may be a number above a thousand: some value must say that it is none
         written = present[present.str.contains(",", regex=False)]
         is_decimal = not written.str.fullmatch(_THOUSANDS).all()

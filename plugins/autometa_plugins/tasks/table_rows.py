@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +18,10 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.tasks.table_file import read_csv
+
+_UNNAMED = re.compile(r"Unnamed: \d+")
+_LARGEST_SCALE = 1e150
+"""Its square, a mean squared error, is still a float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +66,34 @@ class TableRows:
         return self.encoder.has_classes_
 
 
-def read_table(data: Any, task: Any, target: Any) -> pd.DataFrame:
-    """Return the rows of a DataFrame, of pandas or another library, or of the CSV file at a path."""
+def read_table(data: Any, task: Any, target: Any, problem: str) -> tuple[pd.DataFrame, str]:
+    """Return the rows of a DataFrame, of pandas or another library, or of the CSV file at a path.
+
+    Beside them stands the digest of the file that they were read from; of a DataFrame, nothing.
+    """
     if isinstance(data, (str, os.PathLike)):
-        return read_csv(data, task, target)
+        before = am.content_of(data) if os.path.isfile(os.path.expanduser(data)) else ""
+        frame = read_csv(data, task, target, problem)
+        if digest_of(data) != before:
+            raise am.InvalidData(f"data={str(data)!r} changed while it was read; try again when it is complete.")
+        return frame, before
     if data is None or not (hasattr(data, "columns") or hasattr(data, "__dataframe__")):
         raise am.InvalidParameter(f"data={data!r} must be a DataFrame or the path of a CSV file.")
-    return data if isinstance(data, pd.DataFrame) else am.as_frame(data)
+    return data if isinstance(data, pd.DataFrame) else am.as_frame(data), ""
+
+
+def digest_of(data: Any) -> str:
+    """Return a digest of what a file or a DataFrame holds now."""
+    if isinstance(data, (str, os.PathLike)):
+        return am.content_of(data)
+    frame = data if isinstance(data, pd.DataFrame) else am.as_frame(data)
+    digest = sha256(repr([(str(name), str(dtype)) for name, dtype in frame.dtypes.items()]).encode())
+    for i, dtype in enumerate(frame.dtypes):
+        column = frame.iloc[:, i]
+        is_plain = isinstance(dtype, np.dtype) and dtype.kind in "biuf"
+        values = column.to_numpy() if is_plain else pd.util.hash_pandas_object(column, index=False).to_numpy()
+        digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
@@ -80,9 +108,25 @@ def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
     for argument, name in (("task", task), ("target", target)):
         if not isinstance(frame[name], pd.Series):
             raise am.InvalidData(f"the table has the {argument} column {name!r} twice.")
+        am.as_frame(frame[[name]])
         n_missing = int(frame[name].isna().sum())
         if n_missing:
             raise am.InvalidData(f"{argument} column {name!r} misses {n_missing} values; drop those rows.")
+
+
+def warn_of_row_names(features: pd.DataFrame) -> None:
+    """Warn of a column without a name that counts the rows, as pandas writes its index to a file."""
+    for name in features.columns:
+        values = features[name]
+        if not (isinstance(name, str) and _UNNAMED.fullmatch(name) and pd.api.types.is_integer_dtype(values.dtype)):
+            continue
+        if values.is_unique:
+            warnings.warn(
+                f"column {name!r} is taken as a feature, but seems to be the row names of a DataFrame that was written "
+                "with its index; drop it, or write with index=False.",
+                UserWarning,
+                stacklevel=5,
+            )
 
 
 def read_targets(target: pd.Series, problem: str) -> tuple[str, pd.Series]:
@@ -141,11 +185,13 @@ def prepare(
     frame, targets, entity = frame[usable[entity]], targets[usable[entity]], number[entity[usable[entity]]]
 
     features = frame.drop(columns=[task, target])
+    warn_of_row_names(features)
     known = np.isin(entity, entities["train"])
     encoder = am.TableEncoder()
     classes = targets.unique().tolist() if kind == "classification" else None
     _check_train_targets(targets[known], kind)
     encoder.fit(features, targets, problem=kind, classes=classes, rows=known)
+    _check_scale(target, encoder.target_scale_)
     y = encoder.encode_target(targets)
     group = y if encoder.has_classes_ else np.zeros(len(y), dtype=np.int64)
     rows = np.lexsort((group, entity))
@@ -201,3 +247,12 @@ def _split(
 def _check_train_targets(targets: pd.Series, kind: str) -> None:
     if kind == "regression" and targets.nunique() < 2:
         raise am.InvalidData(f"target column {targets.name!r} is constant in all meta-train tasks.")
+
+
+def _check_scale(target: Any, scale: float) -> None:
+    """Refuse a scale whose square, by which errors are told in the target's units, no float holds."""
+    if not 1 / _LARGEST_SCALE < scale < _LARGEST_SCALE:
+        raise am.InvalidData(
+            f"target column {target!r} has a standard deviation of {scale:.3g}, whose square is beyond all floats; "
+            f"rescale it, such as data[{target!r}] / {scale:.0e}."
+        )
