@@ -371,6 +371,42 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert "Not complete" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the workers in /proc")
+@pytest.mark.parametrize("moment", ["start", "import", "work"])
+def test_ctrl_c_ends_workers_quietly_at_any_moment(tmp_path: Path, moment: str) -> None:
+    options = ["--tasks", "sinusoid", "--learners", "ridge", "--steps", "1000000", "--trials", "2", "--device", "cpu"]
+    options += ["--workers", "2", "-q", "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, "compare", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 240
+        while not _has_come(moment, process.pid, tmp_path / "out" / "journal.log"):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "no worker was begun"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=240)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "KeyboardInterrupt" not in said
+    assert "the same command goes on from there" in said
+
+
+def _has_come(moment: str, parent: int, journal: Path) -> bool:
+    """Tell whether one worker is there, both are, or a trial is at work."""
+    if moment == "work":
+        return _has_a_running_trial(journal)
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    started = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return len(started) >= (1 if moment == "start" else 2)
+
+
 def _has_a_running_trial(journal: Path) -> bool:
     """Tell whether a hyperparameter of a trial has been drawn, which comes right before its meta-training."""
     return journal.exists() and "regularization" in journal.read_text().partition('"plan"')[2].partition("\n")[2]

@@ -141,7 +141,8 @@ def check_range(rows: NDArray[Any], is_bytes: bool, met: InputRange | None, name
     Warns
     -----
     UserWarning
-        Images of uint8 hold 0 and 1 only, and are divided by 255 all the same.
+        Images of uint8 do not exceed a sixteenth of white, such as 0 and 1 or 0 to 16, and are divided by 255 all the
+        same.
     """
     if met is None or rows.size == 0:
         return
@@ -159,10 +160,12 @@ def check_range(rows: NDArray[Any], is_bytes: bool, met: InputRange | None, name
             f"X lies in [{least:g}, {most:g}], but {name} was meta-trained on images in {met}; "
             f"{_advice(least, most, met)}."
         )
-    if is_bytes and met.is_unit and round(most * 255) == 1 < round(met.high * 255):
+    peak, top = round(most * 255), round(met.high * 255)
+    if is_bytes and met.is_unit and (peak == 1 < top or (0 < peak <= 16 and top > 127)):
+        holds, scaled = ("0 and 1 only", "") if peak == 1 else (f"no value above {peak}", f" / {peak}")
         warnings.warn(
-            "X is of type uint8 and holds 0 and 1 only; as white is 255, its images are nearly black. If 1 means "
-            "white, give X.astype(float).",
+            f"X is of type uint8 and holds {holds}; as white is 255, its images are nearly black. If {peak} means "
+            f"white, give X.astype(float){scaled}.",
             UserWarning,
             stacklevel=4,
         )

@@ -100,14 +100,14 @@ class Host:
             else:
                 enabled.append(point)
         # A name of a bundled plugin is taken: whoever is installed beside it must not turn the bundled one off.
-        bundled = [point for point in points if _is_bundled(point)]
+        bundled = [point for point in enabled if _is_bundled(point)]
         for point in enabled:
             distribution, version = _origin(point)
             record = PluginRecord(name=name, distribution=distribution, version=version)
-            if bundled and point not in bundled and bundled[0] in enabled:
+            if bundled and not _is_bundled(point):
                 yield record.failed(_name_taken(name, point))
-            elif len(enabled) > 1 and not (len(bundled) == 1 and point in bundled):
-                yield record.failed(_clash(name, enabled))
+            elif len(bundled or enabled) > 1:
+                yield record.failed(_clash(name, bundled or enabled))
             else:
                 yield self._load(record, point)
 
