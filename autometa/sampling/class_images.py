@@ -39,7 +39,7 @@ class ClassImages:
     splits: Mapping[Split, Sequence[int]]
     names: Sequence[str] = field(default=())
     groups: Sequence[str] | Sequence[int] = field(default=())
-    drawn: Mapping[Split, str] = field(default_factory=dict)
+    drawn: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images.dim() != 4 or self.labels.shape != self.images.shape[:1]:

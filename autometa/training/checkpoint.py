@@ -222,7 +222,8 @@ def _two_sides(stored: Any, here: Any) -> tuple[str, str]:
         if name in stored["params"] and name in here["params"]:
             pair = _two_sides(stored["params"][name], here["params"][name])
         else:
-            pair = tuple(_short(side["params"][name]) if name in side["params"] else "" for side in (stored, here))
+            there, now = (_short(side["params"][name]) if name in side["params"] else "" for side in (stored, here))
+            pair = there, now
         for side, text in zip(sides, pair, strict=True):
             if text:
                 side.append(f"{name}={text}")
