@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 
 import autometa as am
 from autometa.cli import main
-from autometa.cli.compare import NAMES, _has_gaps
+from autometa.cli.compare import NAMES, _chosen_tasks, _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
 from autometa.cli.option_names import option_names, with_options
 from autometa.cli.study_file import NamedComponent, learners_from_texts, read_study_file, tasks_from_texts
@@ -369,6 +370,95 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert INCOMPLETE in (out / "report.html").read_text(encoding="utf-8")
     assert main(["report", str(out)]) == 0
     assert "Not complete" in capsys.readouterr().err
+
+
+def test_a_study_file_takes_a_table_as_the_command_line_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text('table = "data/x.csv"\ntask_column = "school"\ntarget = "score"\nshots = 3\nquiet = true\n')
+    asked = read_study_file(file)
+    params = {"data": "data/x.csv", "task": "school", "target": "score", "n_shot": 3}
+    assert asked.quiet
+    assert _chosen_tasks(asked, None, {}) == {"x": NamedComponent(name="tasks/table", params=params)}
+    typed = _chosen_tasks(asked, None, {"table": Path("y.csv"), "shots": 5})
+    assert typed == {"y": NamedComponent(name="tasks/table", params=params | {"data": "y.csv", "n_shot": 5})}
+    assert list(_chosen_tasks(asked, ["sinusoid"], {})) == ["sinusoid"]
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        am, "compare", lambda samplers, *_, **options: given.update(options, of=list(samplers)) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):  # by which the replaced comparison ends
+        main(["compare", str(file)])
+    assert (given["of"], given["verbose"]) == (["x"], 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('table = "x.csv"', "needs --task-column COLUMN and --target COLUMN too"),
+        ('target = "score"', "--table FILE.csv, which is missing"),
+        ('table = "x.csv"\ntasks = "glyphs"', "has both tasks and table"),
+        ("shots = 0", "shots=0 of study file .* must be a positive integer"),
+        ("quiet = 1", "quiet=1 of study file .* must be true or false"),
+        ("tabel = 1", r"unknown key 'tabel'; did you mean 'table'\? It may have trials"),
+        ("zzzz = 1", "unknown key 'zzzz'; it may have trials"),
+        (
+            'tasks = "sinusoid"\nlearners = ["ridge", "sklearn", "ridge"]',
+            "learner 'ridge' is given twice; leave one out",
+        ),
+    ],
+)
+def test_what_a_study_file_cannot_mean_is_bad_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    (tmp_path / "study.toml").write_text(text)
+    assert main(["compare", str(tmp_path / "study.toml")]) == 2
+    assert re.search(said, re.sub(r"[│\s]+", " ", capsys.readouterr().err))
+
+
+def test_a_learner_typed_twice_is_refused_and_others_of_its_name_are_not() -> None:
+    with pytest.raises(InvalidParameter, match="learner 'maml:steps=3' is given twice"):
+        learners_from_texts(["maml:steps=3,ridge", "maml:steps=3"])
+    told_apart = learners_from_texts(["maml:steps=3,maml:steps=4,maml:reptile:steps=3"])
+    assert told_apart is not None
+    assert len(told_apart) == 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the workers in /proc")
+@pytest.mark.parametrize("moment", ["start", "import", "work"])
+def test_ctrl_c_ends_workers_quietly_at_any_moment(tmp_path: Path, moment: str) -> None:
+    options = ["--tasks", "sinusoid", "--learners", "ridge", "--steps", "1000000", "--trials", "2", "--device", "cpu"]
+    options += ["--workers", "2", "-q", "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, "compare", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 240
+        while not _has_come(moment, process.pid, tmp_path / "out" / "journal.log"):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "no worker was begun"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=240)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "KeyboardInterrupt" not in said
+    assert "the same command goes on from there" in said
+
+
+def _has_come(moment: str, parent: int, journal: Path) -> bool:
+    """Tell whether one worker is there, both are in the midst of importing, or a trial is at work."""
+    if moment == "work":
+        return _has_a_running_trial(journal)
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    started = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    if moment == "start":
+        return bool(started)
+    return len(started) == 2 and all("libtorch_cpu" in Path(f"/proc/{child}/maps").read_text() for child in started)
 
 
 def _has_a_running_trial(journal: Path) -> bool:

@@ -89,11 +89,18 @@ def test_two_distributions_claiming_one_plugin_name_are_both_named_and_one_can_b
     assert find("learner", "coyote").plugin.distribution == "warner"
 
 
-def test_a_clash_with_a_bundled_plugin_does_not_advise_to_disable_all_bundled_ones(install) -> None:
+def test_a_plugin_named_like_a_bundled_one_is_broken_and_the_bundled_one_works(install) -> None:
     install("acme", "acme_plugin", offer("roadrunner"), plugin="metric")
-    with pytest.raises(am.PluginError, match="no:acme"):
-        am.make_learner("metric/prototypical")
+    install("warner", "warner_plugin", offer("coyote"), plugin="metric")
+    assert am.make_learner("metric/prototypical").get_params() == am.make_learner("prototypical").get_params()
     assert am.make_tasks("sinusoid").n_shot == 10
+    status = {r.distribution: r for r in get_host().records if r.name == "metric"}
+    assert {name: r.status for name, r in status.items()} == {
+        "autometa": "active", "acme": "broken", "warner": "broken",
+    }  # fmt: skip
+    told = "plugin 'metric' of acme (acme_plugin) has the name of a plugin that comes with autometa, which is used"
+    assert told in status["acme"].error
+    assert "roadrunner" not in {c.name for c in components("learner")}
 
 
 def test_two_plugins_offering_one_component_are_named_and_the_full_name_always_resolves(install) -> None:

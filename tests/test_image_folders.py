@@ -318,6 +318,10 @@ def test_a_given_split_is_kept_and_a_missing_one_is_drawn_from_train(tmp_path: P
         ("meta-train", "meta_valid", "metatest"),
         ("Training Set", "validation_images", "test2017"),
         ("trainset", "dev-data", "TestSet"),
+        ("trn", "val", "tst"),
+        ("base", "val", "novel"),
+        ("images_background", "dev", "images_evaluation"),
+        ("base", "valid", "eval"),
     ],
 )
 def test_other_spellings_are_understood(tmp_path: Path, train: str, valid: str, test: str) -> None:
@@ -355,8 +359,8 @@ def test_splits_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     with pytest.raises(am.InvalidData, match="'test' but none for meta-training; name their folder 'train'"):
         class_names(tmp_path / "only")
     paint(tmp_path / "other" / "test", *LETTERS)
-    paint(tmp_path / "other" / "background", "x", "y")
-    with pytest.raises(am.InvalidData, match=r"none for meta-training; beside it lie images: 'background' \(6\)"):
+    paint(tmp_path / "other" / "rest", "x", "y")
+    with pytest.raises(am.InvalidData, match=r"none for meta-training; beside it lie images: 'rest' \(6\)"):
         class_names(tmp_path / "other")
     for name in ("train", "val", "Validation"):
         paint(tmp_path / "double" / name, *LETTERS)
@@ -382,6 +386,60 @@ def test_a_class_may_be_named_like_a_split(tmp_path: Path) -> None:
     assert sorted(name for names in class_names(tmp_path).values() for name in names) == [
         "bus", "car", "plane", "ship", "train",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("images_background", "images_evaluation"), ("base", "novel"), ("trn", "tst"), ("background", "test")],
+)
+def test_held_out_folders_are_not_trained_on(tmp_path: Path, train: str, test: str) -> None:
+    paint(tmp_path / train, *LETTERS)
+    paint(tmp_path / test, "x", "y", "z")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = class_names(tmp_path)
+    assert found["test"] == ["x", "y", "z"]
+    assert sorted(found["train"] + found["valid"]) == LETTERS
+
+
+@pytest.mark.parametrize("name", ["background", "base", "novel", "evaluation"])
+def test_a_word_that_names_a_split_only_beside_another_may_name_a_class(tmp_path: Path, name: str) -> None:
+    paint(tmp_path, name, "plane", "car", "ship", "bus")
+    assert name in [one for names in class_names(tmp_path).values() for one in names]
+
+
+def test_a_few_folders_of_class_folders_are_told_to_be_pooled(tmp_path: Path) -> None:
+    for n, tops in ((1, ["ours"]), (4, ["seen", "unseen", "more", "others"]), (5, list("pqrst"))):
+        for top in tops:
+            paint(tmp_path / str(n) / top, *LETTERS)
+    with pytest.warns(UserWarning, match=r"holds 4 folders of class folders, 'more', 'others', 'seen', 'unseen'.*pool"):
+        assert sum(map(len, class_names(tmp_path / "4").values())) == 40
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        class_names(tmp_path / "1")
+        class_names(tmp_path / "5")
+
+
+def test_two_classes_are_held_out_where_there_are_enough(tmp_path: Path) -> None:
+    paint(tmp_path / "train", *LETTERS[:6])
+    paint(tmp_path / "test", "w", "x", "y", "z")
+    sampler = Images(root=tmp_path, n_way=2, n_shot=1, n_query=1)
+    assert sampler.sample(1, split="valid", seed=0).query.x.shape[1] == 2
+    told = r"'valid' has 2 \(drawn from the 6 classes of 'train' by valid_fraction=0\.2\); use n_way <= 2, a larger"
+    with pytest.raises(am.InvalidParameter, match=told):
+        _ = Images(root=tmp_path, n_way=3, n_shot=1, n_query=1).info
+
+
+@pytest.mark.parametrize(("most", "color"), [(1, "gray"), (16, "rgb")])
+def test_images_of_eight_bits_that_are_nearly_black_are_told_once(tmp_path: Path, most: int, color: str) -> None:
+    root = in_classes(tmp_path, Image.fromarray(np.round(LIGHT * most).astype(np.uint8)))
+    with pytest.warns(UserWarning, match=rf"largest value in the images of .* is {most}, and white is 255") as told:
+        read(root, color)
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Image.fromarray(np.full((4, 4), 17, np.uint8)).save(root / "class_0" / "0.png")
+        read(root, color)
 
 
 def test_the_root_may_be_a_link(tmp_path: Path) -> None:

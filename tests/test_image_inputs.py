@@ -254,9 +254,21 @@ def test_bytes_of_zeros_and_ones_are_told_to_be_nearly_black(colored: am.FewShot
             clone(colored).fit(given, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        for given in (binary * 255, binary * 2, binary.astype(float), binary.astype(bool)):
+        for given in (binary * 255, binary * 17, binary.astype(float), binary.astype(bool)):
             fitted = clone(colored).fit(given, labels)
         fitted.predict(np.zeros_like(binary))
+
+
+def test_bytes_of_another_scale_are_told_to_be_nearly_black(colored: am.FewShotClassifier) -> None:
+    support, labels, _ = task(3)
+    light = support / support.max()
+    faint = np.round(light * 16).astype(np.uint8)
+    with pytest.warns(UserWarning, match=r"no value above 16; .* nearly black. If 16 .* X\.astype\(float\) / 16\."):
+        clone(colored).fit(faint, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        clone(colored).fit(faint / 16, labels)
+        clone(colored).fit(np.round(light * 17).astype(np.uint8), labels)
 
 
 @pytest.mark.parametrize(("high", "scale"), [(255, 1), (255, 1 / 255), (16, 1 / 16), (65535, 255), (65535, 1)])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -126,6 +129,48 @@ def test_another_plan_in_the_same_file_is_an_error_that_says_what_differs(
     with pytest.raises(am.InvalidParameter, match=rf"holds another meta-training \(.*{told}.*name another file"):
         regressor(**changes).meta_fit(tasks, checkpoint=file)
     assert file.read_bytes() == before
+
+
+def table(seed: int = 0, **columns: float) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    values = {name: random.normal(size=400) for name in ("a", "b", "y")}
+    return pd.DataFrame({"task": np.repeat(np.arange(20), 20), **values}).assign(**columns)
+
+
+@pytest.mark.parametrize(
+    ("data", "n_shot", "told"),
+    [
+        (table(1), 5, r"\(tasks: the DataFrame given as data has other content\)"),
+        (table(c=1.0), 5, r"\(tasks: the DataFrame given as data has other content\)"),
+        (table(), 6, r"\(tasks: Table\(n_shot=5\) there, Table\(n_shot=6\) here\)"),
+        (
+            table(1),
+            6,
+            r"\(tasks: Table\(data=<DataFrame \w+>, n_shot=5\) there, Table\(data=<DataFrame \w+>, n_shot=6\)",
+        ),
+        (None, 10, r"\(tasks: Table\(.* there, Sinusoid\(n_query=10, n_shot=10\) here\)"),
+    ],
+)
+def test_other_tasks_are_told_in_words(tmp_path: Path, data: pd.DataFrame | None, n_shot: int, told: str) -> None:
+    def tasks(data: pd.DataFrame, n_shot: int) -> am.TaskSampler:
+        return am.make_tasks("table", data=data, task="task", target="y", n_shot=n_shot)
+
+    regressor().meta_fit(tasks(table(), 5), checkpoint=tmp_path / "run")
+    other = am.make_tasks("sinusoid") if data is None else tasks(data, n_shot)
+    with pytest.raises(am.InvalidParameter, match=told) as error:
+        regressor().meta_fit(other, checkpoint=tmp_path / "run")
+    assert "{'" not in str(error.value)
+
+
+def test_a_changed_shape_of_the_same_sampler_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    regressor().meta_fit(Lines(), checkpoint=tmp_path / "run")
+    info = Lines().info
+    monkeypatch.setattr(Lines, "info", property(lambda self: replace(info, n_base_tasks=info.n_base_tasks + 1)))
+    told = (
+        rf"\(tasks: TaskInfo\(n_base_tasks={info.n_base_tasks}\) there, TaskInfo\(n_base_tasks={info.n_base_tasks + 1}"
+    )
+    with pytest.raises(am.InvalidParameter, match=told):
+        regressor().meta_fit(Lines(), checkpoint=tmp_path / "run")
 
 
 def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:

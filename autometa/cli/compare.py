@@ -48,7 +48,12 @@ def _option(metavar: str, text: str) -> Any:
 
 def compare(
     study: Annotated[
-        Path | None, typer.Argument(metavar="STUDY.toml", help="A file with the same options; those typed here win.")
+        Path | None,
+        typer.Argument(
+            metavar="STUDY.toml",
+            help="A file with the same options, except --json; those typed here win. Paths in it are relative to the "
+            "working folder.",
+        ),
     ] = None,
     tasks: Annotated[
         list[str] | None,
@@ -127,7 +132,8 @@ def compare(
     }
     asked = StudyFile() if study is None else read_study_file(study)
     options = dict(asked.options) | {key: value for key, value in typed.items() if value is not None}
-    chosen = _chosen_tasks(asked, tasks, table, task_column, target, shots)
+    about = {"table": table, "task_column": task_column, "target": target, "shots": shots}
+    chosen = _chosen_tasks(asked, tasks, {key: value for key, value in about.items() if value is not None})
     judged_on = _chosen_test_tasks(others or asked.test_tasks, chosen)
     who = learners_from_texts(learners) if learners else asked.learners
     called = "-".join(chosen) + ("-on-" + "-".join(judged_on) if judged_on else "")
@@ -144,7 +150,11 @@ def compare(
     try:
         with option_names(NAMES):
             comparison = am.compare(
-                samplers, entrants, test_tasks=test_samplers or None, verbose=0 if quiet else 1, **options
+                samplers,
+                entrants,
+                test_tasks=test_samplers or None,
+                verbose=0 if quiet or asked.quiet else 1,
+                **options,
             )
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. {kept}", err=True)
@@ -202,27 +212,22 @@ def report(
         raise typer.Exit(1)
 
 
-def _chosen_tasks(
-    asked: StudyFile,
-    tasks: list[str] | None,
-    table: Path | None,
-    task_column: str | None,
-    target: str | None,
-    shots: int | None,
-) -> Mapping[str, NamedComponent]:
+def _chosen_tasks(asked: StudyFile, tasks: list[str] | None, typed: Mapping[str, Any]) -> Mapping[str, NamedComponent]:
     """What is typed wins over the file; neither means the demo."""
-    if table is None:
-        for option, value in (("--task-column", task_column), ("--target", target), ("--shots", shots)):
-            if value is not None:
-                raise typer.BadParameter("it is about --table FILE.csv, which is missing.", param_hint=option)
+    about = dict(typed) if tasks else {**asked.of_table, **typed}
+    if "table" not in about:
+        for key in about:
+            option = f"--{key.replace('_', '-')}"
+            raise typer.BadParameter("it is about --table FILE.csv, which is missing.", param_hint=option)
         return tasks_from_texts(tasks) if tasks else asked.tasks or tasks_from_texts(DEMO)
     if tasks:
         raise typer.BadParameter("give either --table or --tasks.", param_hint="--table")
-    if task_column is None or target is None:
+    if "task_column" not in about or "target" not in about:
         raise typer.BadParameter("needs --task-column COLUMN and --target COLUMN too.", param_hint="--table")
-    params: dict[str, Any] = {"data": str(table), "task": task_column, "target": target}
-    if shots is not None:
-        params["n_shot"] = shots
+    table = Path(about["table"])
+    params: dict[str, Any] = {"data": str(table), "task": about["task_column"], "target": about["target"]}
+    if "shots" in about:
+        params["n_shot"] = about["shots"]
     return {table.stem: NamedComponent(name="tasks/table", params=params)}
 
 

@@ -48,6 +48,20 @@ OPTIONS: dict[str, tuple[str, Check]] = {
 """Options of a comparison: name in a file (with dashes: on the command line), argument of ``am.compare``, check."""
 
 
+def _check_flag(name: str, value: Any, *, of: str) -> None:
+    if not isinstance(value, bool):
+        raise InvalidParameter(f"{name}={value!r} of {of} must be true or false.")
+
+
+OF_TABLE: dict[str, Check] = {
+    "table": _check_text,
+    "task_column": _check_text,
+    "target": _check_text,
+    "shots": _positive,
+}
+"""Options about a table of the user's own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedComponent:
     """A component that is asked for by name."""
@@ -67,7 +81,10 @@ class StudyFile:
     """None: all."""
     test_tasks: Mapping[str, NamedComponent] | Sequence[str] | None = None
     """To judge on as well; texts are labelled when it is known what stands beside them."""
+    of_table: Mapping[str, Any] = field(default_factory=dict)
+    """Those of :data:`OF_TABLE` that it has."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    quiet: bool = False
 
 
 def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
@@ -87,7 +104,9 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
         [test_tasks.letters]
         sampler = "glyphs"
 
-    ``test_tasks = 300`` is short for ``n_test_tasks = 300``, where no tasks to judge on are named.
+    ``table``, ``task_column``, ``target``, ``shots`` and ``quiet`` mean what they mean on the command line. Paths are
+    relative to the working folder, as typed ones are. ``test_tasks = 300`` is short for ``n_test_tasks = 300``, where
+    no tasks to judge on are named.
 
     Raises
     ------
@@ -108,18 +127,30 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
         raise InvalidData(f"study file {name!r} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidData(f"study file {name!r} is not TOML: {error}.") from error
-    check_keys(content, [*OPTIONS, "tasks", "test_tasks", "learners"], f"study file {name!r}")
+    check_keys(content, [*OPTIONS, *OF_TABLE, "quiet", "tasks", "test_tasks", "learners"], f"study file {name!r}")
     if isinstance(content.get("test_tasks"), int) and "n_test_tasks" not in content:
         content["n_test_tasks"] = content.pop("test_tasks")
     options = {key: value for key, value in content.items() if key in OPTIONS}
     for key, value in options.items():
         OPTIONS[key][1](key, value, of=f"study file {name!r}")
+    of_table = {key: value for key, value in content.items() if key in OF_TABLE}
+    for key, value in of_table.items():
+        OF_TABLE[key](key, value, of=f"study file {name!r}")
+    if of_table and "tasks" in content:
+        raise InvalidParameter(
+            f"study file {name!r} has both tasks and {next(iter(of_table))}; give one, or the table among the tasks: "
+            '[tasks.NAME] with sampler = "table", data, task and target.'
+        )
+    quiet = content.get("quiet", False)
+    _check_flag("quiet", quiet, of=f"study file {name!r}")
     learners = content.get("learners", "all")
     return StudyFile(
         tasks=_tasks(content["tasks"], name) if "tasks" in content else None,
         test_tasks=_test_tasks(content["test_tasks"], name) if "test_tasks" in content else None,
         learners=None if learners in ("all", ["all"]) else _learners(learners, name),
+        of_table=of_table,
         options={OPTIONS[key][0]: value for key, value in options.items()},
+        quiet=quiet,
     )
 
 
@@ -153,11 +184,20 @@ def others_from_texts(texts: Iterable[str], tasks: Mapping[str, NamedComponent])
 
 
 def learners_from_texts(texts: Iterable[str]) -> dict[str, NamedComponent] | None:
-    """Learners as typed: ``["ridge,sklearn", "maml:reptile:steps=3"]``, labelled; None for all."""
+    """Learners as typed: ``["ridge,sklearn", "maml:reptile:steps=3"]``, labelled; None for all.
+
+    Raises
+    ------
+    InvalidParameter
+        One is given twice with the same parameters.
+    """
     single = [text for given in texts for text in split_components(given)]
     if single == ["all"]:
         return None
     parsed = [parse_learner(text) for text in single]
+    for i, text in enumerate(single):
+        if parsed[i] in parsed[:i]:
+            raise InvalidParameter(f"learner {text!r} is given twice; leave one out.")
     named = labels([(name if meta is None else f"{name}:{meta}", params) for name, meta, params in parsed])
     return {
         label: NamedComponent(name=name, params=params, meta_optimizer=meta)
@@ -171,8 +211,8 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
     for key in given:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InvalidParameter(f"{where} has an unknown key {key!r}; {hint}It may have {', '.join(known)}.")
+            hint = f"did you mean {close[0]!r}? It" if close else "it"
+            raise InvalidParameter(f"{where} has an unknown key {key!r}; {hint} may have {', '.join(known)}.")
 
 
 def _tasks(given: Any, where: str) -> dict[str, NamedComponent]:

@@ -84,8 +84,8 @@ def range_met(sampler: TaskSampler, n_tasks: int, seed: int) -> InputRange | Non
     return InputRange(low=values[:, 0].min().item(), high=values[:, 1].max().item(), bits=sampler.pixel_bits)
 
 
-def image_rows(X: Any, input_shape: tuple[int, ...], bits: int = 16) -> tuple[Any, bool]:
-    """Return images as rows [n, channels * height * width] of numbers, and whether they were of type uint8.
+def image_rows(X: Any, input_shape: tuple[int, ...], bits: int = 16) -> tuple[Any, bool, bool]:
+    """Return images as rows of numbers [n, features], whether they were uint8, and whether they were read from 16 bits.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def image_rows(X: Any, input_shape: tuple[int, ...], bits: int = 16) -> tuple[An
         One image only, images of several shapes or of another than those of meta-training, or no images.
     """
     if hasattr(X, "toarray"):
-        return X, False  # sparse, which scikit-learn refuses by name
+        return X, False, False  # sparse, which scikit-learn refuses by name
     if isinstance(X, Image.Image):
         raise InvalidData(f"X is one image {X.size}; give a list of images, such as [X].")
     reader = PixelReader(_COLORS.get(input_shape[0], "rgb"), bits=bits)
@@ -112,11 +112,11 @@ def image_rows(X: Any, input_shape: tuple[int, ...], bits: int = 16) -> tuple[An
     rows = _flat(pixels, input_shape)
     rows = rows / 255.0 if is_bytes else rows
     if hasattr(X, "columns") and hasattr(X, "dtypes") and rows.ndim == 2 and rows.shape[1] == len(X.columns):
-        return pd.DataFrame(rows, columns=list(X.columns)), is_bytes
-    return rows, is_bytes
+        return pd.DataFrame(rows, columns=list(X.columns)), is_bytes, bool(reader.peaks)
+    return rows, is_bytes, bool(reader.peaks)
 
 
-def check_range(rows: NDArray[Any], is_bytes: bool, met: InputRange | None, name: str) -> None:
+def check_range(rows: NDArray[Any], is_bytes: bool, met: InputRange | None, name: str, was_deep: bool = False) -> None:
     """Refuse images of another range than was met in meta-training.
 
     Images met in [0, 1] stand for that whole interval, and a tenth beyond it is allowed, such as what resizing adds.
@@ -132,6 +132,8 @@ def check_range(rows: NDArray[Any], is_bytes: bool, met: InputRange | None, name
         None: not known, as in old files; everything is allowed.
     name : str
         The estimator, for the message.
+    was_deep : bool, default=False
+        Whether they were read from images of 16 bits, of which dark ones are told by their own values.
 
     Raises
     ------
@@ -141,7 +143,8 @@ def check_range(rows: NDArray[Any], is_bytes: bool, met: InputRange | None, name
     Warns
     -----
     UserWarning
-        Images of uint8 hold 0 and 1 only, and are divided by 255 all the same.
+        Images of uint8 do not exceed a sixteenth of white, such as 0 and 1 or 0 to 16, and are divided by 255 all the
+        same.
     """
     if met is None or rows.size == 0:
         return
@@ -159,10 +162,12 @@ def check_range(rows: NDArray[Any], is_bytes: bool, met: InputRange | None, name
             f"X lies in [{least:g}, {most:g}], but {name} was meta-trained on images in {met}; "
             f"{_advice(least, most, met)}."
         )
-    if is_bytes and met.is_unit and round(most * 255) == 1 < round(met.high * 255):
+    peak, top = round(most * 255), round(met.high * 255)
+    if is_bytes and not was_deep and met.is_unit and (peak == 1 < top or (0 < peak <= 16 and top > 127)):
+        holds, scaled = ("0 and 1 only", "") if peak == 1 else (f"no value above {peak}", f" / {peak}")
         warnings.warn(
-            "X is of type uint8 and holds 0 and 1 only; as white is 255, its images are nearly black. If 1 means "
-            "white, give X.astype(float).",
+            f"X is of type uint8 and holds {holds}; as white is 255, its images are nearly black. If {peak} means "
+            f"white, give X.astype(float){scaled}.",
             UserWarning,
             stacklevel=4,
         )

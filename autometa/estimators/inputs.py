@@ -50,9 +50,10 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
         return validate_data(estimator, X, reset=reset, dtype=np.float64)  # type: ignore[no-any-return]
     if meta.encoder is not None:
         return _encoded_rows(estimator, X, meta.encoder)
-    is_bytes = False
+    is_bytes = was_deep = False
     if are_images(meta.info):
-        X, is_bytes = image_rows(X, meta.info.input_shape, 16 if meta.input_range is None else meta.input_range.bits)
+        bits = 16 if meta.input_range is None else meta.input_range.bits
+        X, is_bytes, was_deep = image_rows(X, meta.info.input_shape, bits)
     else:
         X = flat_rows(X, meta.info.input_shape)
     width = np.shape(X)[1:]
@@ -62,7 +63,7 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
         )
     rows: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
     if are_images(meta.info):
-        check_range(rows, is_bytes, meta.input_range, type(estimator).__name__)
+        check_range(rows, is_bytes, meta.input_range, type(estimator).__name__, was_deep)
     return rows
 
 

@@ -99,10 +99,17 @@ class Host:
                 yield replace(record, status="disabled", error=DISABLED)
             else:
                 enabled.append(point)
+        # A name of a bundled plugin is taken: whoever is installed beside it must not turn the bundled one off.
+        bundled = [point for point in enabled if _is_bundled(point)]
         for point in enabled:
             distribution, version = _origin(point)
             record = PluginRecord(name=name, distribution=distribution, version=version)
-            yield record.failed(_clash(name, enabled)) if len(enabled) > 1 else self._load(record, point)
+            if bundled and not _is_bundled(point):
+                yield record.failed(_name_taken(name, point))
+            elif len(bundled or enabled) > 1:
+                yield record.failed(_clash(name, bundled or enabled))
+            else:
+                yield self._load(record, point)
 
     def _settle_damaged(self, damaged: Damaged) -> Iterator[PluginRecord]:
         """Record the plugins of a distribution whose entry points cannot be read."""
@@ -172,10 +179,19 @@ def _means(choice: str, record: PluginRecord) -> bool:
     return choice == record.name or canonicalize_name(choice) == canonicalize_name(record.distribution)
 
 
+def _is_bundled(point: EntryPoint) -> bool:
+    return canonicalize_name(_origin(point)[0]) == "autometa"
+
+
+def _name_taken(name: str, point: EntryPoint) -> NameClash:
+    return NameClash(
+        f"plugin {name!r} of {_origin(point)[0]} ({point.value}) has the name of a plugin that comes with autometa, "
+        "which is used; its entry point needs another name."
+    )
+
+
 def _clash(name: str, points: list[EntryPoint]) -> NameClash:
-    names = [_origin(point)[0] for point in points]
-    # To disable the distribution autometa would disable every bundled plugin.
-    guest = next((n for n in names if canonicalize_name(n) != "autometa"), names[0])
+    guest = _origin(points[0])[0]
     return NameClash(
         f"plugin {name!r} is claimed by {' and '.join(f'{_origin(p)[0]} ({p.value})' for p in points)}; "
         f"disable one with '-p no:{guest}' or {DISABLED_VARIABLE}={guest}."

@@ -259,6 +259,8 @@ class ClassEpisodes(TaskSampler):
             advice = "add classes to it" if largest < 2 else f"use n_way <= {largest}"
             if largest > 1 and self.n_way == VARIED:
                 advice = f"use n_way=(2, {largest})"
+            if split in data.drawn:
+                has, advice = f"{has} ({data.drawn[split]})", f"{advice}, a larger part, or more classes"
             raise InvalidParameter(f"n_way={self.n_way!r} needs {wanted} classes, but {has}; {advice}.")
         counts = rows.count[rows.splits[split]]
         if self.n_shot != VARIED:

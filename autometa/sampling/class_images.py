@@ -29,6 +29,9 @@ class ClassImages:
         Name of class 0, 1, ...
     groups : sequence of str or int, optional
         Group of class 0, 1, ..., such as its alphabet. Where given, all classes of a task are of one group.
+    drawn : mapping of split to str, optional
+        How the classes of a split were chosen where the data name none, such as "drawn from all by
+        valid_fraction=0.2"; told when they are too few.
     """
 
     images: Tensor
@@ -36,6 +39,7 @@ class ClassImages:
     splits: Mapping[Split, Sequence[int]]
     names: Sequence[str] = field(default=())
     groups: Sequence[str] | Sequence[int] = field(default=())
+    drawn: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images.dim() != 4 or self.labels.shape != self.images.shape[:1]:

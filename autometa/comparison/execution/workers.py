@@ -6,8 +6,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -76,7 +79,8 @@ def run_processes(
     processes = [context.Process(target=_worker, args=arguments, name=f"autometa-{i}") for i in range(n_workers)]
     try:
         for process in processes:
-            process.start()
+            with _ctrl_c_later():
+                process.start()
         while any(process.is_alive() for process in processes):
             show(arms, display)
             time.sleep(POLL)
@@ -90,6 +94,45 @@ def run_processes(
             f"{len(failed)} of {n_workers} workers ended with exit codes {failed} and work is left; their own messages "
             "are above. The same call again goes on where this one was; fewer workers need less memory."
         )
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block, and in the processes started there until they ask for it.
+
+    A process that is stopped while it imports, or while it is told what to do, can only print where it was.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which lets signals through again, so it must not begin in the block
+    before = signal.getsignal(signal.SIGINT)
+    is_heard = threading.current_thread() is threading.main_thread() and callable(before)
+    pressed = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if is_heard:
+        signal.signal(signal.SIGINT, lambda number, frame: pressed.append(frame))  # another thread may take it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if is_heard:
+            signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def _hear_ctrl_c() -> None:
+    """Let the first Ctrl-C stop this process; a second one must not disturb how it ends."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _stop(processes: Sequence[BaseProcess]) -> None:
@@ -109,8 +152,9 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
 
 def _worker(plan: Plan, where: str, device: str, models: Path | None, threads: int, parent: int) -> None:
     """Work until all is done or the process that started this one is gone."""
-    torch.set_num_threads(threads)
     try:
+        _hear_ctrl_c()
+        torch.set_num_threads(threads)
         # scikit-learn's linear algebra has threads of its own, which would take the other workers' cores.
         with threadpool_limits(threads), quiet_optuna():
             arms = open_arms(plan, open_storage(where, wait=True))
@@ -119,3 +163,5 @@ def _worker(plan: Plan, where: str, device: str, models: Path | None, threads: i
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         return  # the slot is open again, and the process that started this one tells the user
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

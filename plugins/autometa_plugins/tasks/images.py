@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,18 @@ import autometa as am
 from autometa_plugins.tasks.image_files import decode_all, image_sources, list_images, stamp
 from autometa_plugins.tasks.image_splits import assign_splits, split_named
 
+_DARK = 16
+"""A sixteenth of white."""
+
 
 class Images(am.ClassEpisodes):
     """Few-shot tasks over a folder of class folders, or zip archives of them.
 
     Folders or zip archives directly in ``root`` that are named ``train``, ``valid`` (or ``val``, ``validation``,
-    ``dev``) and ``test``, in capitals or not, are the splits; one that is missing is drawn from the classes of
-    ``train``, and what lies beside them is left out with a warning. Without any, the classes are split at random.
+    ``dev``) and ``test``, in capitals or not, are the splits; ``background`` or ``base`` beside ``evaluation`` or
+    ``novel`` mean ``train`` and ``test``. One that is missing is drawn from the classes of ``train``, and what lies
+    beside them is left out with a warning. Without any, the classes are split at random, with a warning where two to
+    four folders hold all class folders.
 
     Images (PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000, AVIF, TGA; of several in a file the first) are cropped to
     a square around their centre, resized, and loaded once. Symbolic links are followed.
@@ -53,7 +59,8 @@ class Images(am.ClassEpisodes):
     Whatever the mode of an image, black becomes 0 and white 1: grey images of 16 bits are divided by 65535, floats
     must lie in [0, 1], transparent parts are laid on white, and of 16-bit colours the upper 8 bits are read. Few
     files tell that only 12 of their 16 bits are used (some TIFF files do), and such images come out nearly black:
-    a warning names the largest value found where no image exceeds a sixteenth of white.
+    a warning names the largest value found where no image exceeds a sixteenth of white. The same is told of images
+    of 8 bits, such as masks of 0 and 1.
 
     Folders without an image, and files of other suffixes, are told in a warning.
     """
@@ -110,7 +117,7 @@ class Images(am.ClassEpisodes):
         """
         self._check()
         root = self._root()
-        files, class_of, split_of = assign_splits(
+        files, class_of, split_of, drawn = assign_splits(
             list_images(root, keep=lambda name: split_named(name) is not None),
             str(self.root),
             {"valid": self.valid_fraction, "test": self.test_fraction},
@@ -122,10 +129,17 @@ class Images(am.ClassEpisodes):
         for name in names:
             splits[split_of[name]].append(number[name])
         reader = am.PixelReader(self.color, bits=self.bits)
-        images = decode_all(files, partial(self._decode, reader))
+        peaks: list[int] = []
+        images = decode_all(files, partial(self._decode, reader, peaks))
         reader.warn_if_dark(f"root={str(self.root)!r}", "give bits=... of task sampler 'images'")
+        if not reader.peaks:
+            self._warn_if_dark(max(peaks))
         return am.ClassImages(
-            images=images, labels=torch.tensor([number[name] for name in class_of]), splits=splits, names=names
+            images=images,
+            labels=torch.tensor([number[name] for name in class_of]),
+            splits=splits,
+            names=names,
+            drawn=drawn,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -145,7 +159,20 @@ class Images(am.ClassEpisodes):
         for name in ("valid_fraction", "test_fraction"):
             am.check_real(name, getattr(self, name), above=0, below=1, of="task sampler 'images'")
 
-    def _decode(self, reader: am.PixelReader, image: Image.Image) -> NDArray[np.uint8]:
-        image = ImageOps.fit(reader.read(image), (self.size, self.size), method=Image.Resampling.BILINEAR)
+    def _warn_if_dark(self, brightest: int) -> None:
+        """Warn if no image of 8 bits exceeds a sixteenth of white: masks of 0 and 1, or grey in few steps."""
+        if 0 < brightest <= _DARK:
+            warnings.warn(
+                f"the largest value in the images of root={str(self.root)!r} is {brightest}, and white is 255: they "
+                f"are nearly black. If {brightest} means white, write them again with their values times "
+                f"{255 // brightest}.",
+                stacklevel=3,
+            )
+
+    def _decode(self, reader: am.PixelReader, peaks: list[int], image: Image.Image) -> NDArray[np.uint8]:
+        image = reader.read(image)
+        ends: Any = image.getextrema()
+        peaks.append(max(high for _, high in (ends if image.mode == "RGB" else [ends])))
+        image = ImageOps.fit(image, (self.size, self.size), method=Image.Resampling.BILINEAR)
         pixels = np.asarray(image, dtype=np.uint8)
         return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
