@@ -36,7 +36,8 @@ def support() -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def meta_trained(learner: Any, **settings: Any) -> am.FewShotClassifier:
-    return am.FewShotClassifier(learner, max_steps=3, tasks_per_step=2, random_state=0, **settings).meta_fit(tasks())
+    model = am.FewShotClassifier(learner, max_steps=3, tasks_per_step=2, device="cpu", random_state=0, **settings)
+    return model.meta_fit(tasks())
 
 
 def weights(estimator: am.FewShotClassifier) -> dict[str, torch.Tensor]:
@@ -50,8 +51,8 @@ def test_learners_train_a_network_of_ones_own(learner: str, backbone: am.Backbon
     if name == "relation" and backbone is not MapOfFeatures:
         pytest.skip("compares maps of features")
     made = am.make_learner(name, backbone=backbone)
-    start = am.FewShotClassifier(made, meta_optimizer, max_steps=0, random_state=0).meta_fit(tasks())
-    trained = am.FewShotClassifier(made, meta_optimizer, max_steps=3, tasks_per_step=2, random_state=0)
+    start = am.FewShotClassifier(made, meta_optimizer, max_steps=0, device="cpu", random_state=0).meta_fit(tasks())
+    trained = am.FewShotClassifier(made, meta_optimizer, max_steps=3, tasks_per_step=2, device="cpu", random_state=0)
     trained.meta_fit(tasks())
     before, after = weights(start), weights(trained)
     assert before.keys() == after.keys()
@@ -65,7 +66,7 @@ def test_every_run_begins_at_the_weights_of_the_network_that_is_given() -> None:
     network = Narrow()
     given = copy.deepcopy(network.state_dict())
     for seed in (0, 1):
-        start = am.FewShotClassifier("prototypical", backbone=network, max_steps=0, random_state=seed)
+        start = am.FewShotClassifier("prototypical", backbone=network, max_steps=0, device="cpu", random_state=seed)
         found = weights(start.meta_fit(tasks()))
         assert all(any(torch.equal(value, other) for other in found.values()) for value in given.values())
     meta_trained("prototypical", backbone=network)
@@ -74,7 +75,7 @@ def test_every_run_begins_at_the_weights_of_the_network_that_is_given() -> None:
 
 def test_a_class_is_called_anew_with_the_runs_seed() -> None:
     def first_weights(seed: int) -> torch.Tensor:
-        start = am.FewShotClassifier("prototypical", backbone=Narrow, max_steps=0, random_state=seed)
+        start = am.FewShotClassifier("prototypical", backbone=Narrow, max_steps=0, device="cpu", random_state=seed)
         return weights(start.meta_fit(tasks()))["network.layer.weight"]
 
     assert torch.equal(first_weights(0), first_weights(0))
@@ -278,7 +279,9 @@ def test_a_comparison_tunes_keeps_and_goes_on_with_it(tmp_path: Path) -> None:
 
 
 def test_frozen_networks_are_saved_likewise(tmp_path: Path) -> None:
-    model = am.FewShotClassifier(am.make_learner("frozen_features", backbone=own_networks.MapOfFeatures()))
+    model = am.FewShotClassifier(
+        am.make_learner("frozen_features", backbone=own_networks.MapOfFeatures()), device="cpu"
+    )
     model.meta_fit(tasks())
     X, y = support()
     expected = model.fit(X, y).predict_proba(X)

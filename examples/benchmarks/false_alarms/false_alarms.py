@@ -5,7 +5,7 @@
 Five learners are meta-trained twelve times on each of three task distributions, each run from another seed, and judged
 on the same test tasks. Then the runs of one learner are split at random into two sides, which are compared as if they
 were two learners: every difference is a false alarm. For a true difference, one side's scores are moved by four times
-the spread of the run means. Scores go to ``scores.csv`` beside this file, and are not taken again if they are there.
+the spread of the run means. Scores go to ``runs/false_alarms.csv``, and are not taken again if they are there.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def taken(path: Path) -> pd.DataFrame:
             rows = [(tasks, learner, run, task, round(score, 6)) for (task, run), score in np.ndenumerate(scores)]
             more = pd.DataFrame(rows, columns=table.columns)
             table = more if table.empty else pd.concat([table, more], ignore_index=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             table.to_csv(path, index=False)
             print(
                 f"{learner} on {tasks}: {scores.mean():.4f}, runs spread by {scores.mean(0).std(ddof=1):.4f}",
@@ -108,7 +109,7 @@ def counts(scores: NDArray[np.float64], runs: int, gap: float, seed: int) -> tup
 def main() -> None:
     """Take the runs, split them and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scores", type=Path, default=HERE / "scores.csv")
+    parser.add_argument("--scores", type=Path, default=Path("runs/false_alarms.csv"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", UserWarning)
