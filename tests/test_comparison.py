@@ -516,7 +516,9 @@ def test_the_leaderboard_tells_how_many_queries_the_test_tasks_have() -> None:
 
     def table(*sizes: int, labels: int = 0) -> am.TaskSampler:
         task = np.concatenate([np.full(size, i) for i, size in enumerate(sizes)])
-        target = rng.integers(0, labels, len(task)).astype(str) if labels else rng.normal(size=len(task))
+        target = (
+            np.array(["no", "yes", "so"])[rng.integers(0, labels, len(task))] if labels else rng.normal(size=len(task))
+        )
         frame = pd.DataFrame({"task": task, "x": rng.normal(size=len(task)), "y": target})
         return am.make_tasks("table", data=frame, task="task", target="y", n_shot=4, n_query=20)
 

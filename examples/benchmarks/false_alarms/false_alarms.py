@@ -143,7 +143,8 @@ def main() -> None:
         *rows,
         "",
         f"Most alarms of the test of learners: {worst} of {SPLITS} (asked: at most {ALARMS_AT_MOST}). Smallest power: "
-        f"{weakest:.0%} (asked: at least {POWER_AT_LEAST:.0%}).",
+        f"{weakest:.0%} (asked: at least {POWER_AT_LEAST:.0%}). The splits are of the same {RUNS} runs and so not "
+        "independent: counts spread more about 5% than those of as many pairs of new runs would.",
     ]
     (HERE / "false_alarms.md").write_text("\n".join(text) + "\n")
 
