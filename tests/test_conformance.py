@@ -31,9 +31,10 @@ BUNDLED = [c.full_name for c in components() if c.plugin.distribution == "autome
 SLOW = {
     *(f"{name}-check_learns[classification]" for name in ("gru", "learned_rule", "mann", "sklearn", "sklearn_pooled")),
     *(f"{name}-check_improves" for name in ("cmaes", "collect", "evolution_strategy", "implicit")),
+    *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("gru", "mann", "sklearn", "snail")),
     "snail-check_learns[classification]",
 }
-"""Checks that take seconds, of components that tests of their own train by default."""
+"""Checks that take seconds, of components that have tests of their own by default."""
 
 
 def slow_ones_marked(checks: pytest.MarkDecorator) -> pytest.MarkDecorator:

@@ -66,6 +66,7 @@ def test_default_backbones_are_the_bundled_ones(taken: None, learner: str) -> No
             am.make_learner(learner).build(sampler.info)
 
 
+@pytest.mark.slow
 def test_a_comparison_with_the_defaults_works(taken: None, tmp_path: Path) -> None:
     small = {"n_trials": 1, "max_steps": 1, "n_test_tasks": 6, "n_valid_tasks": 4, "n_seeds": 1, "tasks_per_step": 2}
     compared = am.compare("tasks/digits", "metric/prototypical", output=tmp_path / "out", **small)

@@ -137,6 +137,7 @@ def test_ctrl_c_ends_cleanly_with_what_is_done_and_the_call_goes_on(
     assert begun == [0, 1, 2, 0, 1, 1, 2]  # the one that was cut is repeated, nothing else
 
 
+@pytest.mark.slow
 def test_several_processes_share_the_work(tmp_path: Path, script: Callable[..., list[str]]) -> None:
     subprocess.run(script(tmp_path / "run", 4, 2), check=True)
     comparison = am.Comparison.load(tmp_path / "run")
