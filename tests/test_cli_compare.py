@@ -424,7 +424,8 @@ def test_a_learner_typed_twice_is_refused_and_others_of_its_name_are_not() -> No
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the workers in /proc")
-@pytest.mark.parametrize("moment", [*(pytest.param(m, marks=pytest.mark.slow) for m in ("start", "import")), "work"])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["start", "import", "work"])
 def test_ctrl_c_ends_workers_quietly_at_any_moment(tmp_path: Path, moment: str) -> None:
     options = ["--tasks", "sinusoid", "--learners", "ridge", "--steps", "1000000", "--trials", "2", "--device", "cpu"]
     options += ["--workers", "2", "-q", "--output", str(tmp_path / "out")]

@@ -152,6 +152,7 @@ for project in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_new_plugin_passes_its_own_test_at_once(new_plugins: dict[str, Path], tmp_path: Path) -> None:
     projects = [str(project) for project in new_plugins.values()]
     done = subprocess.run(

@@ -256,6 +256,7 @@ def test_the_source_of_a_network_is_part_of_a_plan(tmp_path: Path, monkeypatch: 
     assert describe(am.make_learner("prototypical", backbone=lambda: Narrow())) is not None
 
 
+@pytest.mark.slow
 def test_a_comparison_tunes_keeps_and_goes_on_with_it(tmp_path: Path) -> None:
     def compare() -> am.Comparison:
         mine, anew = (am.make_learner("prototypical", backbone=given) for given in (Narrow(), Narrow))

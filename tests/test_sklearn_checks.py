@@ -12,7 +12,7 @@ import autometa as am
 
 ESTIMATORS = {"classification": am.FewShotClassifier, "regression": am.FewShotRegressor}
 # One of each family, as the estimators' code is the same for all; the others are checked by the slow suite.
-BY_DEFAULT = {"auto", "prototypical", "ridge", "maml", "multitask", "in_context", "cnp"}
+BY_DEFAULT = {"auto", "prototypical", "ridge", "maml", "in_context"}
 
 
 def learners(problem: str) -> list[str]:

@@ -81,6 +81,7 @@ def test_it_conforms(environment: Path) -> None:
     assert {row["status"] for row in rows} <= {"passed", "skipped"}
 
 
+@pytest.mark.slow
 def test_it_takes_part_in_a_comparison(environment: Path) -> None:
     board = json.loads(
         run(
