@@ -18,7 +18,7 @@ FEWEST_OF_CONVOLUTIONS = 2**30
 are counted as if they saw the whole image.
 
 Time of an outer step of 4 tasks on two threads over that on one, 2 cores of an AMD EPYC (torch 2.13, 2026-11-27), with
-the machine to itself and with three other programs on it:
+the machine to itself and beside other programs (load 7 to 9):
 
 ==============================================  ==============  =====  ====
 network                                         multiplications quiet  busy
@@ -67,8 +67,8 @@ def enough_threads(module: nn.Module, *inputs: Inputs) -> Iterator[None]:
             _wanted = torch.get_num_threads()
         _blocks += 1
         wanted = _wanted
-    threads = wanted if _share_of_fewest(module, inputs) >= 1 else 1
     try:
+        threads = wanted if wanted == 1 or _share_of_fewest(module, inputs) >= 1 else 1
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
         yield
