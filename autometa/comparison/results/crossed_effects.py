@@ -73,7 +73,10 @@ def is_decidable(scores: Scores) -> bool:
 
 
 def mean_of(scores: Scores) -> Estimate:
-    """Estimate a learner's mean score; of one run, the mean of that trained model over tasks."""
+    """Estimate a learner's mean score; of one run, the mean of that trained model over tasks.
+
+    With two runs the interval is too narrow: 90.5% of 400 simulated ones held the true mean, where 95% should.
+    """
     of_tasks = _tasks_part(scores.mean(axis=1), _residual(scores) / scores.shape[1])
     return Estimate(float(scores.mean()), (of_tasks, *_runs_part(scores)))
 
@@ -96,16 +99,12 @@ def runs_that_decide(a: Scores, b: Scores) -> float:
     """
     difference = difference_of(a, b)
     of_tasks, *of_runs = difference.parts
-    single = [(part.variance * k, k) for part, k in zip(of_runs, _random_runs(a, b), strict=True)]
+    single = [part.variance * (part.degrees + 1) for part in of_runs]
     for runs in range(2, MOST_RUNS + 1):
-        parts = [Part(variance / runs, runs - 1) for variance, _ in single]
+        parts = [Part(variance / runs, runs - 1) for variance in single]
         if Estimate(difference.value, (of_tasks, *parts)).p_value < ALPHA:
             return runs
     return math.nan
-
-
-def _random_runs(*several: Scores) -> list[int]:
-    return [scores.shape[1] for scores in several if _runs_part(scores)]
 
 
 def _runs_part(scores: Scores) -> tuple[Part, ...]:

@@ -15,7 +15,7 @@ from scipy.stats import wilcoxon
 from autometa.comparison.results.crossed_effects import ALPHA, Scores, difference_of, is_decidable, runs_that_decide
 
 RUNS = 5
-"""Training runs of each learner that find a difference of four times the spread of runs nearly always."""
+"""Training runs of each learner to ask for; three already find most differences of four times the spread of runs."""
 SIGNIFICANCE = [
     "tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm", "verdict", "better",
     "runs_needed", "p_models",
