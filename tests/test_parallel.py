@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import autometa as am
-from autometa.training.devices import check_devices
+from autometa.training.devices import _is_of_others, check_devices
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
@@ -48,6 +48,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ranks(folder: Path) -> list[dict[str, Any]]:
     """Results of both processes."""
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def test_an_error_between_processes_is_told_from_one_of_the_learner() -> None:
+    with pytest.raises(ValueError, match="process group") as between:
+        torch.distributed.barrier()  # there is no other process
+    with pytest.raises(am.InvalidParameter) as own:
+        am.make_learner("ridge", nonsense=1)
+    assert _is_of_others(between.value)
+    assert not _is_of_others(own.value)
 
 
 def alone(script: ModuleType, name: str, **changes: Any) -> dict[str, Any]:
