@@ -42,6 +42,18 @@ class Bent(nn.Module):
         return x.flatten(1).relu() if self.bend == "relu" else x.flatten(1).tanh()
 
 
+class Bending:
+    """Builds networks, by a call or by a method."""
+
+    def __init__(self, bend: str) -> None:
+        self.bend = bend
+
+    def build(self) -> nn.Module:
+        return Bent(self.bend)
+
+    __call__ = build
+
+
 class Picky(Bent):
     """Has a message of its own where an argument is missing."""
 

@@ -20,8 +20,10 @@ from torch import nn
 
 import autometa as am
 import own_networks
+from autometa.contracts.same_value import same_value
+from autometa.files.codec import Tensors, decode_parameter, encode_parameter
 from autometa.files.description import describe
-from own_networks import Bent, MapOfFeatures, Narrow, Picky, Scaled, sequential
+from own_networks import Bending, Bent, MapOfFeatures, Narrow, Picky, Scaled, sequential
 
 TESTS = Path(__file__).parent
 
@@ -289,3 +291,42 @@ def test_frozen_networks_are_saved_likewise(tmp_path: Path) -> None:
     model.save(tmp_path / "it.autometa")
     loaded = am.load(tmp_path / "it.autometa", trusted=["own_networks:MapOfFeatures"])
     np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Bent("relu"), Bent("tanh")),
+        (partial(Bent, "relu"), partial(Bent, "tanh")),
+        ((lambda bend: lambda: Bent(bend))("relu"), (lambda bend: lambda: Bent(bend))("tanh")),
+        (Bending("relu").build, Bending("tanh").build),
+        (Bending("relu"), Bending("tanh")),
+    ],
+    ids=["a setting", "an argument", "a closure", "a method's object", "an object that is called"],
+)
+def test_networks_that_differ_in_what_no_weight_shows_are_two(
+    tmp_path: Path, one: am.BackboneLike, other: am.BackboneLike
+) -> None:
+    def learner(backbone: am.BackboneLike) -> am.Learner:
+        return am.make_learner("prototypical", backbone=backbone)
+
+    assert describe(learner(one)) == describe(copy.deepcopy(learner(one)))
+    assert describe(learner(one)) != describe(learner(other))
+    with pytest.raises(am.InvalidParameter, match="learner__backbone=.* changed after meta_fit"):
+        meta_trained(learner(one)).set_params(learner__backbone=other).fit(*support())
+    assert meta_trained(learner(one)).set_params(learner__backbone=copy.deepcopy(one)).fit(*support()) is not None
+
+
+def test_a_layer_that_knows_the_network_around_it_is_compared_and_described() -> None:
+    network = nn.Sequential(nn.Flatten(), Bent())
+    network[1].around = [network]
+    assert same_value(network, copy.deepcopy(network))
+    assert describe(network) == describe(copy.deepcopy(network))
+
+
+def test_reading_a_network_draws_no_random_number() -> None:
+    tensors = Tensors()
+    code = encode_parameter(Narrow(), "it", tensors)
+    before = torch.get_rng_state()
+    decode_parameter(code, tensors, ["own_networks:Narrow"])
+    assert torch.equal(torch.get_rng_state(), before)

@@ -8,9 +8,10 @@ from typing import Any
 from sklearn.base import BaseEstimator, clone
 
 from autometa.contracts.learner import Learner
+from autometa.contracts.same_value import same_value
 from autometa.errors import InvalidParameter
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
-from autometa.estimators.state import MetaTrained, same_value
+from autometa.estimators.state import MetaTrained
 from autometa.host import make_backbone
 
 COMPONENTS = ("learner", "meta_optimizer", "backbone")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -122,38 +120,3 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
         parts = [map_tensors(function, value) for value in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
     return tree
-
-
-def same_value(a: Any, b: Any) -> bool:
-    """Tell whether two parameter values are equal; objects with parameters are compared by type and parameters."""
-    if a is b:
-        return True
-    if hasattr(a, "get_params") and not isinstance(a, type):
-        if type(a) is not type(b):
-            return False
-        mine, other = a.get_params(deep=False), b.get_params(deep=False)
-        return mine.keys() == other.keys() and all(same_value(mine[name], other[name]) for name in mine)
-    if isinstance(a, nn.Module) and type(a) is type(b):
-        mine, other = a.state_dict(), b.state_dict()
-        return mine.keys() == other.keys() and all(_same_entry(mine[name], other[name]) for name in mine)
-    if isinstance(a, partial) and isinstance(b, partial):
-        return same_value([a.func, a.args, a.keywords], [b.func, b.args, b.keywords])
-    if inspect.ismethod(a) and inspect.ismethod(b):
-        return same_value([a.__func__, a.__self__], [b.__func__, b.__self__])
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same_value(a[name], b[name]) for name in a)
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(map(same_value, a, b))
-    if isinstance(a, float) and isinstance(b, float) and np.isnan(a) and np.isnan(b):
-        return True
-    if type(a) is type(b) and callable(a) and hasattr(a, "__dict__") and not inspect.isroutine(a) and a != b:
-        return same_value(vars(a), vars(b))
-    return bool(type(a) is type(b) or {type(a), type(b)} <= {int, float}) and bool(a == b)
-
-
-def _same_entry(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu())
-    return same_value(a, b)

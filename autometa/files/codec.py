@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from autometa.contracts.own_network import OwnNetwork
 from autometa.errors import InvalidFile, InvalidParameter
 from autometa.files.components import parts_of
-from autometa.files.own_code import buildable_path, check_named_code, import_path, import_trusted, named_code
+from autometa.files.own_code import buildable_path, built, check_named_code, import_path, import_trusted, named_code
 from autometa.host.catalog import make
 
 _PLAIN = (type(None), bool, int, float, str)
@@ -155,7 +155,7 @@ def decode_parameter(code: Any, tensors: Tensors, trusted: Collection[str]) -> A
     if kind == "own network":
         return OwnNetwork(decode(value))
     if kind == "network":
-        network = import_trusted(value["path"], trusted)()
+        network = built(import_trusted(value["path"], trusted))
         network.load_state_dict(tensors.decode(value["state"]))
         return network
     params = {name: decode(part) for name, part in value["params"].items()}

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import CellType
 from typing import Any
 
 import joblib
@@ -19,6 +20,7 @@ from sklearn.base import BaseEstimator
 
 from autometa.contracts.content import named_content
 from autometa.contracts.learner import Learner, check_promises
+from autometa.contracts.same_value import settings_of
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible
 from autometa.files.components import parts_of, path_of
@@ -190,15 +192,32 @@ def _hash(value: Any) -> str:
     elif isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     elif isinstance(value, torch.nn.Module):
-        kinds = dict.fromkeys(type(part) for part in value.modules())
         state = {name: _hash(part) for name, part in value.state_dict().items()}
-        value = (repr(value), [_hash_of_code(kind) for kind in kinds], state)
+        value = (repr(value), describe(settings_of(value)), state)
     return str(joblib.hash(value))
 
 
 def _hash_of_code(code: Any) -> str:
-    """Hash the source of a class or function, or where there is none, as for torch's own, its path."""
+    """Hash the source of a class, function or method, and what it is bound to.
+
+    Where there is no source, as for what is compiled, its path stands for it.
+    """
     try:
-        return str(joblib.hash(inspect.getsource(code)))
+        source = inspect.getsource(code)
     except (OSError, TypeError):
-        return str(joblib.hash(path_of(code)))
+        source = path_of(code)
+    held = [getattr(code, "__defaults__", None), getattr(code, "__kwdefaults__", None)]
+    held += [cell.cell_contents for cell in getattr(code, "__closure__", None) or () if _is_filled(cell)]
+    # Code among it counts by its path alone: a function may hold itself.
+    bound = [path_of(value) if inspect.isroutine(value) else describe(value) for value in held]
+    return str(
+        joblib.hash([source, bound, describe(getattr(code, "__self__", None)) if inspect.ismethod(code) else None])
+    )
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True

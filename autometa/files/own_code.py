@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from autometa.contracts.same_value import same_value, settings_of
 from autometa.errors import InvalidFile, InvalidParameter
 
 
@@ -41,8 +42,7 @@ def buildable_path(network: nn.Module, where: str) -> str:
     kind = type(network)
     path = import_path(kind, where)
     try:
-        with torch.random.fork_rng():
-            again = kind()
+        again = built(kind)
     except Exception as error:  # whatever the class makes of it
         why = f"{kind.__name__}() fails: {error}"
     else:
@@ -54,6 +54,12 @@ def buildable_path(network: nn.Module, where: str) -> str:
         f"{where} cannot be saved: files hold no code, and it cannot be built again without arguments ({why}). Give a "
         "function of no arguments that builds it, at the top level of a module, or a class whose defaults do."
     )
+
+
+def built(kind: Callable[[], nn.Module]) -> nn.Module:
+    """Call what builds a network; its first weights are drawn, and the caller's random numbers are not touched."""
+    with torch.random.fork_rng(devices=[]):
+        return kind()
 
 
 def named_code(component: Any) -> set[str]:
@@ -110,32 +116,15 @@ def _difference(a: nn.Module, b: nn.Module) -> str | None:
     """Tell what sets two networks apart beside the values of their weights; None if nothing does."""
     if _shapes(a) != _shapes(b):
         return "other weights"
-    ours, theirs = dict(a.named_modules()), dict(b.named_modules())
-    if ours.keys() != theirs.keys() or any(type(ours[name]) is not type(theirs[name]) for name in ours):
+    ours, theirs = settings_of(a), settings_of(b)
+    if [*ours] != [*theirs] or any(ours[name][0] is not theirs[name][0] for name in ours):
         return "other layers"
     for name in ours:
-        mine, other = _settings(ours[name]), _settings(theirs[name])
-        if mine.keys() != other.keys():
-            return f"other attributes{f' in {name}' if name else ''}"
-        changed = [key for key in mine if not _equal(mine[key], other[key])]
-        if changed:
-            return f"another {'.'.join(filter(None, (name, changed[0])))}"
+        mine, other = ours[name][1], theirs[name][1]
+        for key in {**mine, **other}:
+            if key not in mine or key not in other or not same_value(mine[key], other[key]):
+                return f"another {'.'.join(filter(None, (name, key)))}"
     return None
-
-
-def _settings(module: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "training"}
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if a is b or isinstance(a, nn.Module):  # compared with the other layers
-        return True
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return torch.equal(a, b)
-    try:
-        return type(a) is type(b) and bool(a == b or vars(a) == vars(b))
-    except (TypeError, ValueError, RuntimeError):
-        return False
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
