@@ -22,15 +22,13 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between two tries; the last one counts for all that follow."""
 _PERMANENT = ("no such table", "no such column", "has no column", "syntax error", "readonly", "read-only")
 """What SQLite calls an operational error although no waiting helps."""
-
-
 _STARTING = ("is starting up", "is shutting down", "in recovery mode", "not yet accepting connections")
 _REMOTE = {
     ("grpc", "RpcError"),
     ("redis", "RedisError"),
     *itertools.product(("psycopg", "psycopg2", "pymysql", "MySQLdb"), ("OperationalError", "InterfaceError")),
 }
-
+"""Errors of a connection, by package and class."""
 
 Answer = TypeVar("Answer")
 

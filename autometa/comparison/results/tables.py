@@ -61,11 +61,6 @@ class Judged:
         """What is compared on these tasks."""
         return TrainedLearner(self.pair.learner, self.pair.tasks)
 
-    @property
-    def is_elsewhere(self) -> bool:
-        """True if it is judged on other tasks than it was trained on."""
-        return self.tasks != self.pair.tasks
-
     def matrix(self) -> Scores:
         """Scores [n_tasks, n_seeds]."""
         return np.array([self.results[seed]["scores"] for seed in sorted(self.results)], dtype=np.float64).T
