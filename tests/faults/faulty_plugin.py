@@ -1,0 +1,93 @@
+"""A plugin whose learner waits at a gate, so that a fault strikes exactly there, or brings a fault of its own.
+
+``FAULT_GATE`` names a folder. While it holds a file ``close``, a learner writes its process id to ``waiting`` and stays
+where it is. ``FAULT_ONCE`` names a file: a fault happens while it exists, and removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+
+
+def gate() -> None:
+    """Wait while the gate is closed."""
+    folder = Path(os.environ.get("FAULT_GATE", "no-gate"))
+    while (folder / "close").exists():
+        (folder / "waiting").write_text(str(os.getpid()))
+        time.sleep(0.02)
+
+
+FAULTS: dict[str, Callable[[], Any]] = {}
+"""What a learner may do to its process, by name."""
+
+
+class Means(am.Learner):
+    """The mean of each class, or the mean target, with one weight to train.
+
+    Parameters
+    ----------
+    fault : str, default="none"
+        What it does at its first outer step: a name of ``FAULTS``.
+    width : float, default=1.0
+    """
+
+    def __init__(self, fault: str = "none", width: float = 1.0) -> None:
+        self.fault = fault
+        self.width = width
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> Any:
+        gate()
+        if self.fault != "none" and module.training and self._is_due():
+            FAULTS[self.fault]()
+        x = support.x.flatten(2)
+        if support.is_classification:
+            members = support.one_hot().to(x.dtype).transpose(1, 2)
+            return members @ x / members.sum(-1, keepdim=True).clamp(min=1)
+        return support.y.reshape(len(x), -1).mean(1, keepdim=True)
+
+    def predict(self, module: nn.Module, adapted: Tensor, x: Tensor) -> Tensor:
+        scale = module.weight.exp() + module.bias
+        if adapted.dim() == 3:
+            return -self.width * scale * torch.cdist(x.flatten(2), adapted)
+        return (scale * adapted).unsqueeze(1).expand(-1, x.shape[1], 1)
+
+    @staticmethod
+    def _is_due() -> bool:
+        """Return True always, or the one time that ``FAULT_ONCE`` asks for."""
+        once = os.environ.get("FAULT_ONCE")
+        if once is None:
+            return True
+        try:
+            os.remove(once)
+        except FileNotFoundError:
+            return False
+        return True
+
+    @classmethod
+    def suggest(cls, trial: Any, info: am.TaskInfo) -> Means:
+        return cls(width=trial.suggest_float("width", 0.5, 2.0, log=True))
+
+
+class Other(Means):
+    """The same under another name: what must not suffer from the first."""
+
+
+@am.hookimpl
+def autometa_learners() -> list[am.LearnerSpec]:
+    problems = ("classification", "regression")
+    return [
+        am.LearnerSpec(name=name, factory=factory, summary=summary, problems=problems)
+        for name, factory, summary in (("means", Means, "Waits at a gate."), ("other", Other, "Its neighbour."))
+    ]
