@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import os
-import shutil
-import socket
-import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +23,7 @@ from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, StorageWarning
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.storage import open_storage
+from postgres import Server, postgres_server
 
 SMALL = {"n_trials": 3, "max_steps": 2, "n_test_tasks": 6, "n_valid_tasks": 4, "n_seeds": 1, "tasks_per_step": 2}
 
@@ -378,60 +375,22 @@ def test_a_database_without_its_driver_names_the_package(
     assert "secret" not in str(error.value)
 
 
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-@pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Callable[..., None]]]:
-    """Start a PostgreSQL server; yields its URL and how to give it orders."""
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed")
-    found = [shutil.which("pg_ctl"), *map(str, Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))]
-    control = next((path for path in found if path), None)
-    if control is None:
-        pytest.skip("PostgreSQL is not installed")
-    root = os.name == "posix" and os.getuid() == 0
-    if root:
-        import pwd
-
-        if "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
-            pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres'")
-    folder = Path("/tmp" if root else tmp_path_factory.mktemp("postgres")) / f"autometa-postgres-{os.getpid()}"
-    number = port()
-    who: dict[str, Any] = {"user": "postgres"} if root else {}
-    folder.mkdir()
-    if root:
-        shutil.chown(folder, "postgres")
-    options = ["-D", str(folder / "data"), "-l", str(folder / "log"), "-w"]
-
-    def order(*arguments: str) -> None:
-        subprocess.run([control, *options, *arguments], check=True, capture_output=True, cwd=folder, **who)
-
-    order("initdb", "-o", "-A trust -U postgres")
-    start = ("-o", f"-p {number} -k {folder} -c listen_addresses=127.0.0.1")
-    order("start", *start)
-
-    def restart() -> None:
-        order("restart", "-m", "immediate", *start)
-
-    yield f"postgresql://postgres@127.0.0.1:{number}/postgres", restart
-    order("stop", "-m", "immediate")
-    shutil.rmtree(folder)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_a_real_database_is_restarted_in_the_middle(postgres: tuple[str, Callable[..., None]], n_workers: int) -> None:
-    where, restart = postgres
+def test_a_real_database_is_restarted_in_the_middle(tmp_path: Path, n_workers: int) -> None:
+    with postgres_server(tmp_path) as server:
+        restart_in_the_middle(server, n_workers)
+
+
+def restart_in_the_middle(server: Server, n_workers: int) -> None:
     over = threading.Event()
     restarts = 0
 
     def trouble() -> None:
         nonlocal restarts
         while not over.wait(1.5) and restarts < 6:
-            restart()
+            server.stop()
+            server.start()
             restarts += 1
 
     thread = threading.Thread(target=trouble)
@@ -441,7 +400,7 @@ def test_a_real_database_is_restarted_in_the_middle(postgres: tuple[str, Callabl
             warnings.simplefilter("ignore", StorageWarning)
             options = SMALL | {"n_trials": 8, "max_steps": 60, "tasks_per_step": 4}
             compared = am.compare(
-                "sinusoid", ["ridge", "multitask"], storage=where, name="a", n_workers=n_workers, **options
+                "sinusoid", ["ridge", "multitask"], storage=server.url, name="a", n_workers=n_workers, **options
             )
     finally:
         over.set()

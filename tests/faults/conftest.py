@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from faults.harness import Ended, Run, count_differences, read_scores
+from postgres import Server, postgres_server
 
 Judge = Callable[..., None]
 
@@ -30,6 +31,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[Server]:
+    """Start a PostgreSQL server."""
+    with postgres_server(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
