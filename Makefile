@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN = .venv/bin
 OUTPUT ?= runs/demo
 
-.PHONY: demo test slow pythons oldest lint docs clean
+.PHONY: demo test slow faults pythons oldest lint docs clean
 
 demo: .venv/installed
 	$(BIN)/autometa compare examples/demo.toml --output $(OUTPUT)
@@ -14,6 +14,10 @@ test: .venv/installed-dev
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow -n 2 --dist worksteal
+
+# Every fault on real processes, five times; the table goes to examples/benchmarks/faults/.
+faults: .venv/installed-dev
+	$(BIN)/python examples/benchmarks/faults/faults.py
 
 # TESTS='-n 1 tests/test_table.py' runs a part; VENVS=/elsewhere keeps the environments, gigabytes each, elsewhere.
 pythons:
