@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import exc
 
+from autometa.comparison.execution.system_errors import system_error_in
 from autometa.errors import StorageError
 
 PATIENCE = 300.0
@@ -44,6 +45,12 @@ Answer = TypeVar("Answer")
 
 class StorageLost(StorageError):
     """A storage failed in the middle of a comparison; what was at work goes on with the next call."""
+
+
+class SystemFailure(StorageLost):
+    """The system failed in the middle of a comparison, and the storage may still be there to be told."""
+
+    NEXT = "no trial is lost but those at work. The same call goes on once that is mended."
 
 
 class StorageWarning(UserWarning):
@@ -272,11 +279,12 @@ def _cause(error: BaseException) -> str:
 
 
 def lost_in(error: BaseException | None) -> StorageLost | None:
-    """Return the failure of a storage among an error and what led to it."""
-    seen: set[int] = set()
+    """Return the failure of a storage, or of the system, among an error and what led to it."""
+    first, seen = error, set[int]()
     while error is not None and id(error) not in seen:
         if isinstance(error, StorageLost):
             return error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return None
+    failed = system_error_in(first)
+    return None if failed is None else SystemFailure(f"the system failed ({_cause(failed)}); {SystemFailure.NEXT}")

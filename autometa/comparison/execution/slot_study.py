@@ -19,7 +19,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autometa.comparison.execution.owner import Owner
-from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, lost_in
+from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, SystemFailure, lost_in
 
 MOST_CUTS = 3
 """How many processes may die while filling a slot; then the slot has failed."""
@@ -187,7 +187,7 @@ class SlotStudy:
         Raises
         ------
         StorageLost
-            The storage failed, which says nothing about the trial.
+            The storage or the system failed, which says nothing about the trial.
         """
         try:
             try:
@@ -202,6 +202,7 @@ class SlotStudy:
         except Exception as error:
             lost = lost_in(error)
             if lost is not None:
+                self._give_up_slot(trial, lost)
                 raise lost from error.__cause__  # the trial is none the worse, and its slot will be open again
             reason = f"{type(error).__name__}: {error}"
             self._fail(trial, error=reason, traceback="".join(traceback.format_exception(error))[-4000:])
@@ -220,6 +221,12 @@ class SlotStudy:
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return  # as above: the slot is no longer ours to judge
+
+    def _give_up_slot(self, trial: Trial, lost: StorageLost) -> None:
+        """Open the slot again at once, unless it is the storage that failed."""
+        if isinstance(lost, SystemFailure):
+            with suppress(StorageLost), self._without_waiting():
+                self._fail(trial, interrupted=True)
 
     def _without_waiting(self) -> AbstractContextManager[None]:
         return self.storage.at_once() if isinstance(self.storage, PatientStorage) else nullcontext()
