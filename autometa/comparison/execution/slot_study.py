@@ -19,7 +19,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autometa.comparison.execution.owner import Owner
-from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, SystemFailure, lost_in
+from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, SystemFailure, lost_in, tell
+from autometa.comparison.execution.sealed import is_sound, seal
 
 MOST_CUTS = 3
 """How many processes may die while filling a slot; then the slot has failed."""
@@ -82,6 +83,7 @@ class SlotStudy:
             pruner=pruner or NopPruner(),
         )
         self._study_id = storage.get_study_id_from_name(name)
+        self._sound: dict[int, bool] = {}
 
     @property
     def name(self) -> str:
@@ -91,7 +93,21 @@ class SlotStudy:
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return all trials that count for a slot, by number."""
         found = self.study.get_trials(deepcopy=False, states=states or None)
-        return [trial for trial in found if "slot" in trial.user_attrs and "duplicate" not in trial.user_attrs]
+        begun = [trial for trial in found if "slot" in trial.user_attrs and "duplicate" not in trial.user_attrs]
+        return [trial for trial in begun if self._is_sound(trial)]
+
+    def _is_sound(self, trial: FrozenTrial) -> bool:
+        """Tell whether the record of a trial is as it was written; warn of one that is not, and leave its slot open."""
+        if not trial.state.is_finished():
+            return is_sound(trial)
+        if trial.number not in self._sound:
+            self._sound[trial.number] = is_sound(trial)
+            if not self._sound[trial.number]:
+                tell(
+                    f"trial {trial.number} of study {self.name!r} is not as it was written (its checksum differs): it "
+                    "does not count, and the command that began the comparison measures it again."
+                )
+        return self._sound[trial.number]
 
     def slot_states(self) -> list[SlotState]:
         """Return the state of every slot."""
@@ -147,7 +163,17 @@ class SlotStudy:
             attributes["retry_of"] = cut[-1].number
             if cut[-1].user_attrs.get("drawn"):
                 fixed = cut[-1].params
+        for changed in self._unsound(slot):
+            attributes["retry_of"] = changed.number
+            fixed = fixed or changed.params
         return attributes | ({"fixed": fixed} if fixed else {})
+
+    def _unsound(self, slot: int) -> list[FrozenTrial]:
+        """Return the trials of a slot that do not count because their records changed."""
+        found = self.study.get_trials(deepcopy=False) if False in self._sound.values() else []
+        return [
+            trial for trial in found if not self._sound.get(trial.number, True) and trial.user_attrs.get("slot") == slot
+        ]
 
     def reap(self) -> list[int]:
         """Fail the running trials of processes that are gone; return their numbers.
@@ -194,8 +220,10 @@ class SlotStudy:
                 with self._alive(trial):
                     value = work(trial)
             except optuna.TrialPruned:
+                seal(self.storage, trial, TrialState.PRUNED)
                 self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             else:
+                seal(self.storage, trial, TrialState.COMPLETE, value)
                 self.study.tell(trial, value, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return  # another process took this one for dead and has opened the slot again
