@@ -224,14 +224,12 @@ def test_a_journal_with_a_missing_line_is_one_message_and_what_it_advises_helps(
     judge(run)
 
 
-@pytest.mark.parametrize("content", [b"{", b"my notes\nof today", b'{"op_code":', b'{"mine": 1}\n'])
+@pytest.mark.parametrize("content", [b"{", b"my notes\nof today", b'{"mine": 1}\n'])
 def test_a_file_that_is_no_journal_is_not_touched(tmp_path: Path, content: bytes) -> None:
     notes = tmp_path / "notes.log"
     notes.write_bytes(content)
     run = Run(tmp_path, storage=str(notes))
     for ended in (run.finish(), run.call("worker", "--storage", str(notes), "--name", "run").end()):
-        if content == b'{"op_code":':  # what a power cut may leave of the first record
-            continue
         assert (ended.code, ended.lines) == (1, 1), ended
         assert notes.read_bytes() == content
 

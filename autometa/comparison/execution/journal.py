@@ -120,10 +120,10 @@ class JournalFile(BaseJournalBackend):
                 "with what is in it."
             )
         file.seek(self._offset)
-        parts = []
-        while part := file.read(size - self._offset - sum(map(len, parts))):
-            parts.append(part)
-        return b"".join(parts)
+        data = bytearray()
+        while part := file.read(size - self._offset - len(data)):
+            data += part
+        return bytes(data)
 
     def _cut_torn(self, file: Any) -> tuple[int, int]:
         """Remove what a process left of its last line; return the number of lines and where they end.

@@ -58,6 +58,8 @@ class SlotStudy:
     sampler, pruner : optional
     fixed : mapping of int to dict, optional
         Parameter values for some slots.
+    to_read : bool, default=False
+        Write nothing: a study that the storage does not hold is an empty one.
     """
 
     def __init__(
@@ -70,19 +72,23 @@ class SlotStudy:
         sampler: BaseSampler | None = None,
         pruner: BasePruner | None = None,
         fixed: Mapping[int, dict[str, Any]] | None = None,
+        to_read: bool = False,
     ) -> None:
-        self.storage = storage
+        self.storage = storage if not to_read or _holds(storage, name) else InMemoryStorage()
         self.n_slots = n_slots
         self.fixed = fixed or {}
-        self.study: Study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            load_if_exists=True,
-            direction="maximize" if higher_is_better else "minimize",
-            sampler=sampler,
-            pruner=pruner or NopPruner(),
-        )
-        self._study_id = storage.get_study_id_from_name(name)
+        if self.storage is storage and to_read:
+            self.study: Study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
+        else:
+            self.study = optuna.create_study(
+                storage=self.storage,
+                study_name=name,
+                load_if_exists=True,
+                direction="maximize" if higher_is_better else "minimize",
+                sampler=sampler,
+                pruner=pruner or NopPruner(),
+            )
+        self._study_id = self.storage.get_study_id_from_name(name)
         self._sound: dict[int, bool] = {}
 
     @property
@@ -296,6 +302,14 @@ class SlotStudy:
             if found:
                 return min(found, key=lambda trial: (sign * float(trial.value or 0.0), trial.user_attrs["slot"]))
         return None
+
+
+def _holds(storage: BaseStorage, name: str) -> bool:
+    try:
+        storage.get_study_id_from_name(name)
+    except KeyError:
+        return False
+    return True
 
 
 def slot_state(trial: FrozenTrial) -> SlotState:

@@ -94,6 +94,12 @@ def portable_address(where: str | BaseStorage | None, folder: Path) -> str | Non
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
+def kind_of_open(where: str | BaseStorage | None) -> str | None:
+    """Return the class of a storage that was given open, as a gRPC proxy is; None for an address and for memory."""
+    inner = where.inner if isinstance(where, PatientStorage) else where
+    return type(inner).__name__ if isinstance(inner, BaseStorage) and not isinstance(inner, InMemoryStorage) else None
+
+
 def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: bool = True) -> BaseStorage:
     """Open an Optuna storage.
 

@@ -31,6 +31,12 @@ def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
     study.set_user_attr(PLAN, dict(plan.described))
 
 
+def comparisons_in(storage: BaseStorage) -> list[str]:
+    """Return the names of all comparisons that a storage holds."""
+    summaries = optuna.get_all_study_summaries(storage=storage, include_best_trial=False)
+    return [summary.study_name for summary in summaries if PLAN in summary.user_attrs]
+
+
 def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Plan:
     """Make the plan of a comparison from its storage.
 
