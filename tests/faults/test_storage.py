@@ -26,12 +26,22 @@ def storage_of(kind: str, folder: Path) -> str | None:
     return None if kind == "journal" else f"sqlite:///{folder}/studies.db"
 
 
-def start_in_a_trial(run: Run, n_done: int = 1) -> Command:
-    """Start a comparison, and return when it waits at the gate with some trials done."""
-    command = run.start()
-    command.wait_for(lambda: sum(trial.state.is_finished() for trial in run.trials()) >= n_done)
+def start_in_a_trial(run: Run, *, final: bool = False) -> Command:
+    """Start a comparison, and return when a trial that is not the first, or a final run, waits at the gate."""
     run.close_gate()
-    command.wait_for(run.waiting)
+    command = run.start()
+
+    def is_there() -> bool:
+        if run.waiting() is None:
+            return False
+        trials = run.trials(final=final)
+        if any(trial.state.is_finished() for trial in trials) or (final and trials):
+            return True
+        (run.gate / "waiting").unlink()
+        (run.gate / "ticket").touch()
+        return False
+
+    command.wait_for(is_there)
     return command
 
 
@@ -60,11 +70,9 @@ def fill_up(disk: Path) -> Path:
     raise AssertionError("the disk is larger than all that was written")
 
 
-def limit_file_size(process: int | None, size: int | None) -> None:
-    """Let writes of a process fail that make a file larger; None: let them succeed again."""
-    assert process is not None
-    limit = resource.RLIM_INFINITY if size is None else size
-    resource.prlimit(process, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+def limit_file_size(process: int, size: int) -> None:
+    """Let writes of a process fail that make a file larger."""
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize("room", [0, 30, 200])
@@ -74,11 +82,8 @@ def test_a_journal_write_that_fails_half_way_while_another_process_lives_on(
     run = Run(tmp_path)
     struck = start_in_a_trial(run)
     other = run.start()
-    first = run.waiting()
-    (run.gate / "waiting").unlink()
-    other.wait_for(run.waiting)
-    assert first == struck.process.pid
-    limit_file_size(first, (run.output / "journal.log").stat().st_size + room)
+    other.wait_for(lambda: run.waiting() == other.process.pid)
+    limit_file_size(struck.process.pid, (run.output / "journal.log").stat().st_size + room)
     run.open_gate()
     said = struck.end()
     assert said.code == 1, said
@@ -110,7 +115,7 @@ def test_a_disk_that_is_full_when_the_model_of_a_final_is_saved(small_disk: Path
     run = Run(tmp_path, storage=f"sqlite:///{tmp_path}/studies.db")
     (tmp_path / "run").symlink_to(small_disk / "run")
     (small_disk / "run").mkdir()
-    command = start_in_a_trial(run, n_done=4)
+    command = start_in_a_trial(run, final=True)
     filler = fill_up(small_disk)
     run.open_gate()
     struck = command.end()
@@ -179,7 +184,7 @@ def locked(file: Path, seconds: float, ready: threading.Event) -> None:
 @pytest.mark.parametrize("seconds", [7, 15])
 def test_a_database_that_another_program_locks(tmp_path: Path, judge: Judge, seconds: int, moment: str) -> None:
     run = Run(tmp_path, storage=storage_of("sqlite", tmp_path))
-    command = start_in_a_trial(run, n_done=0 if moment == "in a trial" else 1)
+    command = start_in_a_trial(run)
     if moment != "in a trial":
         command.strike(signal.SIGKILL)
         command.end()

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import NoSuchModuleError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from autometa.checks import check_path
 from autometa.comparison.execution.database_drivers import missing_driver, with_driver
@@ -25,6 +26,9 @@ from autometa.comparison.execution.patient_storage import PatientStorage, insist
 from autometa.errors import InvalidParameter, StorageError
 
 JOURNAL = "journal.log"
+_RACE = ("already exists", "UNIQUE constraint failed", "duplicate key", "Duplicate entry", "Duplicate key")
+"""What databases say where another process makes the same tables at the same moment."""
+_RACE_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
@@ -133,9 +137,14 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: b
     shown = without_password(where)
 
     def open_it() -> BaseStorage:
-        opened = _open(where, make=make)
-        opened.get_all_studies()
-        return opened
+        for pause in _RACE_PAUSES:
+            try:
+                return _opened(where, make=make)
+            except DBAPIError as error:
+                if not any(text in str(error) for text in _RACE):
+                    raise
+                time.sleep(pause)
+        return _opened(where, make=make)
 
     try:
         opened = insist(open_it, shown, is_outage if wait else is_starting)
@@ -151,6 +160,13 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: b
             "can reach."
         ) from error
     return PatientStorage(opened, shown)
+
+
+def _opened(where: str, *, make: bool) -> BaseStorage:
+    """Open a storage and look into it."""
+    opened = _open(where, make=make)
+    opened.get_all_studies()
+    return opened
 
 
 def _open(where: str, *, make: bool) -> BaseStorage:
