@@ -15,6 +15,7 @@ from optuna.storages import BaseStorage
 from autometa.checks import check_bool, check_int
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
+from autometa.comparison.execution.kept_threads import counts_to_use, threads_text
 from autometa.comparison.execution.progress_display import ProgressDisplay, make_display
 from autometa.comparison.execution.run_file import (
     DamagedRun,
@@ -35,6 +36,7 @@ from autometa.comparison.execution.storage import (
     prepare_output,
 )
 from autometa.comparison.execution.stored_plan import register_plan, stored_plan
+from autometa.comparison.execution.thread_counts import with_threads
 from autometa.comparison.execution.workers import run_processes, work_through
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.plan import Plan, make_plan
@@ -265,6 +267,7 @@ class _Run:
         self.environment |= {
             "random_state": self.plan.settings.random_state,
             "n_workers": self.n_workers,
+            "threads": threads_text(arms) or self.environment["threads"],
             "seconds": time.monotonic() - self.started,
             "seconds_of_all_calls": self.seconds_before + time.monotonic() - self.started,
         }
@@ -284,11 +287,14 @@ class _Run:
         """Fill all slots; return True if Ctrl-C ended it."""
         self.display.start(sum(arm.n_slots for arm in arms))
         try:
+            threads = counts_to_use(arms, self.n_workers)
             if self.n_workers == 1:
-                work_through(arms, pick_device(self.device), self.models, self.display)
+                with with_threads(threads):
+                    work_through(arms, pick_device(self.device), self.models, self.display)
             else:
                 assert isinstance(self.where, str)
-                run_processes(self.plan, self.where, self.n_workers, self.device, self.models, arms, self.display)
+                shared = (self.plan, self.where, self.n_workers, self.device, self.models)
+                run_processes(*shared, arms, self.display, threads)
         except KeyboardInterrupt:
             return True
         finally:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, SystemFailure, lost_in, tell
 from autometa.comparison.execution.sealed import is_sound, seal
+from autometa.comparison.execution.thread_counts import recorded_threads
 
 MOST_CUTS = 3
 """How many processes may die while filling a slot; then the slot has failed."""
@@ -162,6 +163,7 @@ class SlotStudy:
             "owner": Owner.here().to_json(),
             "token": token,
             "beat": time.time(),
+            **recorded_threads(),
         }
         fixed = self.fixed.get(slot, {})
         cut = [trial for trial in self.trials(TrialState.FAIL) if trial.user_attrs["slot"] == slot]
