@@ -62,8 +62,7 @@ class JournalLock:
         seen: tuple[str, int] | None = None
         pause, told = 0.001, False
         while True:
-            with suppress(FileExistsError):
-                os.symlink(mark, self.file)
+            if self._make(mark):
                 return
             found = self._found()
             if found is None:
@@ -90,6 +89,16 @@ class JournalLock:
                 tell(f"journal {str(self.journal)!r} is locked {who}; waiting for it.")
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _make(self, mark: str) -> bool:
+        """Make the lock; False if there is one."""
+        try:
+            os.symlink(mark, self.file)
+        except FileExistsError:
+            return False
+        except OSError as error:  # whose text would show the mark
+            raise OSError(error.errno, error.strerror, str(self.file)) from None
+        return True
 
     def _found(self) -> tuple[str, int] | None:
         """Return the mark of the lock that is there and when it was made; None if there is none."""
