@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -108,15 +111,105 @@ def test_the_command_refuses_another_name_too(run: Path, capsys: pytest.CaptureF
         (b'{"name": "run", "storage": 3, "environment": {}}', "no storage in it"),
     ],
 )
-def test_a_damaged_run_file_is_named_and_kept(content: bytes, why: str, run: Path) -> None:
+def test_a_damaged_run_file_is_made_again_from_the_studies(content: bytes, why: str, run: Path) -> None:
+    whole = am.Comparison.load(run)
     (run / "run.json").write_bytes(content)
-    text = f"run.json' is damaged .*{why}.*; move it away and call compare as before"
-    refused(run, lambda: am.Comparison.load(run), am.StorageError, text)
-    refused(run, lambda: again(run), am.StorageError, text)
-    (run / "run.json").unlink()  # as advised
-    assert again(run).complete
+    text = f"run.json' is damaged .*{why}.*; all that is done is in the studies. It is"
+    before = contents(run)
+    with pytest.warns(UserWarning, match=f"{text} read as comparison 'run'"):
+        read = am.Comparison.load(run)
+    assert read.complete
+    assert read.scores.equals(whole.scores)
+    assert contents(run) == before
+    with pytest.warns(UserWarning, match=f"{text} made again"):
+        assert again(run).complete
     assert json.loads((run / "run.json").read_text())["name"] == "run"
+    assert am.Comparison.load(run).environment["cores"]
+
+
+@pytest.mark.parametrize("change", [{"name": "other"}, {"storage": None}])
+def test_a_damaged_run_file_is_not_written_over_for_another_comparison(
+    change: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
+    (run / "run.json").write_bytes(b"{")
+    change = {"storage": tmp_path / "other.log"} if "storage" in change else change
+    refused(run, lambda: again(run, **change), am.StorageError, "run.json' is damaged")
+
+
+def test_a_damaged_run_file_of_a_journal_with_several_comparisons(run: Path) -> None:
+    journal = str(run / "journal.log")
+    am.compare("sinusoid", "ridge", storage=journal, name="other", **{**FAST, "random_state": 1})
+    (run / "run.json").write_bytes(b"{")
+    with pytest.warns(UserWarning, match="It is read as comparison 'run'"):
+        assert am.Comparison.load(run).name == "run"
+    moved = run.rename(run.with_name("moved"))
+    refused(moved, lambda: am.Comparison.load(moved), am.StorageError, "run.json' is damaged")
+    assert work(str(moved / "journal.log"), "other").complete
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", None])
+def test_a_damaged_model_of_the_winner_is_made_again(damage: bytes | None, run: Path) -> None:
+    x, y = np.zeros((3, 1), dtype=np.float32), np.arange(3.0)
+
+    def predicts(file: Path) -> list[float]:
+        return am.load(file).fit(x, y).predict(x).tolist()
+
+    saved = next((run / "models").rglob("*.autometa"))
+    whole, predicted = saved.read_bytes(), predicts(saved)
+    saved.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    with pytest.warns(UserWarning, match="model of the winner on 'sinusoid' cannot be used .*made again from its seed"):
+        assert again(run).complete
+    assert predicts(saved) == predicts(run / "best.autometa") == predicted
+    assert again(run).complete
+
+
+def test_reading_writes_nothing(run: Path) -> None:
+    """Neither to a whole comparison nor to one whose studies were not all begun."""
+    before = contents(run)
     assert am.Comparison.load(run).complete
+    assert contents(run) == before
+    journal = run / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    begun = next(i for i, line in enumerate(lines) if b'"study_name":"run/sinusoid/ridge"' in line)
+    journal.write_bytes(b"".join(lines[:begun]))
+    before = contents(run)
+    read = am.Comparison.load(run)
+    assert not read.complete
+    assert list(read.studies) == ["run/sinusoid/ridge"]
+    assert contents(run) == before
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_to_can_be_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run.chmod(0o500)
+    try:
+        assert am.Comparison.load(run).complete
+        assert main(["report", str(run)]) == 1
+    finally:
+        run.chmod(0o700)
+    said = capsys.readouterr()
+    assert "ridge" in said.out
+    assert "report.html' cannot be written" in said.err
+
+
+def test_studies_in_a_storage_that_was_given_open_are_said_to_be_there(tmp_path: Path) -> None:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/studies.db")
+    made = am.compare("sinusoid", "ridge", storage=storage, output=tmp_path / "run", **FAST)
+    with pytest.raises(am.StorageError, match="in a storage that was given open .RDBStorage. .*load.*storage="):
+        am.Comparison.load(tmp_path / "run")
+    assert am.Comparison.load(tmp_path / "run", storage=storage).scores.equals(made.scores)
+    storage.engine.dispose()
+    am.compare("sinusoid", "ridge", storage=optuna.storages.InMemoryStorage(), output=tmp_path / "memory", **FAST)
+    with pytest.raises(am.StorageError, match="were in the memory of the process that made it"):
+        am.Comparison.load(tmp_path / "memory")
+
+
+def test_seconds_do_not_run_backwards_when_the_clock_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    clock = iter(range(10**6))
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * next(clock))
+    environment = am.compare("sinusoid", "ridge", output=tmp_path / "run", **FAST).environment
+    assert 0 < environment["seconds"] <= environment["seconds_of_all_calls"]
 
 
 def after_line(n: int, extra: bytes) -> Callable[[bytes], bytes]:

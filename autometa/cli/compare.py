@@ -20,6 +20,7 @@ from autometa.cli.study_file import (
     tasks_from_texts,
 )
 from autometa.cli.typed_component import make_typed
+from autometa.errors import StorageError
 
 if TYPE_CHECKING:
     from autometa.comparison import Comparison
@@ -204,7 +205,11 @@ def report(
     from autometa.comparison import Comparison
 
     comparison = Comparison.load(folder)
-    comparison.report(folder / "report.html")
+    try:
+        comparison.report(folder / "report.html")
+    except StorageError:
+        _show(comparison, None, as_json=as_json)
+        raise
     _show(comparison, folder / "report.html", as_json=as_json)
     if not comparison.complete:
         typer.echo("Not complete: this is what was done so far; the command that began it goes on.", err=True)
@@ -258,12 +263,13 @@ def _entrant(entry: NamedComponent) -> Any:
     return learner if entry.meta_optimizer is None else (learner, make_typed("meta-optimizer", entry.meta_optimizer))
 
 
-def _show(comparison: Comparison, path: Path, *, as_json: bool) -> None:
-    """Print the leaderboard and where the report lies."""
+def _show(comparison: Comparison, path: Path | None, *, as_json: bool) -> None:
+    """Print the leaderboard and where the report lies, if it does."""
     from autometa.cli.screen import leaderboard_json, make_console, show_leaderboard
 
     if as_json:
         typer.echo(leaderboard_json(comparison.leaderboard))
     else:
         show_leaderboard(comparison, make_console())
-        typer.echo(f"Report: {path}")
+        if path is not None:
+            typer.echo(f"Report: {path}")

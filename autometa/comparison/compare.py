@@ -15,18 +15,28 @@ from optuna.storages import BaseStorage
 from autometa.checks import check_bool, check_int
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
+from autometa.comparison.execution.kept_threads import counts_to_use, threads_text
 from autometa.comparison.execution.progress_display import ProgressDisplay, make_display
-from autometa.comparison.execution.run_file import check_same_run, read_run, write_run
+from autometa.comparison.execution.run_file import (
+    DamagedRun,
+    check_same_run,
+    check_still_there,
+    folder_of,
+    read_run,
+    write_run,
+)
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import (
     JOURNAL,
     TemporaryFolder,
+    kind_of_open,
     locate_storage,
     open_storage,
     portable_address,
     prepare_output,
 )
 from autometa.comparison.execution.stored_plan import register_plan, stored_plan
+from autometa.comparison.execution.thread_counts import with_threads
 from autometa.comparison.execution.workers import run_processes, work_through
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.plan import Plan, make_plan
@@ -179,12 +189,10 @@ def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> 
     Incompatible
         The comparison uses objects that only the process that began it has.
     """
-    opened = open_storage(storage)
+    opened = open_storage(storage, make=False)
     with quiet_optuna():
         plan = stored_plan(opened, name)
-        journal = Path(storage).expanduser().resolve()
-        told = read_run(journal.parent) if "://" not in storage else None
-        folder = journal.parent if told is not None and told["name"] == name else None
+        folder = folder_of(storage, name)
         return _Run(plan, opened, folder, None, device, 1, make_display(verbose)).work_here()
 
 
@@ -222,11 +230,22 @@ class _Run:
         self.models = kept / "models" if kept is not None else None
         self.environment: dict[str, Any] = describe_environment(pick_device(device))
         self.storage = open_storage(where)
-        self.started = time.time()
-        told = read_run(folder) if folder is not None else None
-        if folder is not None and told is not None:
-            check_same_run(folder, told, plan.name, self.storage)
+        self.started = time.monotonic()
+        told = self._read_run()
         self.seconds_before: float = told["environment"].get("seconds_of_all_calls", 0.0) if told is not None else 0.0
+
+    def _read_run(self) -> dict[str, Any] | None:
+        """Read what the folder says of itself, and refuse one that holds another comparison."""
+        if self.folder is None:
+            return None
+        try:
+            told = read_run(self.folder)
+        except DamagedRun as error:
+            check_still_there(self.plan.name, self.storage, error)
+            return None
+        if told is not None:
+            check_same_run(self.folder, told, self.plan.name, self.storage)
+        return told
 
     def go(self) -> Comparison:
         """Register the plan, do the work and write what came of it."""
@@ -248,8 +267,9 @@ class _Run:
         self.environment |= {
             "random_state": self.plan.settings.random_state,
             "n_workers": self.n_workers,
-            "seconds": time.time() - self.started,
-            "seconds_of_all_calls": self.seconds_before + time.time() - self.started,
+            "threads": threads_text(arms) or self.environment["threads"],
+            "seconds": time.monotonic() - self.started,
+            "seconds_of_all_calls": self.seconds_before + time.monotonic() - self.started,
         }
         comparison = Comparison(
             self.plan,
@@ -267,11 +287,14 @@ class _Run:
         """Fill all slots; return True if Ctrl-C ended it."""
         self.display.start(sum(arm.n_slots for arm in arms))
         try:
+            threads = counts_to_use(arms, self.n_workers)
             if self.n_workers == 1:
-                work_through(arms, pick_device(self.device), self.models, self.display)
+                with with_threads(threads):
+                    work_through(arms, pick_device(self.device), self.models, self.display)
             else:
                 assert isinstance(self.where, str)
-                run_processes(self.plan, self.where, self.n_workers, self.device, self.models, arms, self.display)
+                shared = (self.plan, self.where, self.n_workers, self.device, self.models)
+                run_processes(*shared, arms, self.display, threads)
         except KeyboardInterrupt:
             return True
         finally:
@@ -303,6 +326,7 @@ class _Run:
         run = {
             "name": self.plan.name,
             "storage": portable_address(self.where, self.folder),
+            "open_storage": kind_of_open(self.where),
             "plan": self.plan.described,
             "environment": self.environment,
         }

@@ -10,14 +10,15 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.storages import BaseStorage
 
 from autometa.checks import check_path
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.finals import file_name, model_file, to_estimator, train_final
-from autometa.comparison.execution.run_file import RUN_FILE, read_run
+from autometa.comparison.execution.run_file import RUN_FILE, DamagedRun, find_run, read_run
 from autometa.comparison.execution.slot_study import quiet_optuna
-from autometa.comparison.execution.storage import TemporaryFolder, open_storage
-from autometa.comparison.execution.stored_plan import stored_plan
+from autometa.comparison.execution.storage import JOURNAL, TemporaryFolder, open_storage
+from autometa.comparison.execution.stored_plan import comparisons_in, stored_plan
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Record
@@ -118,15 +119,20 @@ class Comparison:
 
     @classmethod
     def load(
-        cls, output: str | os.PathLike[str], *, storage: str | None = None, trusted: Collection[str] = ()
+        cls,
+        output: str | os.PathLike[str],
+        *,
+        storage: str | BaseStorage | None = None,
+        trusted: Collection[str] = (),
     ) -> Comparison:
-        """Read the comparison kept in an output folder.
+        """Read the comparison kept in an output folder; nothing is written.
 
         Parameters
         ----------
         output : path
-        storage : str, optional
-            Where its studies are. Needed for a database with a password, which the folder does not store.
+        storage : str or optuna.storages.BaseStorage, optional
+            Where its studies are. Needed for a database with a password, which the folder does not store, and for a
+            storage that was given open.
         trusted : collection of str, optional
             Import paths of code that its learners may call, see :func:`autometa.load`.
 
@@ -143,19 +149,20 @@ class Comparison:
         """
         check_path("output", output)
         folder = Path(output).expanduser().resolve()
-        run = read_run(folder)
+        damaged: DamagedRun | None = None
+        try:
+            run = read_run(folder)
+        except DamagedRun as error:
+            damaged, run = error, {"storage": JOURNAL}
         if run is None:
             raise MissingData(f"output={str(output)!r} holds no comparison: there is no {RUN_FILE} in it.")
-        where = storage or run["storage"]
-        if where is None:
-            raise StorageError(f"the studies of {str(output)!r} were in the memory of the process that made it.")
-        where = where if "://" in where else str(folder / Path(where).expanduser())
-        if "://" not in where and not Path(where).exists():
-            raise StorageError(f"the journal {where!r} of this comparison is gone.")
+        where = storage if storage is not None else _where(folder, run)
         with quiet_optuna():
-            opened = open_storage(where)
+            opened = open_storage(where, make=False)
+            if damaged is not None:
+                run = find_run(folder, comparisons_in(opened), damaged)
             plan = stored_plan(opened, run["name"], to_read=True)
-            arms = open_arms(plan, opened)
+            arms = open_arms(plan, opened, to_read=True)
             return cls(plan, arms, environment=run["environment"], folder=folder, trusted=trusted)
 
     def best_estimator(
@@ -164,8 +171,8 @@ class Comparison:
         """Return the winner on some tasks, meta-trained, ready for ``fit`` and ``predict``.
 
         The winner is the first row of the leaderboard for those tasks; of its seeds, the one with the best score on
-        the meta-valid tasks. A model that was not saved (no shared folder, or a learner that no plugin offers) is
-        meta-trained again from the same seed.
+        the meta-valid tasks. A model that was not saved (no shared folder, or a learner that no plugin offers), or
+        whose file is damaged, is meta-trained again from the same seed.
 
         Parameters
         ----------
@@ -181,6 +188,12 @@ class Comparison:
         InvalidFile
             The comparison was loaded, and the winner names code that is not trusted.
         """
+        return self._winner(tasks, trained_on)[0]
+
+    def _winner(
+        self, tasks: str | None, trained_on: str | None
+    ) -> tuple[FewShotClassifier | FewShotRegressor, Path | None]:
+        """Return the winner, and the damaged file that it should stand in."""
         judged = list(dict.fromkeys(self.leaderboard["tasks"]))
         if tasks is None and len(self._plan.judged_on) > 1:
             raise InvalidParameter(f"tasks=None is ambiguous here; give one of {list(self._plan.judged_on)}.")
@@ -198,10 +211,20 @@ class Comparison:
         number = self._best_seed(pair)
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
         trusted = self._checked_code(pair)
+        damaged = None
         if saved is not None and saved.exists():
-            return load_estimator(saved, trusted=trusted)  # type: ignore[no-any-return]
+            try:
+                return load_estimator(saved, trusted=trusted), None
+            except (InvalidFile, MissingData) as error:
+                damaged = saved
+                warnings.warn(
+                    f"the saved model of the winner on {tasks!r} cannot be used ({error}) and is made again from its "
+                    "seed.",
+                    UserWarning,
+                    stacklevel=3,
+                )
         training, _ = train_final(pair, row["params"], number, pick_device(self._device))
-        return to_estimator(training)
+        return to_estimator(training), damaged
 
     def _checked_code(self, pair: Pair) -> Collection[str]:
         """Return the code that may be imported for a learner; refuse one that names other code."""
@@ -244,6 +267,31 @@ class Comparison:
 
     def _save_winner(self, tasks: str, path: Path) -> None:
         try:
-            self.best_estimator(tasks).save(path)
+            winner, damaged = self._winner(tasks, None)
+            winner.save(path)
+            if damaged is not None:
+                winner.save(damaged)
         except InvalidParameter as error:
             warnings.warn(f"the winner on {tasks!r} is not saved: {error}", UserWarning, stacklevel=4)
+
+
+def _where(folder: Path, run: Mapping[str, Any]) -> str:
+    """Return the address of the storage that the file of a folder names.
+
+    Raises
+    ------
+    StorageError
+        It has none, or its journal is gone.
+    """
+    where: str | None = run["storage"]
+    if where is None and run.get("open_storage"):
+        raise StorageError(
+            f"the studies of {str(folder)!r} are in a storage that was given open ({run['open_storage']}) and has no "
+            "address here; give Comparison.load(..., storage=...), open again."
+        )
+    if where is None:
+        raise StorageError(f"the studies of {str(folder)!r} were in the memory of the process that made it.")
+    where = where if "://" in where else str(folder / Path(where).expanduser())
+    if "://" not in where and not Path(where).exists():
+        raise StorageError(f"the journal {where!r} of this comparison is gone.")
+    return where

@@ -165,7 +165,8 @@ class Run:
         storage = self._storage()
         if storage is None:
             return []
-        names = [name for name in optuna.get_all_study_names(storage) if name.endswith(FINAL) == final]
+        studies = [name for name in optuna.get_all_study_names(storage) if "/" in name]  # not the plan's
+        names = [name for name in studies if name.endswith(FINAL) == final]
         return [trial for name in names for trial in optuna.load_study(storage=storage, study_name=name).trials]
 
     def _storage(self) -> BaseStorage | None:

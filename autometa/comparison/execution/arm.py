@@ -88,12 +88,12 @@ class Arm:
         return score
 
 
-def open_arms(plan: Plan, storage: BaseStorage) -> list[Arm]:
-    """Open, or create, the studies of a plan."""
-    return [_open(plan.name, space, storage) for space in plan.spaces]
+def open_arms(plan: Plan, storage: BaseStorage, *, to_read: bool = False) -> list[Arm]:
+    """Open the studies of a plan; create those that are missing, unless they are only read."""
+    return [_open(plan.name, space, storage, to_read) for space in plan.spaces]
 
 
-def _open(comparison: str, space: StudySpace, storage: BaseStorage) -> Arm:
+def _open(comparison: str, space: StudySpace, storage: BaseStorage, to_read: bool) -> Arm:
     name = f"{comparison}/{space.domain.label}/{space.label}"
     better = space.domain.info.higher_is_better
     tuning = SlotStudy(
@@ -104,6 +104,8 @@ def _open(comparison: str, space: StudySpace, storage: BaseStorage) -> Arm:
         sampler=space.sampler(),
         pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=0) if space.prunes else None,
         fixed=space.fixed,
+        to_read=to_read,
     )
-    final = SlotStudy(storage, f"{name}/final", n_slots=space.domain.settings.n_seeds, higher_is_better=better)
+    n_seeds = space.domain.settings.n_seeds
+    final = SlotStudy(storage, f"{name}/final", n_slots=n_seeds, higher_is_better=better, to_read=to_read)
     return Arm(space, tuning, final)

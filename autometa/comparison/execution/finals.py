@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from optuna.trial import FixedTrial, Trial
 
 from autometa.comparison.execution.adaptation_curve import adaptation_curve, milliseconds_per_task
+from autometa.comparison.execution.patient_storage import SystemFailure, lost_in
 from autometa.comparison.execution.trial import start_training, validation_score
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
@@ -102,6 +103,8 @@ def _judge_elsewhere(pair: Pair, training: MetaTraining, domain: Domain) -> dict
     try:
         return meta_test(pair, training, domain.on(training.device))
     except Exception as error:
+        if lost_in(error) is not None:
+            raise
         return {"error": f"{type(error).__name__}: {error}"}
 
 
@@ -155,10 +158,19 @@ def to_estimator(training: MetaTraining) -> FewShotClassifier | FewShotRegressor
 
 
 def _keep(training: MetaTraining, path: Path) -> dict[str, Any]:
-    """Save the estimator; if it could not be loaded again, because no plugin offers its learner, say so instead."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Save the estimator; if it could not be loaded again, because no plugin offers its learner, say so instead.
+
+    Raises
+    ------
+    SystemFailure
+        The file cannot be written, which is no fault of the learner's.
+    """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         to_estimator(training).save(path)
     except InvalidParameter as error:
         return {"not_saved": str(error)}
+    except OSError as error:
+        reason = getattr(error.__cause__ or error, "strerror", None) or error
+        raise SystemFailure(f"the model {str(path)!r} cannot be written ({reason}); {SystemFailure.NEXT}") from error
     return {"model": path.name}

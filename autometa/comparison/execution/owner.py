@@ -49,9 +49,14 @@ class Owner:
         here = Owner.here()
         if self.host == here.host and self.boot != here.boot:
             return True
-        if self.host == here.host and self.namespace == here.namespace and os.name == "posix":
+        if self.is_here():
             return not _exists(self.pid) or _started(self.pid) != self.started
         return time.time() - last_beat > self.SILENCE
+
+    def is_here(self) -> bool:
+        """Return True if it is, or was, a process that this one can see."""
+        here = Owner.here()
+        return self.host == here.host and self.namespace == here.namespace and os.name == "posix"
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"

@@ -14,15 +14,25 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import exc
 
+from autometa.comparison.execution.system_errors import system_error_in
 from autometa.errors import StorageError
 
 PATIENCE = 300.0
 """Seconds for which a storage that does not answer is asked again."""
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between two tries; the last one counts for all that follow."""
-_PERMANENT = ("no such table", "no such column", "has no column", "syntax error", "readonly", "read-only")
+_PERMANENT = (
+    *("no such table", "no such column", "has no column", "syntax error", "readonly", "read-only"),
+    *("is full", "disk I/O error", "unable to open database file"),
+)
 """What SQLite calls an operational error although no waiting helps."""
-_STARTING = ("is starting up", "is shutting down", "in recovery mode", "not yet accepting connections")
+_STARTING = (
+    "is starting up",
+    "is shutting down",
+    "in recovery mode",
+    "not yet accepting connections",
+    "is locked",  # SQLite's file, by another program
+)
 _REMOTE = {
     ("grpc", "RpcError"),
     ("redis", "RedisError"),
@@ -35,6 +45,12 @@ Answer = TypeVar("Answer")
 
 class StorageLost(StorageError):
     """A storage failed in the middle of a comparison; what was at work goes on with the next call."""
+
+
+class SystemFailure(StorageLost):
+    """The system failed in the middle of a comparison, and the storage may still be there to be told."""
+
+    NEXT = "no trial is lost but those at work. The same call goes on once that is mended."
 
 
 class StorageWarning(UserWarning):
@@ -198,10 +214,20 @@ def _lost(where: str, error: Exception, waited: float) -> str:
 
 
 def _tell(where: str, error: Exception, patience: float) -> None:
-    text = (
+    tell(
         f"storage={where!r} does not answer since {time.strftime('%H:%M:%S')} ({_cause(error)}); trying again for "
         f"{patience:.0f} seconds."
     )
+
+
+def tell(text: str) -> None:
+    """Warn of a storage.
+
+    Raises
+    ------
+    StorageLost
+        Warnings are errors here, and this one is no trial's.
+    """
     try:
         warnings.warn(text, StorageWarning, stacklevel=2)
     except StorageWarning as told:  # warnings are errors here
@@ -230,7 +256,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_starting(error: BaseException) -> bool:
-    """Tell whether a database answers that it will be there in a moment."""
+    """Tell whether a database is there and answers that it can be used in a moment."""
     return is_outage(error) and any(text in str(_real(error)) for text in _STARTING)
 
 
@@ -253,11 +279,12 @@ def _cause(error: BaseException) -> str:
 
 
 def lost_in(error: BaseException | None) -> StorageLost | None:
-    """Return the failure of a storage among an error and what led to it."""
-    seen: set[int] = set()
+    """Return the failure of a storage, or of the system, among an error and what led to it."""
+    first, seen = error, set[int]()
     while error is not None and id(error) not in seen:
         if isinstance(error, StorageLost):
             return error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return None
+    failed = system_error_in(first)
+    return None if failed is None else SystemFailure(f"the system failed ({_cause(failed)}); {SystemFailure.NEXT}")

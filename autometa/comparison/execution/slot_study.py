@@ -19,7 +19,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autometa.comparison.execution.owner import Owner
-from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, lost_in
+from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, SystemFailure, lost_in, tell
+from autometa.comparison.execution.sealed import is_sound, seal
+from autometa.comparison.execution.thread_counts import recorded_threads
 
 MOST_CUTS = 3
 """How many processes may die while filling a slot; then the slot has failed."""
@@ -57,6 +59,8 @@ class SlotStudy:
     sampler, pruner : optional
     fixed : mapping of int to dict, optional
         Parameter values for some slots.
+    to_read : bool, default=False
+        Write nothing: a study that the storage does not hold is an empty one.
     """
 
     def __init__(
@@ -69,19 +73,24 @@ class SlotStudy:
         sampler: BaseSampler | None = None,
         pruner: BasePruner | None = None,
         fixed: Mapping[int, dict[str, Any]] | None = None,
+        to_read: bool = False,
     ) -> None:
-        self.storage = storage
+        self.storage = storage if not to_read or _holds(storage, name) else InMemoryStorage()
         self.n_slots = n_slots
         self.fixed = fixed or {}
-        self.study: Study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            load_if_exists=True,
-            direction="maximize" if higher_is_better else "minimize",
-            sampler=sampler,
-            pruner=pruner or NopPruner(),
-        )
-        self._study_id = storage.get_study_id_from_name(name)
+        if self.storage is storage and to_read:
+            self.study: Study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
+        else:
+            self.study = optuna.create_study(
+                storage=self.storage,
+                study_name=name,
+                load_if_exists=True,
+                direction="maximize" if higher_is_better else "minimize",
+                sampler=sampler,
+                pruner=pruner or NopPruner(),
+            )
+        self._study_id = self.storage.get_study_id_from_name(name)
+        self._sound: dict[int, bool] = {}
 
     @property
     def name(self) -> str:
@@ -91,7 +100,21 @@ class SlotStudy:
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return all trials that count for a slot, by number."""
         found = self.study.get_trials(deepcopy=False, states=states or None)
-        return [trial for trial in found if "slot" in trial.user_attrs and "duplicate" not in trial.user_attrs]
+        begun = [trial for trial in found if "slot" in trial.user_attrs and "duplicate" not in trial.user_attrs]
+        return [trial for trial in begun if self._is_sound(trial)]
+
+    def _is_sound(self, trial: FrozenTrial) -> bool:
+        """Tell whether the record of a trial is as it was written; warn of one that is not, and leave its slot open."""
+        if not trial.state.is_finished():
+            return is_sound(trial)
+        if trial.number not in self._sound:
+            self._sound[trial.number] = is_sound(trial)
+            if not self._sound[trial.number]:
+                tell(
+                    f"trial {trial.number} of study {self.name!r} is not as it was written (its checksum differs): it "
+                    "does not count, and the command that began the comparison measures it again."
+                )
+        return self._sound[trial.number]
 
     def slot_states(self) -> list[SlotState]:
         """Return the state of every slot."""
@@ -140,6 +163,7 @@ class SlotStudy:
             "owner": Owner.here().to_json(),
             "token": token,
             "beat": time.time(),
+            **recorded_threads(),
         }
         fixed = self.fixed.get(slot, {})
         cut = [trial for trial in self.trials(TrialState.FAIL) if trial.user_attrs["slot"] == slot]
@@ -147,7 +171,17 @@ class SlotStudy:
             attributes["retry_of"] = cut[-1].number
             if cut[-1].user_attrs.get("drawn"):
                 fixed = cut[-1].params
+        for changed in self._unsound(slot):
+            attributes["retry_of"] = changed.number
+            fixed = fixed or changed.params
         return attributes | ({"fixed": fixed} if fixed else {})
+
+    def _unsound(self, slot: int) -> list[FrozenTrial]:
+        """Return the trials of a slot that do not count because their records changed."""
+        found = self.study.get_trials(deepcopy=False) if False in self._sound.values() else []
+        return [
+            trial for trial in found if not self._sound.get(trial.number, True) and trial.user_attrs.get("slot") == slot
+        ]
 
     def reap(self) -> list[int]:
         """Fail the running trials of processes that are gone; return their numbers.
@@ -187,21 +221,24 @@ class SlotStudy:
         Raises
         ------
         StorageLost
-            The storage failed, which says nothing about the trial.
+            The storage or the system failed, which says nothing about the trial.
         """
         try:
             try:
                 with self._alive(trial):
                     value = work(trial)
             except optuna.TrialPruned:
+                seal(self.storage, trial, TrialState.PRUNED)
                 self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             else:
+                seal(self.storage, trial, TrialState.COMPLETE, value)
                 self.study.tell(trial, value, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return  # another process took this one for dead and has opened the slot again
         except Exception as error:
             lost = lost_in(error)
             if lost is not None:
+                self._give_up_slot(trial, lost)
                 raise lost from error.__cause__  # the trial is none the worse, and its slot will be open again
             reason = f"{type(error).__name__}: {error}"
             self._fail(trial, error=reason, traceback="".join(traceback.format_exception(error))[-4000:])
@@ -220,6 +257,12 @@ class SlotStudy:
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return  # as above: the slot is no longer ours to judge
+
+    def _give_up_slot(self, trial: Trial, lost: StorageLost) -> None:
+        """Open the slot again at once, unless it is the storage that failed."""
+        if isinstance(lost, SystemFailure):
+            with suppress(StorageLost), self._without_waiting():
+                self._fail(trial, interrupted=True)
 
     def _without_waiting(self) -> AbstractContextManager[None]:
         return self.storage.at_once() if isinstance(self.storage, PatientStorage) else nullcontext()
@@ -261,6 +304,14 @@ class SlotStudy:
             if found:
                 return min(found, key=lambda trial: (sign * float(trial.value or 0.0), trial.user_attrs["slot"]))
         return None
+
+
+def _holds(storage: BaseStorage, name: str) -> bool:
+    try:
+        storage.get_study_id_from_name(name)
+    except KeyError:
+        return False
+    return True
 
 
 def slot_state(trial: FrozenTrial) -> SlotState:

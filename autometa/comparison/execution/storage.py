@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import tempfile
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import NoSuchModuleError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from autometa.checks import check_path
 from autometa.comparison.execution.database_drivers import missing_driver, with_driver
+from autometa.comparison.execution.journal import open_journal
 from autometa.comparison.execution.patient_storage import PatientStorage, insist, is_outage, is_starting
 from autometa.errors import InvalidParameter, StorageError
 
 JOURNAL = "journal.log"
-_BEGIN = b'{"op_code"'
-"""How every line of a journal begins."""
+_RACE = ("already exists", "UNIQUE constraint failed", "duplicate key", "Duplicate entry", "Duplicate key")
+"""What databases say where another process makes the same tables at the same moment."""
+_RACE_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
 _PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
@@ -97,7 +98,13 @@ def portable_address(where: str | BaseStorage | None, folder: Path) -> str | Non
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
-def open_storage(where: str | BaseStorage | None, *, wait: bool = False) -> BaseStorage:
+def kind_of_open(where: str | BaseStorage | None) -> str | None:
+    """Return the class of a storage that was given open, as a gRPC proxy is; None for an address and for memory."""
+    inner = where.inner if isinstance(where, PatientStorage) else where
+    return type(inner).__name__ if isinstance(inner, BaseStorage) and not isinstance(inner, InMemoryStorage) else None
+
+
+def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: bool = True) -> BaseStorage:
     """Open an Optuna storage.
 
     Parameters
@@ -106,8 +113,10 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False) -> Base
         An SQLAlchemy URL; the path of a journal file, ending in ``.log`` or ``.journal``; an open storage; None:
         memory.
     wait : bool, default=False
-        It was reached before, so that no answer means an outage. A database that says it is starting is always waited
-        for.
+        It was reached before, so that no answer means an outage. A database that says it is starting, or locked, is
+        always waited for.
+    make : bool, default=True
+        Make a file that is not there.
 
     Returns
     -------
@@ -128,9 +137,14 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False) -> Base
     shown = without_password(where)
 
     def open_it() -> BaseStorage:
-        opened = _open(where)
-        opened.get_all_studies()
-        return opened
+        for pause in _RACE_PAUSES:
+            try:
+                return _opened(where, make=make)
+            except DBAPIError as error:
+                if not any(text in str(error) for text in _RACE):
+                    raise
+                time.sleep(pause)
+        return _opened(where, make=make)
 
     try:
         opened = insist(open_it, shown, is_outage if wait else is_starting)
@@ -148,79 +162,31 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False) -> Base
     return PatientStorage(opened, shown)
 
 
-def _open(where: str) -> BaseStorage:
-    if "://" not in where:
-        if not where.endswith((".log", ".journal")):
-            raise ValueError("a file must end in .log or .journal, and anything else be a URL")
-        path = Path(where).expanduser().resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _open_journal(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return get_storage(_Database(with_driver(where)))
-
-
-def _open_journal(path: Path) -> BaseStorage:
-    """Open a journal file; one that is damaged is left as it is."""
-    if path.exists():
-        if not _is_journal(path):
-            raise _damaged(path, 1)
-        drop_torn_line(path)
-    try:
-        opened = JournalStorage(JournalFileBackend(str(path), _lock(path)))
-    except (ValueError, TypeError, KeyError) as error:
-        number = _damaged_line(path)
-        if number is None:
-            raise
-        raise _damaged(path, number) from error
-    # Optuna passes over a last line that cannot be read, and never reads what is written after it.
-    if path.exists() and not _is_record(_last_line(path)):
-        raise _damaged(path, _damaged_line(path) or 1)
+def _opened(where: str, *, make: bool) -> BaseStorage:
+    """Open a storage and look into it."""
+    opened = _open(where, make=make)
+    opened.get_all_studies()
     return opened
 
 
-def _is_journal(path: Path) -> bool:
-    """Tell whether a file begins as a journal does; a write that was cut short may have left less."""
-    with path.open("rb") as file:
-        begin = file.read(len(_BEGIN))
-    return _BEGIN.startswith(begin)
+def _open(where: str, *, make: bool) -> BaseStorage:
+    if "://" not in where:
+        if not where.endswith((".log", ".journal")):
+            raise ValueError("a file must end in .log or .journal, and anything else be a URL")
+        return open_journal(Path(where).expanduser().resolve(), make=make)
+    url = with_driver(where)
+    if not make and _is_missing(url):
+        raise FileNotFoundError("there is no such file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return get_storage(_Database(url))
 
 
-def _is_record(line: bytes) -> bool:
-    try:
-        record = json.loads(line.decode())
-    except ValueError:
-        return False
-    return isinstance(record, dict) and isinstance(record.get("op_code"), int)
-
-
-def _last_line(path: Path) -> bytes:
-    """Return the last whole line; a record where there is none."""
-    with path.open("rb") as file:
-        size, length = file.seek(0, os.SEEK_END), 2**16
-        while True:
-            file.seek(max(0, size - length))
-            lines = file.read(size).split(b"\n")[:-1]
-            if len(lines) > 1 or length >= size:
-                return lines[-1] if lines else _BEGIN + b":0}"
-            length *= 4
-
-
-def _damaged_line(path: Path) -> int | None:
-    """Return the number of the first whole line that is no record; None if all are."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n") and not _is_record(line):
-                return number
-    return None
-
-
-def _damaged(path: Path, number: int) -> StorageError:
-    if number == 1:
-        helps = "give another file, or move this one away to begin anew"
-    else:
-        helps = f"a copy of its first {number - 1} lines in its place keeps what was done before"
-    return StorageError(f"journal {str(path)!r} is damaged: line {number} is no record of a study; {helps}.")
+def _is_missing(url: str) -> bool:
+    """Tell whether a database of SQLite has no file, which it would make at once."""
+    parts = make_url(url)
+    file = parts.database if parts.get_backend_name() == "sqlite" else None
+    return file not in (None, "", ":memory:") and not file.startswith("file:") and not Path(file).exists()
 
 
 class _Database(RDBStorage):
@@ -243,27 +209,3 @@ class _Database(RDBStorage):
                 self.engine.dispose()
             raise
         weakref.finalize(self, self.engine.dispose)
-
-
-def drop_torn_line(path: Path) -> None:
-    """Remove an incomplete last line, as a power cut leaves it: a line appended to it would be unreadable."""
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return
-    lock = _lock(path)
-    lock.acquire()  # now no process is writing
-    try:
-        with path.open("rb+") as file:
-            content = file.read()
-            if not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
-
-
-def _lock(path: Path) -> JournalFileSymlinkLock | JournalFileOpenLock:
-    """Return a lock that the system supports: Windows lets few users make symbolic links."""
-    return JournalFileOpenLock(str(path)) if os.name == "nt" else JournalFileSymlinkLock(str(path))

@@ -15,14 +15,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from autometa.comparison.execution.arm import Arm, open_arms
-from autometa.comparison.execution.environment import usable_cores
 from autometa.comparison.execution.patient_storage import StorageLost
 from autometa.comparison.execution.progress_display import ProgressDisplay
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import open_storage
+from autometa.comparison.execution.thread_counts import ThreadCounts, with_threads
 from autometa.comparison.plan.plan import Plan
 from autometa.engine.device import pick_device
 from autometa.errors import AutometaError
@@ -65,8 +64,9 @@ def run_processes(
     models: Path | None,
     arms: Sequence[Arm],
     display: ProgressDisplay,
+    threads: ThreadCounts,
 ) -> None:
-    """Let ``n_workers`` processes do the work.
+    """Let ``n_workers`` processes do the work, each with so many threads.
 
     Raises
     ------
@@ -74,7 +74,6 @@ def run_processes(
         A process ended before the work was done.
     """
     context = multiprocessing.get_context("spawn")
-    threads = max(1, usable_cores() // n_workers)
     arguments = (plan, where, device, models, threads, os.getpid())
     processes = [context.Process(target=_worker, args=arguments, name=f"autometa-{i}") for i in range(n_workers)]
     try:
@@ -150,13 +149,11 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
                 process.kill()
 
 
-def _worker(plan: Plan, where: str, device: str, models: Path | None, threads: int, parent: int) -> None:
+def _worker(plan: Plan, where: str, device: str, models: Path | None, threads: ThreadCounts, parent: int) -> None:
     """Work until all is done or the process that started this one is gone."""
     try:
         _hear_ctrl_c()
-        torch.set_num_threads(threads)
-        # scikit-learn's linear algebra has threads of its own, which would take the other workers' cores.
-        with threadpool_limits(threads), quiet_optuna():
+        with with_threads(threads), quiet_optuna():
             arms = open_arms(plan, open_storage(where, wait=True))
             work_through(arms, pick_device(device), models, go_on=lambda: os.getppid() == parent)
     except StorageLost as error:
