@@ -13,8 +13,9 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -84,20 +85,20 @@ def _write_inference_mode(on: bool) -> None:
 _guards: list[torch.inference_mode] = []
 
 
+_deterministic: Any = torch.utils.deterministic
+
+
 def _read_deterministic() -> tuple[int, bool]:
-    return torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    return torch.get_deterministic_debug_mode(), _deterministic.fill_uninitialized_memory
 
 
 def _write_deterministic(before: tuple[int, bool]) -> None:
     torch.set_deterministic_debug_mode(before[0])
-    torch.utils.deterministic.fill_uninitialized_memory = before[1]
+    _deterministic.fill_uninitialized_memory = before[1]
 
 
-_PRECISIONS = [
-    torch.backends,
-    *(torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn),
-    *(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn),
-]
+_OPERATIONS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+_PRECISIONS: list[Any] = [torch.backends, *attrgetter(*_OPERATIONS)(torch.backends)]
 
 
 def _read_precision() -> tuple[str, ...]:
@@ -155,8 +156,16 @@ def _write_folder(before: str | None) -> None:
         os.chdir(before)
 
 
+_SET_BY_TORCH = ("TORCHINDUCTOR_", "TRITON_", "CUDA_MODULE_LOADING")
+"""How environment variables begin that torch sets itself when it is first used for something."""
+
+
+def _read_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(_SET_BY_TORCH)}
+
+
 def _write_environment(before: dict[str, str]) -> None:
-    for name in os.environ.keys() - before.keys():
+    for name in _read_environment().keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
 
@@ -193,21 +202,23 @@ def _write_alarm(was_set: bool) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-class _Filters(list[Any]):
-    """Warning filters; equal if those about all warnings of a kind are, for imports add some about single ones."""
+@dataclass(frozen=True)
+class _Filters:
+    """Warning filters; the same if those about all warnings of a kind are, for imports add some about single ones."""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Filters) and self._general() == other._general()
+    every: list[Any] = field(compare=False)
+    general: set[Any]
 
-    __hash__ = None  # type: ignore[assignment]
-
-    def _general(self) -> list[Any]:
-        return [each for each in self if each[1] is each[3] is None and each[2].__module__ == "builtins"]
+    @classmethod
+    def now(cls) -> _Filters:
+        every = list(warnings.filters)
+        general = {each for each in every if each[1] is each[3] is None and each[2].__module__ == "builtins"}
+        return cls(every, general)
 
 
 def _write_filters(before: _Filters) -> None:
     warnings.resetwarnings()
-    warnings.filters[:] = before  # type: ignore[index]
+    warnings.filters[:] = before.every  # type: ignore[index]
 
 
 def _is_flushing() -> bool:
@@ -219,7 +230,7 @@ _SETTINGS: dict[str, _Setting[Any]] = {
     "blocked signals": _Setting(_read_blocked, _write_blocked),
     "alarm": _Setting(_read_alarm, _write_alarm),
     "working directory": _Setting(_read_folder, _write_folder),
-    "environment variables": _Setting(lambda: dict(os.environ), _write_environment),
+    "environment variables": _Setting(_read_environment, _write_environment),
     "inference mode": _Setting(torch.is_inference_mode_enabled, _write_inference_mode),
     "gradient mode": _Setting(torch.is_grad_enabled, torch.set_grad_enabled),
     "default dtype": _Setting(torch.get_default_dtype, torch.set_default_dtype),
@@ -243,7 +254,7 @@ _SETTINGS: dict[str, _Setting[Any]] = {
     "flushing of denormal numbers": _Setting(_is_flushing, torch.set_flush_denormal),
     "numpy error handling": _Setting(np.geterr, lambda before: np.seterr(**before)),
     "scikit-learn configuration": _Setting(sklearn.get_config, lambda before: sklearn.set_config(**before)),
-    "warning filters": _Setting(lambda: _Filters(warnings.filters), _write_filters),
+    "warning filters": _Setting(_Filters.now, _write_filters),
     "recursion limit": _Setting(sys.getrecursionlimit, sys.setrecursionlimit),
     "garbage collection": _Setting(gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     "locale": _Setting(lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)),
