@@ -119,6 +119,10 @@ def _write_precision(before: tuple[str, ...]) -> None:
         backend.fp32_precision = precision
 
 
+def _write_device(before: torch.device) -> None:
+    torch.set_default_device(None if before.type == "cpu" else before)  # None costs nothing from then on
+
+
 def _read_autocast() -> list[tuple[bool, torch.dtype]]:
     return [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in ("cpu", "cuda")]
 
@@ -234,7 +238,7 @@ _SETTINGS: dict[str, _Setting[Any]] = {
     "inference mode": _Setting(torch.is_inference_mode_enabled, _write_inference_mode),
     "gradient mode": _Setting(torch.is_grad_enabled, torch.set_grad_enabled),
     "default dtype": _Setting(torch.get_default_dtype, torch.set_default_dtype),
-    "default device": _Setting(torch.get_default_device, torch.set_default_device),
+    "default device": _Setting(torch.get_default_device, _write_device),
     "autocast": _Setting(_read_autocast, _write_autocast),
     "anomaly mode": _Setting(
         lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),

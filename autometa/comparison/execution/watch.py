@@ -81,6 +81,7 @@ class Hang:
     def __init__(self, pulse: Pulse, give_up: Callable[[str], None] | None, monitor: Monitor | None) -> None:
         self.pulse = pulse
         self.reason = ""
+        self._sent = False
         self._monitor = monitor
         self._give_up = give_up
         self._over = threading.Event()
@@ -96,10 +97,16 @@ class Hang:
             try:
                 yield
             finally:
-                with self._lock:
-                    self._over.set()
-                looks.join()
-                self._expect(0.0)
+                try:
+                    self._leave(looks)
+                finally:
+                    self._leave(looks)  # the interruption may come in the midst of it, and comes once
+
+    def _leave(self, looks: threading.Thread) -> None:
+        with self._lock:
+            self._over.set()
+        looks.join()
+        self._expect(0.0)
 
     def _look(self) -> None:
         silence = 0.0
@@ -115,7 +122,7 @@ class Hang:
         with self._lock:
             if self._over.is_set():
                 return
-            self.reason = silent_for(self.pulse.allowed)
+            self.reason, self._sent = silent_for(self.pulse.allowed), True
             self._interrupt()
         while not self._over.wait(GRACE):
             if self.pulse.count == steps:
@@ -137,7 +144,8 @@ class Hang:
         before = signal.getsignal(signal.SIGINT)
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            if self.reason:
+            if self._sent:
+                self._sent = False
                 if not self._over.is_set():
                     raise Interruption(self.reason)
             elif callable(before):
