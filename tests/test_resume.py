@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import runpy
 import signal
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,7 @@ from autometa.comparison import work
 from autometa.comparison.execution.owner import Owner, _started
 from autometa.comparison.execution.slot_study import MOST_DEATHS, SlotStudy
 from autometa.comparison.execution.storage import open_storage
-from autometa.comparison.execution.watch import Watch
 from autometa.contracts.plugin_code import one_line
-from autometa.engine.pulse import step_finished
 
 COMPARE = """
 import sys
@@ -390,52 +388,39 @@ def test_what_a_trial_changes_in_the_process_is_put_back_and_stands_in_its_recor
     assert [trial.user_attrs["changed"] for trial in study.trials()] == [["default dtype"]] * 2
 
 
-@pytest.mark.parametrize(
-    ("how", "thread"),
-    [("sleep", "main"), ("loop", "main"), ("loop that hides it", "main"), ("sleep", "other"), ("loop", "other")],
-)
-def test_a_trial_that_hangs_is_interrupted_and_has_failed(how: str, thread: str) -> None:
-    study = SlotStudy(optuna.storages.InMemoryStorage(), "s", n_slots=1, higher_is_better=True, watch=Watch(limit=0.2))
+def test_where_no_process_can_be_started_the_work_is_done_in_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*what: Any, **how: Any) -> None:
+        raise am.errors.ProcessFailed("no process")
 
-    def hangs(trial: Trial) -> float:
-        until = time.monotonic() + (1.0 if thread == "other" else 60.0)
-        if how == "sleep":
-            time.sleep(until - time.monotonic())
-        while time.monotonic() < until:
-            try:
-                sum(range(100))
-            except BaseException:
-                if how == "loop":
-                    raise
-                return 1.0
-        return 1.0
-
-    def fill() -> None:
-        trial = study.claim()
-        assert trial is not None
-        study.fill(trial, hangs)
-
-    began = time.monotonic()
-    with ThreadPoolExecutor(1) as pool:
-        fill() if thread == "main" else pool.submit(fill).result()
-    assert time.monotonic() - began < 5
-    assert study.trials()[0].user_attrs.get("error") == "TrialTimeout: no outer step was finished for 0.2 seconds"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_trial_whose_steps_are_finished_in_time_may_take_as_long_as_it_will() -> None:
-    study = SlotStudy(optuna.storages.InMemoryStorage(), "s", n_slots=1, higher_is_better=True, watch=Watch(limit=0.5))
-
-    def takes_its_time(trial: Trial) -> float:
-        for _ in range(10):
-            time.sleep(0.1)
-            step_finished()
-        return 1.0
-
-    trial = study.claim()
+    monkeypatch.setattr(importlib.import_module("autometa.comparison.compare"), "run_processes", cannot)
+    journal = str(tmp_path / "run" / "journal.log")
+    cut = SlotStudy(open_storage(journal), "run/sinusoid/ridge", n_slots=1, higher_is_better=False)
+    trial = cut.claim()
     assert trial is not None
-    study.fill(trial, takes_its_time)
-    assert study.best() is not None
+    with_owner(cut, trial, **DEAD)
+    few: dict[str, Any] = {"n_trials": 1, "n_seeds": 1, "max_steps": 2, "n_test_tasks": 5, "n_valid_tasks": 5}
+    with pytest.warns(UserWarning, match=r"sinusoid/ridge: no process of its own can be started for it .ProcessFailed"):
+        comparison = am.compare("sinusoid", "ridge", output=tmp_path / "run", baselines=False, verbose=0, **few)
+    assert comparison.complete
+    assert len(comparison.leaderboard) == 1
+
+
+def test_a_final_run_of_what_is_no_longer_the_best_trial_is_run_again() -> None:
+    final = slot_study(n_slots=1)
+
+    def run(trial: Trial) -> float:
+        trial.set_user_attr("params", {"a": 0.5})
+        return 1.0
+
+    trial = final.claim()
+    assert trial is not None
+    final.fill(trial, run)
+    assert final.set_aside(run for run in final.trials() if run.user_attrs["params"] != {"a": 0.5}) == 0
+    assert final.set_aside(run for run in final.trials() if run.user_attrs["params"] != {"a": 0.7}) == 1
+    assert (final.slot_states(), final.has_second_tries) == (["open"], True)
+    assert final.claim() is not None
 
 
 def test_a_trial_taken_for_dead_does_not_disturb_the_one_that_repeats_it() -> None:

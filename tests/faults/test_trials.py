@@ -70,7 +70,7 @@ def test_what_failed_by_deaths_is_tried_again_with_the_same_command(tmp_path: Pa
 def test_a_machine_is_taken_away_four_times_in_the_same_slot(
     tmp_path: Path, judge: Judge, number: signal.Signals
 ) -> None:
-    run = Run(tmp_path)
+    run = Run(tmp_path, learners="means")
     for turn in range(4):
         run.close_gate()
         command = run.start()
@@ -87,7 +87,7 @@ def test_a_machine_is_taken_away_four_times_in_the_same_slot(
 
 
 def test_a_process_of_its_own_is_killed_twice_in_the_same_slot(tmp_path: Path, judge: Judge) -> None:
-    run = Run(tmp_path)
+    run = Run(tmp_path, learners="means")
     run.close_gate()
     command = run.start()
     command.wait_for(run.waiting)
