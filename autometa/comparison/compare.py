@@ -321,17 +321,17 @@ class _Run:
     def _apart(self, arms: Sequence[Arm], dangerous: Sequence[Arm]) -> bool:
         """Let a process of its own do what has ended a process, or may have done so; False if none can be started."""
         labels = [arm.label for arm in dangerous]
+        done = sum(arm.n_done for arm in dangerous)
         try:
             self._run_processes(arms, 1, labels)
-        except (ProcessFailed, PicklingError, AttributeError, TypeError) as error:
-            warnings.warn(
-                f"{', '.join(labels)}: no process of its own can be started for it ({one_line(error)}), so it runs in "
-                "this one, which it may end.",
-                UserWarning,
-                stacklevel=6,
-            )
-            return False
-        return True
+            if sum(arm.n_done for arm in dangerous) > done:
+                return True
+            why = "it did nothing"
+        except (ProcessFailed, PicklingError, AttributeError, TypeError) as error:  # three of them from pickling
+            why = one_line(error)
+        text = f"no process of its own can work on it ({why}), so it runs in this one, which it may end."
+        warnings.warn(f"{', '.join(labels)}: {text}", UserWarning, stacklevel=6)
+        return False
 
     def _tell(self, comparison: Comparison, interrupted: bool) -> None:
         if interrupted:

@@ -86,7 +86,7 @@ class Hang:
         self._give_up = give_up
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.get_ident()
+        self._thread: int | None = threading.get_ident()
 
     @contextmanager
     def interrupted(self) -> Iterator[None]:
@@ -142,6 +142,10 @@ class Hang:
             yield
             return
         before = signal.getsignal(signal.SIGINT)
+        if before is None:  # somebody else's, and not to be had back
+            self._thread = None
+            yield
+            return
 
         def interrupt(number: int, frame: FrameType | None) -> None:
             if self._sent:
@@ -158,10 +162,12 @@ class Hang:
         try:
             yield
         finally:
-            if signal.getsignal(signal.SIGINT) is interrupt and before is not None:
+            if signal.getsignal(signal.SIGINT) is interrupt:
                 signal.signal(signal.SIGINT, before)
 
     def _interrupt(self) -> None:
+        if self._thread is None:
+            return
         if self._thread != threading.main_thread().ident:
             kind = ctypes.py_object(Interruption)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), kind)

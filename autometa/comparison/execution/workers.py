@@ -56,16 +56,17 @@ def work_through(
     while go_on():
         if display is not None:
             show(arms, display)
-        left = [arm for arm in arms if arm.n_done < arm.n_slots]
-        kept = _learners(arms, dangerous)
-        worked = next((arm for arm in left if arm.space.label not in kept and arm.step(device, models)), None)
+        apart_from = {arm.space.label for arm in arms if arm.label in dangerous}  # on all tasks
+        here = (arm for arm in arms if arm.space.label not in apart_from and arm.n_done < arm.n_slots)
+        worked = next((arm for arm in here if arm.step(device, models)), None)
         if worked is not None:
             if apart is not None and worked.needs_a_process:
                 dangerous.add(worked.label)
             continue
+        left = [arm for arm in arms if arm.n_done < arm.n_slots]
         if not left:
             return
-        others = [arm for arm in left if arm.space.label in kept]
+        others = [arm for arm in left if arm.space.label in apart_from]
         if others and apart is not None:
             if not apart(others):
                 apart = None
@@ -75,11 +76,6 @@ def work_through(
             dangerous |= {arm.label for arm in arms if apart is not None and arm.needs_a_process}
         else:
             time.sleep(POLL)
-
-
-def _learners(arms: Sequence[Arm], labels: Collection[str]) -> set[str]:
-    """Return the learners of some arms; what one does to a process on some tasks it may do on all."""
-    return {arm.space.label for arm in arms if arm.label in labels}
 
 
 def show(arms: Sequence[Arm], display: ProgressDisplay) -> None:
@@ -199,9 +195,13 @@ def _ctrl_c_later() -> Iterator[None]:
 def _hear_ctrl_c() -> None:
     """Let the first Ctrl-C stop this process; a second one must not disturb how it ends."""
 
+    pressed = False
+
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal pressed
+        if not pressed:
+            pressed = True
+            raise KeyboardInterrupt
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, stop)
