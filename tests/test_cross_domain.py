@@ -407,7 +407,8 @@ def test_another_worker_takes_the_test_tasks_from_the_storage(tmp_path: Path, mo
     import autometa.comparison.execution.arm as arm
 
     def stop_at_once(*args: Any, **kwargs: Any) -> float:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+        return 0.0
 
     url = f"sqlite:///{tmp_path}/studies.db"
     few = {**FAST, "n_trials": 1, "n_seeds": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -297,7 +298,7 @@ def test_ctrl_c_while_waiting_stops_at_once(storage: PatientStorage, monkeypatch
 
     def press(seconds: float) -> None:
         pauses.append(seconds)
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(patient_storage.time, "sleep", press)
     with pytest.warns(StorageWarning), pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import runpy
 import signal
@@ -16,13 +17,15 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+import torch
 from optuna.trial import Trial, TrialState
 
 import autometa as am
 from autometa.comparison import work
-from autometa.comparison.execution.owner import Owner
-from autometa.comparison.execution.slot_study import MOST_CUTS, SlotStudy
+from autometa.comparison.execution.owner import Owner, _started
+from autometa.comparison.execution.slot_study import MOST_DEATHS, SlotStudy
 from autometa.comparison.execution.storage import open_storage
+from autometa.contracts.plugin_code import one_line
 
 COMPARE = """
 import sys
@@ -108,7 +111,7 @@ def test_ctrl_c_ends_cleanly_with_what_is_done_and_the_call_goes_on(
         begun.append(trial.user_attrs["slot"])
         value = run_trial(pair, components, trial, device)
         if len(begun) == 5:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return value
 
     def call() -> am.Comparison:
@@ -155,7 +158,8 @@ def test_another_worker_completes_a_comparison_from_its_storage_alone(
     import autometa.comparison.execution.arm as arm
 
     def stop_at_once(*args: Any, **kwargs: Any) -> float:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+        return 0.0
 
     url = f"sqlite:///{tmp_path}/studies.db"
     settings: dict[str, Any] = {"n_trials": 2, "n_test_tasks": 10, "n_valid_tasks": 5, "n_seeds": 1, "max_steps": 2}
@@ -264,16 +268,159 @@ def test_a_living_process_is_left_alone() -> None:
     assert study.reap() == []
 
 
-def test_a_slot_that_kills_its_process_again_and_again_has_failed() -> None:
+def test_deaths_that_nobody_outlives_never_count() -> None:
     study = slot_study(n_slots=1)
-    for _ in range(MOST_CUTS):
+    for _ in range(2 * MOST_DEATHS):
         trial = study.claim()
         assert trial is not None
         with_owner(study, trial, **DEAD)
         assert study.reap() == [trial.number]
-    assert study.claim() is None
-    assert study.is_complete
+    assert study.slot_states() == ["open"]
+    assert study.needs_a_process
+
+
+def of_a_child(study: SlotStudy) -> Trial:
+    """Claim a slot as a process does that this one has started, and that is gone."""
+    trial = study.claim()
+    assert trial is not None
+    trial.set_user_attr("supervisor", Owner.here().to_json())
+    with_owner(study, trial, **DEAD)
+    return trial
+
+
+def bury(study: SlotStudy) -> bool:
+    (trial,) = study.of_child(DEAD["pid"])
+    return study.bury(trial, "signal SIGKILL")
+
+
+def test_a_slot_that_ends_a_process_which_others_outlive_again_and_again_has_failed() -> None:
+    study = slot_study(n_slots=2)
+    for death in range(MOST_DEATHS):
+        trial = of_a_child(study)
+        assert trial.user_attrs["slot"] == 0
+        assert bury(study) == (death == MOST_DEATHS - 1)
+    assert study.slot_states() == ["done", "open"]
     assert "died 3 times" in study.trials()[-1].user_attrs["error"]
+    of_a_child(study)
+    assert bury(study)  # by now it is known
+    assert study.is_complete
+
+
+def test_what_failed_by_deaths_is_tried_again_as_it_was_drawn_with_the_next_call() -> None:
+    study = slot_study(n_slots=1)
+    for _ in range(MOST_DEATHS):
+        trial = of_a_child(study)
+        trial.suggest_float("a", 0, 1)
+        trial.set_user_attr("drawn", True)
+        bury(study)
+    assert study.is_complete
+    assert study.forgive() == 1
+    assert slot_study(study.storage, n_slots=1).slot_states() == ["open"]
+    again = study.claim()
+    assert again is not None
+    assert again.user_attrs["fixed"] == trial.params
+    study.fill(again, lambda trial: 1.0)
+    assert (study.is_complete, study.forgive()) == (True, 0)
+
+
+def test_one_who_watches_is_left_to_say_how_a_process_ended() -> None:
+    study = slot_study()
+    trial = study.claim()
+    assert trial is not None
+    with_owner(study, trial, **DEAD)
+    trial.set_user_attr("supervisor", replace(Owner.here(), pid=os.getppid(), started=_started(os.getppid())).to_json())
+    assert study.reap() == []
+    trial.set_user_attr("supervisor", replace(Owner.here(), **DEAD).to_json())
+    assert study.reap() == [trial.number]
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit("no GPU"), KeyboardInterrupt(), GeneratorExit(), type("Own", (BaseException,), {})("x")]
+)
+def test_whatever_a_trial_raises_is_its_own_failure(error: BaseException) -> None:
+    study = slot_study(n_slots=1)
+    trial = study.claim()
+    assert trial is not None
+
+    def raises(trial: Trial) -> float:
+        raise error
+
+    study.fill(trial, raises)
+    (failed,) = study.trials()
+    assert failed.user_attrs["error"] == f"PluginError: it raised {one_line(error)}"
+    assert study.is_complete
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_a_signal_to_stop_gives_the_slot_back_whatever_the_trial_makes_of_it(hides: bool) -> None:
+    study = slot_study(n_slots=1)
+    trial = study.claim()
+    assert trial is not None
+
+    def is_stopped(trial: Trial) -> float:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            if not hides:
+                raise
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt):
+        study.fill(trial, is_stopped)
+    assert study.slot_states() == ["open"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_a_trial_changes_in_the_process_is_put_back_and_stands_in_its_record() -> None:
+    study = slot_study(n_slots=2)
+
+    def changes(trial: Trial) -> float:
+        torch.set_default_dtype(torch.float64)
+        if trial.user_attrs["slot"] == 1:
+            raise RuntimeError
+        return 1.0
+
+    for _ in range(2):
+        trial = study.claim()
+        assert trial is not None
+        study.fill(trial, changes)
+        assert torch.get_default_dtype() == torch.float32
+    assert [trial.user_attrs["changed"] for trial in study.trials()] == [["default dtype"]] * 2
+
+
+def test_where_no_process_can_be_started_the_work_is_done_in_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*what: Any, **how: Any) -> None:
+        raise am.errors.ProcessFailed("no process")
+
+    monkeypatch.setattr(importlib.import_module("autometa.comparison.compare"), "run_processes", cannot)
+    journal = str(tmp_path / "run" / "journal.log")
+    cut = SlotStudy(open_storage(journal), "run/sinusoid/ridge", n_slots=1, higher_is_better=False)
+    trial = cut.claim()
+    assert trial is not None
+    with_owner(cut, trial, **DEAD)
+    few: dict[str, Any] = {"n_trials": 1, "n_seeds": 1, "max_steps": 2, "n_test_tasks": 5, "n_valid_tasks": 5}
+    with pytest.warns(UserWarning, match=r"sinusoid/ridge: no process of its own can work on it .ProcessFailed"):
+        comparison = am.compare("sinusoid", "ridge", output=tmp_path / "run", baselines=False, verbose=0, **few)
+    assert comparison.complete
+    assert len(comparison.leaderboard) == 1
+
+
+def test_a_final_run_of_what_is_no_longer_the_best_trial_is_run_again() -> None:
+    final = slot_study(n_slots=1)
+
+    def run(trial: Trial) -> float:
+        trial.set_user_attr("params", {"a": 0.5})
+        return 1.0
+
+    trial = final.claim()
+    assert trial is not None
+    final.fill(trial, run)
+    assert final.set_aside(run for run in final.trials() if run.user_attrs["params"] != {"a": 0.5}) == 0
+    assert final.set_aside(run for run in final.trials() if run.user_attrs["params"] != {"a": 0.7}) == 1
+    assert (final.slot_states(), final.has_second_tries) == (["open"], True)
+    assert final.claim() is not None
 
 
 def test_a_trial_taken_for_dead_does_not_disturb_the_one_that_repeats_it() -> None:

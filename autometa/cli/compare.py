@@ -93,6 +93,10 @@ def compare(
     workers: Annotated[int | None, _option("N", "Processes (1).")] = None,
     device: Annotated[str | None, _option("DEVICE", "auto, cpu, cuda, mps ... (auto).")] = None,
     random_state: Annotated[int | None, _option("N", "Seed of everything (0).")] = None,
+    trial_timeout: Annotated[
+        float | None,
+        _option("SECONDS", "One step of a trial, at most (10 minutes, or 100 times its median step if that is more)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")] = False,
 ) -> None:
@@ -130,6 +134,7 @@ def compare(
         "n_workers": workers,
         "device": device,
         "random_state": random_state,
+        "trial_timeout": trial_timeout,
     }
     asked = StudyFile() if study is None else read_study_file(study)
     options = dict(asked.options) | {key: value for key, value in typed.items() if value is not None}
@@ -183,6 +188,7 @@ def _has_gaps(comparison: Comparison) -> bool:
 def worker(
     storage: Annotated[str, typer.Option(metavar="URL", help="The Optuna storage that all workers share.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="Name the comparison was started with.")],
+    trial_timeout: Annotated[float | None, _option("SECONDS", "As for compare.")] = None,
 ) -> None:
     """Help a comparison that was started elsewhere, until nothing is left to do.
 
@@ -191,7 +197,7 @@ def worker(
     from autometa.comparison import work
 
     with option_names(NAMES):
-        work(storage, name)
+        work(storage, name, trial_timeout=trial_timeout)
 
 
 def report(

@@ -44,6 +44,7 @@ OPTIONS: dict[str, tuple[str, Check]] = {
     "workers": ("n_workers", _positive),
     "device": ("device", _check_text),
     "random_state": ("random_state", partial(check_int, least=0)),
+    "trial_timeout": ("trial_timeout", partial(check_real, above=0)),
 }
 """Options of a comparison: name in a file (with dashes: on the command line), argument of ``am.compare``, check."""
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, Literal
 
 import torch
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 
-from autometa.checks import check_bool, check_int
+from autometa.checks import check_bool, check_int, check_real
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
 from autometa.comparison.execution.kept_threads import counts_to_use, threads_text
+from autometa.comparison.execution.monitor import monitored
 from autometa.comparison.execution.progress_display import ProgressDisplay, make_display
 from autometa.comparison.execution.run_file import (
     DamagedRun,
@@ -36,14 +40,17 @@ from autometa.comparison.execution.storage import (
     prepare_output,
 )
 from autometa.comparison.execution.stored_plan import register_plan, stored_plan
-from autometa.comparison.execution.thread_counts import with_threads
+from autometa.comparison.execution.thread_counts import ThreadCounts, with_threads
+from autometa.comparison.execution.watch import Watch
 from autometa.comparison.execution.workers import run_processes, work_through
 from autometa.comparison.plan.entrants import Learners, Tasks
+from autometa.comparison.plan.guarded import changes_text
 from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.result import Comparison
+from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
-from autometa.errors import AutometaError, InvalidParameter
+from autometa.errors import AutometaError, InvalidParameter, ProcessFailed
 
 
 def compare(
@@ -66,6 +73,7 @@ def compare(
     random_state: int = 0,
     search: Literal["separate", "joint"] = "separate",
     baselines: bool = True,
+    trial_timeout: float | None = None,
     verbose: int = 1,
 ) -> Comparison:
     """Tune learners with Optuna on task distributions and judge the tuned ones on the same held-out tasks.
@@ -119,6 +127,9 @@ def compare(
         judged: less work, and no comparison of equals.
     baselines : bool, default=True
         Add scikit-learn's estimator fitted on the support set alone to a list that lacks it.
+    trial_timeout : float, optional
+        Seconds that one outer step, or one batch of an evaluation, may take; a trial or final run that takes longer
+        has failed, and all else goes on. None: 10 minutes, or 100 times the median step of the run where that is more.
     verbose : int, default=1
         0: no progress bar.
 
@@ -159,18 +170,21 @@ def compare(
     )
     check_int("n_workers", n_workers)
     check_bool("baselines", baselines)
+    check_real("trial_timeout", trial_timeout, above=0, also=(None,), such_as=3600)
     pick_device(device)
     folder = prepare_output(output)
     if name is None:
         name = folder.name if folder is not None else "comparison"
     plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
     where, keeper = _place(storage, folder, n_workers)
-    run = _Run(plan, where, folder, keeper, str(device), n_workers, make_display(verbose))
+    run = _Run(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout)
     with quiet_optuna():
         return run.go()
 
 
-def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> Comparison:
+def work(
+    storage: str, name: str, *, device: str = "auto", trial_timeout: float | None = None, verbose: int = 0
+) -> Comparison:
     """Work on a comparison that another process began, until all of it is done.
 
     Parameters
@@ -179,6 +193,8 @@ def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> 
         Database URL or journal file that this machine can reach.
     name : str
         Name of the comparison.
+    trial_timeout : float, optional
+        As in :func:`compare`.
 
     Raises
     ------
@@ -189,11 +205,12 @@ def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> 
     Incompatible
         The comparison uses objects that only the process that began it has.
     """
+    check_real("trial_timeout", trial_timeout, above=0, also=(None,), such_as=3600)
     opened = open_storage(storage, make=False)
     with quiet_optuna():
         plan = stored_plan(opened, name)
         folder = folder_of(storage, name)
-        return _Run(plan, opened, folder, None, device, 1, make_display(verbose)).work_here()
+        return _Run(plan, storage, folder, None, device, 1, make_display(verbose), trial_timeout).work_here()
 
 
 def _place(
@@ -211,6 +228,15 @@ def _place(
     return str(keeper.path / JOURNAL), keeper
 
 
+def _forgive(arms: Sequence[Arm]) -> None:
+    """Try again what failed by the death of a process, and what a shorter limit ended."""
+    for arm in arms:
+        if n := arm.forgive():
+            what = "a trial or final run" if n == 1 else f"{n} trials or final runs"
+            text = f"{arm.label}: {what} had failed because a process died or a limit struck; once more now."
+            warnings.warn(text, UserWarning, stacklevel=5)
+
+
 class _Run:
     """One call of :func:`compare`: a plan, where it is kept, and what works on it."""
 
@@ -223,9 +249,10 @@ class _Run:
         device: str,
         n_workers: int,
         display: ProgressDisplay,
+        limit: float | None,
     ) -> None:
         self.plan, self.where, self.folder, self.keeper = plan, where, folder, keeper
-        self.device, self.n_workers, self.display = device, n_workers, display
+        self.device, self.n_workers, self.display, self.limit = device, n_workers, display, limit
         kept = folder if folder is not None else keeper.path if keeper is not None else None
         self.models = kept / "models" if kept is not None else None
         self.environment: dict[str, Any] = describe_environment(pick_device(device))
@@ -251,19 +278,24 @@ class _Run:
         """Register the plan, do the work and write what came of it."""
         register_plan(self.storage, self.plan, str(self.where or "memory"))
         self._write_run()
-        comparison = self.work_here()
+        comparison = self.work_here(again=True)
         if self.folder is not None:
             self._write_run()
             comparison.write(self.folder)
         return comparison
 
-    def work_here(self) -> Comparison:
-        """Do the work and read the result."""
-        arms = open_arms(self.plan, self.storage)
-        for arm in arms:
-            arm.tuning.reap()
-            arm.final.reap()
-        interrupted = self._work(arms)
+    def work_here(self, *, again: bool = False) -> Comparison:
+        """Do the work and read the result; ``again``: with what has failed before and need not fail again."""
+        alone = self.n_workers == 1 and not isinstance(self.storage, InMemoryStorage)
+        with monitored() if alone else nullcontext() as monitor:
+            arms = open_arms(self.plan, self.storage, Watch(limit=self.limit, monitor=monitor))
+            for study in (study for arm in arms for study in arm.studies):
+                study.reap()
+            if again:
+                _forgive(arms)
+            interrupted = self._work(arms)
+        for study in (study for arm in arms for study in arm.studies):
+            study.refresh()
         self.environment |= {
             "random_state": self.plan.settings.random_state,
             "n_workers": self.n_workers,
@@ -280,6 +312,9 @@ class _Run:
             keeper=self.keeper,
             trusted=None,
         )
+        for arm in arms:
+            if arm.changes:
+                warnings.warn(changes_text(arm.label, arm.changes), UserWarning, stacklevel=4)
         self._tell(comparison, interrupted)
         return comparison
 
@@ -289,16 +324,37 @@ class _Run:
         try:
             threads = counts_to_use(arms, self.n_workers)
             if self.n_workers == 1:
+                apart = partial(self._apart, arms, threads) if not isinstance(self.storage, InMemoryStorage) else None
                 with with_threads(threads):
-                    work_through(arms, pick_device(self.device), self.models, self.display)
+                    work_through(arms, pick_device(self.device), self.models, self.display, apart=apart)
             else:
-                assert isinstance(self.where, str)
-                shared = (self.plan, self.where, self.n_workers, self.device, self.models)
-                run_processes(*shared, arms, self.display, threads)
+                self._run_processes(arms, threads, self.n_workers)
         except KeyboardInterrupt:
             return True
         finally:
             self.display.close()
+        return False
+
+    def _run_processes(
+        self, arms: Sequence[Arm], threads: ThreadCounts, n_workers: int, only: Collection[str] | None = None
+    ) -> None:
+        assert self.where is not None
+        places = (self.plan, self.where, n_workers, self.device, self.models)
+        run_processes(*places, arms, self.display, threads, limit=self.limit, only=only)
+
+    def _apart(self, arms: Sequence[Arm], threads: ThreadCounts, dangerous: Sequence[Arm]) -> bool:
+        """Let a process of its own do what has ended a process, or may have done so; False if none can be started."""
+        labels = [arm.label for arm in dangerous]
+        done = sum(arm.n_done for arm in dangerous)
+        try:
+            self._run_processes(arms, threads, 1, labels)
+            if sum(arm.n_done for arm in dangerous) > done:
+                return True
+            why = "it did nothing"
+        except (ProcessFailed, PicklingError, AttributeError, TypeError) as error:  # three of them from pickling
+            why = one_line(error)
+        text = f"no process of its own can work on it ({why}), so it runs in this one, which it may end."
+        warnings.warn(f"{', '.join(labels)}: {text}", UserWarning, stacklevel=6)
         return False
 
     def _tell(self, comparison: Comparison, interrupted: bool) -> None:

@@ -23,8 +23,10 @@ from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.tables import collect_record
+from autometa.contracts.plugin_code import plugin_code
 from autometa.engine.device import pick_device
-from autometa.errors import InvalidFile, InvalidParameter, MissingData, StorageError
+from autometa.engine.process_state import restored_process
+from autometa.errors import InvalidFile, InvalidParameter, MissingData, PluginError, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
@@ -267,11 +269,12 @@ class Comparison:
 
     def _save_winner(self, tasks: str, path: Path) -> None:
         try:
-            winner, damaged = self._winner(tasks, None)
-            winner.save(path)
-            if damaged is not None:
-                winner.save(damaged)
-        except InvalidParameter as error:
+            with restored_process(), plugin_code(f"the winner on {tasks!r}"):
+                winner, damaged = self._winner(tasks, None)
+                winner.save(path)
+                if damaged is not None:
+                    winner.save(damaged)
+        except (InvalidParameter, PluginError) as error:
             warnings.warn(f"the winner on {tasks!r} is not saved: {error}", UserWarning, stacklevel=4)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import Adapted, forward, task_losses, task_scores
 from autometa.contracts.learner import Learner
+from autometa.engine.pulse import step_finished
 from autometa.errors import Incompatible, InvalidParameter
 
 
@@ -121,6 +122,7 @@ def timed(learner: Learner, module: nn.Module, batch: TaskBatch) -> Seconds:
     adapting = time.perf_counter()
     forward(learner, module, batch.support, batch.query.x, adapted=adapted)
     _wait(device)
+    step_finished()
     return Seconds(adapting - started, time.perf_counter() - adapting)
 
 

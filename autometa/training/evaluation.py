@@ -17,6 +17,7 @@ from autometa.contracts.tasks import Split, TaskInfo, TaskSampler
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import describe_normalization
 from autometa.engine.judging import judge
+from autometa.engine.pulse import step_finished
 from autometa.engine.random_state import seeded
 
 TASKS_AT_ONCE = 25
@@ -105,5 +106,6 @@ def judge_all(
             outcome = judge(learner, module, batch)
         losses.append(outcome.losses.double())
         scores.append(info.in_target_units(outcome.scores.double()))
+        step_finished()
     module.train(was_training)
     return torch.cat(losses).cpu().numpy(), torch.cat(scores).cpu().numpy()

@@ -18,6 +18,7 @@ from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.processes import Processes
+from autometa.engine.pulse import step_finished
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import Incompatible, InvalidParameter, TrainingDiverged
 
@@ -145,6 +146,7 @@ class MetaTraining:
         if meta_optimizer is not None:
             meta_optimizer.average = None if self._processes is None else self._processes.average
             meta_optimizer.start(learner, self.module, info)
+        step_finished()
 
     @property
     def progress(self) -> float:
@@ -183,6 +185,7 @@ class MetaTraining:
         self.step_count += 1
         self._count_time(started)
         self._pending.append({"step": self.step_count, "seconds": self.seconds, **metrics})
+        step_finished()
 
     def _shared_step(
         self, meta_optimizer: MetaOptimizer, batch: TaskBatch, seed: int, processes: Processes

@@ -1,12 +1,17 @@
 """A plugin whose learner waits at a gate, so that a fault strikes exactly there, or brings a fault of its own.
 
 ``FAULT_GATE`` names a folder. While it holds a file ``close``, a learner writes its process id to ``waiting`` and stays
-where it is. ``FAULT_ONCE`` names a file: a fault happens while it exists, and removes it.
+where it is. ``FAULT`` names a fault of the learner ``means``. ``FAULT_ONCE`` names a file: a fault happens while it
+exists, and removes it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
+import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,7 +35,32 @@ def gate() -> None:
         time.sleep(0.02)
 
 
-FAULTS: dict[str, Callable[[], Any]] = {}
+class Own(BaseException):
+    """Neither an error nor a signal."""
+
+
+def leave(error: BaseException) -> None:
+    raise error
+
+
+FAULTS: dict[str, Callable[[], Any]] = {
+    "exit": lambda: os._exit(7),
+    "segfault": lambda: ctypes.string_at(0),
+    "no memory": lambda: os.kill(os.getpid(), signal.SIGKILL),  # as the system does
+    "sleep": lambda: time.sleep(3600),
+    "loop": lambda: [None for _ in iter(int, 1)],
+    "loop in C": lambda: sum(range(10**13)),
+    "expression": lambda: re.match(r"(a|aa)+$", 100 * "a" + "b"),
+    "SystemExit": lambda: sys.exit("no GPU"),
+    "KeyboardInterrupt": lambda: leave(KeyboardInterrupt()),
+    "GeneratorExit": lambda: leave(GeneratorExit()),
+    "Own": lambda: leave(Own()),
+    "default dtype": lambda: torch.set_default_dtype(torch.float64),
+    "gradient mode": lambda: torch.set_grad_enabled(False),
+    "working directory": lambda: os.chdir("/"),
+    "signal handlers": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    "environment variables": lambda: os.environ.update(OMP_NUM_THREADS="3"),
+}
 """What a learner may do to its process, by name."""
 
 
@@ -40,7 +70,7 @@ class Means(am.Learner):
     Parameters
     ----------
     fault : str, default="none"
-        What it does at its first outer step: a name of ``FAULTS``.
+        What it does at its outer steps: names of ``FAULTS`` joined by ``+``; ``"none"``: what the environment says.
     width : float, default=1.0
     """
 
@@ -53,8 +83,10 @@ class Means(am.Learner):
 
     def adapt(self, module: nn.Module, support: am.Examples) -> Any:
         gate()
-        if self.fault != "none" and module.training and self._is_due():
-            FAULTS[self.fault]()
+        fault = os.environ.get("FAULT", "none") if type(self) is Means and self.fault == "none" else self.fault
+        if fault != "none" and module.training and self._is_due():
+            for name in fault.split("+"):
+                FAULTS[name]()
         x = support.x.flatten(2)
         if support.is_classification:
             members = support.one_hot().to(x.dtype).transpose(1, 2)

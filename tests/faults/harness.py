@@ -67,6 +67,13 @@ class Command:
         """Send a signal to the process itself."""
         self.process.send_signal(number)
 
+    def end_of_itself(self) -> None:
+        """Wait for the end of the process, while what it started may live on."""
+        self.process.wait(120)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
     def kill(self) -> None:
         """Kill the process and all that it started."""
         try:

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from optuna.pruners import MedianPruner
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autometa.comparison.execution.finals import run_final
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.trial import run_trial
+from autometa.comparison.execution.watch import Watch
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.plan.study_space import StudySpace
@@ -51,6 +52,22 @@ class Arm:
             return self.n_slots
         return tuned + self.final.n_done
 
+    @property
+    def studies(self) -> tuple[SlotStudy, SlotStudy]:
+        """Both."""
+        return self.tuning, self.final
+
+    @property
+    def needs_a_process(self) -> bool:
+        """True if its work has ended a process or may have done so: one that this one outlives should do the rest."""
+        return any(study.needs_a_process for study in self.studies)
+
+    @property
+    def changes(self) -> list[str]:
+        """What its runs changed in their processes."""
+        records = [trial.user_attrs.get("changed", []) for study in self.studies for trial in study.trials()]
+        return list(dict.fromkeys(name for record in records for name in record))
+
     def best_pair(self) -> Pair | None:
         """Return the pair that the best trial is about; None where there is no good trial."""
         best = self.tuning.best()
@@ -59,6 +76,10 @@ class Arm:
     def split(self, trial: FrozenTrial) -> tuple[str, dict[str, Any]]:
         """Return the learner that a trial is about, and its parameters under their own names."""
         return self.space.split(trial.params)
+
+    def forgive(self) -> int:
+        """Open the slots again that failed by what need not come again; return how many."""
+        return sum(study.forgive() for study in self.studies)
 
     def step(self, device: torch.device, models: Path | None) -> bool:
         """Fill one slot; False where none is open to this process now."""
@@ -69,6 +90,9 @@ class Arm:
         if not self.tuning.is_complete:
             return False
         best = self.tuning.best()
+        if best is not None and self.tuning.has_second_tries:
+            runs = self.final.trials(TrialState.COMPLETE)
+            self.final.set_aside(run for run in runs if run.user_attrs["params"] != best.params)
         trial = self.final.claim() if best is not None else None
         if trial is None or best is None:
             return False
@@ -88,12 +112,12 @@ class Arm:
         return score
 
 
-def open_arms(plan: Plan, storage: BaseStorage, *, to_read: bool = False) -> list[Arm]:
+def open_arms(plan: Plan, storage: BaseStorage, watch: Watch | None = None, *, to_read: bool = False) -> list[Arm]:
     """Open the studies of a plan; create those that are missing, unless they are only read."""
-    return [_open(plan.name, space, storage, to_read) for space in plan.spaces]
+    return [_open(plan.name, space, storage, watch, to_read) for space in plan.spaces]
 
 
-def _open(comparison: str, space: StudySpace, storage: BaseStorage, to_read: bool) -> Arm:
+def _open(comparison: str, space: StudySpace, storage: BaseStorage, watch: Watch | None, to_read: bool) -> Arm:
     name = f"{comparison}/{space.domain.label}/{space.label}"
     better = space.domain.info.higher_is_better
     tuning = SlotStudy(
@@ -104,8 +128,15 @@ def _open(comparison: str, space: StudySpace, storage: BaseStorage, to_read: boo
         sampler=space.sampler(),
         pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=0) if space.prunes else None,
         fixed=space.fixed,
+        watch=watch,
         to_read=to_read,
     )
-    n_seeds = space.domain.settings.n_seeds
-    final = SlotStudy(storage, f"{name}/final", n_slots=n_seeds, higher_is_better=better, to_read=to_read)
+    final = SlotStudy(
+        storage,
+        f"{name}/final",
+        n_slots=space.domain.settings.n_seeds,
+        higher_is_better=better,
+        watch=watch,
+        to_read=to_read,
+    )
     return Arm(space, tuning, final)

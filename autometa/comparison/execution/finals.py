@@ -17,6 +17,7 @@ from autometa.comparison.execution.patient_storage import SystemFailure, lost_in
 from autometa.comparison.execution.trial import start_training, validation_score
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
+from autometa.contracts.plugin_code import plugin_code
 from autometa.errors import InvalidParameter, TrainingDiverged
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.training import MetaTraining, evaluate
@@ -101,7 +102,8 @@ def _range_text(numbers: NDArray[np.int64]) -> int | str:
 def _judge_elsewhere(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:
     """Judge on another distribution; where that fails the reason is recorded, and the rest of the run still counts."""
     try:
-        return meta_test(pair, training, domain.on(training.device))
+        with plugin_code():
+            return meta_test(pair, training, domain.on(training.device))
     except Exception as error:
         if lost_in(error) is not None:
             raise

@@ -8,23 +8,28 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
+from optuna.storages import BaseStorage
 
 from autometa.comparison.execution.arm import Arm, open_arms
+from autometa.comparison.execution.child import STORAGE_LOST, Child
+from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import StorageLost
 from autometa.comparison.execution.progress_display import ProgressDisplay
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.thread_counts import ThreadCounts, with_threads
+from autometa.comparison.execution.watch import Watch, silent_for
 from autometa.comparison.plan.plan import Plan
 from autometa.engine.device import pick_device
-from autometa.errors import AutometaError
+from autometa.errors import ProcessFailed
 
 POLL = 0.5
 """Seconds between two looks at a storage while other processes fill the last slots."""
@@ -36,16 +41,39 @@ def work_through(
     models: Path | None,
     display: ProgressDisplay | None = None,
     go_on: Callable[[], bool] = lambda: True,
+    apart: Callable[[Sequence[Arm]], bool] | None = None,
 ) -> None:
-    """Fill slots until none is left anywhere; wait for those that other processes fill."""
+    """Fill slots until none is left anywhere; wait for those that other processes fill.
+
+    Parameters
+    ----------
+    apart : callable, optional
+        Lets a process that this one outlives work through arms; False where that is not possible. It gets those of
+        learners that have ended a process, or may have done so. None: this is such a process.
+    """
+    dangerous = {arm.label for arm in arms if apart is not None and arm.needs_a_process}
     while go_on():
         if display is not None:
             show(arms, display)
-        if any(arm.step(device, models) for arm in arms if arm.n_done < arm.n_slots):
+        apart_from = {arm.space.label for arm in arms if arm.label in dangerous}  # on all tasks
+        here = (arm for arm in arms if arm.space.label not in apart_from and arm.n_done < arm.n_slots)
+        worked = next((arm for arm in here if arm.step(device, models)), None)
+        if worked is not None:
+            if apart is not None and worked.needs_a_process:
+                dangerous.add(worked.label)
             continue
-        if all(arm.n_done == arm.n_slots for arm in arms):
+        left = [arm for arm in arms if arm.n_done < arm.n_slots]
+        if not left:
             return
-        if not any(study.reap() for arm in arms for study in (arm.tuning, arm.final)):
+        others = [arm for arm in left if arm.space.label in apart_from]
+        if others and apart is not None:
+            if not apart(others):
+                apart = None
+                dangerous.clear()
+            continue
+        if any(study.reap() for arm in arms for study in arm.studies):
+            dangerous |= {arm.label for arm in arms if apart is not None and arm.needs_a_process}
+        else:
             time.sleep(POLL)
 
 
@@ -58,41 +86,83 @@ def show(arms: Sequence[Arm], display: ProgressDisplay) -> None:
 
 def run_processes(
     plan: Plan,
-    where: str,
+    where: str | BaseStorage,
     n_workers: int,
     device: str,
     models: Path | None,
     arms: Sequence[Arm],
     display: ProgressDisplay,
     threads: ThreadCounts,
+    *,
+    limit: float | None = None,
+    only: Collection[str] | None = None,
 ) -> None:
-    """Let ``n_workers`` processes do the work, each with so many threads.
+    """Let ``n_workers`` processes do the work; replace those that are ended by what they work on.
+
+    Parameters
+    ----------
+    threads : ThreadCounts
+        Of each process.
+    limit : float, optional
+        Seconds without a finished step after which a run hangs.
+    only : collection of str, optional
+        Labels of the arms to work on; all by default.
 
     Raises
     ------
-    AutometaError
-        A process ended before the work was done.
+    ProcessFailed
+        A process ended before the work was done, and not by it.
     """
     context = multiprocessing.get_context("spawn")
-    arguments = (plan, where, device, models, threads, os.getpid())
-    processes = [context.Process(target=_worker, args=arguments, name=f"autometa-{i}") for i in range(n_workers)]
+    theirs = frozenset(arm.label for arm in arms) if only is None else frozenset(only)
+    arguments = (plan, where, theirs, device, models, threads, os.getpid())
+    watch = Watch(limit=limit, supervisor=Owner.here())
+    children = [Child(context, _worker, arguments, watch) for _ in range(n_workers)]
+    told: set[str] = set()
+    failed = []
     try:
-        for process in processes:
+        for child in children:
             with _ctrl_c_later():
-                process.start()
-        while any(process.is_alive() for process in processes):
+                child.process.start()
+        working = list(children)
+        while working:
             show(arms, display)
             time.sleep(POLL)
+            for child in list(working):
+                if (seconds := child.hangs()) and child.process.is_alive():
+                    for arm in child.end_hanging(arms, seconds):
+                        _tell(f"{arm.label}: {silent_for(seconds)}; it has failed, and the rest goes on.")
+                elif child.process.is_alive():
+                    continue
+                elif ended := child.bury(arms):
+                    for arm, _ in ended:
+                        if arm.label not in told:
+                            told.add(arm.label)
+                            _tell(f"{arm.label}: the process at work on it died with {child.end}; another goes on.")
+                else:
+                    working.remove(child)
+                    if child.process.exitcode:
+                        failed.append(child.process.exitcode)
+                    continue
+                child.begin()
+                with _ctrl_c_later():
+                    child.process.start()
         show(arms, display)
     except BaseException:
-        _stop(processes)
+        _stop([child.process for child in children])
+        with suppress(StorageLost):
+            for child in children:
+                child.give_back(arms)
         raise
-    failed = [process.exitcode for process in processes if process.exitcode]
-    if failed and any(arm.n_done < arm.n_slots for arm in arms):
-        raise AutometaError(
+    if failed and any(arm.n_done < arm.n_slots for arm in arms if arm.label in theirs):
+        raise ProcessFailed(
             f"{len(failed)} of {n_workers} workers ended with exit codes {failed} and work is left; their own messages "
             "are above. The same call again goes on where this one was; fewer workers need less memory."
         )
+
+
+def _tell(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 @contextmanager
@@ -124,9 +194,13 @@ def _ctrl_c_later() -> Iterator[None]:
 def _hear_ctrl_c() -> None:
     """Let the first Ctrl-C stop this process; a second one must not disturb how it ends."""
 
+    pressed = False
+
     def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal pressed
+        if not pressed:
+            pressed = True
+            raise KeyboardInterrupt
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, stop)
@@ -149,14 +223,25 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
                 process.kill()
 
 
-def _worker(plan: Plan, where: str, device: str, models: Path | None, threads: ThreadCounts, parent: int) -> None:
+def _worker(
+    plan: Plan,
+    where: str | BaseStorage,
+    only: frozenset[str],
+    device: str,
+    models: Path | None,
+    threads: ThreadCounts,
+    parent: int,
+    watch: Watch,
+) -> None:
     """Work until all is done or the process that started this one is gone."""
     try:
         _hear_ctrl_c()
         with with_threads(threads), quiet_optuna():
-            arms = open_arms(plan, open_storage(where, wait=True))
+            arms = [arm for arm in open_arms(plan, open_storage(where, wait=True), watch) if arm.label in only]
             work_through(arms, pick_device(device), models, go_on=lambda: os.getppid() == parent)
     except StorageLost as error:
+        assert watch.memory is not None
+        watch.memory[STORAGE_LOST] = 1.0
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         return  # the slot is open again, and the process that started this one tells the user

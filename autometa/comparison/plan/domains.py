@@ -10,6 +10,7 @@ import torch
 
 from autometa.comparison.plan.entrants import Tasks, labelled, open_tasks
 from autometa.comparison.plan.settings import Settings
+from autometa.contracts.plugin_code import plugin_code
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.errors import InvalidParameter
@@ -106,7 +107,8 @@ def refusal(training: MetaTraining, learner: str, here: Domain, there: Domain) -
 
 def _failure(training: MetaTraining, sampler: TaskSampler) -> str | None:
     try:
-        evaluate(training.learner, training.module, sampler, split="test", n_tasks=1, seed=0)
+        with plugin_code():
+            evaluate(training.learner, training.module, sampler, split="test", n_tasks=1, seed=0)
     except Exception as error:  # a learner of a plugin may raise anything
         return f"{type(error).__name__}: {error}"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
+from autometa.comparison.plan.guarded import guarded
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import SPLITS, Split, TaskSampler
@@ -68,9 +69,10 @@ def open_tasks(label: str, given: Tasks, splits: Sequence[Split] = SPLITS) -> Ta
                 f"tasks {label!r} needs {', '.join(needs)}; make it with am.make_tasks({given!r}, "
                 f"{', '.join(f'{need}=...' for need in needs)}) and give the object."
             )
-    sampler = make_tasks(given)
-    for split in splits:
-        sampler.sample(1, split=split, seed=0)
+    with guarded(f"tasks {label!r}"):
+        sampler = make_tasks(given)
+        for split in splits:
+            sampler.sample(1, split=split, seed=0)
     return sampler
 
 

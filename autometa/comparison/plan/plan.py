@@ -18,6 +18,7 @@ from autometa.comparison.plan.entrants import (
     make_entrant,
     with_baseline,
 )
+from autometa.comparison.plan.guarded import guarded
 from autometa.comparison.plan.pair import Pair, Skipped, make_pair
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.plan.study_space import JointSpace, PairSpace, StudySpace
@@ -130,7 +131,8 @@ def _assemble(
         elsewhere, misfits = _elsewhere(domain, test_domains)
         for label, entrant in entrants.items():
             try:
-                pair, refused = make_pair(domain, label, entrant, elsewhere)
+                with guarded(f"learner {label!r}"):
+                    pair, refused = make_pair(domain, label, entrant, elsewhere)
                 pairs.append(pair)
                 skipped.extend(refused)
             except (Incompatible, PluginError) as error:
@@ -164,7 +166,8 @@ def _make_entrants(
     skipped: list[Skipped] = []
     for label, given in learners.items():
         try:
-            entrants[label] = make_entrant(given)
+            with guarded(f"learner {label!r}"):
+                entrants[label] = make_entrant(given)
         except (PluginError, InvalidParameter) as error:
             if strict:
                 raise

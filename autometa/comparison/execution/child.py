@@ -1,0 +1,103 @@
+"""A process that works for this one, and how this one sees what becomes of it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.context import SpawnContext
+from typing import Any
+
+from autometa.comparison.execution.arm import Arm
+from autometa.comparison.execution.slot_study import SlotStudy
+from autometa.comparison.execution.watch import Watch
+
+STORAGE_LOST = 2
+"""Place in the shared memory where a process notes that it ends because its storage failed."""
+
+LONGEST_PAUSE = 5.0
+"""Seconds between two looks at a process that are counted, at most."""
+
+
+class Child:
+    """One process at a time; another takes its place where it was ended by what it worked on.
+
+    Parameters
+    ----------
+    context : multiprocessing context
+    target : callable
+        What the process runs: takes ``arguments`` and its :class:`Watch`.
+    arguments : tuple
+    watch : Watch
+        How the process is to be watched.
+    """
+
+    def __init__(
+        self, context: SpawnContext, target: Callable[..., None], arguments: tuple[Any, ...], watch: Watch
+    ) -> None:
+        self._context, self._target, self._arguments, self._watch = context, target, arguments, watch
+        self.begin()
+
+    def begin(self) -> None:
+        """Make a new process, which is not started yet."""
+        self._memory = self._context.RawArray("d", 3)
+        watch = Watch(limit=self._watch.limit, supervisor=self._watch.supervisor, memory=self._memory)
+        self.process = self._context.Process(target=self._target, args=(*self._arguments, watch), name="autometa")
+        self._count, self._silence, self._looked = 0.0, 0.0, time.monotonic()
+
+    def hangs(self) -> float:
+        """Return the seconds for which it was to finish a step and did not; 0 if it goes on, or waits for work."""
+        count, allowed, _ = self._memory
+        pause, self._looked = time.monotonic() - self._looked, time.monotonic()
+        # A longer pause was no silence of the other process: this one, and perhaps both, had been stopped.
+        self._silence = self._silence + min(pause, LONGEST_PAUSE) if count == self._count else 0.0
+        self._count = count
+        return float(allowed) if 0 < allowed < self._silence else 0.0
+
+    @property
+    def has_lost_its_storage(self) -> bool:
+        """True if it ended because its storage failed."""
+        return bool(self._memory[STORAGE_LOST])
+
+    @property
+    def end(self) -> str:
+        """How the process ended."""
+        code = self.process.exitcode or 0
+        if code >= 0:
+            return f"exit code {code}"
+        try:
+            return f"signal {signal.Signals(-code).name}"
+        except ValueError:
+            return f"signal {-code}"
+
+    def bury(self, arms: Sequence[Arm]) -> list[tuple[Arm, bool]]:
+        """Record what it was at work on when it ended: arms, and whether a slot of theirs has failed with it."""
+        if self.has_lost_its_storage:
+            return []
+        return [
+            (arm, study.bury(trial, self.end))
+            for arm, study in _studies(arms)
+            for trial in study.of_child(self.process.pid)
+        ]
+
+    def end_hanging(self, arms: Sequence[Arm], seconds: float) -> list[Arm]:
+        """Kill it because it does not go on, and record that; return what it was at work on."""
+        hanging = [
+            arm
+            for arm, study in _studies(arms)
+            for trial in study.of_child(self.process.pid)
+            if study.end_hanging(trial, seconds)
+        ]
+        self.process.kill()
+        self.process.join()
+        return hanging
+
+    def give_back(self, arms: Sequence[Arm]) -> None:
+        """Open the slots again that it was at work on when it was asked to stop."""
+        for _, study in _studies(arms):
+            for trial in study.of_child(self.process.pid):
+                study.give_back(trial)
+
+
+def _studies(arms: Sequence[Arm]) -> list[tuple[Arm, SlotStudy]]:
+    return [(arm, study) for arm in arms for study in arm.studies]
