@@ -126,7 +126,9 @@ class FewShotEstimator(BaseEstimator):
         Incompatible
             The tasks are of another problem, or learner and meta-optimizer do not fit.
         TrainingDiverged
-            The loss is no longer finite.
+            The loss or a weight is no longer finite.
+        InvalidData
+            The loss is not, since tasks were drawn that hold values that are not.
         InvalidFile, StorageError
             The checkpoint is no checkpoint of a meta-training, or cannot be written.
         MissingData
@@ -282,11 +284,14 @@ class FewShotEstimator(BaseEstimator):
         at_once = len(x) if is_transductive(fitted.module) else max(1, VALUES_AT_ONCE // max(1, rows.shape[1]))
         parts = [_read_chunk(fitted, x[start : start + at_once], read) for start in range(0, len(x), at_once)]
         arrays = [torch.cat(columns).double().cpu().numpy() for columns in zip(*parts, strict=True)]
-        if not all(np.isfinite(array).all() for array in arrays):
+        arrays = [array if fitted.columns is None else array[:, fitted.columns] for array in arrays]
+        # Of logits some may be -inf, for classes that are impossible.
+        ends = [array.max(axis=1) for array in arrays] if find_problem(self.problem).has_classes else arrays
+        if not all(np.isfinite(end).all() for end in ends):
             raise TrainingDiverged(
                 f"{type(fitted.learner).__name__} adapted to values that are not finite; lower its rates, or scale X."
             )
-        return tuple(array if fitted.columns is None else array[:, fitted.columns] for array in arrays)
+        return tuple(arrays)
 
     def _plain_info(self, rows: NDArray[Any], n_outputs: int) -> TaskInfo:
         has_classes = find_problem(self.problem).has_classes
