@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -28,7 +29,7 @@ from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import is_transductive
 from autometa.engine.random_state import fresh_module, seeded
-from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
+from autometa.errors import AutometaError, Incompatible, InvalidFile, InvalidParameter, PluginError, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.estimators.images import range_met
 from autometa.estimators.inputs import n_features, rows_of, shaped
@@ -216,7 +217,9 @@ class FewShotEstimator(BaseEstimator):
 
     # ---------------------------------------------------------------- one task
 
-    def _adapt(self, rows: NDArray[Any], y: NDArray[Any], n_outputs: int, **affine: Affine | None) -> Fitted:
+    def _adapt(
+        self, rows: NDArray[Any], y: NDArray[Any], n_outputs: int, *, inputs: Affine | None, targets: Affine | None
+    ) -> Fitted:
         """Adapt to one task: rows [n, n_features], class indices [n] or real targets [n, n_outputs]."""
         meta: MetaTrained | None = getattr(self, "_meta", None)
         learner = self._learner_now()
@@ -251,7 +254,8 @@ class FewShotEstimator(BaseEstimator):
             seed=seed,
             device=device,
             dtype=dtype,
-            **affine,
+            inputs=inputs,
+            targets=targets,
         )
 
     def _check_finite(self, learner: Learner, adapted: Any) -> None:
@@ -282,8 +286,14 @@ class FewShotEstimator(BaseEstimator):
         x = shaped(rows, fitted.info.input_shape)
         # Transductive batch norm judges an example by those beside it, so there all must be seen together.
         at_once = len(x) if is_transductive(fitted.module) else max(1, VALUES_AT_ONCE // max(1, rows.shape[1]))
-        parts = [_read_chunk(fitted, x[start : start + at_once], read) for start in range(0, len(x), at_once)]
+        with _told_of_its_file(fitted):
+            parts = [_read_chunk(fitted, x[start : start + at_once], read) for start in range(0, len(x), at_once)]
         arrays = [torch.cat(columns).double().cpu().numpy() for columns in zip(*parts, strict=True)]
+        if fitted.present is not None and any(array.shape[1] != fitted.present.shape[1] for array in arrays):
+            raise PluginError(
+                f"{type(fitted.learner).__name__}.predict returned {arrays[0].shape[1]} outputs for "
+                f"{fitted.present.shape[1]} classes; it must return one logit for each."
+            )
         arrays = [array if fitted.columns is None else array[:, fitted.columns] for array in arrays]
         # Of logits some may be -inf, for classes that are impossible.
         ends = [array.max(axis=1) for array in arrays] if find_problem(self.problem).has_classes else arrays
@@ -408,6 +418,20 @@ def _read_chunk(fitted: Fitted, x: NDArray[Any], read: Read) -> tuple[Tensor, ..
         enough_threads(fitted.module, inputs),
     ):
         return tuple(part[0] for part in read(fitted, inputs))
+
+
+@contextmanager
+def _told_of_its_file(fitted: Fitted) -> Iterator[None]:
+    """Turn an error of a learner that works with what a file held into one that names the file."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if fitted.source is None or isinstance(error, AutometaError):
+            raise
+        raise InvalidFile(
+            f"what {fitted.source} holds does not fit its {type(fitted.learner).__name__} "
+            f"({type(error).__name__}: {error}); fit again."
+        ) from error
 
 
 def _outputs_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:

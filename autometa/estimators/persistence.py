@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pkgutil
 from collections.abc import Collection
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, UnknownName
 from autometa.estimators.base import FewShotEstimator
-from autometa.estimators.saved_state import ESTIMATORS, decode_fitted, decode_meta
+from autometa.estimators.saved_state import ESTIMATORS, SAVED, check_consistent, decode_fitted, decode_meta
 from autometa.files.codec import Tensors, decode_array, decode_parameter, encode_parameter
-from autometa.files.container import unpack
+from autometa.files.container import check_document, read, unpack
 from autometa.files.own_code import named_code
 
 SUFFIX = ".autometa"
@@ -59,13 +60,21 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
         raise InvalidParameter(f"trusted={trusted!r} must be a list of import paths, such as [{trusted!r}].")
     found = _find(path)
     try:
-        data = found.read_bytes()
+        data = read(found)
     except OSError as error:
         raise MissingData(f"{os.fspath(path)!r} cannot be read: {error}.") from error
     document, tensors = unpack(data, found)
+    if document.get("estimator") not in ESTIMATORS:
+        raise InvalidFile(
+            f"{found}: the file holds a {document.get('estimator')!r:.40}; this version knows {sorted(ESTIMATORS)}."
+        )
+    check_document(document, SAVED, found)
     try:
         estimator = _decode(document, tensors, trusted)
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        check_consistent(estimator)
+        if hasattr(estimator, "_fitted"):
+            estimator._hold(replace(estimator._fitted, source=str(found)))
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, AutometaError):
             error.add_note(f"while reading {found}, saved by autometa {document.get('version')}")
             raise
@@ -97,7 +106,7 @@ def bundled() -> dict[str, Path]:
 
 def _find(path: str | os.PathLike[str]) -> Path:
     given = Path(os.path.expanduser(path))
-    if given.is_file():
+    if given.exists() and not given.is_dir():
         return given
     known = bundled()
     if os.fspath(path) in known:
@@ -111,8 +120,6 @@ def _find(path: str | os.PathLike[str]) -> Path:
 
 
 def _decode(document: dict[str, Any], by_name: dict[str, Tensor], trusted: Collection[str]) -> FewShotEstimator:
-    if document["estimator"] not in ESTIMATORS:
-        raise InvalidFile(f"the file holds a {document['estimator']!r}; this version knows {sorted(ESTIMATORS)}.")
     tensors = Tensors(by_name)
     params = {name: decode_parameter(code, tensors, trusted) for name, code in document["params"].items()}
     estimator: FewShotEstimator = pkgutil.resolve_name(ESTIMATORS[document["estimator"]])(**params)

@@ -17,8 +17,38 @@ from autometa.errors import InvalidFile, InvalidParameter
 from autometa.files.components import parts_of
 from autometa.files.own_code import buildable_path, built, check_named_code, import_path, import_trusted, named_code
 from autometa.host.catalog import make
+from autometa.host.kinds import KINDS
+from autometa.schema import OneOf, Row, Schema, whole
 
 _PLAIN = (type(None), bool, int, float, str)
+_MOST_BYTES = 2**26
+"""Of an array whose type has room for longer texts than it holds."""
+
+
+def _dtype(value: Any) -> str | None:
+    wanted = "the type of an array of numbers, dates or texts"
+    try:
+        return None if isinstance(value, str) and np.dtype(value).kind in "biufUmMO" else wanted
+    except TypeError:
+        return wanted
+
+
+VALUE: Schema = None | bool | int | float | str
+ARRAY: Schema = (None, {"dtype": _dtype, "shape": [whole()], "values": [VALUE]})
+TREE = OneOf({"tensor": str, "value": VALUE})
+"""What :meth:`Tensors.encode` returns."""
+TREE |= {"dict": [Row([TREE, TREE])], "list": [TREE], "tuple": [TREE]}
+PARAMETER = OneOf({"value": VALUE, "code": str, "network": {"path": str, "state": TREE}})
+"""What :func:`encode_parameter` returns."""
+PARAMETER |= {
+    "list": [PARAMETER],
+    "tuple": [PARAMETER],
+    "dict": [Row([PARAMETER, PARAMETER])],
+    "own network": PARAMETER,
+    "component": {"kind": tuple(KINDS), "name": str, "params": {str: PARAMETER}},
+    "own component": {"path": str, "params": {str: PARAMETER}},
+    "scikit-learn": {"name": str, "params": {str: PARAMETER}},
+}
 
 
 class Tensors:
@@ -58,6 +88,8 @@ class Tensors:
         ((kind, value),) = code.items()
         if kind == "tensor":
             # A view into the file lies at any address, and the last bits of a product depend on the address.
+            if value not in self.by_name:
+                raise InvalidFile(f"the file names a tensor {value!r} that it does not hold.")
             return self.by_name[value].clone()
         if kind == "dict":
             return {self.decode(k): self.decode(v) for k, v in value}
@@ -87,7 +119,11 @@ def decode_array(code: Any) -> Any:
     """Undo :func:`encode_array`."""
     if code is None:
         return None
-    dtype = np.dtype(code["dtype"])
+    dtype, given = np.dtype(code["dtype"]), code["values"]
+    if dtype.kind == "U":
+        longest = max((len(value) for value in given if isinstance(value, str)), default=0)
+        if dtype.itemsize * len(given) > max(_MOST_BYTES, 4 * longest * len(given)):
+            raise InvalidFile(f"an array of {len(given)} texts has the type {dtype}, far longer than the texts are.")
     values = np.asarray(code["values"], dtype=np.int64 if dtype.kind in "mM" else dtype)
     return values.astype(dtype).reshape(code["shape"])
 
