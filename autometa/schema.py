@@ -6,7 +6,7 @@ A schema is a plain value that looks like the document:
 - ``[schema]``: a list, every item of which fits.
 - ``{"name": schema, "other?": schema}``: an object with these entries; those with ``?`` may be absent.
 - ``{str: schema}``: an object with any names, every value of which fits.
-- :class:`Row`, :class:`OneOf`.
+- :class:`Row`, :class:`Closed`, :class:`OneOf`.
 - a tuple of schemas: any one of them; of plain values: any one of these.
 - a function: returns None, or says what the value must be.
 """
@@ -60,7 +60,10 @@ def check_depth(value: Any) -> None:
 
 
 def misfit(value: Any, schema: Schema, where: str = "") -> str | None:
-    """Say where a document does not fit a schema, what must be there and what is; None if all of it fits."""
+    """Say where a document does not fit a schema, what must be there and what is; None if all of it fits.
+
+    The document is one of at most :data:`MOST_DEPTH` levels, see :func:`read_json` and :func:`check_depth`.
+    """
     if isinstance(schema, list):
         return _misfit_of_items(value, schema, where)
     if isinstance(schema, OneOf):
@@ -100,8 +103,21 @@ def anything(value: Any) -> str | None:
     return None
 
 
+def misfit_of_any(value: Any, schema: Schema) -> str | None:
+    """Say where a document of any depth does not fit a schema; None if all of it fits."""
+    try:
+        check_depth(value)
+    except ValueError as error:
+        return str(error)
+    return misfit(value, schema)
+
+
 class Row(list[Schema]):
     """A list of as many items as schemas, each of which fits its own."""
+
+
+class Closed(dict[str, Schema]):
+    """An object with these entries and no others."""
 
 
 class OneOf(dict[str, Schema]):
@@ -147,6 +163,10 @@ def _misfit_of_entries(value: Any, schema: dict[Any, Schema], where: str) -> str
         return _told(where, value, "an object")
     if str in schema:
         return _first(misfit(part, schema[str], _inside(where, name)) for name, part in value.items())
+    names = {entry.removesuffix("?") for entry in schema}
+    further = [name for name in value if name not in names] if isinstance(schema, Closed) else []
+    if further:
+        return f"{_inside(where, further[0])} is not known"
     for entry, wanted in schema.items():
         name = entry.removesuffix("?")
         if name in value:

@@ -64,10 +64,9 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     except OSError as error:
         raise MissingData(f"{os.fspath(path)!r} cannot be read: {error}.") from error
     document, tensors = unpack(data, found)
-    if document.get("estimator") not in ESTIMATORS:
-        raise InvalidFile(
-            f"{found}: the file holds a {document.get('estimator')!r:.40}; this version knows {sorted(ESTIMATORS)}."
-        )
+    kind = document.get("estimator")
+    if not isinstance(kind, str) or kind not in ESTIMATORS:
+        raise InvalidFile(f"{found}: the file holds a {kind!r:.40}; this version knows {sorted(ESTIMATORS)}.")
     check_document(document, SAVED, found)
     try:
         estimator = _decode(document, tensors, trusted)

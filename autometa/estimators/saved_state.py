@@ -266,10 +266,18 @@ def check_consistent(estimator: Any) -> None:
             raise InvalidFile(f"the file holds a {type(estimator).__name__} for {info.problem}.")
     if meta is not None and meta.encoder is None and meta.n_features != n_features(meta.info.input_shape):
         raise InvalidFile(f"the file tells {meta.n_features} features for inputs of the shape {meta.info.input_shape}.")
+    if meta is not None and estimator.n_features_in_ != meta.n_features:
+        raise InvalidFile(f"the file tells both {estimator.n_features_in_} and {meta.n_features} features.")
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None and len(names) != estimator.n_features_in_:
         raise InvalidFile(f"the file holds {len(names)} names for {estimator.n_features_in_} features.")
     if fitted is not None:
+        if fitted.info != (fitted.info if meta is None else meta.info):
+            raise InvalidFile("the file tells of other tasks in fit than in meta_fit.")
+        if meta is None and estimator.n_features_in_ != n_features(fitted.info.input_shape):
+            raise InvalidFile(
+                f"the file tells {estimator.n_features_in_} features for inputs of the shape {fitted.info.input_shape}."
+            )
         _check_fitted(fitted, getattr(estimator, "classes_", None), estimator.n_features_in_)
 
 

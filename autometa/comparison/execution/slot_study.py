@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, lost_in
+from autometa.comparison.execution.stored_trials import checked_trial
 
 MOST_CUTS = 3
 """How many processes may die while filling a slot; then the slot has failed."""
@@ -91,7 +92,8 @@ class SlotStudy:
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return all trials that count for a slot, by number."""
         found = self.study.get_trials(deepcopy=False, states=states or None)
-        return [trial for trial in found if "slot" in trial.user_attrs and "duplicate" not in trial.user_attrs]
+        ours = [trial for trial in found if "slot" in trial.user_attrs and "duplicate" not in trial.user_attrs]
+        return [checked_trial(trial, self.name) for trial in ours]
 
     def slot_states(self) -> list[SlotState]:
         """Return the state of every slot."""
