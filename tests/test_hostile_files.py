@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import optuna
 import pytest
 import safetensors.torch
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 import autometa as am
 from autometa.comparison.execution.arm import open_arms
 from autometa.comparison.execution.stored_plan import PLAN, register_plan, stored_plan
 from autometa.comparison.results.tables import collect_frames
 from autometa.files import container
+from autometa.files.scikit_learn import NAMES_FOLDERS, needs_trust, scikit_learn
 from autometa.schema import MOST_DEPTH, Closed, OneOf, Row, finite, misfit, read_json, whole
 from autometa.testing.toys import Blobs, Lines
 
@@ -242,6 +249,80 @@ def test_a_header_made_to_do_harm_is_one_error(tmp_path: Path, header: bytes) ->
         am.load(tmp_path / "model")
 
 
+# -------------------------------------------------------------------- estimators of scikit-learn
+
+
+class Evil:
+    """Runs code where a pickle of it is read."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (os.environ["EVIL"],)
+
+
+def in_a_file(path: Path, name: str, params: Document) -> None:
+    """Write a sound model of scikit-learn's, with this estimator in the place of its own."""
+    X = np.arange(10.0)[:, None]
+    am.FewShotClassifier(am.make_learner("sklearn", estimator=LogisticRegression())).fit(X, X[:, 0] > 4).save(path)
+    document, tensors = taken_apart(path)
+    for where in ("params.learner", "fitted.learner"):
+        estimator = {"scikit-learn": {"name": name, "params": params}}
+        document = changed(document, f"{where}.component.params.estimator", estimator)
+    write(path, document, tensors)
+
+
+def test_a_cache_beside_a_file_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVIL", str(tmp_path / "ran"))
+    step = {"tuple": [{"value": "scale"}, {"scikit-learn": {"name": "StandardScaler", "params": {}}}]}
+    last = {"tuple": [{"value": "last"}, {"scikit-learn": {"name": "LogisticRegression", "params": {}}}]}
+    params = {"steps": {"list": [step, last]}, "memory": {"value": "cache"}}
+    in_a_file(tmp_path / "model", "Pipeline", params)
+    X = np.arange(10.0)[:, None]
+    Pipeline([("scale", StandardScaler()), ("last", LogisticRegression())], memory="cache").fit(X, X[:, 0] > 4)
+    for stored in Path("cache").rglob("output.pkl"):
+        joblib.dump(Evil(), stored)
+    with pytest.raises(am.InvalidFile, match="the folder 'cache' as memory of 'Pipeline'"):
+        am.load("model").predict(X)
+    assert not Path("ran").exists()
+    in_a_file(tmp_path / "model", "Pipeline", params | {"memory": {"value": None}})
+    assert am.load("model").predict(X).tolist() == (X[:, 0] > 4).tolist()
+
+
+def test_a_folder_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    inner = Pipeline([("last", LogisticRegression())], memory=str(tmp_path / "cache"))
+    X = np.arange(10.0)[:, None]
+    model = am.FewShotClassifier(am.make_learner("sklearn", estimator=inner)).fit(X, X[:, 0] > 4)
+    with pytest.raises(am.InvalidParameter, match="learner__estimator__memory names a folder"):
+        model.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["CountVectorizer", "HashingVectorizer", "TfidfVectorizer", "FunctionTransformer", "GridSearchCV"]
+)
+def test_estimators_that_read_files_or_run_code_need_trust_by_name(tmp_path: Path, name: str) -> None:
+    own = {"estimator": {"value": None}, "param_grid": {"value": None}} if name == "GridSearchCV" else {}
+    step = {"tuple": [{"value": "it"}, {"scikit-learn": {"name": name, "params": own}}]}
+    last = {"tuple": [{"value": "last"}, {"scikit-learn": {"name": "LogisticRegression", "params": {}}}]}
+    in_a_file(tmp_path / "model", "Pipeline", {"steps": {"list": [step, last]}})
+    with pytest.raises(am.InvalidFile, match=rf"'{name}' of scikit-learn.* trusted=\['sklearn\..*:{name}'\]") as error:
+        am.load(tmp_path / "model")
+    (path,) = re.findall(r"trusted=\['(.*)'\]", str(error.value))
+    assert type(am.load(tmp_path / "model", trusted=[path]).learner.estimator.steps[0][1]).__name__ == name
+
+
+def test_every_parameter_of_scikit_learn_that_names_a_path_is_guarded() -> None:
+    """A new version may bring others: whoever sees this fail looks at them, and at the list of safe estimators."""
+    words = re.compile("path|file|folder|dir$|directory|memory|cache|dispatch|url|import(?!ance)")
+    known = {"memory", "cache_size", "pre_dispatch", "fit_path", "path_method"}
+    for name, kind in scikit_learn().items():
+        found = {parameter for parameter in inspect.signature(kind).parameters if words.search(parameter)}
+        assert found <= known, name
+        if "pre_dispatch" in found or "input" in inspect.signature(kind).parameters:
+            assert needs_trust(kind), name
+    assert "memory" in NAMES_FOLDERS
+
+
 # -------------------------------------------------------------------- checkpoints
 
 
@@ -293,7 +374,8 @@ def storage() -> optuna.storages.InMemoryStorage:
     storage = optuna.storages.InMemoryStorage()
     am.compare(
         {"sines": am.make_tasks("sinusoid")}, {"ridge": "ridge"},
-        test_tasks={"short": am.make_tasks("sinusoid", n_shot=5)}, n_trials=1, max_steps=1, n_test_tasks=3, n_seeds=2, storage=storage, name="c", baselines=False,
+        test_tasks={"short": am.make_tasks("sinusoid", n_shot=5)},
+        n_trials=1, max_steps=1, n_test_tasks=3, n_seeds=2, storage=storage, name="c", baselines=False,
     )  # fmt: skip
     return storage
 

@@ -1,4 +1,4 @@
-"""Reading estimators from files; nothing in a file is run, and code that it names is imported with trust alone."""
+"""Reading estimators from files: they hold no code, and name none that is called without trust."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ SUFFIX = ".autometa"
 def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     """Read an estimator that :meth:`FewShotClassifier.save` wrote.
 
-    Nothing in the file is run: it holds numbers, names of installed components and import paths. Code is imported, and
-    later called, only from the paths in ``trusted``.
+    The file holds numbers, names and import paths, and no code. What it can name, and who made the file can choose, is:
+    components of the plugins installed here, estimators of scikit-learn that neither read files nor call what a
+    parameter names, and, from the paths in ``trusted`` alone, anything else. So a file runs no code of its maker's. It
+    may still hold a model that answers wrongly, or one that takes long: its checksum finds damage, and is no signature.
+    Load with ``trusted`` only what comes from somebody you trust.
 
     Parameters
     ----------
@@ -37,7 +40,8 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
         A file, or the name of an estimator that comes with autometa.
     trusted : collection of str, optional
         Import paths, such as ``"package.module:Network"``, of code that the estimator is made of or may call: a
-        backbone, learner or meta-optimizer of your own that no plugin offers, or a function that encodes raw rows.
+        backbone, learner or meta-optimizer of your own that no plugin offers, a function that encodes raw rows, or
+        an estimator of scikit-learn such as ``"sklearn.preprocessing._function_transformer:FunctionTransformer"``.
 
     Returns
     -------
