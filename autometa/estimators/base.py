@@ -31,8 +31,8 @@ from autometa.engine.folding import is_transductive
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidFile, InvalidParameter, PluginError, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
-from autometa.estimators.images import range_met
-from autometa.estimators.inputs import n_features, rows_of, shaped
+from autometa.estimators.images import are_images, range_met
+from autometa.estimators.inputs import as_tensor, check_proportion, n_features, rows_of, shaped
 from autometa.estimators.parameters import changed_for_adaptation, changed_since, set_nested
 from autometa.estimators.saved_state import save
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
@@ -234,13 +234,23 @@ class FewShotEstimator(BaseEstimator):
             dtype = pick_dtype(self.precision, torch.float32 if device.type == "mps" else torch.float64)
             info = self._plain_info(rows, n_outputs)
             module = fresh_module(learner, info, seed).to(device=device, dtype=dtype).eval()
-        x = torch.tensor(shaped(rows, info.input_shape), device=device, dtype=dtype)[None]
-        target = torch.tensor(y, device=device, dtype=dtype if y.dtype.kind == "f" else torch.int64)[None]
+        if (
+            meta is not None
+            and meta.encoder is None
+            and not are_images(info)
+            and any(True for _ in module.parameters())
+        ):
+            check_proportion(rows, dtype)
+        x = as_tensor(shaped(rows, info.input_shape), device, dtype)[None]
+        target = as_tensor(y, device, dtype if y.dtype.kind == "f" else torch.int64)[None]
         support = Examples(
             x, target, n_classes=n_outputs if info.problem_record.has_classes else 0, problem=self.problem
         )
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device), enough_threads(module, x):
-            adapted = learner.adapt(module, support)
+            try:
+                adapted = learner.adapt(module, support)
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+                raise TrainingDiverged(f"{learner!r} cannot solve for its weights; scale X ({error}).") from error
         self._check_finite(learner, adapted)
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
         adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
@@ -412,7 +422,7 @@ class FewShotEstimator(BaseEstimator):
 
 
 def _read_chunk(fitted: Fitted, x: NDArray[Any], read: Read) -> tuple[Tensor, ...]:
-    inputs = torch.tensor(x, device=fitted.device, dtype=fitted.dtype)[None]
+    inputs = as_tensor(x, fitted.device, fitted.dtype)[None]
     with (
         torch.no_grad(),
         seeded(derive_seed(fitted.seed, "predict"), fitted.device),

@@ -134,6 +134,8 @@ def _decode(document: dict[str, Any], by_name: dict[str, Tensor], trusted: Colle
     estimator.n_features_in_ = document["n_features"]
     if document["feature_names"] is not None:
         estimator.feature_names_in_ = decode_array(document["feature_names"])
+    if document.get("numbered") is not None:  # files of earlier versions do not tell
+        estimator._numbered = document["numbered"]
     if document["classes"] is not None:
         estimator.classes_ = decode_array(document["classes"])
     return estimator

@@ -87,6 +87,7 @@ SAVED: Schema = {
     "n_features": whole(),
     "feature_names": ARRAY,
     "classes": ARRAY,
+    "numbered?": (None, [str]),
 }
 """What the document of a saved estimator looks like."""
 
@@ -112,6 +113,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "n_features": estimator.n_features_in_,
         "feature_names": encode_array(getattr(estimator, "feature_names_in_", None), "feature_names_in_"),
         "classes": encode_array(getattr(estimator, "classes_", None), "classes_"),
+        "numbered": getattr(estimator, "_numbered", None),
     }
     write_whole(Path(os.path.expanduser(path)), pack(document, tensors.by_name))
 
