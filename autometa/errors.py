@@ -46,7 +46,7 @@ class Incompatible(AutometaError, ValueError):
 
 
 class TrainingDiverged(AutometaError, ArithmeticError):
-    """Meta-training produced a loss that is not finite."""
+    """Meta-training or adaptation led to numbers that are not finite."""
 
 
 class ProcessFailed(AutometaError, RuntimeError):

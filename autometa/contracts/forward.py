@@ -82,15 +82,16 @@ def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[
     """Return the loss of every task, leaving out padded places and queries of a class that the support lacks.
 
     It is the learner's own loss, or that of the problem. No learner can answer the queries that
-    :func:`predict_outputs` forbids it to answer; in scores they count as wrong.
+    :func:`predict_outputs` forbids it to answer; in scores they count as wrong. NaN where :func:`diverged` says so.
     """
     if query.is_classification:
-        answerable = outputs.gather(2, query.y.unsqueeze(2)).squeeze(2) > torch.finfo(outputs.dtype).min
+        answerable = outputs.gather(2, query.y.unsqueeze(2)).squeeze(2) != torch.finfo(outputs.dtype).min
         y = query.y.masked_fill(~(query.mask & answerable), IGNORED_CLASS)
     else:
         mask = query.mask if query.y.dim() == 2 else query.mask.unsqueeze(-1)
         y = query.y.masked_fill(~mask, torch.nan)
-    return learner.loss(outputs, y) if learner.has_own_loss else query.problem_record.loss(outputs, y)
+    losses = learner.loss(outputs, y) if learner.has_own_loss else query.problem_record.loss(outputs, y)
+    return losses + diverged(outputs, query)
 
 
 def query_losses(
@@ -106,5 +107,20 @@ def query_losses(
 
 
 def task_scores(outputs: Tensor, query: Examples) -> Float[Tensor, " task"]:
-    """Return the score of every task: accuracy, or mean squared error."""
-    return query.problem_record.score(outputs, query)
+    """Return the score of every task: accuracy, or mean squared error; NaN where :func:`diverged` says so."""
+    return query.problem_record.score(outputs, query) + diverged(outputs, query)
+
+
+def diverged(outputs: Tensor, query: Examples) -> Float[Tensor, " task"]:
+    """Return NaN for every task with a query that has no answer, and 0 for the others, [tasks].
+
+    An answer is made of finite numbers. Of logits some may be -inf, for classes that are impossible, but not all. Added
+    to losses and scores, which may hide what is not finite (the arg max of NaN is class 0), NaN is found when they are
+    read; nothing here waits for the device.
+    """
+    outputs = outputs.detach()
+    if query.is_classification:
+        told = outputs.amax(dim=-1, keepdim=True)
+    else:
+        told = outputs - (query.y if query.y.dim() == 3 else query.y.unsqueeze(-1))
+    return (told * 0.0).masked_fill(~query.mask.unsqueeze(-1), 0.0).sum(dim=(1, 2))

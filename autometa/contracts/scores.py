@@ -16,5 +16,5 @@ def accuracy(outputs: Float[Tensor, "task query way"], query: Examples) -> Float
 
 def mean_squared_error(outputs: Float[Tensor, "task query out"], query: Examples) -> Float[Tensor, " task"]:
     """Mean squared error over the queries and their targets, in the units drawn."""
-    squares = (outputs - query.targets()).square().mean(dim=-1) * query.mask
+    squares = (outputs - query.targets()).square().mean(dim=-1).masked_fill(~query.mask, 0.0)
     return squares.sum(dim=1) / query.mask.sum(dim=1).clamp(min=1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -28,10 +29,10 @@ from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import is_transductive
 from autometa.engine.random_state import fresh_module, seeded
-from autometa.errors import AutometaError, Incompatible, InvalidParameter, TrainingDiverged
+from autometa.errors import AutometaError, Incompatible, InvalidFile, InvalidParameter, PluginError, TrainingDiverged
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
-from autometa.estimators.images import range_met
-from autometa.estimators.inputs import n_features, rows_of, shaped
+from autometa.estimators.images import are_images, range_met
+from autometa.estimators.inputs import as_tensor, check_proportion, n_features, rows_of, shaped
 from autometa.estimators.parameters import changed_for_adaptation, changed_since, set_nested
 from autometa.estimators.saved_state import save
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
@@ -126,7 +127,9 @@ class FewShotEstimator(BaseEstimator):
         Incompatible
             The tasks are of another problem, or learner and meta-optimizer do not fit.
         TrainingDiverged
-            The loss is no longer finite.
+            The loss or a weight is no longer finite.
+        InvalidData
+            The loss is not, since tasks were drawn that hold values that are not.
         InvalidFile, StorageError
             The checkpoint is no checkpoint of a meta-training, or cannot be written.
         MissingData
@@ -214,7 +217,9 @@ class FewShotEstimator(BaseEstimator):
 
     # ---------------------------------------------------------------- one task
 
-    def _adapt(self, rows: NDArray[Any], y: NDArray[Any], n_outputs: int, **affine: Affine | None) -> Fitted:
+    def _adapt(
+        self, rows: NDArray[Any], y: NDArray[Any], n_outputs: int, *, inputs: Affine | None, targets: Affine | None
+    ) -> Fitted:
         """Adapt to one task: rows [n, n_features], class indices [n] or real targets [n, n_outputs]."""
         meta: MetaTrained | None = getattr(self, "_meta", None)
         learner = self._learner_now()
@@ -229,13 +234,23 @@ class FewShotEstimator(BaseEstimator):
             dtype = pick_dtype(self.precision, torch.float32 if device.type == "mps" else torch.float64)
             info = self._plain_info(rows, n_outputs)
             module = fresh_module(learner, info, seed).to(device=device, dtype=dtype).eval()
-        x = torch.tensor(shaped(rows, info.input_shape), device=device, dtype=dtype)[None]
-        target = torch.tensor(y, device=device, dtype=dtype if y.dtype.kind == "f" else torch.int64)[None]
+        if (
+            meta is not None
+            and meta.encoder is None
+            and not are_images(info)
+            and any(True for _ in module.parameters())
+        ):
+            check_proportion(rows, dtype)
+        x = as_tensor(shaped(rows, info.input_shape), device, dtype)[None]
+        target = as_tensor(y, device, dtype if y.dtype.kind == "f" else torch.int64)[None]
         support = Examples(
             x, target, n_classes=n_outputs if info.problem_record.has_classes else 0, problem=self.problem
         )
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device), enough_threads(module, x):
-            adapted = learner.adapt(module, support)
+            try:
+                adapted = learner.adapt(module, support)
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+                raise TrainingDiverged(f"{learner!r} cannot solve for its weights; scale X ({error}).") from error
         self._check_finite(learner, adapted)
         # Laid out as it will be after a file or a pickle: the last bits of a product depend on the layout.
         adapted = map_tensors(lambda t: t.detach().clone(memory_format=torch.contiguous_format), adapted)
@@ -249,7 +264,8 @@ class FewShotEstimator(BaseEstimator):
             seed=seed,
             device=device,
             dtype=dtype,
-            **affine,
+            inputs=inputs,
+            targets=targets,
         )
 
     def _check_finite(self, learner: Learner, adapted: Any) -> None:
@@ -280,13 +296,22 @@ class FewShotEstimator(BaseEstimator):
         x = shaped(rows, fitted.info.input_shape)
         # Transductive batch norm judges an example by those beside it, so there all must be seen together.
         at_once = len(x) if is_transductive(fitted.module) else max(1, VALUES_AT_ONCE // max(1, rows.shape[1]))
-        parts = [_read_chunk(fitted, x[start : start + at_once], read) for start in range(0, len(x), at_once)]
+        with _told_of_its_file(fitted):
+            parts = [_read_chunk(fitted, x[start : start + at_once], read) for start in range(0, len(x), at_once)]
         arrays = [torch.cat(columns).double().cpu().numpy() for columns in zip(*parts, strict=True)]
-        if not all(np.isfinite(array).all() for array in arrays):
+        if fitted.present is not None and any(array.shape[1] != fitted.present.shape[1] for array in arrays):
+            raise PluginError(
+                f"{type(fitted.learner).__name__}.predict returned {arrays[0].shape[1]} outputs for "
+                f"{fitted.present.shape[1]} classes; it must return one logit for each."
+            )
+        arrays = [array if fitted.columns is None else array[:, fitted.columns] for array in arrays]
+        # Of logits some may be -inf, for classes that are impossible.
+        ends = [array.max(axis=1) for array in arrays] if find_problem(self.problem).has_classes else arrays
+        if not all(np.isfinite(end).all() for end in ends):
             raise TrainingDiverged(
                 f"{type(fitted.learner).__name__} adapted to values that are not finite; lower its rates, or scale X."
             )
-        return tuple(array if fitted.columns is None else array[:, fitted.columns] for array in arrays)
+        return tuple(arrays)
 
     def _plain_info(self, rows: NDArray[Any], n_outputs: int) -> TaskInfo:
         has_classes = find_problem(self.problem).has_classes
@@ -319,7 +344,8 @@ class FewShotEstimator(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the estimator with all it has learned to a file, for :func:`autometa.load`.
 
-        The file is in the safetensors format and holds numbers, names and, for code of your own, import paths. It
+        The file is in the safetensors format and holds numbers, names and, for code of your own, import paths, which
+        :func:`autometa.load` follows only where they are trusted. Its checksum finds damage; it is no signature. It
         appears whole or not at all.
 
         Parameters
@@ -396,13 +422,27 @@ class FewShotEstimator(BaseEstimator):
 
 
 def _read_chunk(fitted: Fitted, x: NDArray[Any], read: Read) -> tuple[Tensor, ...]:
-    inputs = torch.tensor(x, device=fitted.device, dtype=fitted.dtype)[None]
+    inputs = as_tensor(x, fitted.device, fitted.dtype)[None]
     with (
         torch.no_grad(),
         seeded(derive_seed(fitted.seed, "predict"), fitted.device),
         enough_threads(fitted.module, inputs),
     ):
         return tuple(part[0] for part in read(fitted, inputs))
+
+
+@contextmanager
+def _told_of_its_file(fitted: Fitted) -> Iterator[None]:
+    """Turn an error of a learner that works with what a file held into one that names the file."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if fitted.source is None or isinstance(error, AutometaError):
+            raise
+        raise InvalidFile(
+            f"what {fitted.source} holds does not fit its {type(fitted.learner).__name__} "
+            f"({type(error).__name__}: {error}); fit again."
+        ) from error
 
 
 def _outputs_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
@@ -46,6 +47,7 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
         The rows cannot be used; the text says why.
     """
     X = (estimator._learner_now() if reset else estimator._fitted.learner).encode_rows(X)
+    _check_numbered(estimator, X, meta, reset=reset)
     if meta is None:
         return validate_data(estimator, X, reset=reset, dtype=np.float64)  # type: ignore[no-any-return]
     if meta.encoder is not None:
@@ -65,6 +67,31 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset
     if are_images(meta.info):
         check_range(rows, is_bytes, meta.input_range, type(estimator).__name__, was_deep)
     return rows
+
+
+def _check_numbered(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset: bool) -> None:
+    """Refuse columns whose names are no text in another order than in ``fit``; scikit-learn compares text alone.
+
+    After ``meta_fit`` on a table they must be those of the first ``fit``. The places 0, 1, ... may be no names at all.
+    """
+    names = list(X.columns) if isinstance(X, pd.DataFrame) else []
+    given = None if not names or any(isinstance(name, str) for name in names) else [str(name) for name in names]
+    known = estimator.__dict__.get("_numbered")
+    if reset and (known is None or meta is None or meta.encoder is None):
+        estimator._numbered = given
+        return
+    if given is None or known is None or given == known:
+        return
+    places = [str(i) for i in range(len(given))]
+    if sorted(given) == sorted(known) or places not in (given, known):
+        raise InvalidData(
+            f"the columns of X are named {_shown(given)}, and {_shown(known)} when fit was called; give them in the "
+            "same order."
+        )
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def _encoded_rows(estimator: BaseEstimator, X: Any, encoder: RowEncoder) -> NDArray[Any]:
@@ -149,6 +176,31 @@ def flat_rows(X: Any, input_shape: tuple[int, ...]) -> Any:
         takes = " or ".join(str(("n", *s)).replace("'", "") for s in layouts)
         raise InvalidData(f"X has the shape {tuple(shape)}; this estimator was meta-trained on {takes}.")
     return np.asarray(X).reshape(shape[0], -1)
+
+
+def as_tensor(values: NDArray[Any], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Copy an array of any layout and byte order to a tensor; torch takes none with negative strides."""
+    native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+    return torch.tensor(native, device=device, dtype=dtype)
+
+
+def check_proportion(rows: NDArray[Any], dtype: torch.dtype) -> None:
+    """Refuse rows with a column so large that a network, which adds columns up, would lose the others to rounding.
+
+    Raises
+    ------
+    InvalidData
+        Names the column.
+    """
+    sizes = np.abs(rows).max(axis=0)
+    usual = max(1.0, float(np.partition(sizes, (len(sizes) - 1) // 2)[(len(sizes) - 1) // 2]))
+    widest = int(sizes.argmax())
+    # Sums of 32 bits keep 7 digits, and sums of squares of 64 bits 8 digits of what is squared.
+    if sizes[widest] * max(torch.finfo(dtype).eps, torch.finfo(torch.float64).eps ** 0.5) > usual:
+        raise InvalidData(
+            f"column {widest} of X reaches {sizes[widest]:.3g} and most columns no more than {usual:.3g}: beside it "
+            "the others would be lost to rounding; scale X as the tasks of meta-training are."
+        )
 
 
 def n_features(input_shape: tuple[int, ...]) -> int:

@@ -1,10 +1,11 @@
-"""Reading estimators from files; nothing in a file is run, and code that it names is imported with trust alone."""
+"""Reading estimators from files: they hold no code, and name none that is called without trust."""
 
 from __future__ import annotations
 
 import os
 import pkgutil
 from collections.abc import Collection
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, UnknownName
 from autometa.estimators.base import FewShotEstimator
-from autometa.estimators.saved_state import ESTIMATORS, decode_fitted, decode_meta
+from autometa.estimators.saved_state import ESTIMATORS, SAVED, check_consistent, decode_fitted, decode_meta
 from autometa.files.codec import Tensors, decode_array, decode_parameter, encode_parameter
-from autometa.files.container import unpack
+from autometa.files.container import check_document, read, unpack
 from autometa.files.own_code import named_code
 
 SUFFIX = ".autometa"
@@ -27,8 +28,11 @@ SUFFIX = ".autometa"
 def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     """Read an estimator that :meth:`FewShotClassifier.save` wrote.
 
-    Nothing in the file is run: it holds numbers, names of installed components and import paths. Code is imported, and
-    later called, only from the paths in ``trusted``.
+    The file holds numbers, names and import paths, and no code. What it can name, and who made the file can choose, is:
+    components of the plugins installed here, estimators of scikit-learn that neither read files nor call what a
+    parameter names, and, from the paths in ``trusted`` alone, anything else. So a file runs no code of its maker's. It
+    may still hold a model that answers wrongly, or one that takes long: its checksum finds damage, and is no signature.
+    Load with ``trusted`` only what comes from somebody you trust.
 
     Parameters
     ----------
@@ -36,7 +40,8 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
         A file, or the name of an estimator that comes with autometa.
     trusted : collection of str, optional
         Import paths, such as ``"package.module:Network"``, of code that the estimator is made of or may call: a
-        backbone, learner or meta-optimizer of your own that no plugin offers, or a function that encodes raw rows.
+        backbone, learner or meta-optimizer of your own that no plugin offers, a function that encodes raw rows, or
+        an estimator of scikit-learn such as ``"sklearn.preprocessing._function_transformer:FunctionTransformer"``.
 
     Returns
     -------
@@ -59,13 +64,20 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
         raise InvalidParameter(f"trusted={trusted!r} must be a list of import paths, such as [{trusted!r}].")
     found = _find(path)
     try:
-        data = found.read_bytes()
+        data = read(found)
     except OSError as error:
         raise MissingData(f"{os.fspath(path)!r} cannot be read: {error}.") from error
     document, tensors = unpack(data, found)
+    kind = document.get("estimator")
+    if not isinstance(kind, str) or kind not in ESTIMATORS:
+        raise InvalidFile(f"{found}: the file holds a {kind!r:.40}; this version knows {sorted(ESTIMATORS)}.")
+    check_document(document, SAVED, found)
     try:
         estimator = _decode(document, tensors, trusted)
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        check_consistent(estimator)
+        if hasattr(estimator, "_fitted"):
+            estimator._hold(replace(estimator._fitted, source=str(found)))
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, AutometaError):
             error.add_note(f"while reading {found}, saved by autometa {document.get('version')}")
             raise
@@ -97,7 +109,7 @@ def bundled() -> dict[str, Path]:
 
 def _find(path: str | os.PathLike[str]) -> Path:
     given = Path(os.path.expanduser(path))
-    if given.is_file():
+    if given.exists() and not given.is_dir():
         return given
     known = bundled()
     if os.fspath(path) in known:
@@ -111,8 +123,6 @@ def _find(path: str | os.PathLike[str]) -> Path:
 
 
 def _decode(document: dict[str, Any], by_name: dict[str, Tensor], trusted: Collection[str]) -> FewShotEstimator:
-    if document["estimator"] not in ESTIMATORS:
-        raise InvalidFile(f"the file holds a {document['estimator']!r}; this version knows {sorted(ESTIMATORS)}.")
     tensors = Tensors(by_name)
     params = {name: decode_parameter(code, tensors, trusted) for name, code in document["params"].items()}
     estimator: FewShotEstimator = pkgutil.resolve_name(ESTIMATORS[document["estimator"]])(**params)
@@ -124,6 +134,8 @@ def _decode(document: dict[str, Any], by_name: dict[str, Tensor], trusted: Colle
     estimator.n_features_in_ = document["n_features"]
     if document["feature_names"] is not None:
         estimator.feature_names_in_ = decode_array(document["feature_names"])
+    if document.get("numbered") is not None:  # files of earlier versions do not tell
+        estimator._numbered = document["numbered"]
     if document["classes"] is not None:
         estimator.classes_ = decode_array(document["classes"])
     return estimator

@@ -22,14 +22,74 @@ from autometa.contracts.tasks import TaskInfo
 from autometa.engine.random_state import fresh_module
 from autometa.errors import InvalidFile, InvalidParameter
 from autometa.estimators.images import InputRange
-from autometa.estimators.state import Affine, Fitted, MetaTrained
+from autometa.estimators.inputs import n_features
+from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
 from autometa.files.atomic import write_whole
-from autometa.files.codec import Tensors, decode_array, decode_parameter, encode_array, encode_parameter
+from autometa.files.codec import (
+    ARRAY,
+    PARAMETER,
+    TREE,
+    VALUE,
+    Tensors,
+    decode_array,
+    decode_parameter,
+    encode_array,
+    encode_parameter,
+)
 from autometa.files.container import pack
+from autometa.schema import Row, Schema, finite, positive, whole
 from autometa.tables.encoder import TableEncoder
+from autometa.training.finite import all_finite
 
 ESTIMATORS = {problem.estimator_name: problem.estimator_path for problem in PROBLEMS.values()}
 """Classes that can be saved, by the name in the file."""
+
+
+_INFO: Schema = {
+    "problem": tuple(PROBLEMS),
+    "input_shape": [whole()],
+    **dict.fromkeys(("n_outputs", "n_shot", "n_query"), whole()),
+    **dict.fromkeys(("n_base_classes?", "n_base_tasks?"), (None, whole())),
+    "shared_classes?": bool,
+    "feature_kinds?": (None, [("numeric", "categorical")]),
+    "target_scale?": positive,
+}
+_META: Schema = {
+    "learner": PARAMETER,
+    "meta_optimizer": PARAMETER,
+    "module": TREE,
+    "info": _INFO,
+    "encoder": str | None,
+    "history": {str: [VALUE]},
+    "max_steps": whole(),
+    "tasks_per_step": whole(1),
+    "n_features": whole(),
+    "feature_names": ARRAY,
+    "input_range?": (None, Row([finite, finite])),
+    "pixel_bits?": (None, whole(1, 16)),
+}
+_FITTED: Schema = {
+    "learner": PARAMETER,
+    "module": (None, TREE),
+    "info": _INFO,
+    "adapted": TREE,
+    "present": TREE,
+    "columns": ARRAY,
+    **dict.fromkeys(("inputs", "targets"), (None, Row([ARRAY, ARRAY]))),
+    "seed": whole(),
+    "dtype": ("float32", "float64"),
+}
+SAVED: Schema = {
+    "estimator": tuple(ESTIMATORS),
+    "params": {str: PARAMETER},
+    "meta": (None, _META),
+    "fitted": (None, _FITTED),
+    "n_features": whole(),
+    "feature_names": ARRAY,
+    "classes": ARRAY,
+    "numbered?": (None, [str]),
+}
+"""What the document of a saved estimator looks like."""
 
 
 def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
@@ -53,6 +113,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "n_features": estimator.n_features_in_,
         "feature_names": encode_array(getattr(estimator, "feature_names_in_", None), "feature_names_in_"),
         "classes": encode_array(getattr(estimator, "classes_", None), "classes_"),
+        "numbered": getattr(estimator, "_numbered", None),
     }
     write_whole(Path(os.path.expanduser(path)), pack(document, tensors.by_name))
 
@@ -161,9 +222,88 @@ def _precision(module: nn.Module) -> set[torch.dtype]:
 
 def _module(learner: Learner, info: TaskInfo, state: dict[str, Any]) -> nn.Module:
     """Build a learner's network and give it the saved values, in their precision."""
+    _check_sizes(learner, info, state)
     module = fresh_module(learner, info, seed=0)
     floating = [t.dtype for t in state.values() if isinstance(t, Tensor) and t.is_floating_point()]
     if floating:
         module = module.to(dtype=floating[0])
     module.load_state_dict(state)
+    if not all_finite(module.parameters()):
+        raise InvalidFile("the file holds weights that are not finite.")
     return module.eval()
+
+
+def _check_sizes(learner: Learner, info: TaskInfo, state: dict[str, Any]) -> None:
+    """Refuse a network of another size than the saved weights, before memory is taken for it."""
+    try:
+        with torch.device("meta"):
+            module = fresh_module(learner, info, seed=0)
+    except (NotImplementedError, RuntimeError):  # a network that needs its numbers to be built
+        return
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
+    differing = sorted(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
+    if differing:
+        name = differing[0]
+        raise InvalidFile(
+            f"the file does not fit the components installed here: it holds {found.get(name, 'nothing')} for "
+            f"{name!r:.60} of the network, where the learner's has {wanted.get(name, 'nothing')}."
+        )
+
+
+def check_consistent(estimator: Any) -> None:
+    """Refuse an estimator of a file whose parts do not fit one another.
+
+    Raises
+    ------
+    InvalidFile
+        Names the parts.
+    """
+    meta: MetaTrained | None = getattr(estimator, "_meta", None)
+    fitted: Fitted | None = getattr(estimator, "_fitted", None)
+    if meta is None and fitted is None:
+        raise InvalidFile("the file holds nothing that was learned.")
+    for info in [record.info for record in (meta, fitted) if record is not None]:
+        if info.problem != estimator.problem:
+            raise InvalidFile(f"the file holds a {type(estimator).__name__} for {info.problem}.")
+    if meta is not None and meta.encoder is None and meta.n_features != n_features(meta.info.input_shape):
+        raise InvalidFile(f"the file tells {meta.n_features} features for inputs of the shape {meta.info.input_shape}.")
+    if meta is not None and estimator.n_features_in_ != meta.n_features:
+        raise InvalidFile(f"the file tells both {estimator.n_features_in_} and {meta.n_features} features.")
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None and len(names) != estimator.n_features_in_:
+        raise InvalidFile(f"the file holds {len(names)} names for {estimator.n_features_in_} features.")
+    if fitted is not None:
+        if fitted.info != (fitted.info if meta is None else meta.info):
+            raise InvalidFile("the file tells of other tasks in fit than in meta_fit.")
+        if meta is None and estimator.n_features_in_ != n_features(fitted.info.input_shape):
+            raise InvalidFile(
+                f"the file tells {estimator.n_features_in_} features for inputs of the shape {fitted.info.input_shape}."
+            )
+        _check_fitted(fitted, getattr(estimator, "classes_", None), estimator.n_features_in_)
+
+
+def _check_fitted(fitted: Fitted, classes: Any, n_features_in: int) -> None:
+    """Refuse what ``fit`` had learned if its parts do not fit one another."""
+    tensors: list[Tensor] = []
+    map_tensors(tensors.append, fitted.adapted)
+    if not all_finite(tensors):
+        raise InvalidFile("the file holds an adapted state that is not finite.")
+    n_outputs = fitted.info.n_outputs
+    if fitted.info.problem_record.has_classes:
+        present, columns = fitted.present, fitted.columns
+        if not isinstance(present, Tensor) or present.dtype != torch.bool or present.dim() != 2 or len(present) != 1:
+            raise InvalidFile("the file does not tell which classes were fitted.")
+        n_outputs = present.shape[1]
+        if columns is not None and not (columns.dtype.kind in "iu" and all(0 <= i < n_outputs for i in columns)):
+            raise InvalidFile(f"the file names outputs that are not among the {n_outputs} there are.")
+        n_classes = n_outputs if columns is None else len(columns)
+        found = 0 if classes is None else len(classes)
+        if found != n_classes:
+            raise InvalidFile(f"the file holds {found} classes for {n_classes} outputs.")
+    elif fitted.targets is None or fitted.present is not None:
+        raise InvalidFile("the file does not tell the scale of the targets.")
+    sizes = (("inputs", fitted.inputs, (n_features_in,)), ("targets", fitted.targets, (1, n_outputs)))
+    for what, affine, wanted in sizes:
+        if affine is not None and not affine.fits(wanted):
+            raise InvalidFile(f"the file holds a scale of the {what} that is not of positive numbers, one for each.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
@@ -42,6 +42,14 @@ class Affine:
     def decode(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Undo :meth:`encode`."""
         return x * self.scale + self.offset
+
+    def fits(self, sizes: Collection[int]) -> bool:
+        """Tell whether there is a finite offset and a positive scale for each of so many columns."""
+        shapes = {(size,) for size in sizes}
+        for part in (self.offset, self.scale):
+            if part is None or part.dtype.kind != "f" or part.shape not in shapes or not np.isfinite(part).all():
+                return False
+        return bool((self.scale > 0).all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,8 @@ class Fitted:
     seed: int
     device: torch.device
     dtype: torch.dtype
+    source: str | None = None
+    """The file that it was read from; None where it was fitted here."""
 
     def moved(self, device: torch.device | str) -> Self:
         """Return the same on another device."""

@@ -1,4 +1,4 @@
-"""Objects as JSON and tensors, and back; reading them runs no code."""
+"""Objects as JSON and tensors, and back; reading them runs no code but what is installed or trusted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,40 @@ from autometa.contracts.own_network import OwnNetwork
 from autometa.errors import InvalidFile, InvalidParameter
 from autometa.files.components import parts_of
 from autometa.files.own_code import buildable_path, built, check_named_code, import_path, import_trusted, named_code
+from autometa.files.scikit_learn import folder_parameter, make_scikit_learn, needs_trust, scikit_learn
 from autometa.host.catalog import make
+from autometa.host.kinds import KINDS
+from autometa.schema import OneOf, Row, Schema, whole
 
 _PLAIN = (type(None), bool, int, float, str)
+_MOST_BYTES = 2**26
+"""Of an array whose type has room for longer texts than it holds."""
+
+
+def _dtype(value: Any) -> str | None:
+    wanted = "the type of an array of numbers, dates or texts"
+    try:
+        return None if isinstance(value, str) and np.dtype(value).kind in "biufUmMO" else wanted
+    except TypeError:
+        return wanted
+
+
+VALUE: Schema = None | bool | int | float | str
+ARRAY: Schema = (None, {"dtype": _dtype, "shape": [whole()], "values": [VALUE]})
+TREE = OneOf({"tensor": str, "value": VALUE})
+"""What :meth:`Tensors.encode` returns."""
+TREE |= {"dict": [Row([TREE, TREE])], "list": [TREE], "tuple": [TREE]}
+PARAMETER = OneOf({"value": VALUE, "code": str, "network": {"path": str, "state": TREE}})
+"""What :func:`encode_parameter` returns."""
+PARAMETER |= {
+    "list": [PARAMETER],
+    "tuple": [PARAMETER],
+    "dict": [Row([PARAMETER, PARAMETER])],
+    "own network": PARAMETER,
+    "component": {"kind": tuple(KINDS), "name": str, "params": {str: PARAMETER}},
+    "own component": {"path": str, "params": {str: PARAMETER}},
+    "scikit-learn": {"name": str, "params": {str: PARAMETER}},
+}
 
 
 class Tensors:
@@ -58,6 +89,8 @@ class Tensors:
         ((kind, value),) = code.items()
         if kind == "tensor":
             # A view into the file lies at any address, and the last bits of a product depend on the address.
+            if value not in self.by_name:
+                raise InvalidFile(f"the file names a tensor {value!r} that it does not hold.")
             return self.by_name[value].clone()
         if kind == "dict":
             return {self.decode(k): self.decode(v) for k, v in value}
@@ -87,7 +120,11 @@ def decode_array(code: Any) -> Any:
     """Undo :func:`encode_array`."""
     if code is None:
         return None
-    dtype = np.dtype(code["dtype"])
+    dtype, given = np.dtype(code["dtype"]), code["values"]
+    if dtype.kind == "U":
+        longest = max((len(value) for value in given if isinstance(value, str)), default=0)
+        if dtype.itemsize * len(given) > max(_MOST_BYTES, 4 * longest * len(given)):
+            raise InvalidFile(f"an array of {len(given)} texts has the type {dtype}, far longer than the texts are.")
     values = np.asarray(code["values"], dtype=np.int64 if dtype.kind in "mM" else dtype)
     return values.astype(dtype).reshape(code["shape"])
 
@@ -138,7 +175,8 @@ def decode_parameter(code: Any, tensors: Tensors, trusted: Collection[str]) -> A
     UnknownName
         A component is not installed here.
     InvalidFile
-        An estimator is not one of scikit-learn, or a path is not trusted or cannot be imported.
+        An estimator is not one of scikit-learn, needs trust or names a folder, or a path is not trusted or cannot be
+        imported.
     """
     ((kind, value),) = code.items()
     decode = functools.partial(decode_parameter, tensors=tensors, trusted=trusted)
@@ -164,9 +202,7 @@ def decode_parameter(code: Any, tensors: Tensors, trusted: Collection[str]) -> A
     if kind == "own component":
         return check_named_code(import_trusted(value["path"], trusted)(**params), trusted)
     if kind == "scikit-learn":
-        if value["name"] not in _scikit_learn():
-            raise InvalidFile(f"the file names {value['name']!r}, which the installed scikit-learn does not have.")
-        return _scikit_learn()[value["name"]](**params)
+        return make_scikit_learn(value["name"], params, trusted)
     raise InvalidFile(f"unknown kind of parameter {kind!r}.")
 
 
@@ -176,7 +212,14 @@ def _encode_component(value: BaseEstimator, where: str, tensors: Tensors) -> dic
     params = {name: encode_parameter(part, f"{where}__{name}", tensors) for name, part in parts.params.items()}
     if parts.name is not None:
         return {"component": {"kind": parts.kind, "name": parts.name, "params": params}}
-    if _scikit_learn().get(made_by) is type(value):
+    if scikit_learn().get(made_by) is type(value):
+        folder = folder_parameter(parts.params)
+        if folder is not None:
+            raise InvalidParameter(
+                f"{where}__{folder} names a folder, whose content scikit-learn would run wherever the file is loaded: "
+                f"it cannot be saved; use {folder}=None."
+            )
+        tensors.code |= {path for path in [needs_trust(type(value))] if path is not None}
         return {"scikit-learn": {"name": made_by, "params": params}}
     return {"own component": {"path": _named(import_path(type(value), where), tensors), "params": params}}
 
@@ -184,10 +227,3 @@ def _encode_component(value: BaseEstimator, where: str, tensors: Tensors) -> dic
 def _named(path: str, tensors: Tensors) -> str:
     tensors.code.add(path)
     return path
-
-
-@functools.cache
-def _scikit_learn() -> dict[str, type]:
-    from sklearn.utils.discovery import all_estimators
-
-    return dict(all_estimators())

@@ -25,6 +25,18 @@ from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible
 from autometa.files.components import parts_of, path_of
 from autometa.host.catalog import components, make
+from autometa.host.kinds import KINDS
+from autometa.schema import OneOf, Schema
+
+_ITEMS: list[Schema] = []
+_WRAPPED = OneOf()
+COMPONENT: dict[str, Schema] = {"kind": (None, *KINDS), "name": str | None, "class": str, "content?": {str: str}}
+"""What :func:`describe` makes of a component."""
+DESCRIBED: Schema = (None, bool, int, float, str, _ITEMS, _WRAPPED, {"opaque": str, "hash": str}, COMPONENT)
+"""What it makes of anything."""
+_ITEMS.append(DESCRIBED)
+_WRAPPED |= {"tuple": [DESCRIBED], "mapping": {str: DESCRIBED}}
+COMPONENT["params"] = {str: DESCRIBED}
 
 
 def describe(value: Any) -> Any:

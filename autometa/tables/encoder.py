@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from autometa.checks import check_int
 from autometa.contracts.problems import PROBLEMS, find_problem
 from autometa.errors import InvalidData, InvalidFile, InvalidParameter
+from autometa.schema import Schema, finite, misfit, positive, read_json, whole
 from autometa.tables.columns import Column, read_column
 from autometa.tables.frames import as_frame, has_names
 from autometa.tables.scale import mean_and_scale, standardise
@@ -25,6 +26,27 @@ from autometa.tables.text import is_numbers, misread, present_texts, row_of
 from autometa.tables.values import first_that
 
 _FORMAT = 1
+_WRITTEN: Schema = {
+    "max_levels": whole(1),
+    "feature_names": (None, [str]),
+    "columns": [
+        {
+            "name": str,
+            "kind": ("numeric", "datetime", "timedelta", "categorical", "empty"),
+            "has_missing": bool,
+            **dict.fromkeys(("median?", "mean?"), finite),
+            "scale?": positive,
+            "levels": [str],
+            **dict.fromkeys(("has_other?", "is_boolean?"), bool),
+        }
+    ],
+    "problem": (None, *PROBLEMS),
+    "classes": (None, [str | bool | int | float]),
+    "classes_type?": (None, str),
+    "target_mean": finite,
+    "target_scale": positive,
+}
+"""What :meth:`TableEncoder.to_json` writes."""
 
 
 class TableEncoder(BaseEstimator):
@@ -223,9 +245,12 @@ class TableEncoder(BaseEstimator):
             The text is not that of an encoder of this version.
         """
         try:
-            state = json.loads(text)
+            state = read_json(text)
             if state["format"] != _FORMAT:
                 raise InvalidFile(f"the table encoder has format {state['format']!r}; this version reads {_FORMAT}.")
+            wrong = misfit(state, _WRITTEN)
+            if wrong:
+                raise InvalidFile(f"not the text of a table encoder: {wrong}.")
             encoder = cls(max_levels=state["max_levels"])
             encoder.columns_ = tuple(
                 Column(**{**column, "levels": tuple(column["levels"])}) for column in state["columns"]

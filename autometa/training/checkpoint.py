@@ -13,12 +13,31 @@ from autometa._version import __version__
 from autometa.errors import InvalidFile, InvalidParameter, MissingData
 from autometa.files import container
 from autometa.files.atomic import check_writable, write_whole
-from autometa.files.codec import Tensors
-from autometa.files.description import as_stored, describe, same_description
+from autometa.files.codec import TREE, Tensors
+from autometa.files.description import COMPONENT, as_stored, describe, same_description
+from autometa.schema import Schema, finite, misfit, positive, whole
+from autometa.training.finite import all_finite
 from autometa.training.outer_loop import MetaTraining
 from autometa.training.plan_difference import difference_in_words
 
 KIND = "meta-training"
+_PLAN: Schema = {
+    "version": str,
+    "learner": COMPONENT,
+    "meta_optimizer": (None, COMPONENT),
+    "tasks": {"sampler": COMPONENT, "info": dict},
+    "max_steps": whole(),
+    "tasks_per_step": whole(1),
+    "precision": str,
+    "random_state": whole(),
+}
+_WRITTEN: Schema = {
+    "plan": (None, _PLAN),
+    "rows": [{"step": positive, "seconds": finite, "loss": finite}],
+    "state": TREE,
+}
+"""What :func:`pack` writes."""
+_STATE: Schema = {"module": dict, "meta_optimizer": dict, "step_count": whole(), "seconds": finite}
 SECONDS_BETWEEN = 30.0
 """Time between two writes of a running meta-training."""
 
@@ -39,8 +58,22 @@ def pack(training: MetaTraining, plan: dict[str, Any] | None = None) -> bytes:
 def unpack(training: MetaTraining, data: bytes, path: Path = Path("a meta-training")) -> None:
     """Load the state that :func:`pack` wrote into a meta-training."""
     document, tensors = container.unpack(data, path)
-    state = Tensors(tensors).decode(document["state"])
-    training.load_state_dict(state | {"rows": document["rows"]})
+    container.check_document(document, _WRITTEN, path)
+    try:
+        state = Tensors(tensors).decode(document["state"])
+        wrong = misfit(state, _STATE)
+        if wrong:
+            raise InvalidFile(f"{path} holds no state of a meta-training: {wrong}.")
+        training.load_state_dict(state | {"rows": document["rows"]})
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, InvalidFile):
+            raise
+        raise InvalidFile(
+            f"{path} holds a state that does not fit this meta-training ({type(error).__name__}: {error}); name "
+            "another file."
+        ) from error
+    if not all_finite(training.module.parameters()):
+        raise InvalidFile(f"{path} holds weights that are not finite; name another file, to begin anew.")
 
 
 class Checkpoint:
@@ -70,12 +103,14 @@ class Checkpoint:
         if data is None:
             return None
         document, _ = container.unpack(data, self.path)
-        if document["estimator"] != KIND:
+        kind, plan = document.get("estimator"), document.get("plan")
+        if kind != KIND or plan is None:
             raise InvalidFile(
-                f"checkpoint={str(self.path)!r} holds a {document['estimator']}, no meta-training; name another file."
+                f"checkpoint={str(self.path)!r} holds a {kind!s:.40}, no meta-training; name another file."
             )
-        plan: dict[str, Any] = document["plan"]
-        return plan
+        container.check_document(document, _WRITTEN, self.path)
+        checked: dict[str, Any] = plan
+        return checked
 
     def check_writable(self) -> None:
         """Refuse a file that cannot be written, before any work is done.
@@ -127,7 +162,7 @@ class Checkpoint:
 
     def _data(self) -> bytes | None:
         try:
-            return self.path.read_bytes()
+            return container.read(self.path)
         except FileNotFoundError:
             return None
         except OSError as error:

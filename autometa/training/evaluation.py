@@ -19,6 +19,7 @@ from autometa.engine.folding import describe_normalization
 from autometa.engine.judging import judge
 from autometa.engine.pulse import step_finished
 from autometa.engine.random_state import seeded
+from autometa.training.finite import check_drawn
 
 TASKS_AT_ONCE = 25
 """Tasks per forward pass. Fixed, for it decides which tasks a seed stands for."""
@@ -50,7 +51,13 @@ def evaluate(
 ) -> Evaluation:
     """Adapt to held-out tasks and score their queries; no autograd graph is built and nothing is changed.
 
-    The tasks depend on the sampler, ``split``, ``n_tasks`` and ``seed`` alone, so every learner gets the same.
+    The tasks depend on the sampler, ``split``, ``n_tasks`` and ``seed`` alone, so every learner gets the same. The
+    score of a task is not finite where the learner gives no finite answer to one of its queries.
+
+    Raises
+    ------
+    InvalidData
+        A score is not finite, and a task drawn holds values that are not.
     """
     place = next(iter(module.parameters()), None)
     device = place.device if place is not None else torch.device("cpu")
@@ -67,6 +74,9 @@ def evaluate(
 
     with seeded(derive_seed(seed, "evaluate"), device):
         losses, scores = judge_all(learner, module, draw(), sampler.info)
+    for start in sorted({int(i) // TASKS_AT_ONCE * TASKS_AT_ONCE for i in np.flatnonzero(~np.isfinite(scores))}):
+        count = min(TASKS_AT_ONCE, n_tasks - start)
+        check_drawn(sampler.sample(count, split=split, seed=derive_seed(seed, split, start)), sampler, split)
     return Evaluation(
         scores=scores,
         losses=losses,
@@ -96,7 +106,7 @@ def judge_all(
     Returns
     -------
     losses, scores : ndarray of shape [tasks]
-        Scores in the targets' own units.
+        Scores in the targets' own units; neither is finite where the learner gave no finite answer.
     """
     was_training = module.training
     module.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from autometa.engine.processes import Processes
 from autometa.engine.pulse import step_finished
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import Incompatible, InvalidParameter, TrainingDiverged
+from autometa.training.finite import all_finite, check_drawn
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -162,7 +164,9 @@ class MetaTraining:
         Raises
         ------
         TrainingDiverged
-            The loss is no longer finite.
+            The loss or a weight is no longer finite.
+        InvalidData
+            The loss is not, since the tasks hold values that are not.
         """
         self.module.train()
         while self.meta_optimizer is not None and self.progress < progress:
@@ -227,11 +231,23 @@ class MetaTraining:
         self._pending.clear()
         self._rows.extend(rows)
         for row in rows:
-            if not torch.tensor(row["loss"]).isfinite():
+            if not math.isfinite(row["loss"]):
+                self._check_drawn(int(row["step"]))
                 raise TrainingDiverged(
                     f"the loss of {type(self.learner).__name__} is {row['loss']} at outer step {int(row['step'])}; "
                     "lower the learning rates or clip the gradient."
                 )
+        if not all_finite(self.module.parameters()):
+            raise TrainingDiverged(
+                f"{type(self.learner).__name__} has weights that are not finite after outer step {self.step_count}; "
+                "lower the learning rates or clip the gradient."
+            )
+
+    def _check_drawn(self, step: int) -> None:
+        """Draw the tasks of a step again, and refuse those that no learner could learn."""
+        assert self.meta_optimizer is not None
+        seed = derive_seed(self.seed, "step", step - 1)
+        check_drawn(self.meta_optimizer.draw(self.sampler, self.tasks_per_step, seed), self.sampler, "train")
 
     @property
     def history(self) -> pd.DataFrame:

@@ -42,7 +42,9 @@ def run(
     InvalidFile, StorageError
         The checkpoint is no checkpoint of a meta-training, or cannot be written.
     TrainingDiverged
-        The loss is no longer finite.
+        The loss or a weight is no longer finite.
+    InvalidData
+        The loss is not, since tasks were drawn that hold values that are not.
     MissingData
         Several devices need an extra that is not installed.
     ProcessFailed

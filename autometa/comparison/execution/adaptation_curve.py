@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.base import clone
 
@@ -31,7 +32,8 @@ def adaptation_curve(training: MetaTraining, domain: Domain) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``axis``: ``"adaptation steps"`` or ``"shots"``; ``adaptation``: list of [value, score].
+        ``axis``: ``"adaptation steps"`` or ``"shots"``; ``adaptation``: list of [value, score], NaN where the learner
+        gives answers that are not finite, as it may for more steps than it was trained with.
     """
     batch = _draw(training, domain, CURVE_TASKS)
     learner, n_shot = training.learner, domain.info.n_shot
@@ -91,4 +93,4 @@ def _score(learner: Learner, training: MetaTraining, batch: TaskBatch) -> float:
     parts = (batch[start : start + TASKS_AT_ONCE] for start in range(0, len(batch), TASKS_AT_ONCE))
     with seeded(0, training.device):
         _, scores = judge_all(learner, training.module, parts, training.sampler.info)
-    return float(scores.mean())
+    return float(scores.mean()) if np.isfinite(scores).all() else np.nan

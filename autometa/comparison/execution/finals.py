@@ -78,10 +78,11 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, A
         seed=domain.seed("test"),
     )
     numbers, scores = judged.per_task()
-    if not torch.from_numpy(scores).isfinite().all():
+    wrong = ~np.isfinite(scores)
+    if wrong.any():
         raise TrainingDiverged(
-            f"learner {pair.learner!r} has a meta-test score that is not finite on {domain.label!r}; "
-            "lower the learning rates."
+            f"learner {pair.learner!r} gives answers that are not finite to {wrong.sum()} of {len(scores)} meta-test "
+            f"tasks of {domain.label!r} after {training.step_count} outer steps; lower the learning rates."
         )
     return {
         "tasks": numbers.tolist(),

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, SystemFailure, lost_in, tell
 from autometa.comparison.execution.sealed import is_sound, seal
+from autometa.comparison.execution.stored_trials import check_trial
 from autometa.comparison.execution.thread_counts import recorded_threads
 from autometa.comparison.execution.watch import Hang, Interruption, Watch, silent_for
 from autometa.contracts.plugin_code import plugin_code, text_of
@@ -126,10 +127,13 @@ class SlotStudy:
     def _is_sound(self, trial: FrozenTrial) -> bool:
         """Tell whether the record of a trial is as it was written; warn of one that is not, and leave its slot open."""
         if not trial.state.is_finished():
+            check_trial(trial, self.name)
             return is_sound(trial)
         if trial.number not in self._sound:
             self._sound[trial.number] = is_sound(trial)
-            if not self._sound[trial.number]:
+            if self._sound[trial.number]:
+                check_trial(trial, self.name)
+            else:
                 tell(
                     f"trial {trial.number} of study {self.name!r} is not as it was written (its checksum differs): it "
                     "does not count, and the command that began the comparison measures it again."

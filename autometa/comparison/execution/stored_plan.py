@@ -14,8 +14,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
 from autometa.comparison.plan.plan import Plan, restore_plan
-from autometa.comparison.plan.same_plan import check_content, check_same, check_version
-from autometa.errors import InvalidParameter
+from autometa.comparison.plan.same_plan import check_content, check_same, check_stored
+from autometa.errors import AutometaError, InvalidParameter, StorageError
 from autometa.files.description import as_stored
 
 PLAN = "plan"
@@ -39,7 +39,7 @@ def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
     new = as_stored(dict(plan.described))
     while True:
         study = optuna.create_study(storage=storage, study_name=plan.name, load_if_exists=True)
-        stored = study.user_attrs.get(PLAN)
+        stored = _read(study, what)
         if stored is not None:
             check_same(stored, plan, what)
         elif any(_FOLLOWS not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
@@ -92,17 +92,26 @@ def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Pl
     ------
     InvalidParameter
         There is no comparison of this name, it is of another version, or its files changed since.
+    StorageError
+        The stored plan is damaged.
     """
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=storage)]
     found = [n for n in names if "/" not in n]
     if name not in names:
         raise InvalidParameter(f"name={name!r} is no comparison in this storage; it holds {found or 'none'}.")
     study = optuna.load_study(storage=storage, study_name=name)
-    stored = study.user_attrs.get(PLAN) or _first_after(study, _digest(None))
+    stored = _read(study, f"comparison {name!r}") or _first_after(study, _digest(None))
     if stored is None:
         raise InvalidParameter(f"name={name!r} is an Optuna study that autometa did not make.")
-    check_version(stored, f"comparison {name!r}")
-    plan = restore_plan(name, stored)
+    check_stored(stored, f"comparison {name!r}")
+    try:
+        plan = restore_plan(name, stored)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, AutometaError):
+            raise
+        raise StorageError(
+            f"comparison {name!r} has a damaged plan, of which nothing can be made: {type(error).__name__}: {error}."
+        ) from error
     try:
         check_content(stored, plan, f"comparison {name!r}")
     except InvalidParameter as error:
@@ -110,3 +119,11 @@ def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Pl
             raise
         warnings.warn(f"{error} What is shown is what was measured before.", UserWarning, stacklevel=3)
     return plan
+
+
+def _read(study: optuna.Study, where: str) -> Any:
+    """Return what a study has for a plan; None if nothing."""
+    try:
+        return study.user_attrs.get(PLAN)
+    except RecursionError as error:  # Optuna copies it
+        raise StorageError(f"{where} has a damaged plan: it is nested too deep.") from error

@@ -83,6 +83,6 @@ def validation_score(pair: Pair, training: MetaTraining) -> float:
     if not math.isfinite(score):
         raise TrainingDiverged(
             f"learner {pair.learner!r} has a meta-valid score of {score} on {pair.tasks!r} after "
-            f"{training.step_count} outer steps; lower the learning rates."
+            f"{training.step_count} outer steps: it gives answers that are not finite; lower the learning rates."
         )
     return score

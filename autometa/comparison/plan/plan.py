@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from autometa._version import __version__
@@ -23,10 +23,27 @@ from autometa.comparison.plan.pair import Pair, Skipped, make_pair
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.plan.study_space import JointSpace, PairSpace, StudySpace
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, PluginError
-from autometa.files.description import describe, restore
+from autometa.files.description import COMPONENT, describe, restore
+from autometa.schema import Closed, Schema
 
 FORMAT = 1
 """Changes when an older plan or its results can no longer be read."""
+
+
+_SAMPLERS: Schema = {str: {**COMPONENT, "kind": ("task sampler",)}}
+_LEARNERS: Schema = {
+    str: {
+        "learner": {**COMPONENT, "kind": ("learner",)},
+        "meta_optimizer": (None, str, {**COMPONENT, "kind": ("meta-optimizer",)}),
+    }
+}
+STORED: Schema = {
+    "settings": Closed({f"{field.name}?": (None, str, int, float) for field in fields(Settings)}),
+    "tasks": _SAMPLERS,
+    "test_tasks?": _SAMPLERS,
+    "learners": _LEARNERS,
+}
+"""What a plan looks like in a storage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

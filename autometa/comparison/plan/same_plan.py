@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from autometa._version import __version__
-from autometa.comparison.plan.plan import FORMAT, Plan
-from autometa.errors import InvalidParameter
+from autometa.comparison.plan.plan import FORMAT, STORED, Plan
+from autometa.errors import InvalidParameter, StorageError
 from autometa.files.description import changed_content, same_description
+from autometa.schema import misfit, misfit_of_any
 
 
 def check_version(stored: Mapping[str, Any], where: str) -> None:
@@ -25,6 +26,24 @@ def check_version(stored: Mapping[str, Any], where: str) -> None:
             f"{__version__} (format {FORMAT}): scores of different versions cannot stand in one table; install that "
             "version, or give another output or name."
         )
+
+
+def check_stored(stored: Any, where: str) -> None:
+    """Refuse a stored plan that another version made, or that no version did.
+
+    Raises
+    ------
+    InvalidParameter
+        It is of another version.
+    StorageError
+        It is not what a plan looks like; the text names the place.
+    """
+    wrong = misfit(stored, dict)
+    if wrong is None:
+        check_version(stored, where)
+        wrong = misfit_of_any(stored, STORED)
+    if wrong:
+        raise StorageError(f"{where} has a damaged plan: {wrong}; give another output or name, or restore the storage.")
 
 
 def check_content(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
@@ -56,9 +75,11 @@ def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
     ------
     InvalidParameter
         Names every argument that differs, with both values.
+    StorageError
+        The stored plan is damaged.
     """
     new = plan.described
-    check_version(stored, where)
+    check_stored(stored, where)
     differences = [
         f"{name}={stored['settings'].get(name)!r} there and {value!r} here"
         for name, value in new["settings"].items()

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.slot_study import slot_state
+from autometa.comparison.execution.stored_trials import result_of
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
@@ -19,6 +20,7 @@ from autometa.comparison.results.crossed_effects import Scores, mean_of
 from autometa.comparison.results.from_scores import significance
 from autometa.comparison.results.record import Frames, Record
 from autometa.comparison.results.statistics import mean_ranks
+from autometa.errors import StorageError
 
 LEADERBOARD = [
     "tasks", "rank", "learner", "family", "metric", "score", "ci_low", "ci_high", "n_test_tasks", "n_seeds", "n_shot",
@@ -107,11 +109,13 @@ def _judged(arm: Arm) -> Judged | None:
     pair = arm.best_pair()
     if not finals or pair is None:
         return None
+    results = {slot: result_of(trial, arm.final.name) for slot, trial in sorted(finals.items())}
+    _check_same_tasks(results, arm.final.name)
     params = next(iter(finals.values())).user_attrs["params"]
     return Judged(
         pair=pair,
         domain=pair.domain,
-        results={slot: trial.user_attrs["result"] for slot, trial in sorted(finals.items())},
+        results=results,
         params=arm.space.split(params)[1],
         n_trials=sum(arm.split(trial)[0] == pair.learner for trial in _finished(arm)),
     )
@@ -122,10 +126,23 @@ def _judged_elsewhere(own: Judged) -> Iterator[Judged]:
         found = {
             seed: {"meta_train_seconds": result["meta_train_seconds"], **result["elsewhere"][domain.label]}
             for seed, result in own.results.items()
-            if "error" not in result["elsewhere"][domain.label]
+            if "error" not in _elsewhere(result, domain.label, own.pair.learner)
         }
         if found:
             yield replace(own, domain=domain, results=found)
+
+
+def _elsewhere(result: Mapping[str, Any], label: str, learner: str) -> dict[str, Any]:
+    record: dict[str, Any] | None = result.get("elsewhere", {}).get(label)
+    if record is None:
+        raise StorageError(f"the storage is damaged: a final run of learner {learner!r} has no scores on {label!r}.")
+    return record
+
+
+def _check_same_tasks(results: Mapping[int, Mapping[str, Any]], study: str) -> None:
+    """Refuse final runs that were not judged on the same tasks."""
+    if len({tuple(result["tasks"]) for result in results.values()}) > 1:
+        raise StorageError(f"the storage is damaged: the final runs of study {study!r} are of different tasks.")
 
 
 def _ranks(by_tasks: Mapping[str, Mapping[TrainedLearner, Judged]], tests: pd.DataFrame) -> pd.DataFrame:
@@ -224,7 +241,7 @@ def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
                 learner = arm.split(trial)[0] if stage == "trial" or pair is None else pair.learner
                 yield arm.tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
     for trial in arm.final.trials(TrialState.COMPLETE):
-        for tasks, record in trial.user_attrs["result"].get("elsewhere", {}).items():
+        for tasks, record in result_of(trial, arm.final.name).get("elsewhere", {}).items():
             if "error" in record:
                 learner = "" if pair is None else pair.learner
                 yield arm.tasks, learner, f"judging on {tasks}", trial.user_attrs["slot"], record["error"]

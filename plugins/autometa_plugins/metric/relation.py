@@ -105,7 +105,7 @@ class Relation(am.Learner):
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Mean squared error of the sigmoids to 1 for the right class and 0 for the others, [tasks], eq. 2."""
-        compared = outputs > torch.finfo(outputs.dtype).min  # those with support examples
+        compared = outputs != torch.finfo(outputs.dtype).min  # those with support examples
         right = torch.arange(outputs.shape[-1], device=y.device) == y.unsqueeze(-1)
         counted = compared * (y >= 0).unsqueeze(-1)
         errors = (outputs.sigmoid() - right.to(outputs.dtype)).square() * counted

@@ -1,0 +1,85 @@
+"""What trials carry in a storage, checked before it is used: anybody may have written there."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from autometa.comparison.execution.owner import Owner
+from autometa.errors import StorageError
+from autometa.schema import Closed, Row, Schema, finite, misfit, whole
+
+_ATTRIBUTES: Schema = {
+    "slot": whole(most=2**31 - 1),
+    "owner?": Closed({field.name: (str, int) for field in fields(Owner)}),
+    "token?": str,
+    "beat?": finite,
+    "retry_of?": whole(),
+    "fixed?": dict,
+    "error?": str,
+    "params?": dict,
+    "steps?": whole(),
+    "meta_train_seconds?": finite,
+}
+_JUDGED: dict[str, Schema] = {
+    "tasks": [whole()],
+    "scores": [finite],
+    "normalization": str,
+    "n_shot": whole(),
+    "n_query": int | str,
+    "adapt_ms": finite,
+    "predict_ms": finite,
+}
+RESULT: Schema = {
+    **_JUDGED,
+    "curve": [Row([finite, finite, finite])],
+    "history": [Row([finite, finite, finite])],
+    "steps": whole(),
+    "meta_train_seconds": finite,
+    "axis": ("adaptation steps", "shots"),
+    "adaptation": [Row([finite, float])],
+    "elsewhere?": {str: (_JUDGED, {"error": str})},
+}
+"""What a final run stores, see ``run_final``."""
+
+
+def check_trial(trial: FrozenTrial, study: str) -> None:
+    """Refuse a trial that does not carry what trials of a comparison carry.
+
+    Raises
+    ------
+    StorageError
+        Something else stands there.
+    """
+    wrong = misfit(trial.user_attrs, _ATTRIBUTES)
+    if wrong:
+        raise _damaged(trial, study, wrong)
+
+
+def result_of(trial: FrozenTrial, study: str) -> dict[str, Any]:
+    """Return the result that a complete final run stored.
+
+    Raises
+    ------
+    StorageError
+        Something else stands there.
+    """
+    result = trial.user_attrs.get("result")
+    wrong = misfit(result, RESULT, "result") or misfit(trial.user_attrs.get("params"), dict, "params")
+    judged = [result, *result.get("elsewhere", {}).values()] if wrong is None and result is not None else []
+    for one in judged:
+        n_tasks, n_scores = len(one.get("tasks", ())), len(one.get("scores", ()))
+        if n_tasks != n_scores or (n_scores == 0 and "error" not in one):
+            wrong = f"result has {n_scores} scores of {n_tasks} tasks"
+    if wrong:
+        raise _damaged(trial, study, wrong)
+    return dict(trial.user_attrs["result"])
+
+
+def _damaged(trial: FrozenTrial, study: str, wrong: str) -> StorageError:
+    return StorageError(
+        f"the storage is damaged: in trial {trial.number} of study {study!r} {wrong}; delete that study, and the same "
+        "command makes it again."
+    )
