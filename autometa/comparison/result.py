@@ -13,7 +13,8 @@ import torch
 
 from autometa.checks import check_path
 from autometa.comparison.execution.arm import Arm, open_arms
-from autometa.comparison.execution.finals import file_name, model_file, to_estimator, train_final
+from autometa.comparison.execution.finals import to_estimator, train_final
+from autometa.comparison.execution.label_files import file_name, model_file
 from autometa.comparison.execution.run_file import RUN_FILE, read_run
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import TemporaryFolder, open_storage
