@@ -10,6 +10,7 @@ import typer
 
 from autometa._version import __version__
 from autometa.cli import compare, plugins, tasks
+from autometa.contracts.printable import printable
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, UnknownName
 
 BAD_USAGE = (UnknownName, InvalidParameter, Incompatible)
@@ -86,11 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return compare.INTERRUPTED
             return end.code if isinstance(end.code, int) else int(bool(end.code))
         except AutometaError as error:
-            typer.echo("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), err=True)
+            told = "\n".join([f"error: {error}", *getattr(error, "__notes__", [])])
+            typer.echo(printable(told, lines=True), err=True)
             return 2 if isinstance(error, BAD_USAGE) else 1
     return 0
 
 
 def _show_warning(message: Warning | str, *_where: object, **_rest: object) -> None:
     """Show what a warning says without the line of source that raised it."""
-    typer.echo(f"warning: {message}", err=True)
+    typer.echo(printable(f"warning: {message}", lines=True), err=True)

@@ -20,6 +20,7 @@ from autometa.cli.study_file import (
     tasks_from_texts,
 )
 from autometa.cli.typed_component import make_typed
+from autometa.contracts.printable import printable
 
 if TYPE_CHECKING:
     from autometa.comparison import Comparison
@@ -266,4 +267,5 @@ def _show(comparison: Comparison, path: Path, *, as_json: bool) -> None:
         typer.echo(leaderboard_json(comparison.leaderboard))
     else:
         show_leaderboard(comparison, make_console())
-        typer.echo(f"Report: {path}")
+        if path.exists():
+            typer.echo(f"Report: {printable(path)}")

@@ -70,14 +70,17 @@ def _facts(sampler: TaskSampler) -> dict[str, Any]:
 
 def _show_facts(console: Console, title: str, facts: dict[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    console.print(title, style="bold", markup=False)
+    from autometa.contracts.printable import printable
+
+    console.print(Text(printable(title), style="bold"))
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in facts["info"].items():
         if value is not None:
-            table.add_row(key, str(list(value) if isinstance(value, tuple) else value))
+            table.add_row(Text(key), Text(printable(list(value) if isinstance(value, tuple) else value)))
     for split, shapes in facts["splits"].items():
-        table.add_row(f"split {split}", f"support {shapes['support']}, query {shapes['query']}")
+        table.add_row(f"split {split}", Text(f"support {shapes['support']}, query {shapes['query']}"))
     for key, value in facts["about"].items():
-        table.add_row(str(key), str(value))
+        table.add_row(Text(printable(key)), Text(printable(value)))
     console.print(table)

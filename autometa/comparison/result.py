@@ -22,9 +22,11 @@ from autometa.comparison.execution.stored_plan import stored_plan
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Record
+from autometa.comparison.results.spreadsheet import csv_text
 from autometa.comparison.results.tables import collect_record
+from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
-from autometa.errors import InvalidFile, InvalidParameter, MissingData, StorageError
+from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
@@ -223,25 +225,42 @@ class Comparison:
         return int(last.idxmax() if pair.candidate.info.higher_is_better else last.idxmin())
 
     def report(self, path: str | os.PathLike[str]) -> Path:
-        """Write the comparison as one self-contained HTML file and return its path."""
-        from autometa.comparison.report.page import write_report
+        """Write the comparison as one self-contained HTML file and return its path.
 
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
+        AutometaError
+            Something in the comparison cannot be drawn.
+        """
         check_path("path", path)
-        write_report(self._record, path)
+        try:
+            from autometa.comparison.report.page import write_report
+
+            write_report(self._record, path)
+        except AutometaError:
+            raise
+        except Exception as error:  # of whatever draws, and of the system
+            raise AutometaError(f"the report cannot be drawn: {one_line(error)}") from error
         return Path(path)
 
     def write(self, output: Path) -> None:
-        """Write the tables as CSV, ``report.html`` and the winners.
+        """Write the tables as CSV, the winners and ``report.html``.
 
         ``best.autometa`` is the winner where there is one task distribution; each of several, test tasks among
         them, has its own ``best-TASKS.autometa``.
         """
         for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks"):
-            write_whole(output / f"{name}.csv", getattr(self._record.frames, name).to_csv(index=False))
-        self.report(output / "report.html")
+            write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
         several = len(self._plan.judged_on) > 1
         for tasks in dict.fromkeys(self.leaderboard["tasks"]):
             self._save_winner(tasks, output / (f"best-{file_name(tasks)}.autometa" if several else "best.autometa"))
+        # Last of all: what cannot be drawn costs no more than the drawing.
+        try:
+            self.report(output / "report.html")
+        except AutometaError as error:
+            warnings.warn(f"the report is not written: {error}", UserWarning, stacklevel=4)
 
     def _save_winner(self, tasks: str, path: Path) -> None:
         try:

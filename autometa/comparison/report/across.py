@@ -9,11 +9,8 @@ from autometa.comparison.report.markup import escape, score_text, table
 
 
 def shown_name(learner: str, trained_on: str, tasks: str) -> str:
-    """What a table calls a learner judged on ``tasks``: with what it was trained on in brackets if that differs.
-
-    A label that ends in a bracket itself always has them, so that it looks like no other.
-    """
-    return learner if trained_on == tasks and not learner.endswith(")") else f"{learner} ({trained_on})"
+    """What a table calls a learner judged on ``tasks``: with what it was trained on in brackets if that differs."""
+    return learner if trained_on == tasks else f"{learner} ({trained_on})"
 
 
 def leaderboard_on(board: pd.DataFrame, tasks: str) -> pd.DataFrame:
