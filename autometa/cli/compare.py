@@ -47,6 +47,9 @@ def _option(metavar: str, text: str) -> Any:
     return typer.Option(metavar=metavar, help=text, show_default=False)
 
 
+_ALLOW_PATH = _option("PATH", "A file or folder that the comparison's tasks may use. Repeatable. Left out: none.")
+
+
 def compare(
     study: Annotated[
         Path | None,
@@ -183,20 +186,28 @@ def _has_gaps(comparison: Comparison) -> bool:
 def worker(
     storage: Annotated[str, typer.Option(metavar="URL", help="The Optuna storage that all workers share.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="Name the comparison was started with.")],
+    allow_path: Annotated[list[str] | None, _ALLOW_PATH] = None,
+    trust: Annotated[
+        list[str] | None,
+        _option("MODULE:NAME", "A function that its learners may call. Repeatable. Left out: none."),
+    ] = None,
 ) -> None:
     """Help a comparison that was started elsewhere, until nothing is left to do.
 
     Example: autometa worker --storage postgresql://host/optuna --name first
+
+    Example: autometa worker --storage postgresql://host/optuna --name first --allow-path ../data
     """
     from autometa.comparison import work
 
     with option_names(NAMES):
-        work(storage, name)
+        work(storage, name, allowed_paths=allow_path or [], trusted=trust or [])
 
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a comparison.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON instead.")] = False,
+    allow_path: Annotated[list[str] | None, _ALLOW_PATH] = None,
 ) -> None:
     """Show the leaderboard of a comparison again and rebuild its HTML report.
 
@@ -204,7 +215,7 @@ def report(
     """
     from autometa.comparison import Comparison
 
-    comparison = Comparison.load(folder)
+    comparison = Comparison.load(folder, allowed_paths=allow_path or [])
     comparison.report(folder / "report.html")
     _show(comparison, folder / "report.html", as_json=as_json)
     if not comparison.complete:

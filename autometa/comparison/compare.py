@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from autometa.comparison.execution.storage import (
 from autometa.comparison.execution.stored_plan import register_plan, stored_plan
 from autometa.comparison.execution.workers import run_processes, work_through
 from autometa.comparison.plan.entrants import Learners, Tasks
+from autometa.comparison.plan.foreign import Paths
 from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.result import Comparison
@@ -160,8 +161,19 @@ def compare(
         return run.go()
 
 
-def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> Comparison:
+def work(
+    storage: str,
+    name: str,
+    *,
+    device: str = "auto",
+    verbose: int = 0,
+    allowed_paths: Paths = (),
+    trusted: Collection[str] = (),
+) -> Comparison:
     """Work on a comparison that another process began, until all of it is done.
+
+    Who may write to the storage decides what is worked on. So paths are read and written only where this call allows
+    it, and no function is called that it does not name.
 
     Parameters
     ----------
@@ -169,19 +181,26 @@ def work(storage: str, name: str, *, device: str = "auto", verbose: int = 0) -> 
         Database URL or journal file that this machine can reach.
     name : str
         Name of the comparison.
+    device : str, default="auto"
+    verbose : int, default=0
+        0: no progress bar.
+    allowed_paths : path or list of paths
+        Files and folders that the task distributions may name, with all that lies in them.
+    trusted : collection of str
+        Import paths of functions that its learners may call, such as ``"my_package:encode"``.
 
     Raises
     ------
     StorageError
         The storage cannot be reached.
     InvalidParameter
-        It holds no comparison of this name.
+        It holds no comparison of this name, or one that names paths or functions that are not allowed.
     Incompatible
         The comparison uses objects that only the process that began it has.
     """
     opened = open_storage(storage)
     with quiet_optuna():
-        plan = stored_plan(opened, name)
+        plan = stored_plan(opened, name, allowed_paths=allowed_paths, trusted=trusted)
         journal = Path(storage).expanduser().resolve()
         told = read_run(journal.parent) if "://" not in storage else None
         folder = journal.parent if told is not None and told["name"] == name else None

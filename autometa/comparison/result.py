@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import torch
 
-from autometa.checks import check_path
+from autometa.checks import check_path, check_texts
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.finals import to_estimator, train_final
 from autometa.comparison.execution.label_files import file_name, model_file
@@ -19,6 +19,7 @@ from autometa.comparison.execution.run_file import RUN_FILE, read_run
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import TemporaryFolder, open_storage
 from autometa.comparison.execution.stored_plan import stored_plan
+from autometa.comparison.plan.foreign import Paths
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Record
@@ -121,9 +122,17 @@ class Comparison:
 
     @classmethod
     def load(
-        cls, output: str | os.PathLike[str], *, storage: str | None = None, trusted: Collection[str] = ()
+        cls,
+        output: str | os.PathLike[str],
+        *,
+        storage: str | None = None,
+        trusted: Collection[str] = (),
+        allowed_paths: Paths = (),
     ) -> Comparison:
         """Read the comparison kept in an output folder.
+
+        Its task distributions are opened again, and a folder from elsewhere may name any path: those that you know
+        must be allowed.
 
         Parameters
         ----------
@@ -132,6 +141,8 @@ class Comparison:
             Where its studies are. Needed for a database with a password, which the folder does not store.
         trusted : collection of str, optional
             Import paths of code that its learners may call, see :func:`autometa.load`.
+        allowed_paths : path or list of paths
+            Files and folders that its task distributions may name, with all that lies in them.
 
         Raises
         ------
@@ -142,9 +153,10 @@ class Comparison:
         Incompatible
             It holds objects that only the process that made it has.
         InvalidParameter
-            It was made by another version.
+            It was made by another version, or names a path that is not allowed.
         """
         check_path("output", output)
+        check_texts("trusted", trusted, such_as="my_package:my_function")
         folder = Path(output).expanduser().resolve()
         run = read_run(folder)
         if run is None:
@@ -157,7 +169,7 @@ class Comparison:
             raise StorageError(f"the journal {where!r} of this comparison is gone.")
         with quiet_optuna():
             opened = open_storage(where)
-            plan = stored_plan(opened, run["name"], to_read=True)
+            plan = stored_plan(opened, run["name"], to_read=True, allowed_paths=allowed_paths)
             arms = open_arms(plan, opened)
             return cls(plan, arms, environment=run["environment"], folder=folder, trusted=trusted)
 

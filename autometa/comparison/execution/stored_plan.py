@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 
 import optuna
 from optuna.storages import BaseStorage
 
+from autometa.comparison.plan.foreign import Paths, check_foreign
 from autometa.comparison.plan.plan import Plan, restore_plan
 from autometa.comparison.plan.same_plan import check_content, check_same, check_version
 from autometa.errors import InvalidParameter
@@ -31,7 +33,14 @@ def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
     study.set_user_attr(PLAN, dict(plan.described))
 
 
-def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Plan:
+def stored_plan(
+    storage: BaseStorage,
+    name: str,
+    *,
+    to_read: bool = False,
+    allowed_paths: Paths = (),
+    trusted: Collection[str] | None = None,
+) -> Plan:
     """Make the plan of a comparison from its storage.
 
     Parameters
@@ -40,11 +49,14 @@ def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Pl
     name : str
     to_read : bool, default=False
         Nothing will be trained or judged: files that changed since are a warning.
+    allowed_paths, trusted
+        What it may name, see :func:`check_foreign`.
 
     Raises
     ------
     InvalidParameter
-        There is no comparison of this name, it is of another version, or its files changed since.
+        There is no comparison of this name, it is of another version, it names what is not allowed, or its files
+        changed since.
     """
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=storage)]
     found = [n for n in names if "/" not in n]
@@ -54,6 +66,8 @@ def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Pl
     if stored is None:
         raise InvalidParameter(f"name={name!r} is an Optuna study that autometa did not make.")
     check_version(stored, f"comparison {name!r}")
+    option = "Comparison.load(..., {})" if to_read else "work(..., {})"
+    check_foreign(stored, f"comparison {name!r}", allowed_paths, trusted, option=option)
     plan = restore_plan(name, stored)
     try:
         check_content(stored, plan, f"comparison {name!r}")
