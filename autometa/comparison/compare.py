@@ -13,6 +13,7 @@ import torch
 from optuna.storages import BaseStorage
 
 from autometa.checks import check_bool, check_int
+from autometa.comparison.execution.address import without_password
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
 from autometa.comparison.execution.progress_display import ProgressDisplay, make_display
@@ -249,7 +250,7 @@ class _Run:
 
     def go(self) -> Comparison:
         """Register the plan, do the work and write what came of it."""
-        register_plan(self.storage, self.plan, str(self.where or "memory"))
+        register_plan(self.storage, self.plan, without_password(str(self.where or "memory")))
         self._write_run()
         comparison = self.work_here()
         if self.folder is not None:

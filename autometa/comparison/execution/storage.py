@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
 import warnings
@@ -17,10 +16,10 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import NoSuchModuleError
 
 from autometa.checks import check_path
+from autometa.comparison.execution.address import check_address, hide_secrets, without_password, without_passwords
 from autometa.comparison.execution.database_drivers import missing_driver, with_driver
 from autometa.comparison.execution.patient_storage import PatientStorage, insist, is_outage, is_starting
 from autometa.errors import InvalidParameter, StorageError
@@ -28,7 +27,6 @@ from autometa.errors import InvalidParameter, StorageError
 JOURNAL = "journal.log"
 _BEGIN = b'{"op_code"'
 """How every line of a journal begins."""
-_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
 class TemporaryFolder:
@@ -72,16 +70,12 @@ def locate_storage(
     if isinstance(storage, BaseStorage):
         return storage
     if not isinstance(storage, str | os.PathLike):
+        (given,) = without_passwords([repr(storage)])
         raise InvalidParameter(
-            f"storage={storage!r} must be a database URL, a journal file such as 'runs/journal.log', an Optuna "
+            f"storage={given} must be a database URL, a journal file such as 'runs/journal.log', an Optuna "
             "storage, or None."
         )
     return os.fspath(storage)
-
-
-def without_password(where: str) -> str:
-    """Hide the password of an address, for messages and files."""
-    return make_url(where).render_as_string(hide_password=True) if _PASSWORD.search(where) else where
 
 
 def portable_address(where: str | BaseStorage | None, folder: Path) -> str | None:
@@ -125,6 +119,7 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False) -> Base
         return where
     if isinstance(where, BaseStorage):
         return PatientStorage(where, type(where).__name__)
+    check_address(where)
     shown = without_password(where)
 
     def open_it() -> BaseStorage:
@@ -136,13 +131,14 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False) -> Base
         opened = insist(open_it, shown, is_outage if wait else is_starting)
     except (ImportError, NoSuchModuleError) as error:
         reason = missing_driver(where, error.__cause__ or error)
-        raise StorageError(f"storage={shown!r} cannot be used: {reason}") from error
+        raise StorageError(f"storage={shown!r} cannot be used: {hide_secrets(reason, where)}") from error
     except StorageError:
         raise
     except Exception as error:  # drivers and databases raise errors of their own kinds
+        reason = f"{type(error).__name__}: {hide_secrets(str(error), where)}"
         raise StorageError(
-            f"storage={shown!r} cannot be used ({type(error).__name__}: {error}); give a journal "
-            "file such as 'runs/journal.log' or a database URL such as 'postgresql://user@host/db' that this machine "
+            f"storage={shown!r} cannot be used ({reason}); give a journal file such as 'runs/journal.log' or a "
+            "database URL such as 'postgresql://user@host/db' that this machine "
             "can reach."
         ) from error
     return PatientStorage(opened, shown)
