@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autometa.cli.option_names import option_names
+from autometa.cli.plugin_output import plugins_on_stderr
 from autometa.cli.study_file import (
     OPTIONS,
     NamedComponent,
@@ -19,6 +20,7 @@ from autometa.cli.study_file import (
     read_study_file,
     tasks_from_texts,
 )
+from autometa.cli.termination import Termination
 from autometa.cli.typed_component import make_typed
 from autometa.contracts.printable import printable
 
@@ -51,6 +53,7 @@ _ALLOW_PATH = _option("PATH", "A file or folder that the comparison's tasks may 
 
 
 def compare(
+    context: typer.Context,
     study: Annotated[
         Path | None,
         typer.Argument(
@@ -115,7 +118,7 @@ def compare(
     between: maml:reptile:steps=3.
 
     Ctrl-C or a crash loses nothing but the trial at work: the same command goes on. Exit code 1: a learner has no
-    score, or a final run failed; 130: Ctrl-C.
+    score, or a final run failed; 130: Ctrl-C; 143: SIGTERM.
     """
     others, n_test_tasks = _split_test_tasks(test_tasks or [], n_test_tasks)
     typed = {
@@ -145,14 +148,16 @@ def compare(
 
     import autometa as am
 
-    samplers, test_samplers = (
-        {label: make_typed("task sampler", entry.name, entry.params) for label, entry in of.items()}
-        for of in (chosen, judged_on)
-    )
-    entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
     kept = f"What is done is kept in {options['output']}; the same command goes on from there."
+    termination: Termination = context.obj
+    termination.kept = kept
     try:
-        with option_names(NAMES):
+        with option_names(NAMES), plugins_on_stderr():
+            samplers, test_samplers = (
+                {label: make_typed("task sampler", entry.name, entry.params) for label, entry in of.items()}
+                for of in (chosen, judged_on)
+            )
+            entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
             comparison = am.compare(
                 samplers,
                 entrants,
@@ -161,11 +166,14 @@ def compare(
                 **options,
             )
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. {kept}", err=True)
+        if not termination.asked:
+            typer.echo(printable(f"\nInterrupted. {kept}", lines=True), err=True)
         raise typer.Exit(INTERRUPTED) from None
+    if termination.asked:
+        raise typer.Exit(INTERRUPTED)
     _show(comparison, Path(options["output"]).expanduser() / "report.html", as_json=as_json)
     if not comparison.complete:
-        typer.echo(f"Interrupted before all was done. {kept}", err=True)
+        typer.echo(printable(f"Interrupted before all was done. {kept}"), err=True)
         raise typer.Exit(INTERRUPTED)
     if _has_gaps(comparison):
         raise typer.Exit(1)
@@ -184,6 +192,7 @@ def _has_gaps(comparison: Comparison) -> bool:
 
 
 def worker(
+    context: typer.Context,
     storage: Annotated[str, typer.Option(metavar="URL", help="The Optuna storage that all workers share.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="Name the comparison was started with.")],
     allow_path: Annotated[list[str] | None, _ALLOW_PATH] = None,
@@ -200,8 +209,14 @@ def worker(
     """
     from autometa.comparison import work
 
-    with option_names(NAMES):
-        work(storage, name, allowed_paths=allow_path or [], trusted=trust or [])
+    termination: Termination = context.obj
+    termination.kept = "What was at work is open again for other workers, and for the same command."
+    with option_names(NAMES), plugins_on_stderr():
+        comparison = work(storage, name, allowed_paths=allow_path or [], trusted=trust or [])
+    if not comparison.complete:
+        if not termination.asked:
+            typer.echo(f"Interrupted before all was done. {termination.kept}", err=True)
+        raise typer.Exit(INTERRUPTED)
 
 
 def report(
@@ -215,8 +230,9 @@ def report(
     """
     from autometa.comparison import Comparison
 
-    comparison = Comparison.load(folder, allowed_paths=allow_path or [])
-    comparison.report(folder / "report.html")
+    with plugins_on_stderr():
+        comparison = Comparison.load(folder, allowed_paths=allow_path or [])
+        comparison.report(folder / "report.html")
     _show(comparison, folder / "report.html", as_json=as_json)
     if not comparison.complete:
         typer.echo("Not complete: this is what was done so far; the command that began it goes on.", err=True)

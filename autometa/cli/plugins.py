@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autometa.checks import check_choice
+from autometa.cli.plugin_output import plugins_on_stderr
 from autometa.contracts.printable import printable
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def show(
         return
     from autometa.host import get_host, listing
 
-    rows = listing()
+    with plugins_on_stderr():
+        rows = listing()
     traces = {(r.name, r.distribution): r.trace for r in get_host().records if r.trace}
     if as_json:
         typer.echo(
@@ -117,8 +119,11 @@ def check(
 
     console = Console(quiet=as_json)
     rows = []
-    for one in checks_of(_component(name, kind), kind_named(kind)):
-        row = run_check(one)
+    with plugins_on_stderr():
+        checks = list(checks_of(_component(name, kind), kind_named(kind)))
+    for one in checks:
+        with plugins_on_stderr():
+            row = run_check(one)
         rows.append(row)
         console.print(
             Text(f"{row['status']:8}", STYLES[row["status"]]),

@@ -32,14 +32,16 @@ def tasks(
     """
     from autometa.cli.component_text import parse_component
     from autometa.cli.option_names import option_names
+    from autometa.cli.plugin_output import plugins_on_stderr
     from autometa.cli.typed_component import make_typed
     from autometa.contracts.tasks import check_draw
 
     sampler_name, params = parse_component(name)
     with option_names({"n_tasks": "-n", "split": "--split", "seed": "--seed"}):
         check_draw(number, split, seed)
-    sampler: TaskSampler = make_typed("task sampler", sampler_name, params)
-    facts = _facts(sampler)
+    with plugins_on_stderr():
+        sampler: TaskSampler = make_typed("task sampler", sampler_name, params)
+        facts = _facts(sampler)
     if as_json:
         typer.echo(json.dumps(facts, indent=2, default=str))
         return
@@ -49,7 +51,8 @@ def tasks(
 
     console = Console(highlight=False)
     _show_facts(console, repr(sampler), facts)
-    batch = sampler.sample(number, split=split, seed=seed)  # type: ignore[arg-type]
+    with plugins_on_stderr():
+        batch = sampler.sample(number, split=split, seed=seed)  # type: ignore[arg-type]
     for index in range(number):
         console.print(f"\n[bold]task {index}[/bold] of split {split}, seed {seed}")
         draw_task(console, batch, index)

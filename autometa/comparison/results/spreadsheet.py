@@ -19,7 +19,7 @@ def csv_text(frame: pd.DataFrame) -> str:
     """
     texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
     told = {name: frame[name].map(_as_text, na_action="ignore") for name in texts}
-    return frame.assign(**told).to_csv(index=False)
+    return str(frame.assign(**told).to_csv(index=False))
 
 
 def _as_text(cell: Any) -> Any:
