@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from autometa.errors import InvalidParameter
 
+LONGEST_FILE_NAME = 255
+"""Bytes of the name of a file or folder that systems take."""
+LONGEST_SHOWN = 200
+"""Characters of a value that an error shows."""
 _NUMPY_BOOLS = ("bool", "bool_")
 
 
@@ -223,8 +227,8 @@ def is_whole(value: Any, least: int, most: int | None = None) -> bool:
     return least <= int(value) and (most is None or int(value) <= most)
 
 
-def check_path(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "") -> None:
-    """Refuse what names no file or folder: anything but text and path objects.
+def check_text(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "") -> None:
+    """Refuse what is no text that can be stored: what is empty, or holds a null character or half a character.
 
     Parameters
     ----------
@@ -241,9 +245,75 @@ def check_path(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "")
     ------
     InvalidParameter
     """
+    if _is_one_of(value, also):
+        return
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidParameter(_text(name, value, of, "text that is not empty", also))
+    try:
+        stored = value.encode()
+    except UnicodeEncodeError:
+        stored = b"\0"
+    if b"\0" in stored:
+        raise InvalidParameter(f"{_named(name, value, of)} holds a character that cannot be stored.")
+
+
+def check_texts(name: str, value: Any, *, of: str = "", such_as: str | None = None) -> None:
+    """Refuse what is no list, tuple or set of texts; one text is none, although it can be gone through.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given. It may be empty.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+    such_as : str, optional
+        A text that works, for the error.
+
+    Raises
+    ------
+    InvalidParameter
+    """
+    if isinstance(value, str) or not isinstance(value, Collection) or not all(isinstance(text, str) for text in value):
+        hint = "" if such_as is None else f", such as {[such_as]!r}"
+        raise InvalidParameter(_text(name, value, of, f"a list of texts{hint}"))
+
+
+def check_path(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "") -> None:
+    """Refuse what names no file or folder: anything but text and path objects, and text that no system takes.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        What was given.
+    also : iterable, optional
+        Other values that are allowed, such as None.
+    of : str, optional
+        Whose parameter it is, such as ``"learner 'maml'"``.
+
+    Raises
+    ------
+    InvalidParameter
+    """
+    if _is_one_of(value, also):
+        return
     path = value.__fspath__() if isinstance(value, os.PathLike) else value
-    if not isinstance(path, str) and not _is_one_of(value, also):
+    if not isinstance(path, str) or not path.strip():
         raise InvalidParameter(_text(name, value, of, "a path, as text or a pathlib.Path", also))
+    try:
+        written = os.fsencode(path)
+    except UnicodeEncodeError:
+        written = b"\0"
+    if b"\0" in written:
+        raise InvalidParameter(f"{_named(name, value, of)} holds a character that no path can have.")
+    longest = max(map(len, written.replace(os.sep.encode(), b"/").split(b"/")))
+    if longest > LONGEST_FILE_NAME:
+        raise InvalidParameter(
+            f"{_named(name, value, of)} has a name of {longest} bytes in it; systems take {LONGEST_FILE_NAME} at most."
+        )
 
 
 def _range(above: float | None, least: float | None, most: float | None, below: float | None) -> str:
@@ -272,6 +342,23 @@ def _is_finite(value: Real) -> bool:
 
 
 def _text(name: str, value: Any, of: str, wanted: str, also: Iterable[Any] = ()) -> str:
-    whose = f" of {of}" if of else ""
     others = "".join(f", or {other!r}" for other in also)
-    return f"{name}={value!r}{whose} must be {wanted}{others}."
+    return f"{_named(name, value, of)} must be {wanted}{others}."
+
+
+def _named(name: str, value: Any, of: str) -> str:
+    return f"{name}={_shown(value)}{_whose(of)}"
+
+
+def _whose(of: str) -> str:
+    return f" of {of}" if of else ""
+
+
+def _shown(value: Any) -> str:
+    """A value for an error, on one line and not too long; an object may fail to say what it is."""
+    try:
+        shown = repr(value)
+    except Exception:
+        shown = f"<{type(value).__name__}>"
+    shown = " ".join(shown.split()) if "\n" in shown else shown
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[: LONGEST_SHOWN - 4]} ..."

@@ -10,6 +10,8 @@ import typer
 
 from autometa._version import __version__
 from autometa.cli import compare, plugins, tasks
+from autometa.cli.termination import TERMINATED, Termination, hear_sigterm
+from autometa.contracts.printable import printable
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, UnknownName
 
 BAD_USAGE = (UnknownName, InvalidParameter, Incompatible)
@@ -39,7 +41,7 @@ def _root(
 
     Example: autometa compare --tasks sinusoid --output runs/first
 
-    Exit codes: 0 fine, 1 a problem was found, 2 bad usage, 130 Ctrl-C.
+    Exit codes: 0 fine, 1 a problem was found, 2 bad usage, 130 Ctrl-C, 143 SIGTERM.
     """
     from autometa.host import disable
 
@@ -77,20 +79,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         What was typed after ``autometa``; ``sys.argv[1:]`` when left out.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), hear_sigterm() as termination:
         warnings.showwarning = _show_warning
-        try:
-            build_app()(args=None if arguments is None else list(arguments), prog_name="autometa")
-        except SystemExit as end:
-            if isinstance(end.__context__, typer.Abort):  # what Ctrl-C has become by then
-                return compare.INTERRUPTED
-            return end.code if isinstance(end.code, int) else int(bool(end.code))
-        except AutometaError as error:
-            typer.echo("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), err=True)
-            return 2 if isinstance(error, BAD_USAGE) else 1
+        warnings.filterwarnings("ignore", "interrupted: the comparison holds")  # the command says it, and where
+        code = _run(arguments, termination)
+    if termination.asked:
+        typer.echo(printable(f"Terminated. {termination.kept}".strip()), err=True)
+        return TERMINATED
+    return code
+
+
+def _run(arguments: Sequence[str] | None, termination: Termination) -> int:
+    try:
+        build_app()(args=None if arguments is None else list(arguments), prog_name="autometa", obj=termination)
+    except SystemExit as end:
+        if isinstance(end.__context__, typer.Abort):  # what Ctrl-C has become by then
+            return compare.INTERRUPTED
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except AutometaError as error:
+        told = "\n".join([f"error: {error}", *getattr(error, "__notes__", [])])
+        typer.echo(printable(told, lines=True), err=True)
+        return 2 if isinstance(error, BAD_USAGE) else 1
     return 0
 
 
 def _show_warning(message: Warning | str, *_where: object, **_rest: object) -> None:
     """Show what a warning says without the line of source that raised it."""
-    typer.echo(f"warning: {message}", err=True)
+    typer.echo(printable(f"warning: {message}", lines=True), err=True)

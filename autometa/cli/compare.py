@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autometa.cli.option_names import option_names
+from autometa.cli.plugin_output import plugins_on_stderr
 from autometa.cli.study_file import (
     OPTIONS,
     NamedComponent,
@@ -19,7 +20,9 @@ from autometa.cli.study_file import (
     read_study_file,
     tasks_from_texts,
 )
+from autometa.cli.termination import Termination
 from autometa.cli.typed_component import make_typed
+from autometa.contracts.printable import printable
 from autometa.errors import StorageError
 
 if TYPE_CHECKING:
@@ -47,7 +50,11 @@ def _option(metavar: str, text: str) -> Any:
     return typer.Option(metavar=metavar, help=text, show_default=False)
 
 
+_MAY_USE = "A file or folder that the comparison's tasks may use. Repeatable. Left out:"
+
+
 def compare(
+    context: typer.Context,
     study: Annotated[
         Path | None,
         typer.Argument(
@@ -116,7 +123,7 @@ def compare(
     between: maml:reptile:steps=3.
 
     Ctrl-C or a crash loses nothing but the trial at work: the same command goes on. Exit code 1: a learner has no
-    score, or a final run failed; 130: Ctrl-C.
+    score, or a final run failed; 130: Ctrl-C; 143: SIGTERM.
     """
     others, n_test_tasks = _split_test_tasks(test_tasks or [], n_test_tasks)
     typed = {
@@ -147,14 +154,16 @@ def compare(
 
     import autometa as am
 
-    samplers, test_samplers = (
-        {label: make_typed("task sampler", entry.name, entry.params) for label, entry in of.items()}
-        for of in (chosen, judged_on)
-    )
-    entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
     kept = f"What is done is kept in {options['output']}; the same command goes on from there."
+    termination: Termination = context.obj
+    termination.kept = kept
     try:
-        with option_names(NAMES):
+        with option_names(NAMES), plugins_on_stderr():
+            samplers, test_samplers = (
+                {label: make_typed("task sampler", entry.name, entry.params) for label, entry in of.items()}
+                for of in (chosen, judged_on)
+            )
+            entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
             comparison = am.compare(
                 samplers,
                 entrants,
@@ -163,11 +172,14 @@ def compare(
                 **options,
             )
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. {kept}", err=True)
+        if not termination.asked:
+            typer.echo(printable(f"\nInterrupted. {kept}", lines=True), err=True)
         raise typer.Exit(INTERRUPTED) from None
+    if termination.asked:
+        raise typer.Exit(INTERRUPTED)
     _show(comparison, Path(options["output"]).expanduser() / "report.html", as_json=as_json)
     if not comparison.complete:
-        typer.echo(f"Interrupted before all was done. {kept}", err=True)
+        typer.echo(printable(f"Interrupted before all was done. {kept}"), err=True)
         raise typer.Exit(INTERRUPTED)
     if _has_gaps(comparison):
         raise typer.Exit(1)
@@ -186,23 +198,40 @@ def _has_gaps(comparison: Comparison) -> bool:
 
 
 def worker(
+    context: typer.Context,
     storage: Annotated[str, typer.Option(metavar="URL", help="The Optuna storage that all workers share.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="Name the comparison was started with.")],
     trial_timeout: Annotated[float | None, _option("SECONDS", "As for compare.")] = None,
+    allow_path: Annotated[list[str] | None, _option("PATH", f"{_MAY_USE} none.")] = None,
+    trust: Annotated[
+        list[str] | None,
+        _option("MODULE:NAME", "A function that its learners may call. Repeatable. Left out: none."),
+    ] = None,
 ) -> None:
     """Help a comparison that was started elsewhere, until nothing is left to do.
 
     Example: autometa worker --storage postgresql://host/optuna --name first
+
+    Example: autometa worker --storage postgresql://host/optuna --name first --allow-path ../data
     """
     from autometa.comparison import work
 
-    with option_names(NAMES):
-        work(storage, name, trial_timeout=trial_timeout)
+    termination: Termination = context.obj
+    termination.kept = "What was at work is open again for other workers, and for the same command."
+    with option_names(NAMES), plugins_on_stderr():
+        comparison = work(
+            storage, name, trial_timeout=trial_timeout, allowed_paths=allow_path or [], trusted=trust or []
+        )
+    if not comparison.complete:
+        if not termination.asked:
+            typer.echo(f"Interrupted before all was done. {termination.kept}", err=True)
+        raise typer.Exit(INTERRUPTED)
 
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a comparison.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON instead.")] = False,
+    allow_path: Annotated[list[str] | None, _option("PATH", f"{_MAY_USE} any.")] = None,
 ) -> None:
     """Show the leaderboard of a comparison again and rebuild its HTML report.
 
@@ -210,12 +239,13 @@ def report(
     """
     from autometa.comparison import Comparison
 
-    comparison = Comparison.load(folder)
-    try:
-        comparison.report(folder / "report.html")
-    except StorageError:
-        _show(comparison, None, as_json=as_json)
-        raise
+    with plugins_on_stderr():
+        comparison = Comparison.load(folder, allowed_paths=allow_path)
+        try:
+            comparison.report(folder / "report.html")
+        except StorageError:
+            _show(comparison, None, as_json=as_json)
+            raise
     _show(comparison, folder / "report.html", as_json=as_json)
     if not comparison.complete:
         typer.echo("Not complete: this is what was done so far; the command that began it goes on.", err=True)
@@ -277,5 +307,5 @@ def _show(comparison: Comparison, path: Path | None, *, as_json: bool) -> None:
         typer.echo(leaderboard_json(comparison.leaderboard))
     else:
         show_leaderboard(comparison, make_console())
-        if path is not None:
-            typer.echo(f"Report: {path}")
+        if path is not None and path.exists():
+            typer.echo(f"Report: {printable(path)}")

@@ -108,8 +108,10 @@ def labels(components: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         telling = [key for key in params if any(other.get(key, ...) != params[key] for other in namesakes)]
         short = name.rpartition("/")[2]
         label = " ".join([short, *(f"{key}={_short(params[key])}" for key in telling)])
-        repeats = sum(known.partition("#")[0] == label for known in given)
-        given.append(f"{label}#{repeats + 1}" if repeats else label)
+        free, n = label, 1
+        while free in given:
+            free, n = f"{label}#{n + 1}", n + 1
+        given.append(free)
     return given
 
 

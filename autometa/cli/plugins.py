@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autometa.checks import check_choice
+from autometa.cli.plugin_output import plugins_on_stderr
+from autometa.contracts.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +46,8 @@ def show(
         return
     from autometa.host import get_host, listing
 
-    rows = listing()
+    with plugins_on_stderr():
+        rows = listing()
     traces = {(r.name, r.distribution): r.trace for r in get_host().records if r.trace}
     if as_json:
         typer.echo(
@@ -54,15 +57,15 @@ def show(
         )
         return
     from rich.console import Console
+    from rich.text import Text
 
     console = Console()
     console.print(_table(rows, console.width))
     broken = {(row["plugin"], row["distribution"]): row["error"] for row in rows if row["status"] == "broken"}
     for (name, distribution), error in broken.items():
-        console.print(f"[red]broken[/red] {name} ({distribution}):", end=" ")
-        console.print(error, markup=False, highlight=False)
+        console.print(Text("broken", "red"), Text(printable(f"{name} ({distribution}): {error}", lines=True)))
         if verbose:
-            console.print(traces[name, distribution], markup=False, highlight=False, soft_wrap=True)
+            console.print(Text(printable(traces[name, distribution], lines=True)), soft_wrap=True)
     if broken and not verbose:
         console.print("'autometa plugins -v' shows tracebacks.")
 
@@ -86,7 +89,7 @@ def _table(rows: list[dict[str, str]], width: int) -> Table:
             "distribution": f"{row['distribution']} {row['version']}",
             "summary": row["summary"] or row["error"],
         }
-        table.add_row(*(Text(cells[column], STYLES.get(cells[column], "")) for column in columns))
+        table.add_row(*(Text(printable(cells[column]), STYLES.get(cells[column], "")) for column in columns))
     return table
 
 
@@ -116,15 +119,21 @@ def check(
 
     console = Console(quiet=as_json)
     rows = []
-    for one in checks_of(_component(name, kind), kind_named(kind)):
-        row = run_check(one)
+    with plugins_on_stderr():
+        checks = list(checks_of(_component(name, kind), kind_named(kind)))
+    for one in checks:
+        with plugins_on_stderr():
+            row = run_check(one)
         rows.append(row)
         console.print(
-            Text(f"{row['status']:8}", STYLES[row["status"]]), f"{row['seconds']:6.2f} s ", str(one), highlight=False
+            Text(f"{row['status']:8}", STYLES[row["status"]]),
+            f"{row['seconds']:6.2f} s ",
+            Text(printable(one)),
+            highlight=False,
         )
         if row["error"]:
             console.print(
-                Text("    " + row["error"].strip().replace("\n", "\n    ")),
+                Text("    " + printable(row["error"].strip(), lines=True).replace("\n", "\n    ")),
                 style="dim" if row["status"] == "skipped" else "",
             )
     failed = sum(row["status"] == "failed" for row in rows)

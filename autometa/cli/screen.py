@@ -16,6 +16,7 @@ from autometa.comparison.report.across import leaderboard_on
 from autometa.comparison.report.markup import interval_text, metric_title, milliseconds_text, score_text, seconds_text
 from autometa.comparison.report.significance import CLAIM, runs_wanted, verdicts_beside_best
 from autometa.comparison.results.statistics import LEVEL_WITH, NOT_DECIDED
+from autometa.contracts.printable import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,11 +58,10 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
     if (board["trained_on"] != board["tasks"]).any():
         console.print(Text("(in brackets): the tasks it was trained on, where it is judged on others.", style="dim"))
     for row in comparison.skipped.itertuples():
-        console.print(Text(f"left out: {row.learner} on {row.tasks}: {row.reason}", style="dim"))
+        console.print(Text(printable(f"left out: {row.learner} on {row.tasks}: {row.reason}", lines=True), style="dim"))
     for row in comparison.failures.itertuples(index=False):
-        console.print(
-            Text("failed: " + ", ".join(f"{key}: {value}" for key, value in row._asdict().items()), style="red")
-        )
+        told = ", ".join(f"{key}: {value}" for key, value in row._asdict().items())
+        console.print(Text(printable(f"failed: {told}", lines=True), style="red"))
 
 
 def leaderboard_table(tasks: str, rows: pd.DataFrame, beside: Mapping[str, str], width: int = WIDTH) -> Table:
@@ -82,7 +82,7 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, beside: Mapping[str, str],
     first = rows.iloc[0]
     metric = str(first["metric"])
     n_seeds = int(first["n_seeds"])
-    title = (
+    title = printable(
         f"{tasks}   {metric_title(metric)} on {int(first['n_test_tasks'])} held-out tasks, "
         f"{n_seeds} seed{'s' * (n_seeds != 1)}, {first['n_shot']} shot"
     )
@@ -118,22 +118,22 @@ def _lay_out(
     for row, *texts in zip(rows.itertuples(), *cells.values(), strict=True):
         best = row.rank == 1
         mark = "*" if best else MARKS.get(beside.get(row.learner, ""), "")
-        table.add_row(mark, *texts, style="bold green" if best else None)
+        table.add_row(mark, *map(Text, texts), style="bold green" if best else None)
     return table
 
 
 def _cell(row: Any, column: str) -> str:
     match column:
         case "learner":
-            return str(row.learner)
+            return printable(row.learner)
         case "score":
             return score_text(row.score, row.metric)
         case "95% interval":
             return interval_text(row.ci_low, row.ci_high, row.metric)
         case "queries":
-            return str(row.n_query)
+            return printable(row.n_query)
         case "normalization":
-            return str(row.normalization)
+            return printable(row.normalization)
         case "trained":
             return seconds_text(row.meta_train_seconds)
         case "adapt ms":

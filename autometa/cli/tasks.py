@@ -32,14 +32,16 @@ def tasks(
     """
     from autometa.cli.component_text import parse_component
     from autometa.cli.option_names import option_names
+    from autometa.cli.plugin_output import plugins_on_stderr
     from autometa.cli.typed_component import make_typed
     from autometa.contracts.tasks import check_draw
 
     sampler_name, params = parse_component(name)
     with option_names({"n_tasks": "-n", "split": "--split", "seed": "--seed"}):
         check_draw(number, split, seed)
-    sampler: TaskSampler = make_typed("task sampler", sampler_name, params)
-    facts = _facts(sampler)
+    with plugins_on_stderr():
+        sampler: TaskSampler = make_typed("task sampler", sampler_name, params)
+        facts = _facts(sampler)
     if as_json:
         typer.echo(json.dumps(facts, indent=2, default=str))
         return
@@ -49,7 +51,8 @@ def tasks(
 
     console = Console(highlight=False)
     _show_facts(console, repr(sampler), facts)
-    batch = sampler.sample(number, split=split, seed=seed)  # type: ignore[arg-type]
+    with plugins_on_stderr():
+        batch = sampler.sample(number, split=split, seed=seed)  # type: ignore[arg-type]
     for index in range(number):
         console.print(f"\n[bold]task {index}[/bold] of split {split}, seed {seed}")
         draw_task(console, batch, index)
@@ -70,14 +73,17 @@ def _facts(sampler: TaskSampler) -> dict[str, Any]:
 
 def _show_facts(console: Console, title: str, facts: dict[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    console.print(title, style="bold", markup=False)
+    from autometa.contracts.printable import printable
+
+    console.print(Text(printable(title), style="bold"))
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in facts["info"].items():
         if value is not None:
-            table.add_row(key, str(list(value) if isinstance(value, tuple) else value))
+            table.add_row(Text(key), Text(printable(list(value) if isinstance(value, tuple) else value)))
     for split, shapes in facts["splits"].items():
-        table.add_row(f"split {split}", f"support {shapes['support']}, query {shapes['query']}")
+        table.add_row(f"split {split}", Text(f"support {shapes['support']}, query {shapes['query']}"))
     for key, value in facts["about"].items():
-        table.add_row(str(key), str(value))
+        table.add_row(Text(printable(key)), Text(printable(value)))
     console.print(table)

@@ -16,6 +16,7 @@ import torch
 from optuna.storages import BaseStorage, InMemoryStorage
 
 from autometa.checks import check_bool, check_int, check_real
+from autometa.comparison.execution.address import without_password
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
 from autometa.comparison.execution.kept_threads import counts_to_use, threads_text
@@ -44,6 +45,7 @@ from autometa.comparison.execution.thread_counts import ThreadCounts, with_threa
 from autometa.comparison.execution.watch import Watch
 from autometa.comparison.execution.workers import run_processes, work_through
 from autometa.comparison.plan.entrants import Learners, Tasks
+from autometa.comparison.plan.foreign import Paths
 from autometa.comparison.plan.guarded import changes_text
 from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.settings import Settings
@@ -183,9 +185,19 @@ def compare(
 
 
 def work(
-    storage: str, name: str, *, device: str = "auto", trial_timeout: float | None = None, verbose: int = 0
+    storage: str,
+    name: str,
+    *,
+    device: str = "auto",
+    trial_timeout: float | None = None,
+    verbose: int = 0,
+    allowed_paths: Paths = (),
+    trusted: Collection[str] = (),
 ) -> Comparison:
     """Work on a comparison that another process began, until all of it is done.
+
+    Who may write to the storage decides what is worked on. So paths are read and written only where this call allows
+    it, and no function is called that it does not name.
 
     Parameters
     ----------
@@ -193,22 +205,29 @@ def work(
         Database URL or journal file that this machine can reach.
     name : str
         Name of the comparison.
+    device : str, default="auto"
     trial_timeout : float, optional
         As in :func:`compare`.
+    verbose : int, default=0
+        0: no progress bar.
+    allowed_paths : path or list of paths
+        Files and folders that the task distributions may name, with all that lies in them.
+    trusted : collection of str
+        Import paths of functions that its learners may call, such as ``"my_package:encode"``.
 
     Raises
     ------
     StorageError
         The storage cannot be reached.
     InvalidParameter
-        It holds no comparison of this name.
+        It holds no comparison of this name, or one that names paths or functions that are not allowed.
     Incompatible
         The comparison uses objects that only the process that began it has.
     """
     check_real("trial_timeout", trial_timeout, above=0, also=(None,), such_as=3600)
     opened = open_storage(storage, make=False)
     with quiet_optuna():
-        plan = stored_plan(opened, name)
+        plan = stored_plan(opened, name, allowed_paths=allowed_paths, trusted=trusted)
         folder = folder_of(storage, name)
         return _Run(plan, storage, folder, None, device, 1, make_display(verbose), trial_timeout).work_here()
 
@@ -276,7 +295,7 @@ class _Run:
 
     def go(self) -> Comparison:
         """Register the plan, do the work and write what came of it."""
-        register_plan(self.storage, self.plan, str(self.where or "memory"))
+        register_plan(self.storage, self.plan, without_password(str(self.where or "memory")))
         self._write_run()
         comparison = self.work_here(again=True)
         if self.folder is not None:

@@ -12,21 +12,24 @@ import optuna
 import torch
 from optuna.storages import BaseStorage
 
-from autometa.checks import check_path
+from autometa.checks import check_path, check_texts
 from autometa.comparison.execution.arm import Arm, open_arms
-from autometa.comparison.execution.finals import file_name, model_file, to_estimator, train_final
+from autometa.comparison.execution.finals import to_estimator, train_final
+from autometa.comparison.execution.label_files import file_name, model_file
 from autometa.comparison.execution.run_file import RUN_FILE, DamagedRun, find_run, read_run
 from autometa.comparison.execution.slot_study import quiet_optuna
 from autometa.comparison.execution.storage import JOURNAL, TemporaryFolder, open_storage
 from autometa.comparison.execution.stored_plan import comparisons_in, stored_plan
+from autometa.comparison.plan.foreign import Paths
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Record
+from autometa.comparison.results.spreadsheet import csv_text
 from autometa.comparison.results.tables import collect_record
-from autometa.contracts.plugin_code import plugin_code
+from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.engine.device import pick_device
 from autometa.engine.process_state import restored_process
-from autometa.errors import InvalidFile, InvalidParameter, MissingData, PluginError, StorageError
+from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, PluginError, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
@@ -126,8 +129,12 @@ class Comparison:
         *,
         storage: str | BaseStorage | None = None,
         trusted: Collection[str] = (),
+        allowed_paths: Paths | None = None,
     ) -> Comparison:
         """Read the comparison kept in an output folder; nothing is written.
+
+        Its task distributions are opened again, with the files that they name. A folder from somebody else may name any:
+        give ``allowed_paths``.
 
         Parameters
         ----------
@@ -137,6 +144,8 @@ class Comparison:
             storage that was given open.
         trusted : collection of str, optional
             Import paths of code that its learners may call, see :func:`autometa.load`.
+        allowed_paths : path or list of paths, optional
+            Files and folders that its task distributions may name, with all that lies in them. Left out: any.
 
         Raises
         ------
@@ -147,9 +156,10 @@ class Comparison:
         Incompatible
             It holds objects that only the process that made it has.
         InvalidParameter
-            It was made by another version.
+            It was made by another version, or names a path that is not allowed.
         """
         check_path("output", output)
+        check_texts("trusted", trusted, such_as="my_package:my_function")
         folder = Path(output).expanduser().resolve()
         damaged: DamagedRun | None = None
         try:
@@ -163,7 +173,7 @@ class Comparison:
             opened = open_storage(where, make=False)
             if damaged is not None:
                 run = find_run(folder, comparisons_in(opened), damaged)
-            plan = stored_plan(opened, run["name"], to_read=True)
+            plan = stored_plan(opened, run["name"], to_read=True, allowed_paths=allowed_paths)
             arms = open_arms(plan, opened, to_read=True)
             return cls(plan, arms, environment=run["environment"], folder=folder, trusted=trusted)
 
@@ -247,25 +257,42 @@ class Comparison:
         return int(last.idxmax() if pair.candidate.info.higher_is_better else last.idxmin())
 
     def report(self, path: str | os.PathLike[str]) -> Path:
-        """Write the comparison as one self-contained HTML file and return its path."""
-        from autometa.comparison.report.page import write_report
+        """Write the comparison as one self-contained HTML file and return its path.
 
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
+        AutometaError
+            Something in the comparison cannot be drawn.
+        """
         check_path("path", path)
-        write_report(self._record, path)
+        try:
+            from autometa.comparison.report.page import write_report
+
+            write_report(self._record, path)
+        except AutometaError:
+            raise
+        except Exception as error:  # of whatever draws, and of the system
+            raise AutometaError(f"the report cannot be drawn: {one_line(error)}") from error
         return Path(path)
 
     def write(self, output: Path) -> None:
-        """Write the tables as CSV, ``report.html`` and the winners.
+        """Write the tables as CSV, the winners and ``report.html``.
 
         ``best.autometa`` is the winner where there is one task distribution; each of several, test tasks among
         them, has its own ``best-TASKS.autometa``.
         """
         for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks"):
-            write_whole(output / f"{name}.csv", getattr(self._record.frames, name).to_csv(index=False))
-        self.report(output / "report.html")
+            write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
         several = len(self._plan.judged_on) > 1
         for tasks in dict.fromkeys(self.leaderboard["tasks"]):
             self._save_winner(tasks, output / (f"best-{file_name(tasks)}.autometa" if several else "best.autometa"))
+        # Last of all: what cannot be drawn costs no more than the drawing.
+        try:
+            self.report(output / "report.html")
+        except AutometaError as error:
+            warnings.warn(f"the report is not written: {error}", UserWarning, stacklevel=4)
 
     def _save_winner(self, tasks: str, path: Path) -> None:
         try:

@@ -32,7 +32,7 @@ def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False,
     path : Path
         An existing file is replaced.
     content : bytes or str
-        Text is written as UTF-8.
+        Text is written as UTF-8; half a character, which has none, as an escape.
     make_folders : bool, default=False
         Make the folders of the path that are missing.
     name : str, default="path"
@@ -43,7 +43,7 @@ def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False,
     StorageError
         The path cannot be written to; an earlier file is still there as it was.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     with _named(path, name):
         part = _part_of(path)
         if make_folders:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from autometa._version import __version__
+from autometa.comparison.execution.address import without_passwords
 from autometa.host import get_host
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "optuna")
@@ -24,7 +25,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
     -------
     dict
         ``autometa``, ``python``, ``packages``, ``plugins`` (distribution and version of each), ``system``,
-        ``processor``, ``cores``, ``threads``, ``device``, ``command``.
+        ``processor``, ``cores``, ``threads``, ``device``, ``command`` (without passwords).
     """
     return {
         "autometa": __version__,
@@ -36,7 +37,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "device": _device(device),
-        "command": sys.argv,
+        "command": without_passwords(sys.argv),
     }
 
 

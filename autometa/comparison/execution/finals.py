@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from optuna.trial import FixedTrial, Trial
 
 from autometa.comparison.execution.adaptation_curve import adaptation_curve, milliseconds_per_task
+from autometa.comparison.execution.label_files import model_file
 from autometa.comparison.execution.patient_storage import SystemFailure, lost_in
 from autometa.comparison.execution.trial import start_training, validation_score
 from autometa.comparison.plan.domains import Domain
@@ -143,16 +144,6 @@ def _training_record(training: MetaTraining) -> dict[str, Any]:
         "steps": training.step_count,
         "meta_train_seconds": training.seconds,
     }
-
-
-def model_file(pair: Pair, number: int) -> Path:
-    """Name of a saved estimator within the folder of models."""
-    return Path(file_name(pair.tasks)) / f"{file_name(pair.learner)}-{number}.autometa"
-
-
-def file_name(label: str) -> str:
-    """A label as the name of a file on any system."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in label)
 
 
 def to_estimator(training: MetaTraining) -> FewShotClassifier | FewShotRegressor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from autometa.contracts.printable import printable
+
 
 class ProgressDisplay(Protocol):
     """What shows how far a comparison is."""
@@ -52,7 +54,7 @@ class BarDisplay:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=Console(stderr=True),
         )
 
@@ -63,7 +65,7 @@ class BarDisplay:
 
     def advance(self, done: int, status: str) -> None:
         """Move the bar."""
-        self._bar.update(self._task, completed=done, description=status)
+        self._bar.update(self._task, completed=done, description=printable(status))
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -20,6 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from autometa.checks import check_path
+from autometa.comparison.execution.address import check_address, hide_secrets, without_password, without_passwords
 from autometa.comparison.execution.database_drivers import missing_driver, with_driver
 from autometa.comparison.execution.journal import open_journal
 from autometa.comparison.execution.patient_storage import PatientStorage, insist, is_outage, is_starting
@@ -29,7 +29,6 @@ JOURNAL = "journal.log"
 _RACE = ("already exists", "UNIQUE constraint failed", "duplicate key", "Duplicate entry", "Duplicate key")
 """What databases say where another process makes the same tables at the same moment."""
 _RACE_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
-_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 
 class TemporaryFolder:
@@ -73,16 +72,12 @@ def locate_storage(
     if isinstance(storage, BaseStorage):
         return storage
     if not isinstance(storage, str | os.PathLike):
+        (given,) = without_passwords([repr(storage)])
         raise InvalidParameter(
-            f"storage={storage!r} must be a database URL, a journal file such as 'runs/journal.log', an Optuna "
+            f"storage={given} must be a database URL, a journal file such as 'runs/journal.log', an Optuna "
             "storage, or None."
         )
     return os.fspath(storage)
-
-
-def without_password(where: str) -> str:
-    """Hide the password of an address, for messages and files."""
-    return make_url(where).render_as_string(hide_password=True) if _PASSWORD.search(where) else where
 
 
 def portable_address(where: str | BaseStorage | None, folder: Path) -> str | None:
@@ -134,6 +129,7 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: b
         return where
     if isinstance(where, BaseStorage):
         return PatientStorage(where, type(where).__name__)
+    check_address(where)
     shown = without_password(where)
 
     def open_it() -> BaseStorage:
@@ -150,13 +146,14 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: b
         opened = insist(open_it, shown, is_outage if wait else is_starting)
     except (ImportError, NoSuchModuleError) as error:
         reason = missing_driver(where, error.__cause__ or error)
-        raise StorageError(f"storage={shown!r} cannot be used: {reason}") from error
+        raise StorageError(f"storage={shown!r} cannot be used: {hide_secrets(reason, where)}") from error
     except StorageError:
         raise
     except Exception as error:  # drivers and databases raise errors of their own kinds
+        reason = f"{type(error).__name__}: {hide_secrets(str(error), where)}"
         raise StorageError(
-            f"storage={shown!r} cannot be used ({type(error).__name__}: {error}); give a journal "
-            "file such as 'runs/journal.log' or a database URL such as 'postgresql://user@host/db' that this machine "
+            f"storage={shown!r} cannot be used ({reason}); give a journal file such as 'runs/journal.log' or a "
+            "database URL such as 'postgresql://user@host/db' that this machine "
             "can reach."
         ) from error
     return PatientStorage(opened, shown)

@@ -6,13 +6,14 @@ import hashlib
 import json
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
+from autometa.comparison.plan.foreign import Paths, check_foreign
 from autometa.comparison.plan.plan import Plan, restore_plan
 from autometa.comparison.plan.same_plan import check_content, check_same, check_stored
 from autometa.errors import AutometaError, InvalidParameter, StorageError
@@ -78,7 +79,14 @@ def comparisons_in(storage: BaseStorage) -> list[str]:
     return [summary.study_name for summary in summaries if PLAN in summary.user_attrs]
 
 
-def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Plan:
+def stored_plan(
+    storage: BaseStorage,
+    name: str,
+    *,
+    to_read: bool = False,
+    allowed_paths: Paths | None = (),
+    trusted: Collection[str] | None = None,
+) -> Plan:
     """Make the plan of a comparison from its storage.
 
     Parameters
@@ -87,11 +95,14 @@ def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Pl
     name : str
     to_read : bool, default=False
         Nothing will be trained or judged: files that changed since are a warning.
+    allowed_paths, trusted
+        What it may name, see :func:`check_foreign`.
 
     Raises
     ------
     InvalidParameter
-        There is no comparison of this name, it is of another version, or its files changed since.
+        There is no comparison of this name, it is of another version, it names what is not allowed, or its files
+        changed since.
     StorageError
         The stored plan is damaged.
     """
@@ -104,6 +115,8 @@ def stored_plan(storage: BaseStorage, name: str, *, to_read: bool = False) -> Pl
     if stored is None:
         raise InvalidParameter(f"name={name!r} is an Optuna study that autometa did not make.")
     check_stored(stored, f"comparison {name!r}")
+    option = "Comparison.load(..., {})" if to_read else "work(..., {})"
+    check_foreign(stored, f"comparison {name!r}", allowed_paths, trusted, option=option)
     try:
         plan = restore_plan(name, stored)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

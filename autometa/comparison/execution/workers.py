@@ -204,6 +204,8 @@ def _hear_ctrl_c() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, stop)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # a service manager ends all processes of a command with it
+        signal.signal(signal.SIGTERM, stop)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 

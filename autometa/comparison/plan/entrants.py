@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
+from autometa.checks import check_text
 from autometa.comparison.plan.guarded import guarded
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
@@ -22,17 +23,24 @@ Entrant = tuple[Learner, MetaOptimizer | Literal["auto"]]
 """A learner, and the meta-optimizer asked for with it."""
 
 
+LONGEST_NAME = 150
+"""Characters of a name: three of them make the name of a study, for which databases have 512."""
+
+
 def check_name(what: str, value: Any) -> None:
     """Refuse a name that cannot be part of a study's name."""
     if not isinstance(value, str) or not value.strip() or "/" in value:
         raise InvalidParameter(f"{what}={value!r} must be a non-empty text without '/'.")
+    check_text(what, value)
+    if len(value) > LONGEST_NAME:
+        raise InvalidParameter(
+            f"{what}={value[:40] + '...'!r} has {len(value)} characters; a name has {LONGEST_NAME} at most."
+        )
 
 
 def labelled(what: str, given: Any) -> dict[str, Any]:
     """Turn every accepted form into a dict from labels to components."""
     if isinstance(given, Mapping):
-        for label in given:
-            check_name(f"a key of {what}", label)
         found = dict(given)
     else:
         single = isinstance(given, str | TaskSampler | Learner) or (what == "learners" and isinstance(given, tuple))
@@ -45,6 +53,8 @@ def labelled(what: str, given: Any) -> dict[str, Any]:
             label = _label(item)
             repeats = sum(known.partition("#")[0] == label for known in found)
             found[f"{label}#{repeats + 1}" if repeats else label] = item
+    for label in found:
+        check_name(f"a key of {what}", label)
     if not found:
         raise InvalidParameter(f"{what} is empty; give at least one ('autometa plugins' lists all).")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,9 @@ def to_svg(figure: Figure, title: str) -> str:
         Read aloud by screen readers.
     """
     buffer = io.StringIO()
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+        # The browser draws the text, and has the characters that this font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         FigureCanvasSVG(figure).print_svg(
             buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
@@ -109,11 +112,16 @@ def to_svg(figure: Figure, title: str) -> str:
     body = text[text.index(">", text.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", body)  # names of parts, repeated in every figure; the hashed ones stay
-    body = re.sub(r"(\d\.\d{2})\d+", r"\1", body)
-    for color, variable in _VARIABLES.items():
-        body = body.replace(color, f"var({variable})")
-    body = re.sub(r"#0([ab])00([0-9a-f]{2})", lambda m: f"var(--{'s' if m[1] == 'a' else 'g'}{int(m[2], 16)})", body)
+    body = re.sub(r"<[^>]*>", lambda found: _shortened(found[0]), body)  # between tags stands text, which stays
     body = re.sub(r"\n\s*", "\n", body)
     said = html.escape(title)
     return f'<svg class="plot" viewBox="{view[1]}" role="img" aria-label="{said}"><title>{said}</title>{body}'
+
+
+def _shortened(tag: str) -> str:
+    """Return a tag of an SVG with shorter numbers, and with the page's variables for colours."""
+    tag = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", tag)  # names of parts, repeated in every figure; the hashed ones stay
+    tag = re.sub(r"(\d\.\d{2})\d+", r"\1", tag)
+    for color, variable in _VARIABLES.items():
+        tag = tag.replace(color, f"var({variable})")
+    return re.sub(r"#0([ab])00([0-9a-f]{2})", lambda m: f"var(--{'s' if m[1] == 'a' else 'g'}{int(m[2], 16)})", tag)

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from autometa.comparison.report.canvas import MUTED, PAPER, Style, axes, to_svg
 from autometa.comparison.report.markup import LARGE, metric_title
+from autometa.contracts.printable import printable
 from autometa.contracts.problems import problem_of_metric
 
 _WIDE = 15.0
@@ -36,7 +37,7 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
         look = looks[str(row.learner)]
         ax.plot([row.ci_low, row.ci_high], [place, place], color=look.color, linewidth=2.4, solid_capstyle="round")
         ax.plot([row.score], [place], look.marker, color=look.color, markersize=7, markeredgecolor=PAPER)
-    ax.set_yticks(range(len(rows)), [_broken(str(name)) for name in rows["learner"]])
+    ax.set_yticks(range(len(rows)), [_broken(printable(name)) for name in rows["learner"]], parse_math=False)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0)
@@ -76,7 +77,7 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
             shown = points[-1:] if len(points) > 8 else points
             ax.plot(*points.T, line, color=look.color, linewidth=1.8)
             ax.plot(*shown.T, look.marker, color=look.color, markersize=5, markeredgecolor=PAPER)
-    ax.set_xlabel(axis)
+    ax.set_xlabel(printable(axis), parse_math=False)
     if axis == "seconds":
         _log_ticks(ax, "x", curves["value"])
     else:
@@ -107,7 +108,7 @@ def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: M
         x = spent if spent > 0 else nothing
         ax.plot([x, x], [row.ci_low, row.ci_high], color=look.color, linewidth=1.4)
         ax.plot([x], [row.score], look.marker, color=look.color, markersize=7, markeredgecolor=PAPER)
-    ax.set_xlabel(label)
+    ax.set_xlabel(label, parse_math=False)
     _log_ticks(ax, "x", costs[costs > 0])
     if len(paid) < len(costs):
         ax.set_xlim(left=nothing / 1.6)
@@ -176,7 +177,7 @@ def _score_axis(ax: Axes, which: str, metric: str, scores: NDArray[np.float64], 
     """Percent for shares; a logarithmic axis for errors that span more than one magnitude."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     if label:
-        axis.set_label_text(metric_title(metric))
+        axis.set_label_text(metric_title(metric), parse_math=False)
     finite = scores[np.isfinite(scores)]
     problem = problem_of_metric(metric)
     if not problem.higher_is_better and len(finite) and finite.min() > 0 and finite.max() > _WIDE * finite.min():

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from autometa.contracts.printable import printable
 from autometa.contracts.problems import problem_of_metric
 
 LARGE = 1_000_000
@@ -17,7 +18,7 @@ def escape(value: object) -> str:
     """Text as HTML; None and NaN are a dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return html.escape(str(value))
+    return html.escape(printable(value, lines=True))
 
 
 def metric_title(metric: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autometa.comparison.execution.address import without_passwords
 from autometa.comparison.report.markup import escape, flatten, seconds_text, table, value_text
 from autometa.comparison.results.record import Record
 
@@ -40,9 +41,10 @@ def entrant_words(described: Mapping[str, Any]) -> str:
 
 
 def command_text(command: str | Sequence[str]) -> str:
-    """Return what to type to run a process again, from its ``sys.argv``."""
+    """Return what to type to run a process again, from its ``sys.argv``; passwords are hidden."""
     if isinstance(command, str):
-        return command
+        return without_passwords([command])[0]
+    command = without_passwords(command)
     program = Path(command[0])
     if program.name == "__main__.py":
         start = ["python", "-m", program.parent.name]

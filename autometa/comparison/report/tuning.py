@@ -27,14 +27,15 @@ def tuning_section(record: Record, names: list[str], looks: dict[str, Style]) ->
         "Trial 0 has the learner's defaults. Bars: how much of the variation between trials a hyperparameter "
         "explains (PED-ANOVA).</p>"
     ]
+    is_joint = record.plan["settings"].get("search") == "joint"
     for tasks in names:
         rows = board[board["tasks"] == tasks].sort_values("rank")
         cards = []
         for row in rows.itertuples():
-            study = record.studies.get(f"{record.name}/{tasks}/{row.learner}")
+            study = None if is_joint else record.studies.get(f"{record.name}/{tasks}/{row.learner}")
             if study is not None:
                 cards.append(study_card(study, row.learner, row.metric, dict(row.params or {}), looks[row.learner]))
-        joint = record.studies.get(f"{record.name}/{tasks}/{JOINT}")
+        joint = record.studies.get(f"{record.name}/{tasks}/{JOINT}") if is_joint else None
         if joint is not None:
             winner = rows.iloc[0]
             chosen = JointSpace.join(winner.learner, winner.params)
