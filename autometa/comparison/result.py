@@ -133,8 +133,8 @@ class Comparison:
     ) -> Comparison:
         """Read the comparison kept in an output folder; nothing is written.
 
-        Its task distributions are opened again, with the files that they name. A folder from somebody else may name any:
-        give ``allowed_paths``.
+        Its task distributions are opened again, with the files that they name. A folder from somebody else may name
+        any: give ``allowed_paths``.
 
         Parameters
         ----------
