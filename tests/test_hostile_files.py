@@ -195,6 +195,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("which", ["classifier", "regressor"])
 def test_a_hundred_files_with_any_value_anywhere_load_or_are_one_error(
     request: pytest.FixtureRequest, tmp_path: Path, which: str

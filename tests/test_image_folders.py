@@ -6,6 +6,7 @@ import os
 import struct
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -446,3 +447,113 @@ def test_the_root_may_be_a_link(tmp_path: Path) -> None:
     paint(tmp_path / "store", *LETTERS)
     os.symlink(tmp_path / "store", tmp_path / "root")
     assert len(Images(root=tmp_path / "root", **FEW).load().names) == 10
+
+
+# files made to do harm
+
+
+def bomb(side: int) -> bytes:
+    """A PNG file of a few kilobytes with side x side white pixels."""
+    packer = zlib.compressobj(9)
+    row = b"\0" + b"\xff" * (side // 8)
+    packed = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path,
+) -> None:
+    in_classes(tmp_path, Image.new("L", (4, 4)))
+    (tmp_path / "class_1" / "1.png").write_bytes(bomb(8000))
+    with pytest.raises(am.InvalidData, match=r"class_1.*8000 × 8000 pixels, more than max_pixels=50000000"):
+        read(tmp_path)
+    (tmp_path / "class_1" / "1.png").write_bytes(bomb(80))
+    with pytest.raises(am.InvalidData, match="80 × 80 pixels, more than max_pixels=6399"):
+        read(tmp_path, max_pixels=6399)
+    with pytest.raises(am.InvalidParameter, match="max_pixels=0"):
+        read(tmp_path, max_pixels=0)
+    assert read(tmp_path, max_pixels=6400).max() == 0
+    with Image.open(tmp_path / "class_1" / "1.png") as image, pytest.raises(am.InvalidData, match="80 × 80 pixels"):
+        am.PixelReader("gray", max_pixels=99).read(image)
+
+
+def test_a_file_of_too_many_bytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    in_classes(tmp_path / "folder", Image.new("L", (4, 4)))
+    os.truncate(tmp_path / "folder" / "class_1" / "1.png", 2**33)
+    with pytest.raises(am.InvalidData, match=r"class_1.*8589934592 bytes, more than max_bytes=500000000"):
+        read(tmp_path / "folder")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in range(5):
+            archive.writestr(f"class_{name}/1.png", b"\0" * 2**22)
+    with pytest.raises(am.InvalidData, match=r"bomb.zip:class_0/1.png.*4194304 bytes, more than max_bytes=1000000"):
+        read(tmp_path / "bomb.zip", max_bytes=1_000_000)
+
+
+def test_a_header_of_an_archive_that_lies_about_a_size_is_one_error(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "lie.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in range(5):
+            archive.writestr(f"class_{name}/1.png", b"\0" * 2**22)
+    content = (tmp_path / "lie.zip").read_bytes().replace(struct.pack("<I", 2**22), struct.pack("<I", 100))
+    (tmp_path / "lie.zip").write_bytes(content)
+    with pytest.raises(am.InvalidData, match="class_0/1.png' cannot be decoded"):
+        read(tmp_path / "lie.zip")
+
+
+ARCHIVES = {
+    "is encrypted": lambda sound: sound.replace(b"PK\1\2\x14\3\x14\0\0\0", b"PK\1\2\x14\3\x14\0\1\0"),
+    "cannot be decoded": lambda sound: sound.replace(b"PK\1\2\x14\3\x14\0\0\0\0\0", b"PK\1\2\x14\3\x14\0\0\0\x63\0"),
+    "cannot be read": lambda sound: sound[:-4],
+    "not a zip file": lambda sound: b"",
+}
+
+
+@pytest.mark.parametrize("told", ARCHIVES)
+def test_an_archive_that_cannot_be_read_is_named(tmp_path: Path, told: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in range(5):
+            archive.writestr(f"class_{name}/1.png", b"x")
+    sound = (tmp_path / "a.zip").read_bytes()
+    changed = ARCHIVES[told](sound)
+    assert changed != sound
+    (tmp_path / "a.zip").write_bytes(changed)
+    with pytest.raises(am.InvalidData, match=rf"a\.zip.*{told}"):
+        read(tmp_path / "a.zip")
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for root in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(am.InvalidData, match="neither a folder nor a regular file"):
+            read(root)
+        with pytest.raises(am.MissingData, match="is no regular file"):
+            Images(root=root).content()
+    in_classes(tmp_path / "images", Image.new("L", (4, 4)))
+    os.mkfifo(tmp_path / "images" / "class_1" / "9.png")
+    assert read(tmp_path / "images").max() == 0
+
+
+@pytest.mark.parametrize("what", ["class", "image"])
+@pytest.mark.parametrize("mode", [0, 0o400])
+def test_what_may_not_be_read_is_named_and_not_left_out(tmp_path: Path, what: str, mode: int) -> None:
+    in_classes(tmp_path / "images", Image.new("L", (4, 4)))
+    closed = tmp_path / "images" / "class_1" / ("" if what == "class" else "1.png")
+    closed.chmod(mode)
+    me = os.geteuid()
+    for folder in (tmp_path, *tmp_path.parents[:2]) if me == 0 else ():
+        folder.chmod(0o755)
+    try:
+        if me == 0:  # who may read everything
+            os.seteuid(65534)
+            Path(tmp_path / "images" / "class_0" / "0.png").read_bytes()
+        if what == "image" and me != 0 and mode:
+            pytest.skip("its owner may read it")
+        with pytest.raises((am.MissingData, am.InvalidData), match="class_1.*Permission denied"):
+            read(tmp_path / "images")
+    finally:
+        os.seteuid(me)
+        closed.chmod(0o700)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +261,41 @@ def test_a_target_whose_square_no_float_holds_is_named_with_its_scale(scale):
         am.InvalidData, match=r"target column 'score' has a standard deviation of .*e[+-]\d+, .*rescale"
     ):
         am.compare(tasks_of(table), ["ridge"], n_trials=1, max_steps=1)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
+def test_a_damaged_archive_is_one_error_that_names_it(tmp_path, suffix, damage):
+    path = tmp_path / f"table.csv.{suffix}"
+    frame().to_csv(path, index=False)
+    content = path.read_bytes()
+    path.write_bytes(
+        {"cut": content[: 700 if suffix == "tar" else len(content) // 2], "noise": b"\x01\x02" * 600, "empty": b""}[
+            damage
+        ]
+    )
+    with pytest.raises(am.InvalidData, match=r"data='.*table\.csv\."):
+        assert tasks_of(path).info
+
+
+def test_an_archive_of_several_files_or_with_a_password_is_one_error(tmp_path):
+    path = tmp_path / "table.csv.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("table.csv", frame().to_csv(index=False))
+    sound = path.read_bytes()
+    place = sound.index(b"PK\1\2")
+    path.write_bytes(sound[:6] + b"\1\0" + sound[8 : place + 8] + b"\1\0" + sound[place + 10 :])
+    with pytest.raises(am.InvalidData, match=r"table\.csv\.zip.*encrypted"):
+        assert tasks_of(path).info
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", "x")
+        archive.writestr("b.csv", "x")
+    with pytest.raises(am.InvalidData, match=r"table\.csv\.zip.*Multiple files"):
+        assert tasks_of(path).info
+
+
+def test_a_table_is_read_from_a_regular_file_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", "/dev/zero"):
+        with pytest.raises(am.MissingData, match="is no file"):
+            assert tasks_of(path).info

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -110,6 +111,8 @@ def _digest_of(file: Path) -> str:
         key = (str(file), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         if key in _read:
             return _read[key]
+        if not stat.S_ISREG(state.st_mode):  # a pipe is read until somebody writes, a device for ever
+            raise MissingData(f"{str(file)!r} is no regular file, and is not read.")
         with file.open("rb", buffering=0) as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:

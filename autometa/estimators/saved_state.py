@@ -47,8 +47,9 @@ ESTIMATORS = {problem.estimator_name: problem.estimator_path for problem in PROB
 
 _INFO: Schema = {
     "problem": tuple(PROBLEMS),
-    "input_shape": [whole()],
-    **dict.fromkeys(("n_outputs", "n_shot", "n_query"), whole()),
+    "input_shape": [whole(1)],
+    "n_outputs": whole(1),
+    **dict.fromkeys(("n_shot", "n_query"), whole()),
     **dict.fromkeys(("n_base_classes?", "n_base_tasks?"), (None, whole())),
     "shared_classes?": bool,
     "feature_kinds?": (None, [("numeric", "categorical")]),

@@ -12,6 +12,8 @@ from PIL import Image, ImageOps
 from autometa.checks import check_choice, check_int
 from autometa.errors import InvalidData
 
+MAX_PIXELS = 50_000_000
+"""Most pixels of an image unless another number is given."""
 MODES = {"rgb": "RGB", "gray": "L"}
 """Pillow's mode of every ``color``."""
 
@@ -34,6 +36,9 @@ class PixelReader:
     color : {"rgb", "gray"}
     bits : int, default=16
         Bits that grey images of 16 bits use, 8 to 16: 12 where a camera stored 12-bit values in 16-bit files.
+    max_pixels : int, default=50_000_000
+        Most pixels of an image; one whose header tells more is not decoded, for a file of a few kilobytes may take
+        gigabytes. Pillow has a limit of its own, ``PIL.Image.MAX_IMAGE_PIXELS``.
 
     Attributes
     ----------
@@ -50,11 +55,13 @@ class PixelReader:
     [[0, 128, 255]]
     """
 
-    def __init__(self, color: str, *, bits: int = 16) -> None:
+    def __init__(self, color: str, *, bits: int = 16, max_pixels: int = MAX_PIXELS) -> None:
         check_choice("color", color, MODES)
         check_int("bits", bits, least=8, most=16)
         self.color = color
+        check_int("max_pixels", max_pixels)
         self.bits = bits
+        self.max_pixels = max_pixels
         self.peaks: list[int] = []
 
     def read(self, image: Image.Image) -> Image.Image:
@@ -63,8 +70,13 @@ class PixelReader:
         Raises
         ------
         InvalidData
-            A value outside of the depth, or of [0, 1] for floats.
+            More pixels than ``max_pixels``; a value outside of the depth, or of [0, 1] for floats.
         """
+        if image.width * image.height > self.max_pixels:
+            raise InvalidData(
+                f"it has {image.width} × {image.height} pixels, more than max_pixels={self.max_pixels}; make it "
+                "smaller, or give a larger max_pixels"
+            )
         bits = _told_bits(image)
         is_turned = _tag(image, _PHOTOMETRIC) == 0  # a TIFF file where 0 is white, which Pillow turns for 8 bits only
         image = ImageOps.exif_transpose(image)

@@ -40,7 +40,7 @@ _WRITTEN: Schema = {
             **dict.fromkeys(("has_other?", "is_boolean?"), bool),
         }
     ],
-    "problem": (None, *PROBLEMS),
+    "problem": str | None,
     "classes": (None, [str | bool | int | float]),
     "classes_type?": (None, str),
     "target_mean": finite,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import struct
 import threading
@@ -11,11 +12,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +35,13 @@ SUFFIXES = frozenset(
 )
 """Names of files that are read; of an animation the first picture, of a TIFF file the first page."""
 
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 500_000_000
+_ORDINARY = 2**25
+"""Bytes of a file, or pixels of an image, from which on files are decoded one at a time."""
+_ENCRYPTED = 1
+"""Bit of a zip member's flags."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
@@ -45,11 +55,14 @@ class ImageFile:
         The path, for messages.
     read : callable
         Returns the file's bytes.
+    size : callable
+        Returns how many there are, without reading them.
     """
 
     parts: tuple[str, ...]
     location: str
     read: Callable[[], bytes]
+    size: Callable[[], int]
 
 
 @dataclass(slots=True)
@@ -77,18 +90,21 @@ def list_images(root: Path, keep: Callable[[str], bool] = lambda name: False) ->
     Raises
     ------
     MissingData
-        ``root`` does not exist.
+        ``root`` does not exist, or something in it may not be read.
     InvalidData
         An archive or folder cannot be read, a link leads nowhere or in a circle, an image is there twice, or there is
         none.
     """
-    if not root.exists():
-        raise am.MissingData(f"root={str(root)!r} does not exist; give a folder of class folders, or a zip of one.")
     found = _Found()
-    if root.is_dir():
-        _walk(root, found)
-    else:
-        _members(root, (), found)
+    try:
+        if not root.exists():
+            raise am.MissingData(f"root={str(root)!r} does not exist; give a folder of class folders, or a zip of one.")
+        if root.is_dir():
+            _walk(root, found)
+        else:
+            _members(root, (), found)
+    except PermissionError as error:
+        raise am.MissingData(f"{str(error.filename)!r} cannot be read: {error.strerror}.") from error
     files = sorted(found.images, key=lambda file: file.parts)
     if not files:
         lost = f"; it holds {_counts(found.unread)}" if found.unread else ""
@@ -164,7 +180,13 @@ def image_sources(root: Path) -> Iterator[Path]:
             yield path
 
 
-def decode_all(files: Sequence[ImageFile], decode: Callable[[Image.Image], NDArray[np.uint8]]) -> Tensor:
+def decode_all(
+    files: Sequence[ImageFile],
+    decode: Callable[[Image.Image], NDArray[np.uint8]],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+) -> Tensor:
     """Decode files to one uint8 tensor [n, channels, height, width].
 
     Parameters
@@ -172,17 +194,20 @@ def decode_all(files: Sequence[ImageFile], decode: Callable[[Image.Image], NDArr
     files : sequence of ImageFile
     decode : callable
         From an open image to an array [channels, height, width], the same shape for every image.
+    max_pixels, max_bytes : int
+        Most pixels of an image and most bytes of a file, as their headers tell before anything is decoded.
 
     Raises
     ------
     InvalidData
-        A file is corrupt; the message names it.
+        A file is corrupt, or larger than allowed; the message names it.
     """
-    first = _decode(files[0], decode)
+    limits = _Limits(max_pixels, max_bytes)
+    first = _decode(files[0], decode, limits)
     images = np.empty((len(files), *first.shape), dtype=np.uint8)
 
     def put(index: int) -> None:
-        images[index] = _decode(files[index], decode)
+        images[index] = _decode(files[index], decode, limits)
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
         for _ in threads.map(put, range(len(files))):
@@ -190,11 +215,36 @@ def decode_all(files: Sequence[ImageFile], decode: Callable[[Image.Image], NDArr
     return torch.from_numpy(images)
 
 
-def _decode(file: ImageFile, decode: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What a file may take, and the turn of those that take much."""
+
+    pixels: int
+    bytes: int
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+
+    def turn(self, amount: int, ordinary: int) -> AbstractContextManager[Any]:
+        """Let files that need much memory wait for one another, so that threads do not multiply it."""
+        return self.one_at_a_time if amount > ordinary else nullcontext()
+
+
+def _decode(file: ImageFile, decode: Callable[[Image.Image], NDArray[np.uint8]], limits: _Limits) -> NDArray[np.uint8]:
     try:
-        with Image.open(BytesIO(file.read())) as image:
-            image.load()
-            return decode(image)
+        size = file.size()
+        if size > limits.bytes:
+            raise am.InvalidData(
+                f"it has {size} bytes, more than max_bytes={limits.bytes}; make it smaller, or give a larger max_bytes"
+            )
+        with limits.turn(size, _ORDINARY), Image.open(BytesIO(file.read())) as image:
+            n_pixels = image.width * image.height
+            if n_pixels > limits.pixels:
+                raise am.InvalidData(
+                    f"it has {image.width} × {image.height} pixels, more than max_pixels={limits.pixels}; make it "
+                    "smaller, or give a larger max_pixels"
+                )
+            with nullcontext() if size > _ORDINARY else limits.turn(n_pixels, _ORDINARY):
+                image.load()
+                return decode(image)
     except am.InvalidData as error:
         raise am.InvalidData(f"image {file.location!r} cannot be used: {error}.") from error
     except _BROKEN as error:
@@ -202,10 +252,14 @@ def _decode(file: ImageFile, decode: Callable[[Image.Image], NDArray[np.uint8]])
 
 
 _BROKEN = (
-    *(OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error),
-    *(zipfile.BadZipFile, zlib.error, Image.DecompressionBombError),
+    *(OSError, EOFError, SyntaxError, ValueError, IndexError, KeyError, RuntimeError, MemoryError, OverflowError),
+    *(struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError, Image.DecompressionBombError),
 )
 """What Pillow and archives raise for damaged data."""
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _is_visible(parts: Sequence[str]) -> bool:
@@ -224,14 +278,16 @@ def _walk(root: Path, found: _Found) -> None:
         elif _suffix(parts) not in SUFFIXES:
             found.unread.append(parts)
         elif path.is_file():
-            found.images.append(ImageFile(parts, str(path), path.read_bytes))
+            found.images.append(ImageFile(parts, str(path), path.read_bytes, partial(_size, path)))
 
 
 def _members(archive: Path, above: tuple[str, ...], found: _Found) -> None:
     """Find what is in an archive; a single folder that only repeats the archive's name is left out."""
+    if not archive.is_file():  # opening a pipe waits for whoever writes to it
+        raise am.InvalidData(f"{str(archive)!r} is neither a folder nor a regular file.")
     try:
         opened = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, OSError) as error:
+    except _BROKEN as error:
         raise am.InvalidData(f"archive {str(archive)!r} cannot be read: {error}") from error
     if above:
         found.folders.add(above)
@@ -241,6 +297,10 @@ def _members(archive: Path, above: tuple[str, ...], found: _Found) -> None:
         with lock:
             return opened.read(name)
 
+    size_of = {member.filename: member.file_size for member in opened.infolist()}
+    locked = next((member.filename for member in opened.infolist() if member.flag_bits & _ENCRYPTED), None)
+    if locked is not None:
+        raise am.InvalidData(f"archive {str(archive)!r} is encrypted ({locked!r}); unpack it, and give the folder.")
     names = [name for name in opened.namelist() if _is_visible(name.strip("/").split("/"))]
     images = [name for name in names if not name.endswith("/") and _suffix(name.split("/")) in SUFFIXES]
     stem = archive.stem.lower()
@@ -253,6 +313,8 @@ def _members(archive: Path, above: tuple[str, ...], found: _Found) -> None:
             continue
         found.folders.update(parts[:n] for n in range(1, len(parts)))
         if _suffix(parts) in SUFFIXES:
-            found.images.append(ImageFile(parts, f"{archive}:{name}", partial(read, name)))
+            found.images.append(
+                ImageFile(parts, f"{archive}:{name}", partial(read, name), partial(size_of.__getitem__, name))
+            )
         else:
             found.unread.append(parts)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import autometa as am
-from autometa_plugins.tasks.image_files import decode_all, image_sources, list_images, stamp
+from autometa_plugins.tasks.image_files import MAX_BYTES, MAX_PIXELS, decode_all, image_sources, list_images, stamp
 from autometa_plugins.tasks.image_splits import assign_splits, split_named
 
 _DARK = 16
@@ -53,6 +53,9 @@ class Images(am.ClassEpisodes):
         Decides which.
     bits : int, default=16
         Bits that grey images of 16 bits use: 12 where a camera or scanner stored 12-bit values in 16-bit files.
+    max_pixels, max_bytes : int, default=50_000_000, 500_000_000
+        Most pixels of an image and most bytes of a file, unpacked. A file that tells more is refused before it is
+        decoded, for a few kilobytes may unpack to gigabytes.
 
     Notes
     -----
@@ -80,6 +83,8 @@ class Images(am.ClassEpisodes):
         test_fraction: float = 0.2,
         split_seed: int = 0,
         bits: int = 16,
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self.root = root
         self.n_way = n_way
@@ -91,6 +96,8 @@ class Images(am.ClassEpisodes):
         self.test_fraction = test_fraction
         self.split_seed = split_seed
         self.bits = bits
+        self.max_pixels = max_pixels
+        self.max_bytes = max_bytes
 
     @property
     def pixel_bits(self) -> int:
@@ -128,9 +135,10 @@ class Images(am.ClassEpisodes):
         splits: dict[Any, list[int]] = {split: [] for split in am.SPLITS}
         for name in names:
             splits[split_of[name]].append(number[name])
-        reader = am.PixelReader(self.color, bits=self.bits)
+        reader = am.PixelReader(self.color, bits=self.bits, max_pixels=self.max_pixels)
         peaks: list[int] = []
-        images = decode_all(files, partial(self._decode, reader, peaks))
+        decode = partial(self._decode, reader, peaks)
+        images = decode_all(files, decode, max_pixels=self.max_pixels, max_bytes=self.max_bytes)
         reader.warn_if_dark(f"root={str(self.root)!r}", "give bits=... of task sampler 'images'")
         if not reader.peaks:
             self._warn_if_dark(max(peaks))
@@ -156,6 +164,8 @@ class Images(am.ClassEpisodes):
         am.check_int("size", self.size, of="task sampler 'images'")
         am.check_choice("color", self.color, ("rgb", "gray"), of="task sampler 'images'")
         am.check_int("bits", self.bits, least=8, most=16, of="task sampler 'images'")
+        am.check_int("max_pixels", self.max_pixels, of="task sampler 'images'")
+        am.check_int("max_bytes", self.max_bytes, of="task sampler 'images'")
         for name in ("valid_fraction", "test_fraction"):
             am.check_real(name, getattr(self, name), above=0, below=1, of="task sampler 'images'")
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import codecs
 import csv
+import lzma
 import os
 import re
+import tarfile
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,11 @@ import autometa as am
 SEPARATORS = (",", ";", "\t", "|")
 """Tried in this order."""
 
+_BROKEN = (
+    *(OSError, EOFError, ValueError, RuntimeError, ImportError, MemoryError),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
+)
+"""What archives raise that are damaged, encrypted, empty or hold several files."""
 _MARK = "="
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 _ZERO_IN_FRONT = re.compile(r"\s*0\d+\s*")
@@ -67,6 +76,10 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
         raise am.InvalidData(f"data={str(path)!r} cannot be read as CSV: {error}") from error
     except UnicodeError as error:
         raise am.InvalidData(f"data={str(path)!r} cannot be read as CSV: {error}; save it as UTF-8.") from error
+    except am.InvalidData:
+        raise
+    except _BROKEN as error:
+        raise am.InvalidData(f"data={str(path)!r} cannot be read: {error}; repair it, or unpack it first.") from error
     if task in frame.columns:
         frame[task] = _unmarked(frame[task])
     if separator != ",":
