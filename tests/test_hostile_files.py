@@ -137,6 +137,7 @@ def scale(offset: Any, scale: Any) -> list[Document]:
         ("fitted.present", {"value": None}, "does not tell which classes"),
         ("fitted.adapted", {"tensor": "tensor99"}, "a tensor 'tensor99' that it does not hold"),
         ("fitted.adapted", {"dict": []}, "does not fit its Prototypical "),
+        ("fitted.learner", {"value": 1}, "holds 1 where a learner must be"),
         ("fitted.seed", -1, "fitted.seed is -1"),
         ("meta.info.input_shape", [10**10], "tells 6 features for inputs of the shape|it holds .* of the network"),
         ("meta.info.problem", "control", "meta.info.problem is 'control'"),

@@ -264,9 +264,13 @@ def check_consistent(estimator: Any) -> None:
     fitted: Fitted | None = getattr(estimator, "_fitted", None)
     if meta is None and fitted is None:
         raise InvalidFile("the file holds nothing that was learned.")
-    for info in [record.info for record in (meta, fitted) if record is not None]:
-        if info.problem != estimator.problem:
-            raise InvalidFile(f"the file holds a {type(estimator).__name__} for {info.problem}.")
+    for record in (meta, fitted):
+        if record is None:
+            continue
+        if not isinstance(record.learner, Learner):
+            raise InvalidFile(f"the file holds {record.learner!r:.40} where a learner must be.")
+        if record.info.problem != estimator.problem:
+            raise InvalidFile(f"the file holds a {type(estimator).__name__} for {record.info.problem}.")
     if meta is not None and meta.encoder is None and meta.n_features != n_features(meta.info.input_shape):
         raise InvalidFile(f"the file tells {meta.n_features} features for inputs of the shape {meta.info.input_shape}.")
     if meta is not None and estimator.n_features_in_ != meta.n_features:
