@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 import autometa as am
 from autometa.comparison.execution.arm import open_arms
+from autometa.comparison.execution.sealed import SEAL, checksum
 from autometa.comparison.execution.stored_plan import PLAN, register_plan, stored_plan
 from autometa.comparison.results.tables import collect_frames
 from autometa.files import container
@@ -455,13 +456,13 @@ def test_a_record_made_to_do_harm_is_one_error(
     storage: optuna.storages.InMemoryStorage, path: str, value: Any, told: str
 ) -> None:
     plan = stored_plan(storage, "c")
-    arms = open_arms(plan, storage)
-    assert len(collect_frames(plan, arms).scores) == 12
+    assert len(collect_frames(plan, open_arms(plan, storage)).scores) == 12
     trial = storage._studies[storage.get_study_id_from_name("c/sines/ridge/final")].trials[0]
     kept = trial.user_attrs
     trial.user_attrs = changed(kept, path, value)
+    trial.user_attrs[SEAL] = checksum(trial)  # whoever means harm can make one
     try:
         with pytest.raises(am.AutometaError, match=told):
-            collect_frames(plan, arms)
+            collect_frames(plan, open_arms(plan, storage))
     finally:
         trial.user_attrs = kept

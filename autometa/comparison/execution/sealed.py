@@ -37,10 +37,15 @@ def is_sound(trial: FrozenTrial) -> bool:
     """Tell whether the record of a trial is as it was written. Only those that ended with a score have a checksum."""
     if trial.state in _UNENDED:
         return True
+    return bool(trial.user_attrs.get(SEAL) == checksum(trial))
+
+
+def checksum(trial: FrozenTrial) -> str:
+    """Return the checksum of the record of a trial that has ended."""
     value = trial.values[0] if trial.values else None
     if trial.state == TrialState.PRUNED and value is None:
         value = _last(trial)
-    return bool(trial.user_attrs.get(SEAL) == _checksum(trial, trial.state, value))
+    return _checksum(trial, trial.state, value)
 
 
 def _last(trial: FrozenTrial) -> float | None:
