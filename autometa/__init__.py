@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from autometa.checks import check_choice as check_choice
     from autometa.checks import check_int as check_int
     from autometa.checks import check_ints as check_ints
+    from autometa.checks import check_path as check_path
     from autometa.checks import check_real as check_real
     from autometa.comparison import AutoFewShotClassifier as AutoFewShotClassifier
     from autometa.comparison import AutoFewShotRegressor as AutoFewShotRegressor
@@ -109,6 +110,7 @@ _EXPORTS = {
     "check_column": "autometa.tables.frames",
     "check_int": "autometa.checks",
     "check_ints": "autometa.checks",
+    "check_path": "autometa.checks",
     "check_real": "autometa.checks",
     # what a plugin returns
     "hookimpl": "autometa.contracts.hookspecs",

@@ -10,6 +10,10 @@ from typing import Any
 
 from autometa.errors import InvalidParameter
 
+LARGEST = 10**9
+"""The largest count that is taken where no other bound is given: what is larger ends in no memory, or never."""
+LARGEST_SEED = 2**63 - 1
+"""The largest seed."""
 LONGEST_FILE_NAME = 255
 """Bytes of the name of a file or folder that systems take."""
 LONGEST_SHOWN = 200
@@ -30,7 +34,7 @@ def check_int(
         What was given. True and False are no numbers.
     least : int, default=1
     most : int, optional
-        None: no upper bound.
+        None: a billion, more than anything here is counted to.
     also : iterable, optional
         Other values that are allowed, such as ``"auto"`` or None.
     of : str, optional
@@ -49,8 +53,9 @@ def check_int(
     """
     if _is_one_of(value, also):
         return
-    if not is_whole(value, least, most):
-        if most is not None:
+    if not is_whole(value, least, LARGEST if most is None else most):
+        if most is not None or is_whole(value, LARGEST):
+            most = LARGEST if most is None else most
             wanted = f"an integer from {least} to {most}"
         else:
             wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
@@ -76,7 +81,7 @@ def check_ints(
     value : object
         What was given. True and False are no numbers.
     least : int, default=1
-        Of each number.
+        Of each number; a billion at most.
     length : int, optional
         How many there must be. None: any number of them.
     may_be_empty : bool, default=False
@@ -100,7 +105,7 @@ positive integers, such as (64, 64).
     """
     listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
     fits = listed and (len(value) == length if length is not None else may_be_empty or len(value) > 0)
-    if not fits or not all(is_whole(number, least) for number in value):
+    if not fits or not all(is_whole(number, least, LARGEST) for number in value):
         count = f"{length} " if length is not None else "" if may_be_empty else "one or more "
         numbers = "positive integers" if least == 1 else f"integers of at least {least}"
         hint = "" if such_as is None else f", such as {such_as!r}"

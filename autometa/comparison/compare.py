@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from optuna.storages import BaseStorage, InMemoryStorage
 
-from autometa.checks import check_bool, check_int, check_real
+from autometa.checks import check_bool, check_int, check_real, check_text, check_texts
 from autometa.comparison.execution.address import without_password
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.environment import describe_environment
@@ -45,10 +45,10 @@ from autometa.comparison.execution.thread_counts import ThreadCounts, with_threa
 from autometa.comparison.execution.watch import Watch
 from autometa.comparison.execution.workers import run_processes, work_through
 from autometa.comparison.plan.entrants import Learners, Tasks
-from autometa.comparison.plan.foreign import Paths
+from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.guarded import changes_text
 from autometa.comparison.plan.plan import Plan, make_plan
-from autometa.comparison.plan.settings import Settings
+from autometa.comparison.plan.settings import MOST_WORKERS, Settings
 from autometa.comparison.result import Comparison
 from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
@@ -170,7 +170,8 @@ def compare(
         random_state=random_state,
         search=search,
     )
-    check_int("n_workers", n_workers)
+    check_int("n_workers", n_workers, most=MOST_WORKERS)
+    check_int("verbose", verbose, least=0, also=(True, False))
     check_bool("baselines", baselines)
     check_real("trial_timeout", trial_timeout, above=0, also=(None,), such_as=3600)
     pick_device(device)
@@ -224,7 +225,15 @@ def work(
     Incompatible
         The comparison uses objects that only the process that began it has.
     """
+    if storage is None:
+        raise InvalidParameter("storage=None: give the database URL or journal file that the comparison is in.")
+    locate_storage(storage, None)
+    check_text("name", name)
+    pick_device(device)
     check_real("trial_timeout", trial_timeout, above=0, also=(None,), such_as=3600)
+    check_int("verbose", verbose, least=0, also=(True, False))
+    check_allowed_paths(allowed_paths)
+    check_texts("trusted", trusted, such_as="my_package:my_function")
     opened = open_storage(storage, make=False)
     with quiet_optuna():
         plan = stored_plan(opened, name, allowed_paths=allowed_paths, trusted=trusted)

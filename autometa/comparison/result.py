@@ -18,9 +18,9 @@ from autometa.comparison.execution.finals import to_estimator, train_final
 from autometa.comparison.execution.label_files import file_name, model_file
 from autometa.comparison.execution.run_file import RUN_FILE, DamagedRun, find_run, read_run
 from autometa.comparison.execution.slot_study import quiet_optuna
-from autometa.comparison.execution.storage import JOURNAL, TemporaryFolder, open_storage
+from autometa.comparison.execution.storage import JOURNAL, TemporaryFolder, locate_storage, open_storage
 from autometa.comparison.execution.stored_plan import comparisons_in, stored_plan
-from autometa.comparison.plan.foreign import Paths
+from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results.record import Record
@@ -160,6 +160,9 @@ class Comparison:
         """
         check_path("output", output)
         check_texts("trusted", trusted, such_as="my_package:my_function")
+        if allowed_paths is not None:
+            check_allowed_paths(allowed_paths)
+        locate_storage(storage, None)
         folder = Path(output).expanduser().resolve()
         damaged: DamagedRun | None = None
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from sklearn.base import BaseEstimator
 
-from autometa.checks import check_choice, check_int
+from autometa.checks import LARGEST_SEED, check_choice, check_int
 from autometa.contracts.content import named_content
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.problems import Problem, find_problem
@@ -154,4 +154,4 @@ def check_draw(n_tasks: int, split: str, seed: int) -> None:
     """
     check_int("n_tasks", n_tasks)
     check_choice("split", split, SPLITS)
-    check_int("seed", seed, least=0)
+    check_int("seed", seed, least=0, most=LARGEST_SEED)

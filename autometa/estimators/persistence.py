@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from autometa.checks import check_path
+from autometa.checks import check_path, check_texts
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, UnknownName
@@ -62,6 +62,7 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     check_path("path", path)
     if isinstance(trusted, str):
         raise InvalidParameter(f"trusted={trusted!r} must be a list of import paths, such as [{trusted!r}].")
+    check_texts("trusted", trusted, such_as="package.module:Network")
     found = _find(path)
     try:
         data = read(found)

@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storag
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
-from autometa.checks import check_path
+from autometa.checks import check_path, check_text
 from autometa.comparison.execution.address import check_address, hide_secrets, without_password, without_passwords
 from autometa.comparison.execution.database_drivers import missing_driver, with_driver
 from autometa.comparison.execution.journal import open_journal
@@ -77,7 +77,12 @@ def locate_storage(
             f"storage={given} must be a database URL, a journal file such as 'runs/journal.log', an Optuna "
             "storage, or None."
         )
-    return os.fspath(storage)
+    where = os.fspath(storage)
+    if isinstance(where, str) and "://" in where:
+        check_text("storage", without_password(where))
+    else:
+        check_path("storage", where)
+    return where
 
 
 def portable_address(where: str | BaseStorage | None, folder: Path) -> str | None:
@@ -129,6 +134,7 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: b
         return where
     if isinstance(where, BaseStorage):
         return PatientStorage(where, type(where).__name__)
+    locate_storage(where, None)
     check_address(where)
     shown = without_password(where)
 

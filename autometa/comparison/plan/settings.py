@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from autometa.checks import check_choice, check_int, check_real
+from autometa.checks import LARGEST_SEED, check_choice, check_int, check_real
+
+MOST = {
+    "n_trials": 100_000,
+    "n_test_tasks": 10_000_000,
+    "n_valid_tasks": 10_000_000,
+    "n_seeds": 10_000,
+    "max_steps": 10**9,
+    "tasks_per_step": 1_000_000,
+}
+"""The largest number of each kind. Every trial and final run is a record that is read again and again, and every task a
+number in a table: with more, a comparison never ends."""
+MOST_WORKERS = 1024
+"""Processes of one call; more machines join with ``autometa worker``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +36,10 @@ class Settings:
     search: Literal["separate", "joint"] = "separate"
 
     def __post_init__(self) -> None:
-        counts = ("n_trials", "n_test_tasks", "n_valid_tasks", "n_seeds", "max_steps", "tasks_per_step")
-        for name in (*counts, "random_state"):
-            check_int(name, getattr(self, name), least=0 if name == "random_state" else 1)
+        check_int("random_state", self.random_state, least=0, most=LARGEST_SEED)
+        for name, most in MOST.items():
+            check_int(name, getattr(self, name), most=most)
+        for name in (*MOST, "random_state"):
             object.__setattr__(self, name, int(getattr(self, name)))  # a number of NumPy cannot be stored as JSON
         check_real("budget", self.budget, above=0, also=(None,), such_as=600)
         if self.budget is not None and not isinstance(self.budget, int):

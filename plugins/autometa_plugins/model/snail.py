@@ -74,11 +74,13 @@ class SNAIL(SequenceLearner):
         """Return convolutions and attention."""
         check_sizes(self, "n_filters")
         am.check_int("length", self.length, also=("auto",), of="learner 'snail'")
-        if not self.attention or not all(len(sizes) == 2 and min(sizes) >= 1 for sizes in self.attention):
+        if not isinstance(self.attention, list | tuple) or not self.attention:
             raise am.InvalidParameter(
                 f"attention={self.attention!r} of learner 'snail' must be pairs of positive sizes of keys and values, "
                 "such as ((64, 32),)."
             )
+        for sizes in self.attention:
+            am.check_ints("attention", sizes, length=2, of="learner 'snail'", such_as=(64, 32))
         span = length if self.length == "auto" else int(self.length)
         return snail(width, attention=self.attention, n_filters=int(self.n_filters), length=span)
 

@@ -128,7 +128,9 @@ class MultiTask(am.Learner):
         return am.apply_head(adapted, am.apply_per_task(module.backbone, x))
 
     def _check(self) -> None:
+        am.check_int("steps", self.steps, least=0, of="learner 'multitask'")
         am.check_real("lr", self.lr, above=0, of="learner 'multitask'", such_as=1.0)
+        am.check_real("weight_decay", self.weight_decay, least=0, of="learner 'multitask'")
         am.check_choice("weighting", self.weighting, WEIGHTINGS, of="learner 'multitask'")
 
     @classmethod

@@ -92,10 +92,12 @@ class CifarFS(am.ClassEpisodes):
         return {**super().describe(), "held out": held_out}
 
     def _cache(self) -> Path:
+        am.check_path("cache", self.cache, also=(None,), of="task sampler 'cifar_fs'")
         return default_cache() if self.cache is None else Path(self.cache).expanduser()
 
     def _root(self) -> Path:
         if self.root is not None:
+            am.check_path("root", self.root, of="task sampler 'cifar_fs'")
             places = [Path(self.root).expanduser()]
         else:
             data = os.environ.get("AUTOMETA_DATA")

@@ -19,6 +19,8 @@ RANGE, LENGTH, HEIGHT, PERIOD = (-2.0, 2.0), (0.1, 0.6), (0.1, 1.0), (0.1, 0.5)
 VARIED = "varied"
 FEWEST, MOST = 3, 49
 """Fewest support, and fewest query, points of a task whose sizes vary, and most points of both together."""
+LARGEST = 4000
+"""Most points of a part that a user may ask for."""
 JITTER = 1e-9
 """Added to the diagonal, in units of the variance, so that functions without noise can be drawn."""
 
@@ -214,6 +216,10 @@ def _bounds(name: str, value: Any, most: int) -> tuple[int, int]:
     if len(bounds) != 2 or not whole or not 1 <= bounds[0] <= bounds[1]:
         raise am.InvalidParameter(
             f"{name}={value!r} must be a positive integer, a pair (low, high) with 1 <= low <= high, or {VARIED!r}."
+        )
+    if bounds[1] > LARGEST:
+        raise am.InvalidParameter(
+            f"{name}={value!r} must not exceed {LARGEST}: the covariance of n points has n x n entries."
         )
     return int(bounds[0]), int(bounds[1])
 

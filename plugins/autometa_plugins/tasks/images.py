@@ -158,6 +158,7 @@ class Images(am.ClassEpisodes):
     def _root(self) -> Path:
         if self.root is None:
             raise am.InvalidParameter("root=None: give the path of a folder of class folders, or of a zip of one.")
+        am.check_path("root", self.root, of="task sampler 'images'")
         return Path(self.root).expanduser()
 
     def _check(self) -> None:

@@ -114,11 +114,13 @@ class LakeRuns(am.TaskSampler):
     def content(self) -> dict[str, str]:
         """Digest of the drawings and of the runs."""
         background, _ = self._ready()
-        root = find_root(
-            self.root, default_cache() if self.cache is None else Path(self.cache).expanduser(), self.download
-        )
+        root = find_root(self.root, self._cache(), self.download)
         runs = [path for path in (root / "all_runs.zip", root / "all_runs") if path.exists()][:1]
         return {"root": " ".join([background.content()["root"], *map(am.content_of, runs)])}
+
+    def _cache(self) -> Path:
+        am.check_path("cache", self.cache, also=(None,), of="task sampler 'lake_runs'")
+        return default_cache() if self.cache is None else Path(self.cache).expanduser()
 
     def _ready(self) -> tuple[Omniglot, am.TaskBatch]:
         parameters = {name: value for name, value in vars(self).items() if name[0] != "_"}
@@ -127,7 +129,7 @@ class LakeRuns(am.TaskSampler):
             return prepared[1], prepared[2]
         for name in ("rotations", "download"):
             am.check_bool(name, getattr(self, name), of="task sampler 'lake_runs'")
-        cache = default_cache() if self.cache is None else Path(self.cache).expanduser()
+        cache = self._cache()
         root = find_root(self.root, cache, self.download)
         background = Omniglot(
             n_way=N_WAY, n_query=self.n_query, split="alphabet", within_alphabet=True, **self._passed_on()

@@ -154,7 +154,10 @@ class Linear(am.TaskSampler):
         am.check_int("n_features", self.n_features, of=whose)
         parts = []
         for name in ("prior_mean", "prior_scale"):
-            value = np.asarray(getattr(self, name), dtype=np.float64)
+            try:
+                value = np.asarray(getattr(self, name), dtype=np.float64)
+            except (TypeError, ValueError):
+                value = np.array(np.nan)
             if value.shape not in ((), (self.n_features,)) or not np.isfinite(value).all():
                 raise am.InvalidParameter(
                     f"{name}={getattr(self, name)!r} of {whose} must be a number, or n_features={self.n_features} of "

@@ -123,6 +123,7 @@ class Omniglot(am.ClassEpisodes):
         return {**super().describe(), "split": self.split, "meta-test alphabets": alphabets}
 
     def _cache(self) -> Path:
+        am.check_path("cache", self.cache, also=(None,), of="task sampler 'omniglot'")
         return default_cache() if self.cache is None else Path(self.cache).expanduser()
 
     def _root(self) -> Path:

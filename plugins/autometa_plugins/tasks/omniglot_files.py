@@ -45,6 +45,7 @@ def find_root(root: str | Path | None, cache: Path, download: bool) -> Path:
         The data are not there; the message says how to get them.
     """
     if root is not None:
+        am.check_path("root", root, of="a task sampler on Omniglot")
         places = [Path(root).expanduser()]
     else:
         data = os.environ.get("AUTOMETA_DATA")

@@ -121,6 +121,8 @@ class FineTune(am.Learner):
 
     def _check(self) -> None:
         am.check_choice("tune", self.tune, ("auto", "head", "all"), of="learner 'fine_tune'")
+        am.check_int("steps", self.steps, least=0, of="learner 'fine_tune'")
+        am.check_real("weight_decay", self.weight_decay, least=0, of="learner 'fine_tune'")
         for name in ("lr", "network_lr"):
             am.check_real(name, getattr(self, name), above=0, of="learner 'fine_tune'")
 
