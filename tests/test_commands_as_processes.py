@@ -34,18 +34,11 @@ NOISY = """
 
         def adapt(self, module, support):
             print("a print of a plugin")
-            try:
-                os.write(1, b"a write of a plugin\\n")
-                os.system("echo a process of a plugin")
-            except OSError:  # the second time
-                pass
+            os.write(1, b"a write of a plugin\\n")
+            os.system("echo a process of a plugin")
             sys.stdout.close()
             sys.__stdout__.close()
             print("a print after closing")
-            try:
-                os.close(1)
-            except OSError:
-                pass
             return {"x": support.x.flatten(2), "y": support.y.float()}
 
         def predict(self, module, adapted, x):

@@ -16,9 +16,10 @@ def plugins_on_stderr() -> Iterator[None]:
 
     Afterwards standard output is as it was, whatever the block did to it, closing it included.
     """
-    before, error = sys.stdout, sys.stderr
+    before, own, error = sys.stdout, sys.__stdout__, sys.stderr
     saved = _copy_of(before)
-    sys.stdout = _Borrowed(error)
+    # Both names: closed, the file's number would go to the next file that is opened.
+    sys.stdout = sys.__stdout__ = _Borrowed(error)  # type: ignore[assignment,misc]
     if saved is not None:
         os.dup2(2, saved.number)
     try:
@@ -26,7 +27,7 @@ def plugins_on_stderr() -> Iterator[None]:
     finally:
         if sys.stderr is not error or error.closed:
             sys.stderr = error if not error.closed else io.TextIOWrapper(io.FileIO(2, "w", closefd=False))
-        sys.stdout = before
+        sys.stdout, sys.__stdout__ = before, own  # type: ignore[misc]
         if saved is not None:
             os.dup2(saved.copy, saved.number)
             os.close(saved.copy)

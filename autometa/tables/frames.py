@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -77,7 +77,7 @@ def check_column(argument: str, name: Any, frame: pd.DataFrame, *, of: str) -> N
     Traceback (most recent call last):
     autometa.errors.InvalidData: task='scool' is no column of the table; did you mean 'school'?
     """
-    if name not in frame.columns:
+    if not isinstance(name, Hashable) or name not in frame.columns:
         close = difflib.get_close_matches(str(name), [str(column) for column in frame.columns], n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, frame.columns[:12]))}."
         raise InvalidData(f"{argument}={name!r} is no column of {of}; {hint}")

@@ -31,8 +31,10 @@ class Genome:
 
     def __init__(self, module: nn.Module, patterns: Sequence[str] | None) -> None:
         trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
-        if isinstance(patterns, str):
-            raise am.InvalidParameter(f"parameters={patterns!r} must be a sequence of names, such as [{patterns!r}].")
+        is_list = isinstance(patterns, Sequence) and not isinstance(patterns, str) and len(patterns) > 0
+        if patterns is not None and not (is_list and all(isinstance(pattern, str) for pattern in patterns)):
+            such_as = patterns if isinstance(patterns, str) and patterns else "head.*"
+            raise am.InvalidParameter(f"parameters={patterns!r} must be a sequence of names, such as [{such_as!r}].")
         for pattern in patterns or ():
             if not fnmatch.filter(trained, pattern):
                 raise am.InvalidParameter(

@@ -128,7 +128,7 @@ class _FixedHead(nn.Module):
         self.head = nn.Linear(n_features, n_outputs)
         if one_bias:
             self.head.bias = nn.Parameter(torch.zeros(1))
-        self.rates = nn.Parameter(torch.full((n_rates, len(list(self.backbone.parameters()))), rate))
+        self.rates = nn.Parameter(torch.full((n_rates, len(list(self.backbone.parameters()))), float(rate)))
 
     def rows(self, n: int) -> Tensor:
         """Rows of the head for ``n`` outputs, [n, n_features]."""

@@ -43,7 +43,7 @@ class TaskNetwork(nn.Module):
         self.head = linear_head(backbone, info)
         self.own = [name for name, _ in self.named_parameters() if name not in shared]
         """Names of the parameters that every task has its own of."""
-        self.rates = nn.Parameter(torch.full((n_rates, len(self.own)), rate))
+        self.rates = nn.Parameter(torch.full((n_rates, len(self.own)), float(rate)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [n, *features] to [n, rows of the head]."""

@@ -163,6 +163,7 @@ class Images(am.ClassEpisodes):
 
     def _check(self) -> None:
         am.check_int("size", self.size, of="task sampler 'images'")
+        am.check_int("split_seed", self.split_seed, least=0, of="task sampler 'images'")
         am.check_choice("color", self.color, ("rgb", "gray"), of="task sampler 'images'")
         am.check_int("bits", self.bits, least=8, most=16, of="task sampler 'images'")
         am.check_int("max_pixels", self.max_pixels, of="task sampler 'images'")

@@ -146,6 +146,7 @@ class Omniglot(am.ClassEpisodes):
 
     def _drawn(self, classes: list[str], part_of: dict[str, str]) -> dict[str, str]:
         """Split of every class, by whole alphabets or by single characters."""
+        am.check_int("split_seed", self.split_seed, least=0, of="task sampler 'omniglot'")
         generator = np.random.default_rng(am.derive_seed(self.split_seed, self.split))
         if self.split == "alphabet":
             test = {name for name in classes if part_of[name] == PARTS[1]}

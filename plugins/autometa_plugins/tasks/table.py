@@ -198,6 +198,9 @@ class Table(am.TaskSampler):
             return self._prepared[1]
         for name in ("n_shot", "n_query"):
             am.check_int(name, parameters[name], of="task sampler 'table'")
+        am.check_int("split_seed", parameters["split_seed"], least=0, of="task sampler 'table'")
+        if isinstance(self.data, str | os.PathLike):
+            am.check_path("data", self.data, of="task sampler 'table'")
         frame, digest = read_table(self.data, self.task, self.target, self.problem)
         rows = prepare(
             frame,
