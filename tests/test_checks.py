@@ -14,9 +14,17 @@ import autometa as am
 from autometa.host import components, make
 
 
-@pytest.mark.parametrize("value", [1, np.int64(3), 10**30])
+@pytest.mark.parametrize("value", [1, np.int64(3), 10**9, np.uint64(10**9)])
 def test_whole_numbers_of_any_kind_are_taken(value: object) -> None:
     am.check_int("n", value)
+
+
+def test_a_count_beyond_all_memory_is_refused_unless_a_bound_allows_it() -> None:
+    am.check_int("seed", 10**30, most=10**30)
+    with pytest.raises(am.InvalidParameter, match=r"^n=10{30} must be an integer from 1 to 1000000000\.$"):
+        am.check_int("n", 10**30)
+    with pytest.raises(am.InvalidParameter, match="positive integers"):
+        am.check_ints("hidden", (64, 10**12))
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.0, "1", None, math.nan, np.array([1, 2]), np.float64(2.0)])
