@@ -464,4 +464,4 @@ def _has_come(moment: str, parent: int, journal: Path) -> bool:
 
 def _has_a_running_trial(journal: Path) -> bool:
     """Tell whether a hyperparameter of a trial has been drawn, which comes right before its meta-training."""
-    return journal.exists() and "regularization" in journal.read_text().partition('"plan"')[2].partition("\n")[2]
+    return journal.exists() and "regularization" in journal.read_text().rpartition('"plan"')[2].partition("\n")[2]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.util
 import signal
+import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,12 +22,15 @@ from sqlalchemy import exc
 
 import autometa as am
 from autometa.comparison.execution import patient_storage
+from autometa.comparison.execution import storage as storage_module
+from autometa.comparison.execution.arm import open_arms
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, StorageWarning
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.storage import open_storage
 from postgres import Server, postgres_server
 
+compare_module = importlib.import_module("autometa.comparison.compare")
 SMALL = {"n_trials": 3, "max_steps": 2, "n_test_tasks": 6, "n_valid_tasks": 4, "n_seeds": 1, "tasks_per_step": 2}
 
 
@@ -316,6 +321,58 @@ def test_where_warnings_are_errors_the_outage_is_no_trials_failure(storage: Pati
     assert study.slot_states() == ["running"]
 
 
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (gone(), True),
+        (exc.OperationalError("SELECT", {}, Exception("database is locked")), True),
+        (exc.OperationalError("SELECT", {}, Exception("FATAL: the database system is starting up")), True),
+        (exc.OperationalError("SELECT", {}, Exception("connection refused")), False),
+        (exc.OperationalError("SELECT", {}, Exception("database or disk is full")), False),
+    ],
+    ids=lambda value: str(getattr(value, "orig", value)),
+)
+def test_what_is_waited_for_when_a_database_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, waits: bool
+) -> None:
+    real, tries = storage_module._open, 0
+
+    def once(where: str, *, make: bool) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise error
+        return real(where, make=make)
+
+    monkeypatch.setattr(storage_module, "_open", once)
+    where = f"sqlite:///{tmp_path}/studies.db"
+    if waits:
+        with pytest.warns(StorageWarning, match="does not answer since"):
+            assert open_storage(where).get_all_studies() == []
+    else:
+        with pytest.raises(am.StorageError, match="cannot be used"):
+            open_storage(where)
+
+
+def test_a_database_that_another_program_locks_is_no_trials_failure(tmp_path: Path) -> None:
+    quick = RDBStorage(f"sqlite:///{tmp_path}/studies.db", engine_kwargs={"connect_args": {"timeout": 0.01}})
+    study = slots(PatientStorage(quick, "studies.db"), 1)
+    trial = trial_of(study)
+    other = sqlite3.connect(tmp_path / "studies.db", isolation_level=None, check_same_thread=False)
+
+    def work(trial: Trial) -> float:
+        other.execute("BEGIN EXCLUSIVE")
+        threading.Timer(0.2, other.rollback).start()
+        trial.report(0.5, 0)
+        return 0.5
+
+    with pytest.warns(StorageWarning, match="studies.db' does not answer since .*database is locked"):
+        study.fill(trial, work)
+    assert [trial.value for trial in study.trials()] == [0.5]
+    other.close()
+    quick.engine.dispose()
+
+
 def test_every_method_of_a_storage_waits() -> None:
     names = {name for name, value in vars(optuna.storages.BaseStorage).items() if callable(value) and name[0] != "_"}
     assert names <= set(vars(PatientStorage))
@@ -378,17 +435,22 @@ def test_a_database_without_its_driver_names_the_package(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_a_real_database_is_restarted_in_the_middle(tmp_path: Path, n_workers: int) -> None:
+def test_a_real_database_is_restarted_in_the_middle(
+    tmp_path: Path, n_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    monkeypatch.setattr(compare_module, "open_arms", lambda *arguments: begun.set() or open_arms(*arguments))
     with postgres_server(tmp_path) as server:
-        restart_in_the_middle(server, n_workers)
+        restart_in_the_middle(server, n_workers, begun)
 
 
-def restart_in_the_middle(server: Server, n_workers: int) -> None:
+def restart_in_the_middle(server: Server, n_workers: int, begun: threading.Event) -> None:
     over = threading.Event()
     restarts = 0
 
     def trouble() -> None:
         nonlocal restarts
+        begun.wait(60)
         while not over.wait(1.5) and restarts < 6:
             server.stop()
             server.start()

@@ -256,8 +256,10 @@ def is_outage(error: BaseException) -> bool:
 
 
 def is_starting(error: BaseException) -> bool:
-    """Tell whether a database is there and answers that it can be used in a moment."""
-    return is_outage(error) and any(text in str(_real(error)) for text in _STARTING)
+    """Tell whether a database is there, and can be used in a moment: it says so, or it broke a connection off."""
+    real = _real(error)
+    broken_off = isinstance(real, exc.DBAPIError) and real.connection_invalidated
+    return is_outage(error) and (broken_off or any(text in str(real) for text in _STARTING))
 
 
 def _real(error: BaseException) -> BaseException:

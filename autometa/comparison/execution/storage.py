@@ -148,8 +148,15 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: b
                 time.sleep(pause)
         return _opened(where, make=make)
 
+    reached = wait
+
+    def is_worth_waiting(error: BaseException) -> bool:
+        nonlocal reached
+        reached = reached or is_starting(error)
+        return reached and is_outage(error)
+
     try:
-        opened = insist(open_it, shown, is_outage if wait else is_starting)
+        opened = insist(open_it, shown, is_worth_waiting)
     except (ImportError, NoSuchModuleError) as error:
         reason = missing_driver(where, error.__cause__ or error)
         raise StorageError(f"storage={shown!r} cannot be used: {hide_secrets(reason, where)}") from error
