@@ -208,14 +208,14 @@ def insist(
 def _lost(where: str, error: Exception, waited: float) -> str:
     gone = f" and did not come back in {waited:.0f} seconds" if waited else ""
     return (
-        f"storage={where!r} failed{gone} ({_cause(error)}); no trial is lost but those at work. The same call goes on "
-        "once it can be reached."
+        f"storage={where!r} failed{gone} ({cause_of(error)}); no trial is lost but those at work. The same call goes "
+        "on once it can be reached."
     )
 
 
 def _tell(where: str, error: Exception, patience: float) -> None:
     tell(
-        f"storage={where!r} does not answer since {time.strftime('%H:%M:%S')} ({_cause(error)}); trying again for "
+        f"storage={where!r} does not answer since {time.strftime('%H:%M:%S')} ({cause_of(error)}); trying again for "
         f"{patience:.0f} seconds."
     )
 
@@ -274,7 +274,8 @@ def _is_remote(error: BaseException) -> bool:
     return any((cls.__module__.partition(".")[0], cls.__name__) in _REMOTE for cls in type(error).__mro__)
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
+    """Return what a storage's error says, in one line."""
     real = _real(error)
     text = str(getattr(real, "orig", None) or real).strip() or type(real).__name__
     return " ".join(text.split())
@@ -289,4 +290,4 @@ def lost_in(error: BaseException | None) -> StorageLost | None:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     failed = system_error_in(first)
-    return None if failed is None else SystemFailure(f"the system failed ({_cause(failed)}); {SystemFailure.NEXT}")
+    return None if failed is None else SystemFailure(f"the system failed ({cause_of(failed)}); {SystemFailure.NEXT}")

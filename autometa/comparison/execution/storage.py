@@ -22,7 +22,7 @@ from autometa.checks import check_path, check_text
 from autometa.comparison.execution.address import check_address, hide_secrets, without_password, without_passwords
 from autometa.comparison.execution.database_drivers import missing_driver, with_driver
 from autometa.comparison.execution.journal import open_journal
-from autometa.comparison.execution.patient_storage import PatientStorage, insist, is_outage, is_starting
+from autometa.comparison.execution.patient_storage import PatientStorage, cause_of, insist, is_outage, is_starting
 from autometa.errors import InvalidParameter, StorageError
 
 JOURNAL = "journal.log"
@@ -163,11 +163,9 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: b
     except StorageError:
         raise
     except Exception as error:  # drivers and databases raise errors of their own kinds
-        reason = f"{type(error).__name__}: {hide_secrets(str(error), where)}"
         raise StorageError(
-            f"storage={shown!r} cannot be used ({reason}); give a journal file such as 'runs/journal.log' or a "
-            "database URL such as 'postgresql://user@host/db' that this machine "
-            "can reach."
+            f"storage={shown!r} cannot be used ({hide_secrets(cause_of(error), where)}); give a journal file such as "
+            "'runs/journal.log' or a database URL such as 'postgresql://user@host/db' that this machine can reach."
         ) from error
     return PatientStorage(opened, shown)
 
