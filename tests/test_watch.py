@@ -56,7 +56,8 @@ def test_a_trial_that_hangs_is_interrupted_and_has_failed(how: str, thread: str)
         assert trial is not None
         study.fill(trial, hangs)
 
-    with ThreadPoolExecutor(1) as pool:
+    said = pytest.warns(RuntimeWarning, match="no outer step was finished for 0.2 seconds; it has failed")
+    with said, ThreadPoolExecutor(1) as pool:
         fill() if thread == "main" else pool.submit(fill).result()
     assert study.trials()[0].user_attrs.get("error") == "TrialTimeout: no outer step was finished for 0.2 seconds"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -81,7 +82,8 @@ def test_a_longer_limit_tries_again_what_a_shorter_one_ended() -> None:
     study = watched(0.1)
     trial = study.claim()
     assert trial is not None
-    study.fill(trial, lambda trial: time.sleep(60) or 1.0)
+    with pytest.warns(RuntimeWarning, match="no outer step was finished"):
+        study.fill(trial, lambda trial: time.sleep(60) or 1.0)
     assert study.forgive() == 0
     study.watch = Watch(limit=5.0)
     assert study.forgive() == 1

@@ -374,6 +374,8 @@ class _Run:
         """Let a process of its own do what has ended a process, or may have done so; False if none can be started."""
         labels = [arm.label for arm in dangerous]
         done = sum(arm.n_done for arm in dangerous)
+        text = "a process ended or hung in the midst of it; what is left of it is done in a process of its own."
+        warnings.warn(f"{', '.join(labels)}: {text}", UserWarning, stacklevel=6)
         try:
             self._run_processes(arms, threads, 1, labels)
             if sum(arm.n_done for arm in dangerous) > done:

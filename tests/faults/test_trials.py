@@ -109,6 +109,7 @@ def test_a_trial_that_hangs_fails_and_all_else_goes_on(tmp_path: Path, judge: Ju
     ended = run.finish(*LIMIT)
     assert ended.code == 1, ended
     assert list(reasons(run)) == HANGS
+    assert f"digits/means: {HANGS[0]}" in ended.err
     judge(run, ended, without="means")
 
 

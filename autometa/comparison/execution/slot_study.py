@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Literal
@@ -354,8 +355,10 @@ class SlotStudy:
                 self._give_up_slot(trial, lost)
                 raise lost from error.__cause__  # the trial is none the worse, and its slot will be open again
             self._fail(trial, **_failure(error, hang), changed=changed)
+            self._tell_of(hang)
         except Interruption as error:
             self._fail(trial, **_failure(error, hang), changed=changed)
+            self._tell_of(hang)
         except BaseException:
             # Where the storage does not answer, the slot is given back by whoever finds this process gone.
             with suppress(StorageLost), self._without_waiting():
@@ -363,6 +366,11 @@ class SlotStudy:
             raise
         finally:
             _in_hand.discard(trial.user_attrs["token"])
+
+    def _tell_of(self, hang: Hang | None) -> None:
+        if hang is not None and hang.reason:
+            label = self.name.partition("/")[2]
+            warnings.warn(f"{label}: {hang.reason}; it has failed, and the rest goes on.", RuntimeWarning, stacklevel=3)
 
     def _give_up(self, trial: Trial) -> Callable[[str], None] | None:
         if isinstance(self.storage, InMemoryStorage):
