@@ -44,7 +44,7 @@ class Command:
 
     process: subprocess.Popen[str]
 
-    def end(self, timeout: float = 120.0) -> Ended:
+    def end(self, timeout: float = 400.0) -> Ended:
         """Wait until it has ended."""
         try:
             out, err = self.process.communicate(timeout=timeout)
@@ -54,7 +54,7 @@ class Command:
             raise AssertionError(f"it did not end in {timeout} seconds:\n{out}\n{err}") from None
         return Ended(self.process.returncode, out, err)
 
-    def wait_for(self, state: Callable[[], object], timeout: float = 60.0) -> None:
+    def wait_for(self, state: Callable[[], object], timeout: float = 200.0) -> None:
         """Wait until a state holds, while the command runs."""
         until = time.monotonic() + timeout
         while not state():
@@ -69,7 +69,7 @@ class Command:
 
     def end_of_itself(self) -> None:
         """Wait for the end of the process, while what it started may live on."""
-        self.process.wait(120)
+        self.process.wait(400)
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()

@@ -63,6 +63,11 @@ class SlotStudy:
     again. What cut it short says ``interrupted`` (it was given back), ``died`` (its process, which another outlived)
     or none of them (nobody knows: all processes may have been killed together). Only ``died`` counts against a slot.
 
+    Attributes
+    ----------
+    has_hung : bool
+        True once a trial of this process was interrupted because it did not go on.
+
     Parameters
     ----------
     storage : optuna.storages.BaseStorage
@@ -95,6 +100,7 @@ class SlotStudy:
         self.n_slots = n_slots
         self.fixed = fixed or {}
         self.watch = watch or Watch()
+        self.has_hung = False
         if self.storage is storage and to_read:
             self.study: Study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
         else:
@@ -369,6 +375,7 @@ class SlotStudy:
 
     def _tell_of(self, hang: Hang | None) -> None:
         if hang is not None and hang.reason:
+            self.has_hung = True
             label = self.name.partition("/")[2]
             warnings.warn(f"{label}: {hang.reason}; it has failed, and the rest goes on.", RuntimeWarning, stacklevel=3)
 

@@ -59,7 +59,7 @@ def work_through(
         here = (arm for arm in arms if arm.space.label not in apart_from and arm.n_done < arm.n_slots)
         worked = next((arm for arm in here if arm.step(device, models)), None)
         if worked is not None:
-            if apart is not None and worked.needs_a_process:
+            if apart is not None and any(study.has_hung for study in worked.studies):
                 dangerous.add(worked.label)
             continue
         left = [arm for arm in arms if arm.n_done < arm.n_slots]
