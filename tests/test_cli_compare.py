@@ -344,7 +344,7 @@ def endless(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_ctrl_c_ends_every_command_with_the_exit_code_of_shells(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*what: Any) -> None:
+    def interrupted(*what: Any, **how: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("autometa.comparison.work", interrupted)

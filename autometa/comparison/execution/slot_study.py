@@ -63,11 +63,6 @@ class SlotStudy:
     again. What cut it short says ``interrupted`` (it was given back), ``died`` (its process, which another outlived)
     or none of them (nobody knows: all processes may have been killed together). Only ``died`` counts against a slot.
 
-    Attributes
-    ----------
-    has_hung : bool
-        True once a trial of this process was interrupted because it did not go on.
-
     Parameters
     ----------
     storage : optuna.storages.BaseStorage
@@ -81,6 +76,11 @@ class SlotStudy:
         How the runs of this process are watched.
     to_read : bool, default=False
         Write nothing: a study that the storage does not hold is an empty one.
+
+    Attributes
+    ----------
+    has_hung : bool
+        True once a trial of this process was interrupted because it did not go on.
     """
 
     def __init__(
