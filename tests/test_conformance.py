@@ -126,11 +126,10 @@ def school_table(target: str) -> pd.DataFrame:
     return frame[["a", "b", "c", "kind", "school", target]]
 
 
-@pytest.mark.parametrize("target", ["score", "passed"])
-def test_table_conforms(target: str) -> None:
-    assert_conforms(
-        am.make_tasks("table", data=school_table(target), task="school", target=target, n_shot=5, n_query=5)
-    )
+@pytest.mark.parametrize(("target", "stratified"), [("score", True), ("passed", True), ("passed", False)])
+def test_table_conforms(target: str, stratified: bool) -> None:
+    table = {"data": school_table(target), "task": "school", "target": target}
+    assert_conforms(am.make_tasks("table", **table, n_shot=5, n_query=5, stratified=stratified))
 
 
 def test_images_conform(image_folder: Path) -> None:
@@ -225,6 +224,19 @@ class IgnoresTheSupport(Centroids):
         return {"means": means.expand(len(support), -1, -1)}
 
 
+class DividesByTheRowsOfAClass(Centroids):
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
+        members = support.one_hot().transpose(1, 2)
+        return {"means": members @ module(support.x) / members.sum(-1, keepdim=True)}
+
+
+class SaysThatItNeedsRows(DividesByTheRowsOfAClass):
+    needs_support = True
+
+    def predict(self, module: nn.Module, adapted: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return super().predict(module, adapted, x).nan_to_num()
+
+
 class KeepsTheGraph(Centroids):
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, torch.Tensor]:
         with torch.enable_grad():
@@ -289,6 +301,7 @@ FAULTY_LEARNERS: list[tuple[Callable[[], am.Learner], str]] = [
     (LooksAtOtherQueries, "check_queries_are_independent"),
     (IgnoresTheMask, "check_padding_changes_nothing"),
     (IgnoresTheSupport, "check_learns"),
+    (DividesByTheRowsOfAClass, "check_supports_of_few_rows"),
     (KeepsTheGraph, "check_no_graph_without_gradients"),
     (BreaksTheGraph, "check_provides"),
     (KnowsOneNumberOfClasses, "check_other_task_sizes"),
@@ -319,6 +332,10 @@ def test_the_learner_that_the_faulty_ones_spoil_is_sound() -> None:
 def test_a_faulty_learner_is_caught_by_the_right_check(learner: Callable[[], am.Learner], check: str) -> None:
     (text,) = failures(learner(), check, tasks=Blobs())
     assert "Traceback" not in text
+
+
+def test_a_learner_may_say_that_it_needs_rows() -> None:
+    assert failures(SaysThatItNeedsRows(), "check_supports_of_few_rows", tasks=Blobs()) == []
 
 
 def test_a_distribution_that_is_none_is_caught() -> None:

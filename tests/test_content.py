@@ -405,3 +405,15 @@ def test_a_module_inside_a_package_is_found_without_an_import(tmp_path: Path, mo
     stored = as_stored(describe(learner))
     (package / "features.py").write_text("def encode(rows): return 2 * rows\n")
     assert changed_content(stored, as_stored(describe(learner))) == ["encoder='my_package.features:encode'"]
+
+
+def test_a_table_that_was_stored_before_a_parameter_came_is_the_same_at_its_default() -> None:
+    frame = pd.DataFrame({"school": list("aabbcc"), "hours": range(6), "score": range(6)})
+    table = am.make_tasks("table", data=frame, task="school", target="score", n_shot=1)
+    stored = as_stored(describe(table))
+    for name in ("stratified", "every_entity", "order"):
+        del stored["params"][name]
+    assert same_description(stored, as_stored(describe(table)))
+    assert not same_description(stored, as_stored(describe(table.set_params(stratified=False))))
+    del stored["params"]["n_shot"]
+    assert not same_description(stored, as_stored(describe(table.set_params(stratified=True))))

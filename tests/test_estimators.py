@@ -23,7 +23,7 @@ from torch import nn
 
 import autometa as am
 from autometa.contracts.forward import forward
-from autometa.estimators import base
+from autometa.estimators import asking
 from autometa.training import MetaTraining
 from learning import assert_better, assert_lower, training_seed
 
@@ -262,7 +262,7 @@ def test_memory_of_a_prediction_is_bounded_by_chunks(digit_classifier, letters, 
         return predict(self, module, adapted, x)
 
     monkeypatch.setattr(type(estimator.learner_), "predict", counted)
-    monkeypatch.setattr(base, "VALUES_AT_ONCE", 10 * 64)
+    monkeypatch.setattr(asking, "VALUES_AT_ONCE", 10 * 64)
     np.testing.assert_allclose(estimator.predict_proba(query), whole, rtol=1e-4, atol=1e-6)
     assert sizes == [10] * 9
 
@@ -272,7 +272,7 @@ def test_transductive_batch_norm_sees_all_rows_together(digits, letters, monkeyp
     backbone = am.make_backbone("conv4", norm="batch", batch_norm="transductive")
     estimator = am.FewShotClassifier(backbone=backbone, max_steps=1, tasks_per_step=2, random_state=0).meta_fit(digits)
     whole = estimator.fit(support, labels).predict_proba(query)
-    monkeypatch.setattr(base, "VALUES_AT_ONCE", 64)
+    monkeypatch.setattr(asking, "VALUES_AT_ONCE", 64)
     np.testing.assert_array_equal(estimator.predict_proba(query), whole)
 
 

@@ -233,7 +233,7 @@ def test_data_that_are_no_table_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("n_shot", 0), ("n_query", 0), ("valid_fraction", 1.0), ("test_fraction", 0)]
+    ("name", "value"), [("n_shot", -1), ("n_query", 0), ("valid_fraction", 1.0), ("test_fraction", -0.1)]
 )
 def test_parameters_out_of_range_are_named(name: str, value: Any) -> None:
     refused(am.InvalidParameter, f"{name}={value}", **{name: value})
@@ -262,6 +262,8 @@ def test_columns_are_encoded_by_their_type() -> None:
     encoded = encoder.transform(mixed())
     assert encoded.dtype == np.float32
     assert encoded.shape == (4, len(encoder.kinds_))
+    assert len(encoder.sources_) == len(encoder.kinds_)
+    assert set(encoder.sources_) == set(range(encoder.n_features_in_))
     assert np.isfinite(encoded).all()
     assert [column.kind for column in encoder.columns_] == [
         "numeric",
@@ -317,6 +319,7 @@ def test_text_keeps_everything_an_encoder_learned(y: list[Any], problem: Any) ->
     np.testing.assert_array_equal(again.transform(mixed()), encoder.transform(mixed()))
     decoded = again.decode_target(again.encode_target(y))
     assert again.kinds_ == encoder.kinds_
+    assert again.sources_ == encoder.sources_
     assert decoded.tolist() == pytest.approx(y, rel=1e-6) if problem == "regression" else decoded.tolist() == y
 
 

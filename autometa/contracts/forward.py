@@ -61,7 +61,10 @@ def present_classes(support: Examples) -> Bool[Tensor, "task way"] | None:
 def predict_outputs(
     learner: AnyLearner, module: nn.Module, adapted: Any, present: Tensor | None, x: Tensor
 ) -> Float[Tensor, "task n out"]:
-    """Predict from an adapted state; a class the support lacks is never chosen, unless the learner knows it."""
+    """Predict from an adapted state; a class the support lacks is never chosen, unless the learner knows it.
+
+    Without any class in the support all are alike: their outputs are 0.
+    """
     outputs = learner.predict(module, adapted, x)
     if outputs.dim() != 3 or outputs.shape[:2] != x.shape[:2]:
         raise PluginError(
@@ -75,7 +78,8 @@ def predict_outputs(
             f"{type(learner).__name__}.predict returned {outputs.shape[-1]} outputs for tasks of {present.shape[-1]} "
             "classes; it must return one logit per class of the support (Examples.n_classes)."
         )
-    return outputs.masked_fill(~present.unsqueeze(1), torch.finfo(outputs.dtype).min)
+    nothing = ~present.any(dim=-1)[:, None, None]
+    return outputs.masked_fill(~present.unsqueeze(1), torch.finfo(outputs.dtype).min).masked_fill(nothing, 0.0)
 
 
 def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[Tensor, " task"]:

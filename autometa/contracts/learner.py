@@ -47,6 +47,10 @@ class Learner(BaseEstimator, ABC):
     predicts_unseen_classes: ClassVar[bool] = False
     """True if it may predict a class that the support set lacks (it knows classes from elsewhere)."""
 
+    needs_support: ClassVar[bool] = False
+    """True if it cannot answer for a task without any labelled example, even where labels mean the same in every task.
+    All others then give the population's answer, from a support set whose mask is False everywhere."""
+
     @property
     def adaptation_parameters(self) -> frozenset[str]:
         """Hyperparameters that may change after meta-training and count at the next adaptation.
@@ -159,7 +163,7 @@ class Learner(BaseEstimator, ABC):
 
 
 _NAMES = ("adaptation_parameters", "needs_meta_training", "provides", "names_code", "names_files")
-_FLAGS = ("replayable", "predicts_unseen_classes")
+_FLAGS = ("replayable", "predicts_unseen_classes", "needs_support")
 
 
 def check_promises(learner: Learner) -> None:

@@ -44,6 +44,8 @@ class Problem:
         Path of the score, see :attr:`score`.
     learner : str
         Full name of the default learner.
+    table_learner : str, optional
+        Full name of the default learner for rows of features without meta-training, where it is installed.
     estimator_path : str
         Path of the estimator.
     """
@@ -58,6 +60,7 @@ class Problem:
     loss_path: str
     score_path: str
     learner: str
+    table_learner: str | None = None
     estimator_path: str
 
     @property
@@ -101,6 +104,7 @@ PROBLEMS = {
             loss_path="autometa.contracts.losses:cross_entropy",
             score_path="autometa.contracts.scores:accuracy",
             learner="metric/prototypical",
+            table_learner="tabular/kernel_experts",
             estimator_path="autometa.estimators.classifier:FewShotClassifier",
         ),
         Problem(
@@ -114,6 +118,7 @@ PROBLEMS = {
             loss_path="autometa.contracts.losses:squared_error",
             score_path="autometa.contracts.scores:mean_squared_error",
             learner="optimization/ridge",
+            table_learner="tabular/kernel_experts",
             estimator_path="autometa.estimators.regressor:FewShotRegressor",
         ),
     )

@@ -35,7 +35,8 @@ class TaskInfo:
     n_outputs : int
         Classes of the widest task as drawn, or number of real targets.
     n_shot : int
-        Support examples per class (classification) or per task (regression); the most that are drawn where they vary.
+        Support examples per class (classification) or per task (regression, or where classes are drawn as they come);
+        the most that are drawn where they vary.
     n_query : int
         Query examples per class or per task; likewise.
     n_base_classes : int, optional
@@ -44,8 +45,11 @@ class TaskInfo:
         Number of meta-train tasks where they are finite (entities of a table); ``TaskBatch.ids`` counts them.
     shared_classes : bool, default=False
         Whether a class label means the same in every task (a table's target) or is drawn anew for each.
-    feature_kinds : tuple of {"numeric", "categorical"}, optional
-        Kind of every input column of a table.
+    feature_kinds : tuple of {"numeric", "categorical", "missing"}, optional
+        Kind of every feature of a table: a number, one level of a category, or where the values of a column were
+        missing.
+    feature_columns : tuple of int, optional
+        The column of the table that every feature comes from, counted from 0.
     target_scale : float, default=1.0
         Standard deviation by which the targets drawn were divided; scores are told in undivided units.
     """
@@ -59,6 +63,7 @@ class TaskInfo:
     n_base_tasks: int | None = None
     shared_classes: bool = False
     feature_kinds: tuple[str, ...] | None = None
+    feature_columns: tuple[int, ...] | None = None
     target_scale: float = 1.0
 
     def __post_init__(self) -> None:

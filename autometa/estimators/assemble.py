@@ -16,7 +16,9 @@ from autometa.host import make_backbone, make_learner, make_meta_optimizer
 from autometa.host.catalog import components, find, name_of
 
 
-def resolve_learner(learner: str | Learner, problem: str, backbone: BackboneLike = "auto") -> Learner:
+def resolve_learner(
+    learner: str | Learner, problem: str, backbone: BackboneLike = "auto", *, plain: bool = False
+) -> Learner:
     """Return a fresh learner for a problem.
 
     Parameters
@@ -27,6 +29,8 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: BackboneLike
     backbone : str, Backbone, nn.Module or callable, default="auto"
         For a learner that has a backbone and leaves it "auto". One with a choice of its own keeps it, and one
         without a backbone has no use for it.
+    plain : bool, default=False
+        Whether "auto" is the default for rows of features without meta-training.
 
     Raises
     ------
@@ -39,7 +43,7 @@ def resolve_learner(learner: str | Learner, problem: str, backbone: BackboneLike
     Incompatible
         The learner is not for this problem; the text names those that are.
     """
-    made = make_learner(find_problem(problem).learner if _is_auto(learner) else learner)
+    made = make_learner(_default_learner(problem, plain) if _is_auto(learner) else learner)
     check_promises(made)
     check_problem(learner if isinstance(learner, str) and not _is_auto(learner) else made, problem)
     for network in (backbone, made.get_params(deep=False).get("backbone")):
@@ -66,6 +70,13 @@ def resolve_meta_optimizer(meta_optimizer: str | MetaOptimizer, learner: Learner
             return None
         meta_optimizer = learner.default_meta_optimizer
     return clone(make_meta_optimizer(meta_optimizer))  # type: ignore[no-any-return]
+
+
+def _default_learner(problem: str, plain: bool) -> str:
+    """Return the full name of the default learner; the one for tables lies in a plugin that may be absent."""
+    record = find_problem(problem)
+    installed = {found.full_name for found in components("learner")}
+    return record.table_learner if plain and record.table_learner in installed else record.learner
 
 
 def check_problem(learner: str | Learner, problem: str) -> None:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar, Self, TypeAlias
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
 
 from autometa.checks import check_int, check_path
 from autometa.contracts.backbone import BackboneLike
 from autometa.contracts.examples import Examples
-from autometa.contracts.forward import predict_outputs, present_classes
+from autometa.contracts.forward import present_classes
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.problems import find_problem
@@ -27,25 +26,21 @@ from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.few_threads import enough_threads
-from autometa.engine.folding import is_transductive
 from autometa.engine.random_state import fresh_module, seeded
-from autometa.errors import AutometaError, Incompatible, InvalidFile, InvalidParameter, PluginError, TrainingDiverged
+from autometa.errors import AutometaError, Incompatible, InvalidData, InvalidParameter, PluginError, TrainingDiverged
+from autometa.estimators.asking import Read, ask, ask_each, outputs_of
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
+from autometa.estimators.entities import Ragged, entity_names, numbers_of_entities, size_groups
 from autometa.estimators.images import are_images, range_met
-from autometa.estimators.inputs import as_tensor, check_proportion, n_features, rows_of, shaped
+from autometa.estimators.inputs import as_tensor, check_no_rows, check_proportion, n_features, plain_rows, rows_of
 from autometa.estimators.parameters import changed_for_adaptation, changed_since, set_nested
 from autometa.estimators.saved_state import save
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
-from autometa.estimators.table_sampler import table_sampler, take_columns
+from autometa.estimators.table_sampler import table_sampler, take_columns, usual_n_shot
 from autometa.host import make_tasks
+from autometa.tables.encoder import TableEncoder
 from autometa.training import MetaTraining
 from autometa.training.run import run, seed_of
-
-Read: TypeAlias = Callable[[Fitted, Tensor], tuple[Tensor, ...]]
-"""Ask an adapted learner about inputs [1, n, *features]; tensors [1, n, n_outputs]."""
-
-VALUES_AT_ONCE = 2**18
-"""Input values per forward pass of a prediction; bounds its memory."""
 
 
 class FewShotEstimator(BaseEstimator):
@@ -87,6 +82,8 @@ class FewShotEstimator(BaseEstimator):
         task: Any = None,
         n_shot: int | None = None,
         n_query: int | None = None,
+        stratified: bool = True,
+        order: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Learn from many tasks how to learn a new one.
@@ -100,7 +97,8 @@ class FewShotEstimator(BaseEstimator):
         ----------
         tasks : TaskSampler, str, DataFrame or array of shape [n, n_columns]
             A task distribution or its name; or, with ``y`` and ``task``, the rows of a table: a DataFrame of pandas,
-            polars or pyarrow, an array or a list of rows. :class:`TableEncoder` tells what columns may hold.
+            polars or pyarrow, an array or a list of rows. :class:`TableEncoder` tells what columns may hold. Every
+            task of a table is trained on; none is held out.
         y : array-like of shape [n] or column name, optional
             Targets of the table's rows: for a regression numbers of any type, for a classification strings, whole
             numbers, booleans or dates without a time zone. A name stands for that column of the table.
@@ -111,6 +109,11 @@ class FewShotEstimator(BaseEstimator):
             Rows of a table's tasks to adapt on and to be judged on; see the task sampler ``table``. ``n_shot`` left
             out is half of the rows of the median task (of each class, for classes), between 1 and 10; a warning
             tells it.
+        stratified : bool, default=True
+            Whether ``n_shot`` counts the rows of each class of a table's task; False takes any rows of it.
+        order : array-like of shape [n] or column name, optional
+            Numbers or dates: meta-training adapts to the earliest rows of each task (of each class, if ``stratified``),
+            not to any. A column given by its name is no feature.
         checkpoint : path, optional
             A file that keeps what has been learned so far, written twice a minute and at the end, whole or not at all.
             The same call goes on from it, on any number of devices; without a ``random_state``, with the seed it was
@@ -138,7 +141,9 @@ class FewShotEstimator(BaseEstimator):
             The process of a device ended without a result.
         """
         check_path("checkpoint", checkpoint, also=(None,))
-        sampler = self._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
+        sampler = self._sampler(
+            tasks, y, task, stratified=stratified, order=order, whole=True, n_shot=n_shot, n_query=n_query
+        )
         check_int("max_steps", self.max_steps, least=0)
         check_int("tasks_per_step", self.tasks_per_step)
         check_int("n_devices", self.n_devices)
@@ -189,13 +194,28 @@ class FewShotEstimator(BaseEstimator):
         estimator._become(meta_trained(training, max_steps=estimator.max_steps))
         return estimator
 
-    def _sampler(self, tasks: Any, y: Any, task: Any, **sizes: int | None) -> TaskSampler:
+    def _sampler(
+        self,
+        tasks: Any,
+        y: Any,
+        task: Any,
+        *,
+        stratified: bool = True,
+        order: Any = None,
+        whole: bool = False,
+        **sizes: int | None,
+    ) -> TaskSampler:
         if y is not None or task is not None:
-            X, y, task = take_columns(tasks, y, task)
+            X, y, task, order = take_columns(tasks, y=y, task=task, order=order)
             X = resolve_learner(self.learner, self.problem, self.backbone).encode_rows(X)
-            return table_sampler(X, y, task, problem=self.problem, **sizes)
-        if any(size is not None for size in sizes.values()):
-            raise InvalidParameter("n_shot and n_query are for tables: give y and task too, or set them on the sampler")
+            return table_sampler(
+                X, y, task, problem=self.problem, stratified=stratified, order=order, whole=whole, **sizes
+            )
+        if not stratified or order is not None or any(size is not None for size in sizes.values()):
+            raise InvalidParameter(
+                "n_shot and n_query are for tables, so are stratified and order: give y and task too, or set them on "
+                "the sampler"
+            )
         if not isinstance(tasks, (str, TaskSampler)):
             raise InvalidParameter(
                 f"tasks={type(tasks).__name__} is no task sampler; give one, its name, or a table as "
@@ -217,10 +237,22 @@ class FewShotEstimator(BaseEstimator):
 
     # ---------------------------------------------------------------- one task
 
+    def _support_rows(self, X: Any) -> tuple[NDArray[Any], TableEncoder | None]:
+        """Return the rows of a support set as numbers [n, n_features], and what was fitted on them to encode more."""
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        return plain_rows(self, X) if meta is None else (rows_of(self, X, meta, reset=True), None)
+
     def _adapt(
-        self, rows: NDArray[Any], y: NDArray[Any], n_outputs: int, *, inputs: Affine | None, targets: Affine | None
+        self,
+        rows: NDArray[Any],
+        y: NDArray[Any],
+        n_outputs: int,
+        *,
+        mask: NDArray[np.bool_] | None = None,
+        encoder: TableEncoder | None = None,
+        targets: Affine | None,
     ) -> Fitted:
-        """Adapt to one task: rows [n, n_features], class indices [n] or real targets [n, n_outputs]."""
+        """Adapt to tasks: rows [tasks, n, n_features], class indices [tasks, n] or targets [tasks, n, n_outputs]."""
         meta: MetaTrained | None = getattr(self, "_meta", None)
         learner = self._learner_now()
         seed, device = self._seed(), pick_device(self.device)
@@ -232,7 +264,8 @@ class FewShotEstimator(BaseEstimator):
             # float64 on the CPU: what is predicted for a row then does not depend on the rows beside it.
             device = torch.device("cpu") if self._is_auto("device") else device
             dtype = pick_dtype(self.precision, torch.float32 if device.type == "mps" else torch.float64)
-            info = self._plain_info(rows, n_outputs)
+            assert encoder is not None
+            info = self._plain_info(rows[0], n_outputs, encoder)
             module = fresh_module(learner, info, seed).to(device=device, dtype=dtype).eval()
         if (
             meta is not None
@@ -240,12 +273,14 @@ class FewShotEstimator(BaseEstimator):
             and not are_images(info)
             and any(True for _ in module.parameters())
         ):
-            check_proportion(rows, dtype)
-        x = as_tensor(shaped(rows, info.input_shape), device, dtype)[None]
-        target = as_tensor(y, device, dtype if y.dtype.kind == "f" else torch.int64)[None]
+            check_proportion(rows[0], dtype)
+        x = as_tensor(rows.reshape(*rows.shape[:2], *info.input_shape), device, dtype)
+        target = as_tensor(y, device, dtype if y.dtype.kind == "f" else torch.int64)
         support = Examples(
             x, target, n_classes=n_outputs if info.problem_record.has_classes else 0, problem=self.problem
         )
+        if mask is not None:
+            support = support.with_parts(mask=torch.tensor(mask, device=device))
         with torch.no_grad(), seeded(derive_seed(seed, "fit"), device), enough_threads(module, x):
             try:
                 adapted = learner.adapt(module, support)
@@ -261,11 +296,12 @@ class FewShotEstimator(BaseEstimator):
             adapted=adapted,
             present=present_classes(support),
             columns=None,
+            encoder=encoder,
+            targets=targets,
             seed=seed,
             device=device,
             dtype=dtype,
-            inputs=inputs,
-            targets=targets,
+            prior=None if learner.predicts_unseen_classes else self._prior(device, dtype),
         )
 
     def _check_finite(self, learner: Learner, adapted: Any) -> None:
@@ -282,38 +318,129 @@ class FewShotEstimator(BaseEstimator):
         self._fitted = fitted
         self.learner_, self.module_, self.task_info_ = fitted.learner, fitted.module, fitted.info
 
-    def _outputs(self, X: Any) -> NDArray[np.float64]:
+    def _outputs(self, X: Any, task: Any = None) -> NDArray[np.float64]:
         """Return the outputs [n, n_outputs] for the rows of ``X``."""
-        return self._in_chunks(X, _outputs_of)[0]
+        return self._answers(X, task, outputs_of)[0]
 
-    def _in_chunks(self, X: Any, read: Read) -> tuple[NDArray[np.float64], ...]:
+    def _answers(self, X: Any, task: Any, read: Read) -> tuple[NDArray[np.float64], ...]:
         """Apply ``read`` to the rows of ``X``, a chunk at a time; return arrays [n, n_outputs]."""
         check_is_fitted(self)
-        fitted: Fitted = self._fitted
-        rows = rows_of(self, X, getattr(self, "_meta", None), reset=False)
-        if fitted.inputs is not None:
-            rows = fitted.inputs.encode(rows)
-        x = shaped(rows, fitted.info.input_shape)
-        # Transductive batch norm judges an example by those beside it, so there all must be seen together.
-        at_once = len(x) if is_transductive(fitted.module) else max(1, VALUES_AT_ONCE // max(1, rows.shape[1]))
-        with _told_of_its_file(fitted):
-            parts = [_read_chunk(fitted, x[start : start + at_once], read) for start in range(0, len(x), at_once)]
-        arrays = [torch.cat(columns).double().cpu().numpy() for columns in zip(*parts, strict=True)]
+        fitted: Fitted | None = getattr(self, "_fitted", None)
+        fitted = self._adapted_to_nothing() if fitted is None else fitted
+        if task is not None:
+            X, task = take_columns(X, task=task)
+        if fitted.encoder is None:
+            rows = rows_of(self, X, self._meta, reset=False)
+        else:
+            rows, _ = plain_rows(self, X, fitted.encoder)
+        whose = self._tasks_of_rows(fitted, len(rows), task)
+        arrays = ask(fitted, rows, read) if whose is None else ask_each(fitted, rows, whose, read)
         if fitted.present is not None and any(array.shape[1] != fitted.present.shape[1] for array in arrays):
             raise PluginError(
                 f"{type(fitted.learner).__name__}.predict returned {arrays[0].shape[1]} outputs for "
                 f"{fitted.present.shape[1]} classes; it must return one logit for each."
             )
-        arrays = [array if fitted.columns is None else array[:, fitted.columns] for array in arrays]
+        arrays = tuple(array if fitted.columns is None else array[:, fitted.columns] for array in arrays)
         # Of logits some may be -inf, for classes that are impossible.
         ends = [array.max(axis=1) for array in arrays] if find_problem(self.problem).has_classes else arrays
         if not all(np.isfinite(end).all() for end in ends):
             raise TrainingDiverged(
                 f"{type(fitted.learner).__name__} adapted to values that are not finite; lower its rates, or scale X."
             )
-        return tuple(arrays)
+        return arrays
 
-    def _plain_info(self, rows: NDArray[Any], n_outputs: int) -> TaskInfo:
+    # ---------------------------------------------------------------- many entities, or no row at all
+
+    def _fit_entities(self, X: Any, y: Any, task: Any, order: Any) -> Self:
+        """Meta-train on a table, then adapt to every one of its entities, and to no row for all others."""
+        X, y, task, order = take_columns(X, y=y, task=task, order=order)
+        if task is None:
+            raise InvalidParameter("order without task: give the entity of each row too, as in fit(X, y, task=ids).")
+        names = entity_names(task, may_miss=False)
+        check_consistent_length(X, names)
+        self.meta_fit(X, y, task=names, stratified=False, order=order, n_shot=usual_n_shot(names))
+        known, number = np.unique(names, return_inverse=True)
+        rows, y = rows_of(self, X, self._meta, reset=True), self._encoded_y(X, y)
+        groups = size_groups(np.bincount(number, minlength=len(known) + self._answers_without_rows()))
+        parts = []
+        for group in range(groups.max() + 1):
+            inside = groups == group
+            layout = Ragged.of(np.where(inside, np.cumsum(inside) - 1, -1)[number], int(inside.sum()))
+            padded, n_outputs = layout.padded(rows), self._meta.info.n_outputs
+            targets, mask = self._target_scale(), layout.mask
+            parts.append(self._adapt(padded, layout.padded(y), n_outputs, mask=mask, targets=targets))
+        present = [part.present for part in parts if part.present is not None]
+        back = torch.from_numpy(np.argsort(np.argsort(groups, kind="stable")))
+        fitted = replace(
+            parts[0],
+            adapted=[part.adapted for part in parts],
+            present=torch.cat(present)[back.to(parts[0].device)] if present else None,
+            entities=known,
+            groups=groups,
+        )
+        self._hold(fitted)
+        return self
+
+    def _fit_without_rows(self, X: Any, y: Any) -> Self:
+        """Hold the answer of the population."""
+        check_consistent_length(X, y)
+        learner = self._learner_now()
+        if learner.needs_support:
+            raise InvalidData(f"X has no rows, and {type(learner).__name__} cannot answer without any (needs_support).")
+        check_no_rows(self, X, self._meta)
+        self._hold(self._adapted_to_nothing())
+        return self
+
+    def _adapted_to_nothing(self) -> Fitted:
+        """Adapt to a support set without any row: what is answered before a label of an entity is known."""
+        info = self._meta.info
+        rows = np.zeros((1, 1, n_features(info.input_shape)))
+        y = np.zeros((1, 1), dtype=np.int64) if info.problem_record.has_classes else np.zeros((1, 1, info.n_outputs))
+        return self._adapt(rows, y, info.n_outputs, mask=np.zeros((1, 1), dtype=bool), targets=self._target_scale())
+
+    def _has_population(self) -> bool:
+        """Tell whether meta-training was on a table whose labels mean the same in every task."""
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        if meta is None or meta.encoder is None:
+            return False
+        return meta.info.shared_classes or not meta.info.problem_record.has_classes
+
+    def _answers_without_rows(self) -> bool:
+        return self._has_population() and not self._meta.learner.needs_support
+
+    def _tasks_of_rows(self, fitted: Fitted, n: int, task: Any) -> NDArray[np.int64] | None:
+        """Return the number of the task that answers each of ``n`` rows; None where there is one task only."""
+        if task is None:
+            names = np.full(n, None)
+        else:
+            names = entity_names(task, may_miss=True)
+            check_consistent_length(np.empty(n), names)
+        if fitted.entities is None:
+            if task is not None and hasattr(self, "_fitted"):
+                raise InvalidParameter("task is given to predict but was not to fit, which learned one task alone.")
+            return None
+        number = numbers_of_entities(names, fitted.entities)
+        if fitted.learner.needs_support and (number == len(fitted.entities)).any():
+            name = names[int(np.argmax(number))]
+            raise InvalidData(
+                f"the entity {name!r} was not among those fitted, and {type(fitted.learner).__name__} cannot answer "
+                "without any row of it (needs_support)."
+            )
+        return number
+
+    def _encoded_y(self, X: Any, y: Any) -> NDArray[Any]:
+        """Return targets as they were in meta-training on a table: class indices [n] or reals [n, n_outputs]."""
+        raise NotImplementedError
+
+    def _target_scale(self) -> Affine | None:
+        """Return the scale between the user's targets and those of meta-training; None for classes."""
+        return None
+
+    def _prior(self, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        """Return the logits of the classes, [n_classes], where labels mean the same in every task."""
+        return None
+
+    def _plain_info(self, rows: NDArray[Any], n_outputs: int, encoder: TableEncoder) -> TaskInfo:
         has_classes = find_problem(self.problem).has_classes
         n_shot = max(1, len(rows) // n_outputs) if has_classes else len(rows)
         return TaskInfo(
@@ -323,6 +450,8 @@ class FewShotEstimator(BaseEstimator):
             n_shot=n_shot,
             n_query=1,
             shared_classes=has_classes,  # as there is no other task
+            feature_kinds=encoder.kinds_,
+            feature_columns=encoder.sources_,
         )
 
     def _learner_now(self) -> Learner:
@@ -330,7 +459,7 @@ class FewShotEstimator(BaseEstimator):
         meta: MetaTrained | None = getattr(self, "_meta", None)
         if meta is None:
             backbone = "backbones/identity" if self._is_auto("backbone") else self.backbone
-            return resolve_learner(self.learner, self.problem, backbone)
+            return resolve_learner(self.learner, self.problem, backbone, plain=True)
         learner = resolve_learner(self.learner, self.problem, self.backbone)
         changed = changed_since(meta, learner, self)
         if changed:
@@ -341,7 +470,7 @@ class FewShotEstimator(BaseEstimator):
             )
         return learner
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, keep_support: bool = True) -> None:
         """Write the estimator with all it has learned to a file, for :func:`autometa.load`.
 
         The file is in the safetensors format and holds numbers, names and, for code of your own, import paths, which
@@ -352,10 +481,15 @@ class FewShotEstimator(BaseEstimator):
         ----------
         path : path or str
             Such as ``"model.autometa"``; an existing file is replaced.
+        keep_support : bool, default=True
+            False leaves out what :meth:`fit` learned, and with it all rows of the support set: loaded again, the
+            estimator is as after :meth:`meta_fit`. Learners that remember rows of meta-training ("sklearn_pooled")
+            keep those.
 
         Raises
         ------
         InvalidParameter
+            ``keep_support=False`` without :meth:`meta_fit`, as nothing would be left.
             A component or value that could not be found again: of a class that stands in ``__main__`` or inside a
             function, or a network that its class does not build again without arguments.
         StorageError
@@ -363,7 +497,7 @@ class FewShotEstimator(BaseEstimator):
         NotFittedError
             Nothing has been learned.
         """
-        save(self, path)
+        save(self, path, keep_support=keep_support)
 
     # ---------------------------------------------------------------- scikit-learn's conventions
 
@@ -388,7 +522,7 @@ class FewShotEstimator(BaseEstimator):
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_fitted")
+        return hasattr(self, "_fitted") or self._answers_without_rows()
 
     def __sklearn_clone__(self) -> Self:
         copied: Self = super().__sklearn_clone__()
@@ -416,37 +550,9 @@ class FewShotEstimator(BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         meta: MetaTrained | None = getattr(self, "_meta", None)
-        if meta is not None:
-            tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = meta.encoder is not None
+        takes_tables = meta is None or meta.encoder is not None
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = takes_tables
         return tags
-
-
-def _read_chunk(fitted: Fitted, x: NDArray[Any], read: Read) -> tuple[Tensor, ...]:
-    inputs = as_tensor(x, fitted.device, fitted.dtype)[None]
-    with (
-        torch.no_grad(),
-        seeded(derive_seed(fitted.seed, "predict"), fitted.device),
-        enough_threads(fitted.module, inputs),
-    ):
-        return tuple(part[0] for part in read(fitted, inputs))
-
-
-@contextmanager
-def _told_of_its_file(fitted: Fitted) -> Iterator[None]:
-    """Turn an error of a learner that works with what a file held into one that names the file."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        if fitted.source is None or isinstance(error, AutometaError):
-            raise
-        raise InvalidFile(
-            f"what {fitted.source} holds does not fit its {type(fitted.learner).__name__} "
-            f"({type(error).__name__}: {error}); fit again."
-        ) from error
-
-
-def _outputs_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
-    return (predict_outputs(fitted.learner, fitted.module, fitted.adapted, fitted.present, x),)
 
 
 def meta_trained(training: MetaTraining, *, max_steps: int) -> MetaTrained:

@@ -6,16 +6,19 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
+from torch import Tensor
 
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.base import FewShotEstimator
-from autometa.estimators.inputs import labels_of, rows_of
-from autometa.estimators.state import Affine, MetaTrained
+from autometa.estimators.inputs import has_no_rows, labels_of
+from autometa.estimators.state import MetaTrained
 from autometa.tables.text import is_number
 
 
@@ -24,7 +27,8 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
 
     :meth:`meta_fit` meta-trains on a task distribution; after it, :meth:`fit` adapts to the support set of one new
     task and :meth:`predict` answers for its queries, with the same code that trained. A task may have any number
-    of classes and rows. Without :meth:`meta_fit` the estimator is a plain classifier, on standardised features.
+    of classes and rows. Without :meth:`meta_fit` the estimator is a plain classifier for tables of any kind of column.
+    With ``task``, one :meth:`fit` learns a table and every entity in it.
 
     What :meth:`meta_fit` learned survives :func:`sklearn.base.clone`, what :meth:`fit` learned does not: a
     meta-trained estimator can be cross-validated, searched over and put into pipelines like any other. Parameters
@@ -42,7 +46,8 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
     Parameters
     ----------
     learner : str or Learner, default="auto"
-        How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "prototypical".
+        How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "prototypical",
+        or, without meta-training and where it is installed, "kernel_experts".
     meta_optimizer : str or MetaOptimizer, default="auto"
         How meta-training improves the learner's start; "auto" is the learner's own default.
     backbone : str, Backbone, nn.Module or callable, default="auto"
@@ -69,8 +74,9 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape [n_classes]
-        Labels in the order of the columns of :meth:`predict_proba`. Where labels mean the same in every task (a
-        table) and the learner predicts classes that a support set lacks, all labels of meta-training.
+        Labels in the order of the columns of :meth:`predict_proba`: those of the support set. After meta-training on a
+        table all of its labels, if :meth:`fit` was given ``task`` or no row, was not called yet, or the learner
+        predicts classes that a support set lacks.
     learner_, meta_optimizer_, module_, task_info_
         What was used: learner, meta-optimizer, network and the description of the tasks.
     history_ : pandas.DataFrame
@@ -93,20 +99,30 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
 
     problem: ClassVar[str] = "classification"
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Adapt to the support set of one task.
+    def fit(self, X: Any, y: Any, *, task: Any = None, order: Any = None) -> Self:
+        """Adapt to the support set of one task; with ``task``, learn a whole table and every entity in it.
+
+        Where labels mean the same in every task (a table), a support set may be of any size: of one class, of one row,
+        or of none, whose answer is the population's. So answers :meth:`predict` directly after :meth:`meta_fit`.
 
         Parameters
         ----------
-        X : array-like of shape [n, n_features]
-            After :meth:`meta_fit` in the form of the tasks; for a table, its raw columns, strings and missing values
-            included. Images may come as [n, channels, height, width], [n, height, width, channels], [n, height, width]
+        X : array-like or DataFrame of shape [n, n_features]
+            The raw columns of a table: numbers, categories, dates, missing values; :class:`TableEncoder` tells what
+            columns may hold. After :meth:`meta_fit` in the form of the tasks.
+            Images may come as [n, channels, height, width], [n, height, width, channels], [n, height, width]
             if they have one channel, or flattened; as array, tensor, DataFrame, or a list of arrays or of images of
             Pillow. Of images, uint8 is divided by 255 and all else taken as it is: other integers in 0 .. 255 are
             outside of the range [0, 1] that most image tasks have, which is an error.
         y : array-like of shape [n]
-            Labels of at least two classes: strings, whole numbers, booleans, or dates without a time zone, which
-            come back as datetime64. Anything else is refused, here as in :meth:`meta_fit`.
+            Labels, of at least two classes where they mean something else in every task: strings, whole numbers,
+            booleans, or dates without a time zone, which come back as datetime64. Anything else is refused, here as in
+            :meth:`meta_fit`.
+        task : array-like of shape [n] or column name, optional
+            The entity (school, patient, machine) of each row. Then this is :meth:`meta_fit` on the rows and one state
+            for each entity, from all its rows; :meth:`predict` takes ``task`` too.
+        order : array-like of shape [n] or column name, optional
+            With ``task``: numbers or dates, by whose earliest rows :meth:`meta_fit` learns to predict the later ones.
 
         Returns
         -------
@@ -118,18 +134,21 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             The data cannot be learned from, has another number of features than in meta-training, or a parameter
             changed that was meta-trained otherwise.
         """
+        if task is not None or order is not None:
+            return self._fit_entities(X, y, task, order)
+        if self._has_population() and has_no_rows(X):
+            self._fit_without_rows(X, y)
+            self.classes_ = self._encoder().classes_
+            return self
         meta: MetaTrained | None = getattr(self, "_meta", None)
-        rows = rows_of(self, X, meta, reset=True)
+        rows, encoder = self._support_rows(X)
         y = labels_of(self, X, y)
-        inputs = Affine.standardising(rows) if meta is None else None
-        rows = rows if inputs is None else inputs.encode(rows)
-        encoder = None if meta is None or not meta.info.shared_classes else meta.encoder
-        if encoder is not None:
-            return self._fit_shared(rows, y, encoder)
+        if meta is not None and meta.info.shared_classes and meta.encoder is not None:
+            return self._fit_shared(rows, y, meta.encoder)
         classes, coded = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise InvalidData(_ONE_CLASS.format(classes.tolist()[0]))
-        fitted = self._adapt(rows, coded, len(classes), inputs=inputs, targets=None)
+        fitted = self._adapt(rows[None], coded[None], len(classes), encoder=encoder, targets=None)
         self.classes_ = classes
         self._hold(fitted)
         return self
@@ -148,16 +167,35 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         coded = y.astype(np.int64) if recoded else encoder.encode_target(y)
         classes = np.arange(len(encoder.classes_)) if recoded else encoder.classes_
         seen = np.unique(coded)
-        if len(seen) < 2 and not learner.predicts_unseen_classes:
-            raise InvalidData(_ONE_CLASS.format(classes.tolist()[seen[0]]))
-        fitted = self._adapt(rows, coded, len(classes), inputs=None, targets=None)
+        fitted = self._adapt(rows[None], coded[None], len(classes), targets=None)
         columns = None if learner.predicts_unseen_classes else seen
         self.classes_ = classes if columns is None else classes[columns]
         self._hold(replace(fitted, columns=columns))
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def _become(self, meta: MetaTrained) -> None:
+        super()._become(meta)
+        if self._answers_without_rows():
+            self.classes_ = self._encoder().classes_
+
+    def _encoder(self) -> RowEncoder:
+        assert self._meta.encoder is not None
+        return self._meta.encoder
+
+    def _encoded_y(self, X: Any, y: Any) -> NDArray[Any]:
+        return self._encoder().encode_target(labels_of(self, X, y))
+
+    def _prior(self, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        if not self._has_population():
+            return None
+        shares = getattr(self._encoder(), "class_shares_", np.ones(self._meta.info.n_outputs))
+        return torch.tensor(np.log(np.maximum(shares, np.finfo(np.float32).tiny)), device=device, dtype=dtype)
+
+    def predict_proba(self, X: Any, *, task: Any = None) -> NDArray[np.float64]:
         """Return the probabilities of the classes, the softmax of the learner's logits.
+
+        Without any row of a task, a learner that knows classes from the support set alone tells their shares in
+        meta-training.
 
         Rows are taken in chunks that bound the memory. With transductive batch norm they influence one another and
         are all seen together.
@@ -165,29 +203,34 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         Parameters
         ----------
         X : array-like of shape [n, n_features]
+        task : array-like of shape [n] or column name, optional
+            See :meth:`predict`.
 
         Returns
         -------
         ndarray of shape [n, n_classes]
             In the order of ``classes_``.
         """
-        return softmax(self._outputs(X), axis=1)  # type: ignore[no-any-return]
+        return softmax(self._outputs(X, task), axis=1)  # type: ignore[no-any-return]
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, *, task: Any = None) -> NDArray[Any]:
         """Return the most probable class of each row.
 
         Parameters
         ----------
         X : array-like of shape [n, n_features]
+        task : array-like of shape [n] or column name, optional
+            The entity of each row, after ``fit(X, y, task=...)``. Rows of an entity that was not fitted, or of none,
+            are answered as the population.
 
         Returns
         -------
         ndarray of shape [n]
         """
-        best = self._outputs(X).argmax(axis=1)
+        best = self._outputs(X, task).argmax(axis=1)
         return self.classes_[best]  # type: ignore[no-any-return]
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, *, task: Any = None) -> float:
         """Return the mean accuracy.
 
         Parameters
@@ -196,12 +239,14 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         y : array-like of shape [n]
             True labels, read as :meth:`fit` reads them.
         sample_weight : array-like of shape [n], optional
+        task : array-like of shape [n] or column name, optional
+            See :meth:`predict`.
 
         Returns
         -------
         float
         """
-        return float(super().score(X, labels_of(self, X, y), sample_weight))
+        return float(accuracy_score(labels_of(self, X, y), self.predict(X, task=task), sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -20,36 +20,116 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from autometa.contracts.learner import Learner
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.errors import InvalidData
 from autometa.estimators.images import are_images, check_range, image_rows
-from autometa.estimators.state import MetaTrained
+from autometa.estimators.state import Fitted, MetaTrained
+from autometa.tables.encoder import TableEncoder
 from autometa.tables.frames import as_column, as_frame
 from autometa.tables.targets import class_labels, real_targets
 
+MOST_LEVELS = 100
+"""Levels of a category with a feature of their own in a table of many rows; in one of few, all have one."""
 
-def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained | None, *, reset: bool) -> NDArray[Any]:
-    """Return rows [n, n_features] of finite numbers, checked against those seen before.
+
+def plain_rows(
+    estimator: BaseEstimator, X: Any, encoder: TableEncoder | None = None
+) -> tuple[NDArray[np.float64], TableEncoder]:
+    """Return rows [n, n_features] of finite numbers without meta-training, and what encodes them.
 
     Parameters
     ----------
     estimator : FewShotEstimator
-        Remembers number and names of the features.
+        Remembers number and names of the columns.
     X : array-like or DataFrame
-    meta : MetaTrained or None
-        Decides what ``X`` must look like.
-    reset : bool
-        Whether to remember number and names of these features. After ``meta_fit`` those of the tasks hold.
+    encoder : TableEncoder, optional
+        Fitted on the support set; by default a new one is fitted on ``X``.
 
     Raises
     ------
     ValueError
         The rows cannot be used; the text says why.
     """
-    X = (estimator._learner_now() if reset else estimator._fitted.learner).encode_rows(X)
+    X = _encoding_learner(estimator, reset=encoder is None).encode_rows(X)
+    _check_numbered(estimator, X, None, reset=encoder is None)
+    if _is_mixed(X):
+        table = validate_data(estimator, as_frame(X), reset=encoder is None, skip_check_array=True)
+        _refuse_empty(table)
+    else:
+        table = validate_data(estimator, X, reset=encoder is None, dtype=np.float64, ensure_all_finite="allow-nan")
+    if encoder is None:
+        encoder = TableEncoder(max_levels=min(max(TableEncoder().max_levels, len(table)), MOST_LEVELS)).fit(table)
+    return encoder.transform(table, dtype=np.float64), encoder
+
+
+def has_no_rows(X: Any) -> bool:
+    """Tell whether rows are there in number zero, whatever holds them."""
+    shape = getattr(X, "shape", None)
+    return bool(shape[0] == 0) if shape else hasattr(X, "__len__") and len(X) == 0
+
+
+def check_no_rows(estimator: BaseEstimator, X: Any, meta: MetaTrained) -> None:
+    """Refuse a table without rows whose columns are not those of meta-training.
+
+    Raises
+    ------
+    ValueError
+        Names or number of the columns differ.
+    """
+    if meta.encoder is not None and len(getattr(X, "shape", ())) == 2:
+        validate_data(estimator, as_frame(X), reset=False, skip_check_array=True)
+
+
+def _encoding_learner(estimator: BaseEstimator, *, reset: bool) -> Learner:
+    """Return the learner that may encode raw rows: that of the parameters, or the one that was fitted."""
+    fitted: Fitted | None = None if reset else getattr(estimator, "_fitted", None)
+    learner: Learner = estimator._learner_now() if fitted is None else fitted.learner
+    return learner
+
+
+def _is_mixed(X: Any) -> bool:
+    """Tell whether rows may hold more than numbers; no sparse matrix can."""
+    if issparse(X):
+        return False
+    if isinstance(X, np.ndarray):
+        is_plain = not isinstance(X, np.ma.MaskedArray) and X.dtype.names is None
+        return not (is_plain and X.dtype.kind in "iufc")
+    if hasattr(X, "columns") or hasattr(X, "column_names"):
+        return True
+    try:
+        array = np.asarray(X)
+    except ValueError:  # rows of several lengths
+        return True
+    return array.ndim > 0 and array.dtype.kind not in "iufc"
+
+
+def _refuse_empty(table: pd.DataFrame) -> None:
+    for n, what in ((table.shape[0], "sample"), (table.shape[1], "feature")):
+        if n == 0:
+            raise InvalidData(f"Found array with 0 {what}(s) (shape={table.shape}) while a minimum of 1 is required.")
+
+
+def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained, *, reset: bool) -> NDArray[Any]:
+    """Return rows [n, n_features] of finite numbers, checked against those of meta-training.
+
+    Parameters
+    ----------
+    estimator : FewShotEstimator
+        Remembers number and names of the features.
+    X : array-like or DataFrame
+    meta : MetaTrained
+        Decides what ``X`` must look like.
+    reset : bool
+        Whether these are a support set.
+
+    Raises
+    ------
+    ValueError
+        The rows cannot be used; the text says why.
+    """
+    X = _encoding_learner(estimator, reset=reset).encode_rows(X)
     _check_numbered(estimator, X, meta, reset=reset)
-    if meta is None:
-        return validate_data(estimator, X, reset=reset, dtype=np.float64)  # type: ignore[no-any-return]
     if meta.encoder is not None:
         return _encoded_rows(estimator, X, meta.encoder)
     is_bytes = was_deep = False

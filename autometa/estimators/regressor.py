@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from autometa.errors import Incompatible, InvalidData
 from autometa.estimators.base import FewShotEstimator
-from autometa.estimators.inputs import real_targets_of, rows_of
+from autometa.estimators.inputs import has_no_rows, real_targets_of
 from autometa.estimators.state import Affine, Fitted, MetaTrained
 
 
@@ -22,12 +23,14 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
 
     :meth:`meta_fit` meta-trains on a task distribution; after it, :meth:`fit` adapts to the support set of one new
     task and :meth:`predict` answers for its queries, with the same code that trained. Without :meth:`meta_fit`
-    the estimator is a plain regressor, on standardised features and targets.
+    the estimator is a plain regressor for tables of any kind of column. With ``task``, one :meth:`fit` learns a table
+    and every entity in it.
 
     Parameters
     ----------
     learner : str or Learner, default="auto"
-        How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "ridge".
+        How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "ridge",
+        or, without meta-training and where it is installed, "kernel_experts".
     meta_optimizer : str or MetaOptimizer, default="auto"
         How meta-training improves the learner's start; "auto" is the learner's own default.
     backbone : str, Backbone, nn.Module or callable, default="auto"
@@ -75,19 +78,28 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
 
     problem: ClassVar[str] = "regression"
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Adapt to the support set of one task.
+    def fit(self, X: Any, y: Any, *, task: Any = None, order: Any = None) -> Self:
+        """Adapt to the support set of one task; with ``task``, learn a whole table and every entity in it.
+
+        After :meth:`meta_fit` on a table a support set may be of any size, also of no row, whose answer is the
+        population's. So answers :meth:`predict` directly after :meth:`meta_fit`.
 
         Parameters
         ----------
-        X : array-like of shape [n, n_features]
-            After :meth:`meta_fit` in the form of the tasks; for a table, its raw columns, strings and missing values
-            included. Images may come as [n, channels, height, width], [n, height, width, channels], [n, height, width]
+        X : array-like or DataFrame of shape [n, n_features]
+            The raw columns of a table: numbers, categories, dates, missing values; :class:`TableEncoder` tells what
+            columns may hold. After :meth:`meta_fit` in the form of the tasks.
+            Images may come as [n, channels, height, width], [n, height, width, channels], [n, height, width]
             if they have one channel, or flattened; as array, tensor, DataFrame, or a list of arrays or of images of
             Pillow. Of images, uint8 is divided by 255 and all else taken as it is: other integers in 0 .. 255 are
             outside of the range [0, 1] that most image tasks have, which is an error.
         y : array-like of shape [n] or [n, n_targets]
             Targets in their own units: numbers of any type, Decimals and nullable ones included.
+        task : array-like of shape [n] or column name, optional
+            The entity (school, patient, machine) of each row. Then this is :meth:`meta_fit` on the rows and one state
+            for each entity, from all its rows; :meth:`predict` takes ``task`` too.
+        order : array-like of shape [n] or column name, optional
+            With ``task``: numbers or dates, by whose earliest rows :meth:`meta_fit` learns to predict the later ones.
 
         Returns
         -------
@@ -99,23 +111,25 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
             The data cannot be learned from, has another number of features than in meta-training, or a parameter
             changed that was meta-trained otherwise.
         """
+        if task is not None or order is not None:
+            return self._fit_entities(X, y, task, order)
+        if self._has_population() and has_no_rows(X):
+            return self._fit_without_rows(X, y)
         meta: MetaTrained | None = getattr(self, "_meta", None)
-        rows = rows_of(self, X, meta, reset=True)
+        rows, encoder = self._support_rows(X)
         y = self._real_y(X, y, meta)
-        inputs = Affine.standardising(rows) if meta is None else None
-        targets = _target_scale(y, meta)
-        fitted = self._adapt(
-            rows if inputs is None else inputs.encode(rows),
-            targets.encode(y),
-            y.shape[1],
-            inputs=inputs,
-            targets=targets,
-        )
-        self._hold(fitted)
+        targets = Affine.standardising(y) if meta is None else _scale_of(meta)
+        self._hold(self._adapt(rows[None], targets.encode(y)[None], y.shape[1], encoder=encoder, targets=targets))
         return self
 
+    def _encoded_y(self, X: Any, y: Any) -> NDArray[Any]:
+        return _scale_of(self._meta).encode(self._real_y(X, y, self._meta))
+
+    def _target_scale(self) -> Affine:
+        return _scale_of(self._meta)
+
     def predict(
-        self, X: Any, return_std: bool = False
+        self, X: Any, return_std: bool = False, *, task: Any = None
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict the targets of queries.
 
@@ -128,6 +142,9 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         return_std : bool, default=False
             Return the standard deviation of each new observation as well, as learners with a predictive distribution
             tell it (neural processes).
+        task : array-like of shape [n] or column name, optional
+            The entity of each row, after ``fit(X, y, task=...)``. Rows of an entity that was not fitted, or of none,
+            are answered as the population.
 
         Returns
         -------
@@ -142,23 +159,41 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
             ``return_std`` asks for what the learner does not tell.
         """
         if not return_std:
-            return self._targets_of(self._outputs(X))
+            return self._targets_of(self._outputs(X, task))
         check_is_fitted(self)
-        learner = self._fitted.learner
+        learner = self.learner_
         if "distribution" not in learner.provides:
             raise Incompatible(
                 f"return_std=True: {learner} predicts numbers without a standard deviation; learners with a "
                 "predictive distribution, such as 'tnp', tell one."
             )
-        mean, std = self._in_chunks(X, _distribution_of)
+        mean, std = self._answers(X, task, _distribution_of)
         return self._targets_of(mean), self._targets_of(std, is_deviation=True)
 
     def _targets_of(self, outputs: NDArray[np.float64], *, is_deviation: bool = False) -> NDArray[np.float64]:
         """Convert outputs [n, n_targets] to the user's units; one column becomes [n]."""
-        targets = self._fitted.targets
+        fitted: Fitted | None = getattr(self, "_fitted", None)
+        targets = self._target_scale() if fitted is None else fitted.targets
         assert targets is not None
         outputs = outputs * targets.scale if is_deviation else targets.decode(outputs)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, *, task: Any = None) -> float:
+        """Return the coefficient of determination, R².
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features]
+        y : array-like of shape [n] or [n, n_targets]
+        sample_weight : array-like of shape [n], optional
+        task : array-like of shape [n] or column name, optional
+            See :meth:`predict`.
+
+        Returns
+        -------
+        float
+        """
+        return float(r2_score(y, self.predict(X, task=task), sample_weight=sample_weight))
 
     def _real_y(self, X: Any, y: Any, meta: MetaTrained | None) -> NDArray[np.float64]:
         """Return the targets as numbers [n, n_targets]."""
@@ -180,10 +215,8 @@ def _distribution_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
     return fitted.learner.predict_distribution(fitted.module, fitted.adapted, x)
 
 
-def _target_scale(y: NDArray[np.float64], meta: MetaTrained | None) -> Affine:
-    """Return the scale between the user's targets and those the learner was trained on."""
-    if meta is None:
-        return Affine.standardising(y)
+def _scale_of(meta: MetaTrained) -> Affine:
+    """Return the scale between the user's targets and those the learner was meta-trained on."""
     if meta.encoder is not None:
         return Affine(np.array([meta.encoder.target_mean_]), np.array([meta.encoder.target_scale_]))
     return Affine(np.zeros(1), np.array([meta.info.target_scale]))

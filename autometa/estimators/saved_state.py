@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import NotFittedError
 from torch import Tensor, nn
 
-from autometa.checks import check_path
+from autometa.checks import check_bool, check_path
 from autometa.contracts.learner import Learner
 from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskInfo
@@ -52,7 +52,8 @@ _INFO: Schema = {
     **dict.fromkeys(("n_shot", "n_query"), whole()),
     **dict.fromkeys(("n_base_classes?", "n_base_tasks?"), (None, whole())),
     "shared_classes?": bool,
-    "feature_kinds?": (None, [("numeric", "categorical")]),
+    "feature_kinds?": (None, [("numeric", "categorical", "missing")]),
+    "feature_columns?": (None, [whole()]),
     "target_scale?": positive,
 }
 _META: Schema = {
@@ -76,7 +77,10 @@ _FITTED: Schema = {
     "adapted": TREE,
     "present": TREE,
     "columns": ARRAY,
-    **dict.fromkeys(("inputs", "targets"), (None, Row([ARRAY, ARRAY]))),
+    **dict.fromkeys(("inputs?", "targets"), (None, Row([ARRAY, ARRAY]))),
+    "encoder?": str | None,
+    "prior?": (None, TREE),
+    **dict.fromkeys(("entities?", "groups?"), ARRAY),
     "seed": whole(),
     "dtype": ("float32", "float64"),
 }
@@ -93,7 +97,7 @@ SAVED: Schema = {
 """What the document of a saved estimator looks like."""
 
 
-def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
+def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, keep_support: bool = True) -> None:
     """Write an estimator with all it has learned; see :meth:`FewShotClassifier.save`."""
     check_path("path", path)
     kind = type(estimator)
@@ -101,6 +105,11 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         raise InvalidParameter(f"a {kind.__name__} cannot be saved; one of {sorted(ESTIMATORS)} can.")
     meta: MetaTrained | None = getattr(estimator, "_meta", None)
     fitted: Fitted | None = getattr(estimator, "_fitted", None)
+    check_bool("keep_support", keep_support)
+    if not keep_support:
+        if meta is None and fitted is not None:
+            raise InvalidParameter("keep_support=False would leave nothing to save: there was no meta_fit.")
+        fitted = None
     if meta is None and fitted is None:
         raise NotFittedError(f"This {kind.__name__} has learned nothing to save yet; call meta_fit or fit.")
     tensors = Tensors()
@@ -113,7 +122,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "fitted": None if fitted is None else _encode_fitted(fitted, meta, tensors),
         "n_features": estimator.n_features_in_,
         "feature_names": encode_array(getattr(estimator, "feature_names_in_", None), "feature_names_in_"),
-        "classes": encode_array(getattr(estimator, "classes_", None), "classes_"),
+        "classes": encode_array(getattr(estimator, "classes_", None) if keep_support else None, "classes_"),
         "numbered": getattr(estimator, "_numbered", None),
     }
     write_whole(Path(os.path.expanduser(path)), pack(document, tensors.by_name))
@@ -172,8 +181,11 @@ def _encode_fitted(fitted: Fitted, meta: MetaTrained | None, tensors: Tensors) -
         "adapted": tensors.encode(fitted.adapted, "the adapted state"),
         "present": tensors.encode(fitted.present, "present"),
         "columns": encode_array(fitted.columns, "columns"),
-        "inputs": _encode_affine(fitted.inputs),
+        "encoder": None if fitted.encoder is None else fitted.encoder.to_json(),
         "targets": _encode_affine(fitted.targets),
+        "prior": None if fitted.prior is None else tensors.encode(fitted.prior, "prior"),
+        "entities": encode_array(fitted.entities, "entities"),
+        "groups": encode_array(fitted.groups, "groups"),
         "seed": fitted.seed,
         "dtype": str(fitted.dtype).removeprefix("torch."),
     }
@@ -196,12 +208,27 @@ def decode_fitted(code: dict[str, Any], meta: MetaTrained | None, tensors: Tenso
         adapted=tensors.decode(code["adapted"]),
         present=tensors.decode(code["present"]),
         columns=decode_array(code["columns"]),
-        inputs=_decode_affine(code["inputs"]),
+        encoder=_plain_encoder(code),
         targets=_decode_affine(code["targets"]),
+        prior=None if code.get("prior") is None else tensors.decode(code["prior"]),
+        entities=None if code.get("entities") is None else decode_array(code["entities"]),
+        groups=None if code.get("groups") is None else decode_array(code["groups"]),
         seed=code["seed"],
         device=torch.device("cpu"),
         dtype={"float32": torch.float32, "float64": torch.float64}[code["dtype"]],
     )
+
+
+def _plain_encoder(code: dict[str, Any]) -> TableEncoder | None:
+    """Return what encodes rows; files of earlier versions hold a mean and a scale of every feature."""
+    if code.get("encoder") is not None:
+        return TableEncoder.from_json(code["encoder"])
+    inputs = _decode_affine(code.get("inputs"))
+    if inputs is None:
+        return None
+    if not inputs.fits((n_features(code["info"]["input_shape"]),)):
+        raise InvalidFile("the file holds a scale of the inputs that is not of positive numbers, one for each.")
+    return TableEncoder.of_numbers(inputs.offset, inputs.scale)
 
 
 def _encode_affine(affine: Affine | None) -> Any:
@@ -281,14 +308,39 @@ def check_consistent(estimator: Any) -> None:
     if fitted is not None:
         if fitted.info != (fitted.info if meta is None else meta.info):
             raise InvalidFile("the file tells of other tasks in fit than in meta_fit.")
-        if meta is None and estimator.n_features_in_ != n_features(fitted.info.input_shape):
-            raise InvalidFile(
-                f"the file tells {estimator.n_features_in_} features for inputs of the shape {fitted.info.input_shape}."
-            )
-        _check_fitted(fitted, getattr(estimator, "classes_", None), estimator.n_features_in_)
+        if meta is None:
+            _check_encoder(fitted, estimator.n_features_in_)
+        _check_entities(fitted)
+        _check_fitted(fitted, getattr(estimator, "classes_", None))
 
 
-def _check_fitted(fitted: Fitted, classes: Any, n_features_in: int) -> None:
+def _check_encoder(fitted: Fitted, n_features_in: int) -> None:
+    """Refuse an encoder that reads other columns, or makes others, than ``fit`` had."""
+    encoder = fitted.encoder
+    if encoder is None:
+        raise InvalidFile("the file does not tell how rows are encoded.")
+    if encoder.n_features_in_ != n_features_in or len(encoder.kinds_) != n_features(fitted.info.input_shape):
+        raise InvalidFile(f"the file tells {n_features_in} features for inputs of the shape {fitted.info.input_shape}.")
+
+
+def _check_entities(fitted: Fitted) -> None:
+    """Refuse states of entities that are not one for each, and perhaps one for all others."""
+    names, groups = fitted.entities, fitted.groups
+    if names is None and groups is None:
+        return
+    if names is None or groups is None or groups.dtype.kind not in "iu" or len(groups) - len(names) not in (0, 1):
+        raise InvalidFile("the file does not tell which states are whose.")
+    parts = fitted.adapted
+    if not isinstance(parts, list) or set(groups.tolist()) != set(range(len(parts))):
+        raise InvalidFile("the file holds groups of entities without a state.")
+    for number, part in enumerate(parts):
+        tensors: list[Tensor] = []
+        map_tensors(tensors.append, part)
+        if any(t.dim() == 0 or len(t) != int((groups == number).sum()) for t in tensors):
+            raise InvalidFile("the file holds states of another number of entities than it names.")
+
+
+def _check_fitted(fitted: Fitted, classes: Any) -> None:
     """Refuse what ``fit`` had learned if its parts do not fit one another."""
     tensors: list[Tensor] = []
     map_tensors(tensors.append, fitted.adapted)
@@ -297,8 +349,12 @@ def _check_fitted(fitted: Fitted, classes: Any, n_features_in: int) -> None:
     n_outputs = fitted.info.n_outputs
     if fitted.info.problem_record.has_classes:
         present, columns = fitted.present, fitted.columns
-        if not isinstance(present, Tensor) or present.dtype != torch.bool or present.dim() != 2 or len(present) != 1:
+        if not isinstance(present, Tensor) or present.dtype != torch.bool or present.dim() != 2:
             raise InvalidFile("the file does not tell which classes were fitted.")
+        if len(present) != (1 if fitted.groups is None else len(fitted.groups)):
+            raise InvalidFile("the file does not tell which classes were fitted of every entity.")
+        if fitted.prior is not None and fitted.prior.shape != present.shape[1:]:
+            raise InvalidFile("the file holds a prior of other classes than were fitted.")
         n_outputs = present.shape[1]
         if columns is not None and not (columns.dtype.kind in "iu" and all(0 <= i < n_outputs for i in columns)):
             raise InvalidFile(f"the file names outputs that are not among the {n_outputs} there are.")
@@ -308,7 +364,5 @@ def _check_fitted(fitted: Fitted, classes: Any, n_features_in: int) -> None:
             raise InvalidFile(f"the file holds {found} classes for {n_classes} outputs.")
     elif fitted.targets is None or fitted.present is not None:
         raise InvalidFile("the file does not tell the scale of the targets.")
-    sizes = (("inputs", fitted.inputs, (n_features_in,)), ("targets", fitted.targets, (1, n_outputs)))
-    for what, affine, wanted in sizes:
-        if affine is not None and not affine.fits(wanted):
-            raise InvalidFile(f"the file holds a scale of the {what} that is not of positive numbers, one for each.")
+    if fitted.targets is not None and not fitted.targets.fits((1, n_outputs)):
+        raise InvalidFile("the file holds a scale of the targets that is not of positive numbers, one for each.")

@@ -18,6 +18,7 @@ from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.contracts.tasks import TaskInfo
 from autometa.estimators.images import InputRange
+from autometa.tables.encoder import TableEncoder
 from autometa.tables.scale import mean_and_scale
 
 T = TypeVar("T")
@@ -86,13 +87,21 @@ class Fitted:
     """Classes of the support set, [1, n_classes]; None for regression."""
     columns: NDArray[np.int64] | None
     """Outputs that stand for ``classes_``; None: all of them."""
-    inputs: Affine | None
-    """Standardisation of plain features; None after meta-training."""
+    encoder: TableEncoder | None
+    """Encodes raw rows as the support set taught; None after meta-training, whose own encoder then does."""
     targets: Affine | None
     """Standardisation of targets that no encoder decodes."""
     seed: int
     device: torch.device
     dtype: torch.dtype
+    prior: Tensor | None = None
+    """Logits of the classes for a task without any row, [n_classes]; None where the learner answers by itself."""
+    entities: NDArray[np.object_] | None = None
+    """Names of the entities whose states these are, one task each; a task after the last has no row and answers for
+    all others. None: the state of one task."""
+    groups: NDArray[np.int64] | None = None
+    """Which part of ``adapted`` each task's state is in, if it is a list of parts: tasks alike in size together, in
+    order."""
     source: str | None = None
     """The file that it was read from; None where it was fitted here."""
 
@@ -103,7 +112,21 @@ class Fitted:
             module=module_on(self.module, device),
             adapted=map_tensors(lambda t: t.to(device), self.adapted),
             present=None if self.present is None else self.present.to(device),
+            prior=None if self.prior is None else self.prior.to(device),
             device=torch.device(device),
+        )
+
+    def of_tasks(self, tasks: NDArray[np.int64]) -> Self:
+        """Return the states of these tasks only, all of one group, by number and in this order."""
+        part, place = self.adapted, tasks
+        if self.groups is not None:
+            group = self.groups[tasks[0]]
+            part, place = self.adapted[group], (np.cumsum(self.groups == group) - 1)[tasks]
+        index, inside = (torch.from_numpy(numbers).to(self.device) for numbers in (tasks, place))
+        return replace(
+            self,
+            adapted=map_tensors(lambda t: t[inside], part),
+            present=None if self.present is None else self.present[index],
         )
 
 

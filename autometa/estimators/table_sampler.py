@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
 from autometa.contracts.tasks import TaskSampler
@@ -16,33 +17,43 @@ from autometa.tables.frames import as_column, as_frame, check_column
 from autometa.tables.targets import read_target
 
 
-def take_columns(X: Any, y: Any, task: Any) -> tuple[Any, Any, Any]:
-    """Return X, y and task where ``y`` or ``task`` may name a column of ``X``, which then is no feature.
+def take_columns(X: Any, **columns: Any) -> tuple[Any, ...]:
+    """Return X and the columns, such as y and task, that may be names of columns of ``X``, which then are no features.
 
     Raises
     ------
     InvalidData
         X has no such column.
     InvalidParameter
-        A list of names stands in the place of one.
+        A list of names stands in the place of one, or two have the same name.
     """
-    for argument, name in (("y", y), ("task", task)):
+    named: dict[Any, str] = {}
+    for argument, name in columns.items():
         _refuse_names(argument, name, X)
         if name is None or not _is_name(name):
             continue
         check_column(argument, name, as_frame(X), of="X")
-    if task is not None and _is_name(task):
-        frame = as_frame(X)
-        X, task = frame.drop(columns=task), frame[task]
-    if y is not None and _is_name(y):
-        frame = as_frame(X)
-        if y not in frame.columns:
-            raise InvalidParameter(f"y and task are both {y!r}; they must be two columns.")
-        X, y = frame.drop(columns=y), frame[y]
-    return X, y, task
+        if name in named:
+            raise InvalidParameter(f"{named[name]} and {argument} are both {name!r}; they must be two columns.")
+        named[name] = argument
+    if not named:
+        return (X, *columns.values())
+    frame = as_frame(X)
+    taken = {argument: frame[name] for name, argument in named.items()}
+    return (frame.drop(columns=list(named)), *(taken.get(argument, value) for argument, value in columns.items()))
 
 
-def table_sampler(X: Any, y: Any, task: Any, *, problem: str, **sizes: int | None) -> TaskSampler:
+def table_sampler(
+    X: Any,
+    y: Any,
+    task: Any,
+    *,
+    problem: str,
+    stratified: bool = True,
+    order: Any = None,
+    whole: bool = False,
+    **sizes: int | None,
+) -> TaskSampler:
     """Make the task sampler of a table.
 
     Parameters
@@ -50,6 +61,12 @@ def table_sampler(X: Any, y: Any, task: Any, *, problem: str, **sizes: int | Non
     X : DataFrame or array of shape [n, n_columns]
     y, task : array-like of shape [n]
     problem : {"classification", "regression"}
+    stratified : bool, default=True
+        Whether ``n_shot`` counts the rows of each class.
+    order : array-like of shape [n], optional
+        What tells which row of a task is earlier.
+    whole : bool, default=False
+        Whether all entities are for meta-training, none held out.
     **sizes
         ``n_shot``, ``n_query``. Without ``n_shot``, half of the rows of the median task, between 1 and 10.
 
@@ -69,21 +86,34 @@ def table_sampler(X: Any, y: Any, task: Any, *, problem: str, **sizes: int | Non
     taken = [str(name) for name in frame.columns]
     target, task_column = _unused("target", taken), _unused("task", taken)
     data[target], data[task_column] = values, tasks
-    given = {name: size for name, size in sizes.items() if size is not None}
+    given: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
+    if order is not None:
+        times = as_column(order, "order")
+        check_consistent_length(frame, times)
+        given["order"] = _unused("order", taken)
+        data[given["order"]] = times
     if "n_shot" not in given:
-        given["n_shot"] = _n_shot(data[target], tasks, problem)
-    return make_tasks("tasks/table", data=data, task=task_column, target=target, problem=problem, **given)
+        given["n_shot"] = _n_shot(data[target], tasks, per_class=problem == "classification" and stratified)
+    held_out = {"valid_fraction": 0, "test_fraction": 0, "every_entity": True} if whole else {}
+    return make_tasks(
+        "tasks/table",
+        data=data,
+        task=task_column,
+        target=target,
+        problem=problem,
+        stratified=stratified,
+        **given,
+        **held_out,
+    )
 
 
-def _n_shot(targets: pd.Series, tasks: pd.Series, problem: str) -> int:
+def _n_shot(targets: pd.Series, tasks: pd.Series, *, per_class: bool) -> int:
     """Return half of the rows of the median task, of each of its classes, between 1 and 10; say so."""
     by_task = targets.groupby(tasks.astype(str), sort=False)
     rows = by_task.size().to_numpy(dtype=np.float64)
-    per_class = problem == "classification"
     if per_class:
         rows = rows / by_task.nunique().to_numpy(dtype=np.float64)
-    median = float(np.median(rows)) if len(rows) else 0.0
-    n_shot = int(min(10, max(1, median // 2)))
+    median, n_shot = _half_of_the_median(rows)
     each = "task and class" if per_class else "task"
     warnings.warn(
         f"n_shot was left out: {n_shot} support row{'s' * (n_shot != 1)} of each {each}, half of the {median:g} that "
@@ -92,6 +122,16 @@ def _n_shot(targets: pd.Series, tasks: pd.Series, problem: str) -> int:
         stacklevel=5,
     )
     return n_shot
+
+
+def usual_n_shot(names: NDArray[np.object_]) -> int:
+    """Return half of the rows of the median task, between 1 and 10."""
+    return _half_of_the_median(np.unique(names, return_counts=True)[1].astype(np.float64))[1]
+
+
+def _half_of_the_median(rows: NDArray[np.float64]) -> tuple[float, int]:
+    median = float(np.median(rows)) if len(rows) else 0.0
+    return median, int(min(10, max(1, median // 2)))
 
 
 def _refuse_names(argument: str, value: Any, X: Any) -> None:

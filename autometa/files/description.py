@@ -24,7 +24,7 @@ from autometa.contracts.same_value import settings_of
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible
 from autometa.files.components import parts_of, path_of
-from autometa.host.catalog import components, make
+from autometa.host.catalog import components, find, make
 from autometa.host.kinds import KINDS
 from autometa.schema import OneOf, Schema
 
@@ -94,9 +94,10 @@ def restore(described: Any, what: str) -> Any:
 def same_description(stored: Any, new: Any) -> bool:
     """Tell whether two descriptions mean the same component.
 
-    A stored one may name a class by an earlier path or by its short name, or have parameters that its plugin no longer
-    has, at values that changed nothing. Lists and mappings are compared part by part. A parameter that names a file or
-    a folder is the same if its content is, wherever it lies; without a stored digest the path alone is compared.
+    A stored one may name a class by an earlier path or by its short name, have parameters that its plugin no longer
+    has, at values that changed nothing, or lack later ones, which then must have their defaults. Lists and mappings are
+    compared part by part. A parameter that names a file or a folder is the same if its content is, wherever it lies;
+    without a stored digest the path alone is compared.
     """
     if stored == new:
         return True
@@ -142,9 +143,19 @@ def _same_component(stored: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         return False
     equal = (there or {}).keys()
     return _same_parts(
-        {name: value for name, value in stored["params"].items() if name not in equal},
+        {name: value for name, value in (_defaults(new) | stored["params"]).items() if name not in equal},
         {name: value for name, value in new["params"].items() if name not in equal},
     )
+
+
+def _defaults(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the described defaults of an installed component, which an earlier version may have had less of."""
+    if described.get("name") is None:
+        return {}
+    made_by = find(described["kind"], _installed_name(described)).spec.resolve()
+    parameters = inspect.signature(made_by).parameters
+    known = {name: parameters[name].default for name in described["params"] if name in parameters}
+    return {name: as_stored(describe(value)) for name, value in known.items() if value is not inspect.Parameter.empty}
 
 
 def _content(value: BaseEstimator, params: Mapping[str, Any]) -> dict[str, str]:

@@ -70,9 +70,9 @@ class Column:
     def output_kinds(self) -> tuple[str, ...]:
         """Kinds of the columns it becomes."""
         own = ("numeric",) if self.kind != "categorical" else ("categorical",) * (len(self.levels) + self.has_other)
-        return own + ("categorical",) * self.has_missing
+        return own + ("missing",) * self.has_missing
 
-    def encode(self, values: pd.Series) -> NDArray[np.float32]:
+    def encode(self, values: pd.Series) -> NDArray[np.float64]:
         """Encode values as finite numbers [n, len(output_kinds)].
 
         Raises
@@ -85,7 +85,7 @@ class Column:
         except InvalidColumn as error:
             raise InvalidData(f"column {self.name!r} {error}.") from error
 
-    def _encode_numbers(self, values: pd.Series) -> NDArray[np.float32]:
+    def _encode_numbers(self, values: pd.Series) -> NDArray[np.float64]:
         missing = values.isna().to_numpy(dtype=bool)
         if self.kind == "empty":
             standard = np.zeros(len(values))
@@ -93,7 +93,7 @@ class Column:
             numbers = self._numbers(values)
             missing = np.isnan(numbers)
             standard = standardise(np.where(missing, self.median, numbers), self.mean, self.scale)
-        return np.stack([standard, missing] if self.has_missing else [standard], axis=1).astype(np.float32)
+        return np.stack([standard, missing] if self.has_missing else [standard], axis=1)
 
     def _numbers(self, values: pd.Series) -> NDArray[np.float64]:
         if self.kind == "datetime" and values.dtype.kind == "O":
@@ -114,14 +114,14 @@ class Column:
         """Tell whether a value is the reason that a column is no longer of this kind."""
         return not (is_date(value) if self.kind == "datetime" else is_number_object(value))
 
-    def _encode_levels(self, values: pd.Series) -> NDArray[np.float32]:
+    def _encode_levels(self, values: pd.Series) -> NDArray[np.float64]:
         texts = levels_of(values)
         missing = values.isna().to_numpy(dtype=bool)
         if not self.has_other and self.levels:
             texts = self._truths(values, texts)
         code = pd.Index(self.levels, dtype=object).get_indexer(pd.Index(texts, dtype=object))
         self._check_type(values, code[~missing])
-        encoded = np.zeros((len(values), len(self.output_kinds)), dtype=np.float32)
+        encoded = np.zeros((len(values), len(self.output_kinds)))
         known = (code >= 0) & ~missing
         encoded[known.nonzero()[0], code[known]] = 1
         if self.has_other:

@@ -20,6 +20,7 @@ from autometa.errors import InvalidData, InvalidFile, InvalidParameter
 from autometa.schema import Schema, finite, misfit, positive, read_json, whole
 from autometa.tables.columns import Column, read_column
 from autometa.tables.frames import as_frame, has_names
+from autometa.tables.numbers import are_numbers, encode_numbers, number_columns
 from autometa.tables.scale import mean_and_scale, standardise
 from autometa.tables.targets import class_labels, distinct_labels, real_targets
 from autometa.tables.text import is_numbers, misread, present_texts, row_of
@@ -81,11 +82,15 @@ class TableEncoder(BaseEstimator):
         Only when fitted on a DataFrame whose column names are all strings.
     columns_ : tuple of Column
         What was learned of every input column.
-    kinds_ : tuple of {"numeric", "categorical"}
-        Kind of every output column.
+    kinds_ : tuple of {"numeric", "categorical", "missing"}
+        Kind of every output column: a number, one level of a category, or where the values of a column were missing.
+    sources_ : tuple of int
+        The input column that every output column comes from.
     problem_ : {"regression", "classification"} or None
     classes_ : ndarray
         Sorted labels; classification only.
+    class_shares_ : ndarray
+        Share of each class among the rows it was fitted on; classification only.
     target_mean_, target_scale_ : float
         Mean and standard deviation of the target; 0 and 1 unless the problem is a regression.
 
@@ -146,20 +151,25 @@ class TableEncoder(BaseEstimator):
         self.__dict__.pop("feature_names_in_", None)
         if has_names(frame):
             self.feature_names_in_ = np.asarray(frame.columns, dtype=object)
-        self.columns_ = tuple(
-            read_column(frame.iloc[:, i], str(name), self.max_levels, rows) for i, name in enumerate(frame.columns)
-        )
-        _warn_of_text(X, frame, self.columns_)
+        if rows is None and are_numbers(frame):
+            self.columns_ = number_columns(frame)
+        else:
+            self.columns_ = tuple(
+                read_column(frame.iloc[:, i], str(name), self.max_levels, rows) for i, name in enumerate(frame.columns)
+            )
+            _warn_of_text(X, frame, self.columns_)
         self._fit_target(y, problem, classes, rows)
         return self
 
-    def transform(self, X: Any) -> NDArray[np.float32]:
+    def transform(self, X: Any, *, dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
         """Encode rows, [n, len(kinds_)]; finite everywhere.
 
         Parameters
         ----------
         X : array-like of shape [n, n_features_in_]
             In any of the forms that :meth:`fit` takes.
+        dtype : type, default=numpy.float32
+            Of the result; float64 keeps all digits.
 
         Raises
         ------
@@ -168,14 +178,23 @@ class TableEncoder(BaseEstimator):
         """
         self._check_fitted()
         frame = self._select(X)
+        numbers = encode_numbers(self.columns_, frame)
+        if numbers is not None:
+            return numbers.astype(dtype, copy=False)
         parts = [column.encode(frame.iloc[:, i]) for i, column in enumerate(self.columns_)]
-        return np.concatenate(parts, axis=1, dtype=np.float32)
+        return np.concatenate(parts, axis=1, dtype=dtype)
 
     @property
     def kinds_(self) -> tuple[str, ...]:
-        """Kind of every output column: "numeric" or "categorical"."""
+        """Kind of every output column: "numeric", "categorical" or "missing"."""
         self._check_fitted()
         return tuple(kind for column in self.columns_ for kind in column.output_kinds)
+
+    @property
+    def sources_(self) -> tuple[int, ...]:
+        """The input column that every output column comes from."""
+        self._check_fitted()
+        return tuple(i for i, column in enumerate(self.columns_) for _ in column.output_kinds)
 
     @property
     def has_classes_(self) -> bool:
@@ -262,24 +281,41 @@ class TableEncoder(BaseEstimator):
             encoder.target_mean_, encoder.target_scale_ = float(state["target_mean"]), float(state["target_scale"])
             if state["classes"] is not None:
                 encoder.classes_ = _class_array(state["classes"], state.get("classes_type"))
+                n_classes = len(encoder.classes_)
+                # Text of earlier versions does not tell the shares.
+                encoder.class_shares_ = np.asarray(state.get("class_shares") or [1 / n_classes] * n_classes)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidFile):
                 raise
             raise InvalidFile(f"not the text of a table encoder: {type(error).__name__}: {error}") from error
         return encoder
 
+    @classmethod
+    def of_numbers(cls, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> TableEncoder:
+        """Return an encoder of numbers, whose columns have these means and scales."""
+        encoder = cls()
+        encoder.n_features_in_ = len(mean)
+        encoder.columns_ = tuple(
+            Column(name=str(i), kind="numeric", has_missing=False, median=float(m), mean=float(m), scale=float(s))
+            for i, (m, s) in enumerate(zip(mean, scale, strict=True))
+        )
+        encoder._fit_target(None, None, None, None)
+        return encoder
+
     def _classes_to_json(self) -> dict[str, Any]:
         if not self.has_classes_:
             return {"classes": None}
+        shares = {"class_shares": self.class_shares_.tolist()}
         if self.classes_.dtype.kind == "M":
-            return {"classes": self.classes_.astype(str).tolist(), "classes_type": self.classes_.dtype.str}
-        return {"classes": self.classes_.tolist()}
+            return {"classes": self.classes_.astype(str).tolist(), "classes_type": self.classes_.dtype.str} | shares
+        return {"classes": self.classes_.tolist()} | shares
 
     def _fit_target(
         self, y: Any, problem: str | None, classes: Sequence[Any] | None, rows: NDArray[np.bool_] | None
     ) -> None:
         self.problem_, self.target_mean_, self.target_scale_ = problem, 0.0, 1.0
-        self.__dict__.pop("classes_", None)
+        for name in ("classes_", "class_shares_"):
+            self.__dict__.pop(name, None)
         if y is None:
             self.problem_ = None
         elif problem is None:
@@ -291,6 +327,8 @@ class TableEncoder(BaseEstimator):
                 further = distinct_labels(class_labels(classes, "classes"))
                 every = [*_as_objects(self.classes_).tolist(), *_as_objects(further).tolist()]
                 self.classes_ = distinct_labels(class_labels(every))
+            learned = self.encode_target(labels if rows is None else labels[rows])
+            self.class_shares_ = np.bincount(learned, minlength=len(self.classes_)) / max(1, len(learned))
         else:
             target = real_targets(y)
             mean, scale = mean_and_scale(target if rows is None else target[rows])

@@ -17,10 +17,11 @@ from autometa.contracts.forward import forward
 from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.problems import PROBLEMS
-from autometa.contracts.tasks import TaskSampler
+from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.judging import judge
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.engine.replay import PLAIN_CALLS, Replay
+from autometa.errors import Incompatible
 from autometa.host import make_meta_optimizer
 from autometa.testing.expectations import (
     clearly_positive,
@@ -33,6 +34,7 @@ from autometa.testing.expectations import (
     untouched_random_state,
 )
 from autometa.testing.search_checks import check_search_space as check_space
+from autometa.testing.toys import SHARED
 from autometa.training.outer_loop import MetaTraining
 
 LOOKS = (40, 80, 160, 320, 640, 1280)
@@ -221,6 +223,50 @@ def check_padding_changes_nothing(case: LearnerCase) -> None:
     whole = case.outputs(module, support[:1], _x(batch.query)[:1])
     short = case.outputs(module, support.select(slice(keep))[1:], _x(batch.query)[1:])
     expect_close(ragged, torch.cat([whole, short]), "padded places of the support (mask False) change outputs")
+
+
+def check_supports_of_few_rows(case: LearnerCase) -> None:
+    """Where labels mean the same in every task, a support of one row, of one class or of none is answered."""
+    tasks = next((toy for toy in (case.tasks, *SHARED) if _means_the_same(toy.info, case.tasks.info)), None)
+    if tasks is None:
+        raise SkipTest("labels are drawn anew for each task")
+    try:
+        case = LearnerCase(case.learner, tasks)
+        module = case.module()
+    except Incompatible as error:
+        raise SkipTest(f"it refuses labels that mean the same in every task: {error}") from error
+    batch = draw(tasks, 3)
+    support, x = batch.support, _x(batch.query)
+    few = {"one row": support.select(slice(1))}
+    if support.is_classification:
+        few["one class"] = support.with_parts(y=torch.ones_like(support.y))
+    if not case.learner.needs_support:
+        few["no row"] = _emptied(support, torch.ones(len(support), dtype=torch.bool))
+    for what, rows in few.items():
+        with torch.no_grad():
+            own = case.learner.predict(module, case.learner.adapt(module, rows), x)
+        outputs = case.outputs(module, rows, x)
+        sound = outputs.isfinite().all() and not own.isnan().any()
+        expect(sound, f"outputs are not finite for a support of {what}.")
+        if "distribution" in case.learner.provides and not support.is_classification:
+            _check_distribution(case, replace(batch, support=rows), module)
+    if case.learner.needs_support:
+        return
+    first = torch.arange(len(support)) == 0
+    beside = case.outputs(module, _emptied(support, first), x)
+    expect_close(beside[1:], case.outputs(module, support, x)[1:], "a task without rows changes those beside it")
+    expect_close(beside[:1], case.outputs(module, few["no row"], x)[:1], "tasks change one without rows beside them")
+
+
+def _means_the_same(info: TaskInfo, like: TaskInfo) -> bool:
+    return info.problem == like.problem and (info.shared_classes or not info.problem_record.has_classes)
+
+
+def _emptied(support: Examples, tasks: Tensor) -> Examples:
+    """Return the support sets with all places of some ``tasks`` padded."""
+    kept = ~tasks.unsqueeze(1) & support.mask
+    x = _x(support) * kept.reshape(*kept.shape, *(1,) * (_x(support).dim() - 2))
+    return support.with_parts(x=x, y=support.y * (kept if support.y.dim() == 2 else kept.unsqueeze(-1)), mask=kept)
 
 
 def check_no_graph_without_gradients(case: LearnerCase) -> None:
@@ -444,6 +490,7 @@ LEARNER_CHECKS: tuple[Check, ...] = (
     check_support_order_does_not_matter,
     check_queries_are_independent,
     check_padding_changes_nothing,
+    check_supports_of_few_rows,
     check_no_graph_without_gradients,
     check_provides,
     check_other_task_sizes,

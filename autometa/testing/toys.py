@@ -169,3 +169,6 @@ TOYS: dict[str, tuple[TaskSampler, ...]] = {
     "regression": (Lines(),),
 }
 """Distributions by problem; a learner is checked on the first that it does not refuse."""
+
+SHARED: tuple[TaskSampler, ...] = (Shifts(), Lines())
+"""Those whose labels mean the same in every task."""

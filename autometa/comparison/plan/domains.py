@@ -77,7 +77,7 @@ def open_test_domains(
 
 def misfit(here: Domain, there: Domain) -> str | None:
     """Return why nothing trained on one distribution can be judged on another, or None if it can."""
-    for name in ("problem", "input_shape", "feature_kinds"):
+    for name in ("problem", "input_shape", "feature_kinds", "feature_columns"):
         ours, theirs = getattr(here.info, name), getattr(there.info, name)
         if ours != theirs:
             return f"{name} is {ours} in {here.label!r}, which is trained on, and {theirs} in {there.label!r}."

@@ -123,6 +123,8 @@ def fit_and_ask(
 ) -> Array:
     """Fit a new estimator and return its outputs for ``x``: log-probabilities or means, [n, n_outputs].
 
+    Without any row to fit, all outputs are 0: classes are alike, and targets their mean where they are standardised.
+
     Parameters
     ----------
     make : callable
@@ -135,6 +137,8 @@ def fit_and_ask(
     weights : array of shape [n_rows], optional
         Sample weights.
     """
+    if len(rows) == 0:
+        return np.zeros((len(x), targets.shape[1]))
     estimator = make(*rows.shape)
     if has_classes:
         return _log_probabilities(estimator, rows, targets, x, weights)

@@ -182,10 +182,11 @@ class _Network(nn.Module):
         return slow + (features @ inputs.mT @ outputs).relu()
 
     def attend(self, embedded: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """Attention [tasks, n, n_support] by the cosine with every key; rows add up to 1."""
+        """Attention [tasks, n, n_support] by the cosine with every key; rows add up to 1, or to 0 without any key."""
         scale = self.log_scale.exp().clamp(max=self.max_scale)
         cosines = nn.functional.normalize(embedded, dim=-1) @ keys.mT
-        return (scale * cosines).masked_fill(~mask.unsqueeze(1), -torch.inf).softmax(dim=-1)
+        mask = mask.unsqueeze(1)
+        return (scale * cosines).masked_fill(~mask, torch.finfo(cosines.dtype).min).softmax(dim=-1) * mask
 
 
 def residual(outputs: Tensor, targets: Tensor, mask: Tensor, absent: Tensor | None) -> Tensor:

@@ -60,7 +60,8 @@ class SupportAttention(nn.Module):
         visible = mask[:, None, None, :]
         if relation is not None and self.same_class is not None:
             bias = relation.unsqueeze(1) * self.same_class[:, None, None]
-            visible = bias.masked_fill(~visible, float("-inf"))
+            # The lowest number, not -inf: without any support example the softmax stays a number.
+            visible = bias.masked_fill(~visible, torch.finfo(bias.dtype).min)
         queries = self._split(self.query(self.attention_norm(tokens)))
         seen = nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
         tokens = tokens + self.out(seen.transpose(1, 2).flatten(2))
@@ -104,7 +105,7 @@ class ClassMatching(nn.Module):
         scale = self.log_scale.exp().clamp(max=self.max_scale)
         similarity = scale * self.directions(tokens) @ support.transpose(1, 2)
         absent = members.sum(-1) == 0
-        attention = similarity.masked_fill(absent.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        attention = similarity.masked_fill(absent.unsqueeze(1), torch.finfo(similarity.dtype).min).softmax(dim=-1)
         return (attention @ members).clamp(min=torch.finfo(attention.dtype).tiny).log()
 
 

@@ -28,8 +28,10 @@ class Table(am.TaskSampler):
       deviation of the meta-train rows; ``TaskInfo.target_scale`` tells the latter.
     - Classification: labels mean the same in every task. ``n_shot`` support rows of each class the entity
       has; a class with fewer gives all but one, and a class of one row stands in the support set only.
+      With ``stratified=False``, ``n_shot`` rows of the entity, whatever their classes.
 
-    Entities with no more than ``n_shot`` rows, or one class only, are left out; :meth:`describe` counts them.
+    Entities with no more than ``n_shot`` rows, or one class only (if ``stratified``), are left out, unless
+    ``every_entity``; :meth:`describe` counts them.
 
     Parameters
     ----------
@@ -44,7 +46,8 @@ class Table(am.TaskSampler):
         Class labels are strings, whole numbers, booleans or dates without a time zone; targets of a regression are
         numbers of any type. In a text target of a file only empty cells are missing: "NA" and "None" are classes.
     n_shot : int, default=10
-        Support rows per task (regression) or per class (classification).
+        Support rows per task (regression) or per class (classification, if ``stratified``). 0 draws support sets
+        without any row, to judge what is answered before a label is known.
     n_query : int, default=20
         Most query rows per task.
     problem : {"auto", "regression", "classification"}, default="auto"
@@ -52,9 +55,18 @@ class Table(am.TaskSampler):
         classes. Text that reads as numbers, most of it or all, is refused with a value and its row; so are numbers of
         a file with zeros in front ("01"), which are numbers for "regression" and text for "classification".
     valid_fraction, test_fraction : float, default=0.2
-        Parts of the entities held out, one at least.
+        Parts of the entities held out, one entity at least; 0 holds out none, and that split has no task to draw.
     split_seed : int, default=0
         Decides which.
+    stratified : bool, default=True
+        Classification: whether ``n_shot`` counts the rows of each class. False draws a support set as people have
+        them: any rows of the entity, perhaps all of one class.
+    every_entity : bool, default=False
+        Keep the entities that would be left out, if one row can be split from the others. Of the small ones, all rows
+        but one are in the support set.
+    order : column name, optional
+        Numbers or dates, and no feature: the support set then holds the earliest rows of an entity (of each of its
+        classes, if ``stratified``), not any rows.
 
     Examples
     --------
@@ -82,6 +94,9 @@ class Table(am.TaskSampler):
         valid_fraction: float = 0.2,
         test_fraction: float = 0.2,
         split_seed: int = 0,
+        stratified: bool = True,
+        every_entity: bool = False,
+        order: Any = None,
     ) -> None:
         self.data = data
         self.task = task
@@ -92,6 +107,9 @@ class Table(am.TaskSampler):
         self.valid_fraction = valid_fraction
         self.test_fraction = test_fraction
         self.split_seed = split_seed
+        self.stratified = stratified
+        self.every_entity = every_entity
+        self.order = order
 
     @property
     def info(self) -> am.TaskInfo:
@@ -112,6 +130,7 @@ class Table(am.TaskSampler):
             n_base_tasks=len(rows.entities["train"]),
             shared_classes=rows.has_classes,
             feature_kinds=rows.encoder.kinds_,
+            feature_columns=rows.encoder.sources_,
             target_scale=rows.encoder.target_scale_,
         )
 
@@ -124,17 +143,28 @@ class Table(am.TaskSampler):
         """Draw tasks; ``ids`` are numbers of entities, meta-train first."""
         am.check_draw(n_tasks, split, seed)
         rows = self._rows()
+        if not rows.entities[split]:
+            raise am.InvalidParameter(
+                f"split={split!r} has no task: {split}_fraction=0 of task sampler 'table' holds out none."
+            )
         entity = _walk(rows.entities[split], n_tasks, seed, split)
-        start, count = rows.start[entity], rows.count[entity]
-        given = _support_sizes(rows.count, self.n_shot)
-        width = int(given.sum(1).max())
+        starts, counts = rows.start, rows.count
+        if not self.stratified:  # the rows of an entity are one group
+            starts, counts = starts[:, :1], counts.sum(1, keepdims=True)
+        start, count = starts[entity], counts[entity]
+        given = _support_sizes(counts, self.n_shot)
+        width = max(1, int(given.sum(1).max()))
+        n_shot = max(1, self.n_shot)  # none of which may be given
 
         # an entity's rows lie together and its classes one after the other, so that a place counts from its first row
-        within = am.draw_distinct(np.maximum(count, self.n_shot), self.n_shot, seed, split, "support")
+        if self.order is None:
+            within = am.draw_distinct(np.maximum(count, n_shot), n_shot, seed, split, "support")
+        else:  # they lie in order
+            within = np.broadcast_to(np.arange(n_shot), (*count.shape, n_shot))
         within = _existing_first(within, within < count[..., None])
         first = start - start[:, :1]
         places = (first[..., None] + within).reshape(n_tasks, -1)
-        chosen = (np.arange(self.n_shot) < given[entity][..., None]).reshape(n_tasks, -1)
+        chosen = (np.arange(n_shot) < given[entity][..., None]).reshape(n_tasks, -1)
         places = np.where(chosen, places, -1)
         support = _existing_first(places, chosen)[:, :width]
 
@@ -196,9 +226,10 @@ class Table(am.TaskSampler):
         parameters = self._parameters()
         if self._is_prepared(parameters):
             return self._prepared[1]
-        for name in ("n_shot", "n_query"):
-            am.check_int(name, parameters[name], of="task sampler 'table'")
-        am.check_int("split_seed", parameters["split_seed"], least=0, of="task sampler 'table'")
+        for name, least in (("n_shot", 0), ("n_query", 1), ("split_seed", 0)):
+            am.check_int(name, parameters[name], least=least, of="task sampler 'table'")
+        for name in ("stratified", "every_entity"):
+            am.check_bool(name, parameters[name], of="task sampler 'table'")
         if isinstance(self.data, str | os.PathLike):
             am.check_path("data", self.data, of="task sampler 'table'")
         frame, digest = read_table(self.data, self.task, self.target, self.problem)
@@ -208,6 +239,9 @@ class Table(am.TaskSampler):
             target=self.target,
             problem=self.problem,
             n_shot=self.n_shot,
+            stratified=self.stratified,
+            every_entity=self.every_entity,
+            order=self.order,
             fractions=(self.valid_fraction, self.test_fraction),
             seed=self.split_seed,
         )

@@ -114,6 +114,21 @@ def check_columns(frame: pd.DataFrame, task: Any, target: Any) -> None:
             raise am.InvalidData(f"{argument} column {name!r} misses {n_missing} values; drop those rows.")
 
 
+def read_order(frame: pd.DataFrame, order: Any, task: Any, target: Any) -> NDArray[np.float64]:
+    """Return a column as numbers that tell which row is earlier, [n]."""
+    am.check_column("order", order, frame, of="the table")
+    if order in (task, target):
+        raise am.InvalidParameter(f"order={order!r} is the task or the target; it must be a column of its own.")
+    times = frame[[order]]
+    n_missing = int(times.isna().to_numpy().sum())
+    if n_missing:
+        raise am.InvalidData(f"order column {order!r} misses {n_missing} values; drop those rows.")
+    encoder = am.TableEncoder().fit(times)
+    if encoder.columns_[0].kind not in ("numeric", "datetime", "timedelta"):
+        raise am.InvalidData(f"order column {order!r} is neither of numbers nor of dates; convert it (pd.to_datetime).")
+    return np.asarray(encoder.transform(times, dtype=np.float64)[:, 0])
+
+
 def warn_of_row_names(features: pd.DataFrame) -> None:
     """Warn of a column without a name that counts the rows, as pandas writes its index to a file."""
     for name in features.columns:
@@ -160,7 +175,17 @@ def read_entities(task: pd.Series) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def prepare(
-    frame: pd.DataFrame, *, task: Any, target: Any, problem: str, n_shot: int, fractions: tuple[float, float], seed: int
+    frame: pd.DataFrame,
+    *,
+    task: Any,
+    target: Any,
+    problem: str,
+    n_shot: int,
+    stratified: bool,
+    every_entity: bool,
+    order: Any,
+    fractions: tuple[float, float],
+    seed: int,
 ) -> TableRows:
     """Check a table, split its entities, encode its rows.
 
@@ -174,14 +199,18 @@ def prepare(
     InvalidData
         Columns, targets or entities that cannot be used.
     """
+    times = np.zeros(len(frame)) if order is None else read_order(frame, order, task, target)
+    frame = frame if order is None else frame.drop(columns=order)
     check_columns(frame, task, target)
     frame = frame.reset_index(drop=True)
     kind, targets = read_targets(frame[target], problem)
     entity, names = read_entities(frame[task])
-    usable = _usable(entity, len(names), targets, kind, n_shot)
-    entities, order = _split(np.flatnonzero(usable), fractions, seed, task, n_shot, len(names))
+    by_class = targets if kind == "classification" and stratified else None
+    usable = _usable(entity, len(names), by_class, min(1, n_shot) if every_entity else n_shot, 1 if every_entity else 2)
+    entities, kept = _split(np.flatnonzero(usable), fractions, seed, task, n_shot, len(names))
     number = np.full(len(names), -1)
-    number[order] = np.arange(len(order))
+    number[kept] = np.arange(len(kept))
+    times = times[usable[entity]]
     frame, targets, entity = frame[usable[entity]], targets[usable[entity]], number[entity[usable[entity]]]
 
     features = frame.drop(columns=[task, target])
@@ -194,45 +223,47 @@ def prepare(
     _check_scale(target, encoder.target_scale_)
     y = encoder.encode_target(targets)
     group = y if encoder.has_classes_ else np.zeros(len(y), dtype=np.int64)
-    rows = np.lexsort((group, entity))
+    rows = np.lexsort((times, group, entity) if stratified else (times, entity))
     n_groups = len(encoder.classes_) if encoder.has_classes_ else 1
-    count = np.bincount(entity * n_groups + group, minlength=len(order) * n_groups)
+    count = np.bincount(entity * n_groups + group, minlength=len(kept) * n_groups)
     return TableRows(
         x=torch.from_numpy(encoder.transform(features)[rows]),
         y=torch.from_numpy(y[rows] if encoder.has_classes_ else y[rows, None]),
         encoder=encoder,
         entities=entities,
-        names=tuple(str(names[i]) for i in order),
-        start=(np.cumsum(count) - count).reshape(len(order), n_groups),
-        count=count.reshape(len(order), n_groups),
+        names=tuple(str(names[i]) for i in kept),
+        start=(np.cumsum(count) - count).reshape(len(kept), n_groups),
+        count=count.reshape(len(kept), n_groups),
         n_dropped=int((~usable).sum()),
     )
 
 
-def _usable(entity: NDArray[np.int64], n_entities: int, target: pd.Series, kind: str, n_shot: int) -> NDArray[np.bool_]:
-    """Entities with more than ``n_shot`` rows and, for classification, two classes, one of which can be split."""
-    sizes = np.bincount(entity, minlength=n_entities)
-    usable = sizes > n_shot
-    if kind == "classification":
+def _usable(
+    entity: NDArray[np.int64], n_entities: int, target: pd.Series | None, n_shot: int, n_classes: int
+) -> NDArray[np.bool_]:
+    """Entities with more than ``n_shot`` rows; of a ``target`` at least ``n_classes``, one of which can be split."""
+    usable = np.bincount(entity, minlength=n_entities) > n_shot
+    if target is not None:
         codes, labels = pd.factorize(target)
         counts = np.bincount(entity * len(labels) + codes, minlength=n_entities * len(labels))
         counts = counts.reshape(n_entities, len(labels))
-        usable &= ((counts > 0).sum(1) > 1) & (counts.max(1) > 1)
+        usable &= ((counts > 0).sum(1) >= n_classes) & (counts.max(1) > 1)
     return np.asarray(usable)
 
 
 def _split(
     usable: NDArray[np.int64], fractions: tuple[float, float], seed: int, task: Any, n_shot: int, n_all: int
 ) -> tuple[dict[str, range], NDArray[np.int64]]:
-    if len(usable) < 3:
+    for name, fraction in zip(("valid_fraction", "test_fraction"), fractions, strict=True):
+        am.check_real(name, fraction, least=0, below=1, of="task sampler 'table'")
+    uses = ["train", *(use for use, fraction in zip(("validate", "test"), fractions, strict=True) if fraction > 0)]
+    if len(usable) < len(uses):
+        what = f"at least {len(uses)} are needed, one each to {', '.join(uses)} on" if uses[1:] else "one is needed"
         raise am.InvalidData(
             f"task column {task!r} has {n_all} tasks, of which {len(usable)} can be split into n_shot={n_shot} support "
-            "rows and a query (two classes or more for classification); at least 3 are needed, one each to train, "
-            "validate and test on. A smaller n_shot may help."
+            f"rows and a query (two classes or more for classification); {what}. A smaller n_shot may help."
         )
-    for name, fraction in zip(("valid_fraction", "test_fraction"), fractions, strict=True):
-        am.check_real(name, fraction, above=0, below=1, of="task sampler 'table'")
-    n_valid, n_test = (max(1, round(fraction * len(usable))) for fraction in fractions)
+    n_valid, n_test = (max(1, round(fraction * len(usable))) if fraction > 0 else 0 for fraction in fractions)
     n_train = len(usable) - n_valid - n_test
     if n_train < 1:
         raise am.InvalidParameter(

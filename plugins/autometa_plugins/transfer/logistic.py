@@ -36,7 +36,7 @@ def fit_logistic(
     Returns
     -------
     dict of ``weight`` [tasks, n_classes, n_features] and ``bias`` [tasks, n_classes]
-        A class that a task lacks has zeros.
+        A class that a task lacks has zeros, so has a task without examples.
     """
     # Apple's devices have no double precision.
     exact = features.dtype if features.device.type == "mps" else torch.float64
@@ -77,6 +77,8 @@ class _Newton:
         self.penalty = torch.ones(x.shape[-1], 1, dtype=x.dtype, device=x.device)
         self.penalty[-1] = 0
         bound = C / 2 * (x.mT @ x) + torch.diag_embed(self.penalty.squeeze(1))
+        # Without examples the intercept has no curvature at all; any will do, as there is no gradient either.
+        bound[:, -1, -1] += (self.strength[:, 0, 0] == 0).to(x.dtype)
         self.bound = torch.linalg.cholesky(bound)
 
     def solve(self) -> Tensor:
