@@ -1,0 +1,150 @@
+"""A mixture of closed-form experts, weighted by their leave-one-out errors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, nn
+
+import autometa as am
+from autometa_plugins.tabular.blocks import Blocks, deal
+from autometa_plugins.tabular.columns import Cells
+from autometa_plugins.tabular.network import Network
+from autometa_plugins.tabular.scale import Scale, find_scale
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+SCALINGS = ("support", "support+query")
+_LARGEST_TARGET = 6.0
+
+
+class KernelExperts(am.Learner):
+    """Fifteen kernel ridge regressions, three naive Bayes classifiers, and what their leave-one-out errors say of them.
+
+    For tables with a few labelled rows. Each expert is solved in closed form and predicts every support row from all
+    the others; the better it does, the more it counts. Nothing has to be trained: bandwidths, ridges and the weights
+    of the mixture start at values that suit many tables, and meta-training learns these few numbers by gradients. The
+    order of rows, columns and classes does not matter. Numbers are standardised, with long tails bent; categories are
+    equal or not; columns may be weighted by their relevance. Real targets have a standard deviation, from the
+    residuals of left-out rows.
+
+    More than ``max_rows`` support rows are dealt to blocks with targets alike, and the blocks' predictions are
+    averaged (Zhang, Duchi & Wainwright 2015, Divide and conquer kernel ridge regression). The time then grows with
+    the rows, no longer with their square or cube.
+
+    Parameters
+    ----------
+    scaling : {"support", "support+query"}, default="support"
+        Rows by which columns are standardised and ranked. ``"support+query"`` adds the rows to be predicted, without
+        their labels. That helps where support rows are very few, but a prediction then depends on the rows beside it,
+        padded ones too; say so beside a score.
+    max_rows : int, default=1000
+        Support rows of a block.
+
+    References
+    ----------
+    C. Saunders, A. Gammerman, V. Vovk: Ridge regression learning algorithm in dual variables. ICML 1998.
+    Y. Yao, A. Vehtari, D. Simpson, A. Gelman: Using stacking to average Bayesian predictive distributions. Bayesian
+    Analysis 2018.
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"gradient", "distribution"})
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"scaling", "max_rows"})
+
+    def __init__(self, scaling: str = "support", max_rows: int = 1000) -> None:
+        self.scaling = scaling
+        self.max_rows = max_rows
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return the bandwidths, ridges and mixture weights.
+
+        Raises
+        ------
+        InvalidParameter
+            The scaling is not one of those listed, or ``max_rows`` is not a positive integer.
+        """
+        self._check()
+        return Network(info)
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Any]:
+        """Return the fitted experts of every block; with ``"support+query"`` the support rows themselves."""
+        self._check()
+        assert isinstance(module, Network)
+        blocks = deal(support, support.x.flatten(2), self.max_rows)
+        if self.scaling == "support+query":
+            return {"blocks": blocks}
+        return _learn(module, blocks, None)
+
+    def predict(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Tensor:
+        """Return logits or means, [tasks, n, n_outputs]."""
+        return self._answer(module, adapted, x)[0]
+
+    def predict_distribution(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and standard deviations of new observations, each [tasks, n, n_outputs]."""
+        return self._answer(module, adapted, x)
+
+    def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
+        """Return the loss on each query set, [tasks]; for real targets the surprise as well.
+
+        The surprise, a negative log-likelihood, trains the standard deviation alone; means learn from the loss.
+        """
+        if batch.query.is_classification:
+            return am.query_losses(self, module, batch)
+        mean, deviation = self._answer(module, self.adapt(module, batch.support), batch.query.x)
+        error = (batch.query.targets() - mean).square()
+        surprise = deviation.log() + error.detach() / deviation.square() / 2 + math.log(2 * math.pi) / 2
+        counts = batch.query.mask.sum(dim=1).clamp(min=1)
+        return ((error + surprise).mean(dim=-1) * batch.query.mask).sum(dim=1) / counts
+
+    def _answer(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits or means, and factors of the logits or standard deviations."""
+        assert isinstance(module, Network)
+        cells = module.columns.read(x.flatten(2))
+        if "blocks" in adapted:
+            adapted = _learn(module, adapted["blocks"], cells)
+        share = adapted["share"]
+        n_tasks, n_blocks = share.shape
+        learned = pytree.tree_map(lambda t: t.flatten(0, 1), adapted["learned"])
+        outputs = module.answer(learned, _repeated(cells, n_blocks))
+        sureness = learned.sureness.expand_as(outputs)
+        if module.has_classes:
+            outputs = outputs * sureness
+        else:
+            scale = Scale(*(t.flatten(0, 1) for t in adapted["scale"]))
+            outputs, sureness = scale.restore(outputs), scale.restore_spread(sureness)
+        outputs, sureness = (t.unflatten(0, (n_tasks, n_blocks)) for t in (outputs, sureness))
+        share = share[:, :, None, None]
+        return (outputs * share).sum(dim=1), (sureness * share).sum(dim=1)
+
+    def _check(self) -> None:
+        am.check_choice("scaling", self.scaling, SCALINGS, of="learner 'kernel_experts'")
+        am.check_int("max_rows", self.max_rows, of="learner 'kernel_experts'")
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> KernelExperts:
+        """Return the defaults: what is to be chosen is weighted within."""
+        return cls()
+
+
+def _learn(module: Network, blocks: Blocks, beside: Cells | None) -> dict[str, Any]:
+    """Fit the experts to every block; tensors lead with [tasks, blocks]."""
+    n_tasks, n_blocks = blocks.mask.shape[:2]
+    x, targets, mask = (t.flatten(0, 1) for t in blocks)
+    adapted: dict[str, Any] = {}
+    if not module.has_classes:
+        scale = find_scale(targets, mask.unsqueeze(-1))
+        adapted["scale"] = scale
+        targets = scale.standardise(targets).clamp(-_LARGEST_TARGET, _LARGEST_TARGET) * mask.unsqueeze(-1)
+    beside = None if beside is None else _repeated(beside, n_blocks)
+    adapted["learned"] = module.learn(module.columns.read(x), targets, mask, beside)
+    adapted = pytree.tree_map(lambda t: t.unflatten(0, (n_tasks, n_blocks)), adapted)
+    rows = blocks.mask.sum(dim=2).to(x.dtype)
+    return adapted | {"share": rows / rows.sum(dim=1, keepdim=True).clamp(min=1)}
+
+
+def _repeated(cells: Cells, n_blocks: int) -> Cells:
+    return Cells(*(torch.repeat_interleave(t, n_blocks, dim=0) if n_blocks > 1 else t for t in cells))

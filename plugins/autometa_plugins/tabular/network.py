@@ -1,0 +1,182 @@
+"""θ of the kernel experts: how they learn a support set, and answer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+import autometa as am
+from autometa_plugins.tabular.columns import Cells, Columns
+from autometa_plugins.tabular.comparison import compare
+from autometa_plugins.tabular.encoding import Encoding, Rows, encode, fit_encoding
+from autometa_plugins.tabular.experts import N_DENSITIES, all_kernels, density_scores, kernels_of, ridge_of
+from autometa_plugins.tabular.kernel_ridge import fit_kernel_ridge
+from autometa_plugins.tabular.mixture import ClassMixture, RealMixture
+from autometa_plugins.tabular.relevance import Relevance
+
+AT_ONCE = 2**20
+"""Numbers of a tensor that compares rows in every column; bounds the memory."""
+_BEST_PRIOR = 12.0
+"""Prior weight, for classes, of the product of Laplace kernels, the best single expert on synthetic tables."""
+_LARGEST = 6.0
+
+
+class Learned(NamedTuple):
+    """What is kept of a support set; every tensor leads with [tasks].
+
+    Parameters
+    ----------
+    encoding : Encoding
+    support : Rows
+    weights : Tensor of shape [tasks, 2, columns]
+        Equal weights of the columns, and those of relevance.
+    coefficients : Tensor of shape [tasks, kernels, n_support, n_outputs]
+        Of the ridge regressions.
+    mean : Tensor of shape [tasks, 1, 1, n_outputs]
+        What they are centred on.
+    shares : Tensor of shape [tasks, experts, 1, 1 or n_outputs]
+        Weights of the experts.
+    targets : Tensor of shape [tasks, n_support, n_outputs]
+        One-hot classes, or standardised real targets; zero where padded.
+    sureness : Tensor of shape [tasks, 1, 1 or n_outputs]
+        Factor of the logits, or standard deviation of standardised targets.
+    """
+
+    encoding: Encoding
+    support: Rows
+    weights: Float[Tensor, "task 2 column"]
+    coefficients: Float[Tensor, "task kernel support out"]
+    mean: Float[Tensor, "task 1 1 out"]
+    shares: Float[Tensor, "task expert 1 #out"]
+    targets: Float[Tensor, "task support out"]
+    sureness: Float[Tensor, "task 1 #out"]
+
+
+class Network(nn.Module):
+    """The few numbers that are meta-learned: bandwidths, ridges, and what weights the experts.
+
+    Parameters
+    ----------
+    info : TaskInfo
+    """
+
+    def __init__(self, info: am.TaskInfo) -> None:
+        super().__init__()
+        self.columns = Columns(info)
+        self.log_decay = nn.Parameter(torch.tensor(2.0).log())
+        self.relevance = Relevance()
+        self.kernels = all_kernels()
+        n_kernels = len(self.kernels)
+        self.mixture: ClassMixture | RealMixture
+        if info.problem_record.has_classes:
+            self.mixture = ClassMixture([_BEST_PRIOR] + [1.0] * (n_kernels + N_DENSITIES - 1))
+        else:
+            self.mixture = RealMixture([1.0] * n_kernels)
+
+    @property
+    def has_classes(self) -> bool:
+        """True if targets are one-hot classes."""
+        return isinstance(self.mixture, ClassMixture)
+
+    def learn(
+        self, cells: Cells, targets: Float[Tensor, "task row out"], mask: Bool[Tensor, "task row"], beside: Cells | None
+    ) -> Learned:
+        """Fit the experts to support sets and weight them.
+
+        Parameters
+        ----------
+        cells : Cells
+            Of the support rows.
+        targets : Tensor of shape [tasks, n, n_outputs]
+            One-hot classes, or standardised real targets; zero where padded.
+        mask : Tensor of shape [tasks, n], bool
+        beside : Cells, optional
+            Further rows, without labels, that count in the scales and ranks of the columns.
+        """
+        encoding = self._encoding(cells, mask, beside)
+        support = encode(cells, encoding)
+        at_once = self._rows_at_once(support)
+        weights = self.relevance(support, self._labels_alike(targets), mask, self.log_decay.exp(), at_once)
+        counts = mask.sum(dim=1).clamp(min=1).to(targets.dtype)
+        mean = targets.sum(dim=1, keepdim=True) / counts[:, None, None]
+        compared = [
+            self._compare_support(slice(start, start + at_once), support, weights, targets, encoding)
+            for start in range(0, mask.shape[1], at_once)
+        ]
+        gram = torch.cat([kernels for kernels, _ in compared], dim=2)
+        centred = (targets - mean) * mask.unsqueeze(-1)
+        fits = [
+            fit_kernel_ridge(gram[:, number], centred, mask, ridge_of(self.kernels, number))
+            for number in range(len(self.kernels))
+        ]
+        left_out = torch.stack([fit.left_out for fit in fits], dim=1) + mean.unsqueeze(1)
+        if self.has_classes:
+            left_out = torch.cat([left_out, torch.cat([scores for _, scores in compared], dim=2)], dim=1)
+        left_out = left_out.clamp(-_LARGEST, _LARGEST)
+        shares, sureness = self._weigh(left_out, targets, mask)
+        coefficients = torch.stack([fit.coefficients for fit in fits], dim=1)
+        return Learned(encoding, support, weights, coefficients, mean.unsqueeze(1), shares, targets, sureness)
+
+    def answer(self, learned: Learned, cells: Cells) -> Float[Tensor, "task row out"]:
+        """Return the mixture's scores of classes, or predictions of standardised targets."""
+        rows = encode(cells, learned.encoding)
+        at_once = self._rows_at_once(learned.support)
+        parts = [
+            self._answer(learned, _part(rows, slice(start, start + at_once)))
+            for start in range(0, max(1, cells.values.shape[1]), at_once)
+        ]
+        return torch.cat(parts, dim=1)
+
+    def _answer(self, learned: Learned, rows: Rows) -> Tensor:
+        compared = compare(rows, learned.support, learned.weights, self.log_decay.exp())
+        outputs = kernels_of(self.kernels, compared) @ learned.coefficients + learned.mean
+        if self.has_classes:
+            scores = density_scores(compared, rows, learned.support, learned.targets, learned.encoding.speaks)
+            outputs = torch.cat([outputs, scores], dim=1)
+        return (outputs.clamp(-_LARGEST, _LARGEST) * learned.shares).sum(dim=1)
+
+    def _encoding(self, cells: Cells, mask: Tensor, beside: Cells | None) -> Encoding:
+        if beside is not None:
+            cells = Cells(*(torch.cat(pair, dim=1) for pair in zip(cells, beside, strict=True)))
+            mask = nn.functional.pad(mask, (0, cells.values.shape[1] - mask.shape[1]), value=True)
+        return fit_encoding(cells, mask, self.columns.n_categorical)
+
+    def _rows_at_once(self, support: Rows) -> int:
+        n_tasks, n_support, n_columns = support.bent.shape
+        return max(1, AT_ONCE // max(1, n_tasks * n_support * n_columns))
+
+    def _labels_alike(self, targets: Tensor) -> Float[Tensor, "task row row"]:
+        if self.has_classes:
+            return targets @ targets.mT
+        return -(targets.unsqueeze(2) - targets.unsqueeze(1)).abs().clamp(max=3).mean(dim=-1)
+
+    def _compare_support(
+        self, part: slice, support: Rows, weights: Tensor, targets: Tensor, encoding: Encoding
+    ) -> tuple[Tensor, Tensor]:
+        """Return kernels of some support rows with all, and scores of their classes by the others' densities."""
+        rows = _part(support, part)
+        compared = compare(rows, support, weights, self.log_decay.exp())
+        kernels = kernels_of(self.kernels, compared)
+        if not self.has_classes:
+            return kernels, kernels
+        n = targets.shape[1]
+        others = 1 - torch.eye(n, dtype=targets.dtype, device=targets.device)[part]
+        return kernels, density_scores(compared, rows, support, targets, encoding.speaks, targets[:, part], others)
+
+    def _weigh(self, left_out: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the experts' shares, and how sure their mixture may be."""
+        if isinstance(self.mixture, ClassMixture):
+            shares = self.mixture.weigh(self.mixture.nats(left_out, targets))[:, :, None, None]
+            factor = self.mixture.factor((left_out * shares).sum(dim=1), targets)
+            return shares, factor[:, None, None]
+        assert isinstance(self.mixture, RealMixture)
+        shares = self.mixture.weigh(self.mixture.nats(left_out, targets, mask)).unsqueeze(2)
+        deviation = self.mixture.deviation((left_out * shares).sum(dim=1), targets, mask)
+        return shares, deviation.unsqueeze(1)
+
+
+def _part(rows: Rows, part: slice) -> Rows:
+    return Rows(*(values[:, part] for values in rows))
