@@ -55,8 +55,7 @@ def density_scores(
     support: Rows,
     members: Float[Tensor, "task support way"],
     speaks: Tensor,
-    own: Float[Tensor, "task row way"] | None = None,
-    others: Float[Tensor, "row support"] | None = None,
+    first: int | None = None,
 ) -> Float[Tensor, "task 3 row way"]:
     """Return scores around 1 / ways from three naive Bayes classifiers.
 
@@ -65,7 +64,8 @@ def density_scores(
     are those of :func:`naive_bayes` and :func:`gaussian_classes`.
     """
     tempered = 2 * compared.alike.shape[1] ** -0.5
-    by_kernel = naive_bayes(compared, members, own, others)
+    own = None if first is None else members[:, first : first + rows.bent.shape[1]]
+    by_kernel = naive_bayes(compared, members, first)
     by_gaussian = gaussian_classes(rows.bent, support.bent, members, speaks, own)
     logs = torch.stack([by_kernel, tempered * by_kernel, tempered * by_gaussian], dim=1)
     present = (members.sum(dim=1) > 0).to(logs.dtype)[:, None, None]

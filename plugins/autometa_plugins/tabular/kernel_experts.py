@@ -143,7 +143,8 @@ def _learn(module: Network, blocks: Blocks, beside: Cells | None) -> dict[str, A
     adapted["learned"] = module.learn(module.columns.read(x), targets, mask, beside)
     adapted = pytree.tree_map(lambda t: t.unflatten(0, (n_tasks, n_blocks)), adapted)
     rows = blocks.mask.sum(dim=2).to(x.dtype)
-    return adapted | {"share": rows / rows.sum(dim=1, keepdim=True).clamp(min=1)}
+    rows[:, 0] += (rows.sum(dim=1) == 0).to(rows.dtype)  # a task of no row is answered by its first block
+    return adapted | {"share": rows / rows.sum(dim=1, keepdim=True)}
 
 
 def _repeated(cells: Cells, n_blocks: int) -> Cells:

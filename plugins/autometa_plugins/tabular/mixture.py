@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -102,8 +101,8 @@ class RealMixture(Mixture):
 
     def __init__(self, priors: Sequence[float]) -> None:
         super().__init__(priors)
-        self.log_shrinkage = nn.Parameter(torch.tensor(math.log(2.0)))
-        self.log_widening = nn.Parameter(torch.tensor(math.log(2.0)))
+        self.log_shrinkage = nn.Parameter(torch.tensor(1.5).log())
+        self.log_widening = nn.Parameter(torch.tensor(12.0).log())
 
     def nats(
         self,

@@ -103,7 +103,7 @@ class Network(nn.Module):
         counts = mask.sum(dim=1).clamp(min=1).to(targets.dtype)
         mean = targets.sum(dim=1, keepdim=True) / counts[:, None, None]
         compared = [
-            self._compare_support(slice(start, start + at_once), support, weights, targets, encoding)
+            self._compare_support(start, at_once, support, weights, targets, encoding)
             for start in range(0, mask.shape[1], at_once)
         ]
         gram = torch.cat([kernels for kernels, _ in compared], dim=2)
@@ -154,17 +154,15 @@ class Network(nn.Module):
         return -(targets.unsqueeze(2) - targets.unsqueeze(1)).abs().clamp(max=3).mean(dim=-1)
 
     def _compare_support(
-        self, part: slice, support: Rows, weights: Tensor, targets: Tensor, encoding: Encoding
+        self, first: int, at_once: int, support: Rows, weights: Tensor, targets: Tensor, encoding: Encoding
     ) -> tuple[Tensor, Tensor]:
         """Return kernels of some support rows with all, and scores of their classes by the others' densities."""
-        rows = _part(support, part)
+        rows = _part(support, slice(first, first + at_once))
         compared = compare(rows, support, weights, self.log_decay.exp())
         kernels = kernels_of(self.kernels, compared)
         if not self.has_classes:
             return kernels, kernels
-        n = targets.shape[1]
-        others = 1 - torch.eye(n, dtype=targets.dtype, device=targets.device)[part]
-        return kernels, density_scores(compared, rows, support, targets, encoding.speaks, targets[:, part], others)
+        return kernels, density_scores(compared, rows, support, targets, encoding.speaks, first)
 
     def _weigh(self, left_out: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the experts' shares, and how sure their mixture may be."""

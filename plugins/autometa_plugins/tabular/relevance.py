@@ -37,16 +37,15 @@ class Relevance(nn.Module):
         counts = pairs.sum(dim=(1, 2)).clamp(min=1).to(decay.dtype)[:, None]
         mean = (labels_alike * pairs).sum(dim=(1, 2), keepdim=True) / counts.unsqueeze(-1)
         labels = (labels_alike - mean) * pairs
-        together, total, squares = support.bent.new_zeros(3, len(mask), support.bent.shape[-1]).unbind()
+        sums = support.bent.new_zeros(len(mask), support.bent.shape[-1], 3)
         for start in range(0, mask.shape[1], at_once):
             part = slice(start, start + at_once)
             rows = Rows(*(values[:, part] for values in support))
             # One less than the similarity, so that a column where all are equal is exactly 0.
             alike = torch.expm1(-decay * column_distances(rows, support)).flatten(2)
-            total_of, labels_of = pairs[:, part].to(alike.dtype).flatten(1), labels[:, part].flatten(1)
-            together = together + (alike @ labels_of.unsqueeze(-1)).squeeze(-1)
-            total = total + (alike @ total_of.unsqueeze(-1)).squeeze(-1)
-            squares = squares + (alike.square() @ total_of.unsqueeze(-1)).squeeze(-1)
+            both = torch.stack([labels[:, part].flatten(1), pairs[:, part].to(alike.dtype).flatten(1)], dim=-1)
+            sums = sums + torch.cat([alike @ both, alike.square() @ both[..., 1:]], dim=-1)
+        together, total, squares = sums.unbind(-1)
         varied = (squares - total.square() / counts).clamp(min=0) * labels.square().sum(dim=(1, 2)).unsqueeze(-1)
         gain = (together / (varied + 1e-9).sqrt()).relu().square()
         gain = gain + self.log_floor.exp() * gain.mean(dim=-1, keepdim=True) + 1e-4
