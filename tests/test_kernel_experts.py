@@ -6,12 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from torch import Tensor, nn
-
-import autometa as am
 from autometa_plugins.tabular.blocks import deal
 from autometa_plugins.tabular.columns import Columns
 from autometa_plugins.tabular.comparison import compare
@@ -19,6 +15,9 @@ from autometa_plugins.tabular.encoding import encode, fit_encoding
 from autometa_plugins.tabular.gaussian import gaussian_classes
 from autometa_plugins.tabular.kernel_ridge import fit_kernel_ridge
 from autometa_plugins.tabular.naive_bayes import naive_bayes
+from torch import Tensor
+
+import autometa as am
 from derivatives import build_moved, finite_differences
 from toy_tasks import clouds
 
@@ -131,7 +130,7 @@ def test_cells_are_read_from_features() -> None:
     columns = Columns(info_of("regression", 7, 1, MIXED)).double()
     x = torch.tensor([[[1.5, 2.0, 0, 0, 1, 0, 0], [0.5, 0.1, 1, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0]]]).double()
     cells = columns.read(x)
-    torch.testing.assert_close(cells.values[0], torch.tensor([[1.5, 2, 2], [0.5, 0.1, 0], [0, 0, 0]]).double())
+    torch.testing.assert_close(cells.entries[0], torch.tensor([[1.5, 2, 2], [0.5, 0.1, 0], [0, 0, 0]]).double())
     assert cells.known[0].tolist() == [[True, True, True], [True, False, False], [True, True, False]]
 
 
@@ -396,11 +395,13 @@ def test_the_order_of_many_rows_does_not_matter(problem: str) -> None:
 def test_blocks_predict_nearly_as_well_as_all_rows_at_once() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 700, 3, dtype=torch.float64, generator=generator)
-    y = x[..., 0].sin() + x[..., 1] * x[..., 2] / 2 + 0.3 * torch.randn(1, 700, dtype=torch.float64, generator=generator)
+    y = (
+        x[..., 0].sin()
+        + x[..., 1] * x[..., 2] / 2
+        + 0.3 * torch.randn(1, 700, dtype=torch.float64, generator=generator)
+    )
     support = am.Examples(x[:, :400], y[:, :400])
-    errors = [
-        (answer(support, x[:, 400:], max_rows=n)[..., 0] - y[:, 400:]).square().mean() for n in (400, 100)
-    ]
+    errors = [(answer(support, x[:, 400:], max_rows=n)[..., 0] - y[:, 400:]).square().mean() for n in (400, 100)]
     assert errors[0] < errors[1] < 1.5 * errors[0] < 0.3 * y.var()
 
 

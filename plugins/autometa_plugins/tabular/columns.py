@@ -16,13 +16,13 @@ class Cells(NamedTuple):
 
     Parameters
     ----------
-    values : Tensor of shape [tasks, n, columns]
+    entries : Tensor of shape [tasks, n, columns]
         Numbers, and the number of the level from 1 on; 0 is no level.
     known : Tensor of shape [tasks, n, columns], bool
         False where a value is missing, or of a level that has no feature.
     """
 
-    values: Float[Tensor, "task row column"]
+    entries: Float[Tensor, "task row column"]
     known: Bool[Tensor, "task row column"]
 
 

@@ -66,11 +66,11 @@ class Rows(NamedTuple):
 def fit_encoding(cells: Cells, mask: Bool[Tensor, "task row"], n_categorical: int) -> Encoding:
     """Learn scales, ranks and which categories count as numbers from the rows of the mask."""
     known = cells.known & mask.unsqueeze(-1)
-    levels, present = _categorical(cells.values, n_categorical), _categorical(known, n_categorical)
+    levels, present = _categorical(cells.entries, n_categorical), _categorical(known, n_categorical)
     low = torch.where(present, levels, torch.inf).amin(dim=1, keepdim=True).nan_to_num(posinf=0)
     high = torch.where(present, levels, 0).amax(dim=1, keepdim=True)
     matched = (present & (levels != low) & (levels != high)).any(dim=1, keepdim=True)
-    numbers = _numbers(cells.values, matched, high)
+    numbers = _numbers(cells.entries, matched, high)
     scale = find_scale(numbers, known)
     ordered = torch.where(known, numbers, torch.finfo(numbers.dtype).max).transpose(1, 2).sort(dim=-1).values
     is_number = torch.ones_like(scale.varies)
@@ -89,8 +89,8 @@ def fit_encoding(cells: Cells, mask: Bool[Tensor, "task row"], n_categorical: in
 def encode(cells: Cells, encoding: Encoding) -> Rows:
     """Encode rows, each by itself."""
     n_categorical = encoding.matched.shape[-1]
-    levels, present = _categorical(cells.values, n_categorical), _categorical(cells.known, n_categorical)
-    numbers = _numbers(cells.values, encoding.matched, encoding.high)
+    levels, present = _categorical(cells.entries, n_categorical), _categorical(cells.known, n_categorical)
+    numbers = _numbers(cells.entries, encoding.matched, encoding.high)
     usable = cells.known & encoding.speaks
     usable[..., usable.shape[-1] - n_categorical :] &= (levels == encoding.low) | (levels == encoding.high)
     standard = torch.where(usable, encoding.scale.standardise(numbers), 0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import autometa as am
 from autometa_plugins.tabular.blocks import Blocks, deal
 from autometa_plugins.tabular.columns import Cells
+from autometa_plugins.tabular.learned import Learned
 from autometa_plugins.tabular.network import Network
 from autometa_plugins.tabular.scale import Scale, find_scale
 
@@ -76,7 +77,7 @@ class KernelExperts(am.Learner):
         assert isinstance(module, Network)
         blocks = deal(support, support.x.flatten(2), self.max_rows)
         if self.scaling == "support+query":
-            return {"blocks": blocks}
+            return {"blocks": blocks._asdict()}
         return _learn(module, blocks, None)
 
     def predict(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Tensor:
@@ -90,7 +91,8 @@ class KernelExperts(am.Learner):
     def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Return the loss on each query set, [tasks]; for real targets the surprise as well.
 
-        The surprise, a negative log-likelihood, trains the standard deviation alone; means learn from the loss.
+        Means learn from the squared error. The surprise, a negative log-likelihood that takes them as they are, makes
+        the standard deviations true.
         """
         if batch.query.is_classification:
             return am.query_losses(self, module, batch)
@@ -105,20 +107,21 @@ class KernelExperts(am.Learner):
         assert isinstance(module, Network)
         cells = module.columns.read(x.flatten(2))
         if "blocks" in adapted:
-            adapted = _learn(module, adapted["blocks"], cells)
+            adapted = _learn(module, Blocks(**adapted["blocks"]), cells)
         share = adapted["share"]
         n_tasks, n_blocks = share.shape
-        learned = pytree.tree_map(lambda t: t.flatten(0, 1), adapted["learned"])
+        adapted = pytree.tree_map(lambda t: t.flatten(0, 1), adapted)
+        learned = Learned.from_dict(adapted["learned"])
         outputs = module.answer(learned, _repeated(cells, n_blocks))
         sureness = learned.sureness.expand_as(outputs)
         if module.has_classes:
             outputs = outputs * sureness
         else:
-            scale = Scale(*(t.flatten(0, 1) for t in adapted["scale"]))
+            scale = Scale(**adapted["scale"])
             outputs, sureness = scale.restore(outputs), scale.restore_spread(sureness)
-        outputs, sureness = (t.unflatten(0, (n_tasks, n_blocks)) for t in (outputs, sureness))
+        shape = (n_tasks, n_blocks, *outputs.shape[1:])
         share = share[:, :, None, None]
-        return (outputs * share).sum(dim=1), (sureness * share).sum(dim=1)
+        return (outputs.reshape(shape) * share).sum(dim=1), (sureness.reshape(shape) * share).sum(dim=1)
 
     def _check(self) -> None:
         am.check_choice("scaling", self.scaling, SCALINGS, of="learner 'kernel_experts'")
@@ -137,10 +140,10 @@ def _learn(module: Network, blocks: Blocks, beside: Cells | None) -> dict[str, A
     adapted: dict[str, Any] = {}
     if not module.has_classes:
         scale = find_scale(targets, mask.unsqueeze(-1))
-        adapted["scale"] = scale
+        adapted["scale"] = scale._asdict()
         targets = scale.standardise(targets).clamp(-_LARGEST_TARGET, _LARGEST_TARGET) * mask.unsqueeze(-1)
     beside = None if beside is None else _repeated(beside, n_blocks)
-    adapted["learned"] = module.learn(module.columns.read(x), targets, mask, beside)
+    adapted["learned"] = module.learn(module.columns.read(x), targets, mask, beside).as_dict()
     adapted = pytree.tree_map(lambda t: t.unflatten(0, (n_tasks, n_blocks)), adapted)
     rows = blocks.mask.sum(dim=2).to(x.dtype)
     rows[:, 0] += (rows.sum(dim=1) == 0).to(rows.dtype)  # a task of no row is answered by its first block

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from autometa_plugins.tabular.comparison import compare
 from autometa_plugins.tabular.encoding import Encoding, Rows, encode, fit_encoding
 from autometa_plugins.tabular.experts import N_DENSITIES, all_kernels, density_scores, kernels_of, ridge_of
 from autometa_plugins.tabular.kernel_ridge import fit_kernel_ridge
+from autometa_plugins.tabular.learned import Learned
 from autometa_plugins.tabular.mixture import ClassMixture, RealMixture
 from autometa_plugins.tabular.relevance import Relevance
 
@@ -22,37 +21,6 @@ AT_ONCE = 2**20
 _BEST_PRIOR = 12.0
 """Prior weight, for classes, of the product of Laplace kernels, the best single expert on synthetic tables."""
 _LARGEST = 6.0
-
-
-class Learned(NamedTuple):
-    """What is kept of a support set; every tensor leads with [tasks].
-
-    Parameters
-    ----------
-    encoding : Encoding
-    support : Rows
-    weights : Tensor of shape [tasks, 2, columns]
-        Equal weights of the columns, and those of relevance.
-    coefficients : Tensor of shape [tasks, kernels, n_support, n_outputs]
-        Of the ridge regressions.
-    mean : Tensor of shape [tasks, 1, 1, n_outputs]
-        What they are centred on.
-    shares : Tensor of shape [tasks, experts, 1, 1 or n_outputs]
-        Weights of the experts.
-    targets : Tensor of shape [tasks, n_support, n_outputs]
-        One-hot classes, or standardised real targets; zero where padded.
-    sureness : Tensor of shape [tasks, 1, 1 or n_outputs]
-        Factor of the logits, or standard deviation of standardised targets.
-    """
-
-    encoding: Encoding
-    support: Rows
-    weights: Float[Tensor, "task 2 column"]
-    coefficients: Float[Tensor, "task kernel support out"]
-    mean: Float[Tensor, "task 1 1 out"]
-    shares: Float[Tensor, "task expert 1 #out"]
-    targets: Float[Tensor, "task support out"]
-    sureness: Float[Tensor, "task 1 #out"]
 
 
 class Network(nn.Module):
@@ -126,7 +94,7 @@ class Network(nn.Module):
         at_once = self._rows_at_once(learned.support)
         parts = [
             self._answer(learned, _part(rows, slice(start, start + at_once)))
-            for start in range(0, max(1, cells.values.shape[1]), at_once)
+            for start in range(0, max(1, cells.entries.shape[1]), at_once)
         ]
         return torch.cat(parts, dim=1)
 
@@ -141,7 +109,7 @@ class Network(nn.Module):
     def _encoding(self, cells: Cells, mask: Tensor, beside: Cells | None) -> Encoding:
         if beside is not None:
             cells = Cells(*(torch.cat(pair, dim=1) for pair in zip(cells, beside, strict=True)))
-            mask = nn.functional.pad(mask, (0, cells.values.shape[1] - mask.shape[1]), value=True)
+            mask = nn.functional.pad(mask, (0, cells.entries.shape[1] - mask.shape[1]), value=True)
         return fit_encoding(cells, mask, self.columns.n_categorical)
 
     def _rows_at_once(self, support: Rows) -> int:
