@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from autometa_plugins.tabular.blocks import deal
@@ -21,6 +23,7 @@ import autometa as am
 from derivatives import build_moved, finite_differences
 from toy_tasks import clouds
 
+FEW_ROWS = Path(__file__).parents[1] / "examples" / "benchmarks" / "tables" / "few_rows.py"
 PROBLEMS = ("classification", "regression")
 MIXED = {
     "kinds": ("numeric", "numeric", "missing", "categorical", "categorical", "categorical", "missing"),
@@ -73,6 +76,16 @@ def answer(support: am.Examples, x: Tensor, layout: dict[str, Any] | None = None
         if support.is_classification:
             return learner.predict(module, adapted, x)
         return torch.cat(learner.predict_distribution(module, adapted, x), dim=-1)
+
+
+def imported(path: Path) -> Any:
+    """Return a script as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # ---------------------------------------------------------------- closed forms
@@ -428,3 +441,21 @@ def test_a_saved_estimator_predicts_the_same(tmp_path: Path) -> None:
         regressor.fit(support.x[0].numpy(), support.y[0].numpy())
         regressor.save(tmp_path / "saved")
         np.testing.assert_array_equal(am.load(tmp_path / "saved").predict(x), regressor.predict(x))
+
+
+@pytest.mark.slow
+def test_it_is_ahead_of_the_best_baseline_on_real_tables(data_root: Path) -> None:
+    few_rows = imported(FEW_ROWS)
+    folder = data_root / "tables"
+    missing = [name for name in few_rows.NEEDED if not (folder / name).exists()]
+    if missing:
+        pytest.skip(f"{folder} lacks {', '.join(missing)}")
+    rows = few_rows.score_tables(folder, few_rows.load_protocol(folder), 0, ["kernel_experts"])
+    own, baselines = pd.DataFrame(rows), few_rows.read_baselines(folder)
+    for kind, shots in few_rows.SHOTS.items():
+        metric = few_rows.METRICS[kind][0]
+        best = baselines[baselines["kind"] == kind].groupby(["shots", "method"])[metric].mean().groupby("shots").max()
+        mean = own[own["kind"] == kind].groupby("shots")[metric].mean()
+        assert set(mean.index) == set(shots)
+        assert (mean > best[mean.index] + 0.01).all(), (mean, best)
+    assert own.groupby("shots")["coverage_90"].mean().dropna().between(0.85, 0.95).all()
