@@ -81,7 +81,7 @@ def fit_encoding(cells: Cells, mask: Bool[Tensor, "task row"], n_categorical: in
         matched=matched,
         low=low,
         high=high,
-        ordered=ordered.contiguous(),
+        ordered=ordered,
         counts=known.sum(dim=1, keepdim=True).clamp(min=1).to(numbers.dtype),
     )
 
@@ -114,7 +114,7 @@ def _numbers(values: Tensor, matched: Tensor, high: Tensor) -> Tensor:
 
 
 def _mid_ranks(numbers: Tensor, encoding: Encoding) -> Tensor:
-    columns = numbers.transpose(1, 2).contiguous()
-    below = torch.searchsorted(encoding.ordered, columns)
-    not_above = torch.searchsorted(encoding.ordered, columns, right=True)
+    ordered, columns = encoding.ordered.contiguous(), numbers.transpose(1, 2).contiguous()
+    below = torch.searchsorted(ordered, columns)
+    not_above = torch.searchsorted(ordered, columns, right=True)
     return (below + not_above).transpose(1, 2) / encoding.counts - 1

@@ -5,22 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.tabular.blocks import Blocks, deal
-from autometa_plugins.tabular.columns import Cells
-from autometa_plugins.tabular.learned import Learned
+from autometa_plugins.tabular.blockwise import answer_blocks, learn_blocks
 from autometa_plugins.tabular.network import Network
-from autometa_plugins.tabular.scale import Scale, find_scale
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 SCALINGS = ("support", "support+query")
-_LARGEST_TARGET = 6.0
 
 
 class KernelExperts(am.Learner):
@@ -41,8 +36,8 @@ class KernelExperts(am.Learner):
     ----------
     scaling : {"support", "support+query"}, default="support"
         Rows by which columns are standardised and ranked. ``"support+query"`` adds the rows to be predicted, without
-        their labels. That helps where support rows are very few, but a prediction then depends on the rows beside it,
-        padded ones too; say so beside a score.
+        their labels. It helps classification with one or two rows of each class. A prediction then depends on the rows
+        beside it, padded ones too; say so beside a score.
     max_rows : int, default=1000
         Support rows of a block.
 
@@ -78,7 +73,7 @@ class KernelExperts(am.Learner):
         blocks = deal(support, support.x.flatten(2), self.max_rows)
         if self.scaling == "support+query":
             return {"blocks": blocks._asdict()}
-        return _learn(module, blocks, None)
+        return learn_blocks(module, blocks)
 
     def predict(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Tensor:
         """Return logits or means, [tasks, n, n_outputs]."""
@@ -107,21 +102,8 @@ class KernelExperts(am.Learner):
         assert isinstance(module, Network)
         cells = module.columns.read(x.flatten(2))
         if "blocks" in adapted:
-            adapted = _learn(module, Blocks(**adapted["blocks"]), cells)
-        share = adapted["share"]
-        n_tasks, n_blocks = share.shape
-        adapted = pytree.tree_map(lambda t: t.flatten(0, 1), adapted)
-        learned = Learned.from_dict(adapted["learned"])
-        outputs = module.answer(learned, _repeated(cells, n_blocks))
-        sureness = learned.sureness.expand_as(outputs)
-        if module.has_classes:
-            outputs = outputs * sureness
-        else:
-            scale = Scale(**adapted["scale"])
-            outputs, sureness = scale.restore(outputs), scale.restore_spread(sureness)
-        shape = (n_tasks, n_blocks, *outputs.shape[1:])
-        share = share[:, :, None, None]
-        return (outputs.reshape(shape) * share).sum(dim=1), (sureness.reshape(shape) * share).sum(dim=1)
+            adapted = learn_blocks(module, Blocks(**adapted["blocks"]), cells)
+        return answer_blocks(module, adapted, cells)
 
     def _check(self) -> None:
         am.check_choice("scaling", self.scaling, SCALINGS, of="learner 'kernel_experts'")
@@ -131,24 +113,3 @@ class KernelExperts(am.Learner):
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> KernelExperts:
         """Return the defaults: what is to be chosen is weighted within."""
         return cls()
-
-
-def _learn(module: Network, blocks: Blocks, beside: Cells | None) -> dict[str, Any]:
-    """Fit the experts to every block; tensors lead with [tasks, blocks]."""
-    n_tasks, n_blocks = blocks.mask.shape[:2]
-    x, targets, mask = (t.flatten(0, 1) for t in blocks)
-    adapted: dict[str, Any] = {}
-    if not module.has_classes:
-        scale = find_scale(targets, mask.unsqueeze(-1))
-        adapted["scale"] = scale._asdict()
-        targets = scale.standardise(targets).clamp(-_LARGEST_TARGET, _LARGEST_TARGET) * mask.unsqueeze(-1)
-    beside = None if beside is None else _repeated(beside, n_blocks)
-    adapted["learned"] = module.learn(module.columns.read(x), targets, mask, beside).as_dict()
-    adapted = pytree.tree_map(lambda t: t.unflatten(0, (n_tasks, n_blocks)), adapted)
-    rows = blocks.mask.sum(dim=2).to(x.dtype)
-    rows[:, 0] += (rows.sum(dim=1) == 0).to(rows.dtype)  # a task of no row is answered by its first block
-    return adapted | {"share": rows / rows.sum(dim=1, keepdim=True)}
-
-
-def _repeated(cells: Cells, n_blocks: int) -> Cells:
-    return Cells(*(torch.repeat_interleave(t, n_blocks, dim=0) if n_blocks > 1 else t for t in cells))

@@ -62,11 +62,10 @@ def fit_kernel_ridge(
 ) -> RidgeFit:
     """Solve kernel ridge regression and predict every support row from all the others.
 
-    With A = K + λI the coefficients are α = A⁻¹y (Saunders et al. 1998, eq. 8), and the prediction for row i from a
-    fit without it is yᵢ - αᵢ / (A⁻¹)ᵢᵢ. For in the fit without row i, put in place of yᵢ what it predicts there: row
-    i then changes nothing in the sum of squares, so the fit to all rows with that target is the same one. Both are
-    linear in the targets, and their difference in the target i alone, times row i of A⁻¹, is αᵢ (Rasmussen &
-    Williams 2006, eqs. 5.10 to 5.12). Exact, and no further fit is needed.
+    With A = K + λI the coefficients are α = A⁻¹y (Saunders et al. 1998). The prediction for row i from a fit to all
+    other rows is yᵢ - αᵢ / (A⁻¹)ᵢᵢ (Rasmussen & Williams 2006, eq. 5.12), so that no further fit is needed. Proof: let
+    f be the fit without row i, and put f(xᵢ) in the place of yᵢ. The fit to all rows is then f as well, as row i adds
+    no error to it, and its coefficient of row i is 0. That coefficient is αᵢ + (A⁻¹)ᵢᵢ (f(xᵢ) - yᵢ).
 
     Parameters
     ----------

@@ -7,13 +7,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.tabular.class_mixture import ClassMixture
 from autometa_plugins.tabular.columns import Cells, Columns
 from autometa_plugins.tabular.comparison import compare
 from autometa_plugins.tabular.encoding import Encoding, Rows, encode, fit_encoding
 from autometa_plugins.tabular.experts import N_DENSITIES, all_kernels, density_scores, kernels_of, ridge_of
 from autometa_plugins.tabular.kernel_ridge import fit_kernel_ridge
 from autometa_plugins.tabular.learned import Learned
-from autometa_plugins.tabular.mixture import ClassMixture, RealMixture
+from autometa_plugins.tabular.mixture import Mixture
+from autometa_plugins.tabular.real_mixture import RealMixture
 from autometa_plugins.tabular.relevance import Relevance
 
 AT_ONCE = 2**20
@@ -38,7 +40,7 @@ class Network(nn.Module):
         self.relevance = Relevance()
         self.kernels = all_kernels()
         n_kernels = len(self.kernels)
-        self.mixture: ClassMixture | RealMixture
+        self.mixture: Mixture
         if info.problem_record.has_classes:
             self.mixture = ClassMixture([_BEST_PRIOR] + [1.0] * (n_kernels + N_DENSITIES - 1))
         else:
@@ -67,7 +69,7 @@ class Network(nn.Module):
         encoding = self._encoding(cells, mask, beside)
         support = encode(cells, encoding)
         at_once = self._rows_at_once(support)
-        weights = self.relevance(support, self._labels_alike(targets), mask, self.log_decay.exp(), at_once)
+        weights = self.relevance(support, self.mixture.labels_alike(targets), mask, self.log_decay.exp(), at_once)
         counts = mask.sum(dim=1).clamp(min=1).to(targets.dtype)
         mean = targets.sum(dim=1, keepdim=True) / counts[:, None, None]
         compared = [
@@ -84,7 +86,7 @@ class Network(nn.Module):
         if self.has_classes:
             left_out = torch.cat([left_out, torch.cat([scores for _, scores in compared], dim=2)], dim=1)
         left_out = left_out.clamp(-_LARGEST, _LARGEST)
-        shares, sureness = self._weigh(left_out, targets, mask)
+        shares, sureness = self.mixture.judge(left_out, targets, mask)
         coefficients = torch.stack([fit.coefficients for fit in fits], dim=1)
         return Learned(encoding, support, weights, coefficients, mean.unsqueeze(1), shares, targets, sureness)
 
@@ -116,11 +118,6 @@ class Network(nn.Module):
         n_tasks, n_support, n_columns = support.bent.shape
         return max(1, AT_ONCE // max(1, n_tasks * n_support * n_columns))
 
-    def _labels_alike(self, targets: Tensor) -> Float[Tensor, "task row row"]:
-        if self.has_classes:
-            return targets @ targets.mT
-        return -(targets.unsqueeze(2) - targets.unsqueeze(1)).abs().clamp(max=3).mean(dim=-1)
-
     def _compare_support(
         self, first: int, at_once: int, support: Rows, weights: Tensor, targets: Tensor, encoding: Encoding
     ) -> tuple[Tensor, Tensor]:
@@ -131,17 +128,6 @@ class Network(nn.Module):
         if not self.has_classes:
             return kernels, kernels
         return kernels, density_scores(compared, rows, support, targets, encoding.speaks, first)
-
-    def _weigh(self, left_out: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the experts' shares, and how sure their mixture may be."""
-        if isinstance(self.mixture, ClassMixture):
-            shares = self.mixture.weigh(self.mixture.nats(left_out, targets))[:, :, None, None]
-            factor = self.mixture.factor((left_out * shares).sum(dim=1), targets)
-            return shares, factor[:, None, None]
-        assert isinstance(self.mixture, RealMixture)
-        shares = self.mixture.weigh(self.mixture.nats(left_out, targets, mask)).unsqueeze(2)
-        deviation = self.mixture.deviation((left_out * shares).sum(dim=1), targets, mask)
-        return shares, deviation.unsqueeze(1)
 
 
 def _part(rows: Rows, part: slice) -> Rows:

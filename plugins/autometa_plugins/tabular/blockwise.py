@@ -1,0 +1,72 @@
+"""The kernel experts block by block, so that the memory is that of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+
+from autometa_plugins.tabular.blocks import Blocks
+from autometa_plugins.tabular.columns import Cells
+from autometa_plugins.tabular.learned import Learned
+from autometa_plugins.tabular.network import Network
+from autometa_plugins.tabular.scale import Scale, find_scale
+
+_LARGEST_TARGET = 6.0
+
+
+def learn_blocks(module: Network, blocks: Blocks, beside: Cells | None = None) -> dict[str, Any]:
+    """Fit the experts to each block.
+
+    Parameters
+    ----------
+    module : Network
+    blocks : Blocks
+    beside : Cells, optional
+        Further rows of each task, without labels, that count in the scales of the columns.
+
+    Returns
+    -------
+    dict of Tensor
+        ``learned``, as :meth:`Learned.as_dict` nests it, with the ``scale`` of real targets, every tensor leading with
+        [tasks, blocks]; and ``share`` [tasks, blocks], the blocks' shares of the rows.
+    """
+    n_blocks = blocks.mask.shape[1]
+    learned = [_learn_block(module, *(t[:, number] for t in blocks), beside=beside) for number in range(n_blocks)]
+    rows = blocks.mask.sum(dim=2).to(blocks.x.dtype)
+    rows[:, 0] += (rows.sum(dim=1) == 0).to(rows.dtype)  # a task of no row is answered by its first block
+    return {
+        "learned": pytree.tree_map(lambda *parts: torch.stack(parts, dim=1), *learned),
+        "share": rows / rows.sum(dim=1, keepdim=True),
+    }
+
+
+def answer_blocks(module: Network, adapted: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
+    """Return the mean answer of the blocks: logits and their factors, or means and standard deviations."""
+    outputs = sureness = adapted["share"].new_zeros(())
+    for number, share in enumerate(adapted["share"][:, :, None, None].unbind(1)):
+        block = pytree.tree_map(lambda t, number=number: t[:, number], adapted["learned"])
+        outputs_of, sureness_of = _answer_block(module, block, cells)
+        outputs, sureness = outputs + share * outputs_of, sureness + share * sureness_of
+    return outputs, sureness
+
+
+def _learn_block(module: Network, x: Tensor, targets: Tensor, mask: Tensor, *, beside: Cells | None) -> dict[str, Any]:
+    scaled: dict[str, Any] = {}
+    if not module.has_classes:
+        scale = find_scale(targets, mask.unsqueeze(-1))
+        scaled["scale"] = scale._asdict()
+        targets = scale.standardise(targets).clamp(-_LARGEST_TARGET, _LARGEST_TARGET) * mask.unsqueeze(-1)
+    return scaled | module.learn(module.columns.read(x), targets, mask, beside).as_dict()
+
+
+def _answer_block(module: Network, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
+    block = Learned.from_dict({name: part for name, part in learned.items() if name != "scale"})
+    outputs = module.answer(block, cells)
+    sureness = block.sureness.expand_as(outputs)
+    if module.has_classes:
+        return outputs * sureness, sureness
+    scale = Scale(**learned["scale"])
+    return scale.restore(outputs), scale.restore_spread(sureness)
