@@ -295,11 +295,11 @@ def test_meta_training_lowers_the_loss_on_tasks_it_has_not_met() -> None:
     module = learner.build(tasks.info)
     optimizer = am.make_meta_optimizer("gradient", lr=0.05)
     optimizer.start(learner, module, tasks.info)
-    batch = tasks.sample(64, split="valid", seed=0)
+    batch = tasks.sample(32, split="valid", seed=0)
     with torch.no_grad():
         before = am.query_losses(learner, module, batch).mean()
-    for step in range(15):
-        optimizer.step(tasks.sample(16, seed=step))
+    for step in range(12):
+        optimizer.step(tasks.sample(8, seed=step))
     with torch.no_grad():
         assert am.query_losses(learner, module, batch).mean() < 0.95 * before
 
@@ -424,11 +424,11 @@ def test_blocks_predict_nearly_as_well_as_all_rows_at_once() -> None:
 @pytest.mark.parametrize("n", [5, 20, 100])
 def test_intervals_cover_what_they_say(n: int) -> None:
     generator = torch.Generator().manual_seed(n)
-    x = torch.randn(120, n + 20, 4, generator=generator)
-    linear = (x @ torch.randn(120, 4, 1, generator=generator))[..., 0]
+    x = torch.randn(60, n + 20, 4, generator=generator)
+    linear = (x @ torch.randn(60, 4, 1, generator=generator))[..., 0]
     kinds = torch.stack([linear, 2 * linear.sin(), 3.0 * (linear > 0), 2 * x[..., 0] * x[..., 1]])
-    y = kinds[torch.arange(120) % 4, torch.arange(120)]
-    y = y + 1.5 * torch.rand(120, 1, generator=generator) * torch.randn(120, n + 20, generator=generator)
+    y = kinds[torch.arange(60) % 4, torch.arange(60)]
+    y = y + 1.5 * torch.rand(60, 1, generator=generator) * torch.randn(60, n + 20, generator=generator)
     found = answer(am.Examples(x[:, :n], y[:, :n]), x[:, n:])
     covered = ((found[..., 0] - y[:, n:]).abs() < 1.645 * found[..., 1]).double().mean()
     assert 0.85 < covered < 0.95

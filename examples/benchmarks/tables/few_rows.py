@@ -157,7 +157,7 @@ def means(scores: pd.DataFrame, kind: str, metric: str) -> list[str]:
     part = scores[(scores["kind"] == kind) & scores[metric].notna() & (scores["method"] != "chance")]
     by_shot = part.pivot_table(index=["method", "seed"], columns="shots", values=metric, aggfunc="mean")
     by_shot = by_shot.dropna().sort_values(by_shot.columns[1], ascending=metric == "log_loss")
-    lines = [f"| {kind}: {metric} | " + " | ".join(f"{shots} rows" for shots in by_shot.columns) + " |"]
+    lines = [f"| {kind}: {metric} | " + " | ".join(f"{shots} shot" for shots in by_shot.columns) + " |"]
     lines.append("|---|" + "---|" * by_shot.shape[1])
     for (method, seed), row in by_shot.iterrows():
         label = method if seed == 0 else f"{method}: other episodes (A/A)"
@@ -174,13 +174,15 @@ def losses(scores: pd.DataFrame, kind: str) -> list[str]:
     others = table.drop(columns=[*METHODS, "chance"], errors="ignore")
     gap = own - others.max(axis=1)
     behind = gap[gap < 0].sort_values()
+    ranks = pd.concat([own, others], axis=1).rank(axis=1, ascending=False).mean().sort_values()
+    best = ", ".join(f"{name} {rank:.2f}" for name, rank in ranks.head(4).items())
     lines = [
         f"{kind}: ahead of the best baseline of each table and shot in {int((gap >= 0).sum())} of {len(gap)} cells, "
-        f"mean gap {gap.mean():+.3f}. Furthest behind:",
+        f"mean gap {gap.mean():+.3f}. Mean ranks: {best}. Furthest behind:",
         "",
     ]
     lines += [
-        f"- {name}, {shots} rows: {value:.3f} ({others.idxmax(axis=1)[name, shots]})"
+        f"- {name}, {shots} shot: {value:.3f} ({others.idxmax(axis=1)[name, shots]})"
         for (name, shots), value in behind.head(10).items()
     ]
     return [*lines, ""]
@@ -205,8 +207,8 @@ def main() -> None:
     lines = [
         "# Tables with a few labelled rows",
         "",
-        "Means over the tables, 50 episodes each; `rows` are labelled rows "
-        "of each class, or of the table (regression). `seed` 0 draws the episodes of the baselines.",
+        "Means over the tables, 50 episodes each, those of the baselines. Shots are labelled rows of each class, or of",
+        "the table (regression).",
         "",
     ]
     for kind, metrics in METRICS.items():

@@ -77,7 +77,8 @@ def main() -> None:
     lines = [
         "# Time and memory on tables",
         "",
-        "Fit and predict, two classes, one thread; the kernel experts deal more than 1,000 rows to blocks.",
+        "Fit and predict, two classes, one thread; the kernel experts deal more than 1,000 rows to blocks. Where other",
+        "programs share the machine, compare the seconds of the processor.",
         "",
         "| rows x columns, queries | method | seconds | of the processor | MiB | accuracy |",
         "|---|---|---|---|---|---|",

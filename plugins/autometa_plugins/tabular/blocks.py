@@ -62,7 +62,7 @@ def _sorted(features: Tensor, targets: Tensor, groups: Tensor, mask: Tensor) -> 
     """Order of the rows by mask, group, target and features, the first counting most."""
     order = features.argsort(dim=1, stable=True)
     for key in (targets, groups, ~mask):
-        order = order.gather(1, key.gather(1, order).to(torch.float64).argsort(dim=1, stable=True))
+        order = order.gather(1, key.gather(1, order).argsort(dim=1, stable=True))
     return order
 
 
