@@ -17,7 +17,7 @@ from autometa_plugins.tabular.encoding import encode, fit_encoding
 from autometa_plugins.tabular.gaussian import gaussian_classes
 from autometa_plugins.tabular.kernel_ridge import fit_kernel_ridge
 from autometa_plugins.tabular.naive_bayes import naive_bayes
-from torch import Tensor
+from torch import Tensor, nn
 
 import autometa as am
 from derivatives import build_moved, finite_differences
@@ -432,6 +432,18 @@ def test_intervals_cover_what_they_say(n: int) -> None:
     found = answer(am.Examples(x[:, :n], y[:, :n]), x[:, n:])
     covered = ((found[..., 0] - y[:, n:]).abs() < 1.645 * found[..., 1]).double().mean()
     assert 0.85 < covered < 0.95
+
+
+@pytest.mark.parametrize("n", [20, 300])
+def test_logits_are_as_sure_as_they_may_be(n: int) -> None:
+    generator = torch.Generator().manual_seed(n)
+    x = torch.randn(12, n + 40, 4, generator=generator)
+    slopes = torch.randn(12, 4, 1, generator=generator)
+    y = ((x @ slopes)[..., 0] + 1.5 * torch.randn(12, n + 40, generator=generator) > 0).long()
+    logits = answer(am.Examples(x[:, :n], y[:, :n]), x[:, n:])
+    factors = torch.tensor([0.4, 0.6, 0.8, 1.0, 1.25, 1.6, 2.5])
+    losses = [nn.functional.cross_entropy((f * logits).flatten(0, 1), y[:, n:].flatten()) for f in factors]
+    assert losses[3] < min(losses) + 0.03
 
 
 def test_a_saved_estimator_predicts_the_same(tmp_path: Path) -> None:

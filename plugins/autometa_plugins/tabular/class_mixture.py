@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from autometa_plugins.tabular.mixture import Mixture
 
 _FAR_BELOW = -1e3
+_MOST_SHOTS = 10.0
 
 
 class ClassMixture(Mixture):
@@ -19,8 +20,8 @@ class ClassMixture(Mixture):
     log factor = offset + shots · log(rows per class) + ways · log(classes) - loss · r. Here r is the mean of the nats
     with which the mixture itself, times ``sharpness``, predicts left-out rows, divided by those of guessing, at
     most 2. Rows that are alone in their class cannot be predicted from the others and do not count; where there are
-    no others, the weights are the prior ones, r is 1, and ``blind`` is added. The coefficients were fitted on
-    synthetic tables.
+    no others, the weights are the prior ones, r is 1, and ``blind`` is added. More than 10 rows per class count as
+    10: beyond, the logits would be too sure. The coefficients were fitted on synthetic tables.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ class ClassMixture(Mixture):
         guessing = judged.clamp(min=1) * ways.log()
         blind = judged == 0
         ratio = torch.where(blind, 1.0, (self.nats(mixed.unsqueeze(1), members)[:, 0] / guessing).clamp(max=2))
-        shots = (counts.sum(dim=-1) / ways).clamp(min=1)
+        shots = (counts.sum(dim=-1) / ways).clamp(1, _MOST_SHOTS)
         log_factor = self.offset + self.shots * shots.log() + self.ways * ways.log() - self.loss * ratio
         return (log_factor + self.blind * blind).exp()
 
