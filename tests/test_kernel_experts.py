@@ -129,7 +129,7 @@ def test_densities_of_left_out_rows_are_those_without_the_row() -> None:
     by_gaussian = gaussian_classes(rows.bent, rows.bent, members, encoding.speaks, own=members)
     for row in range(9):
         others = [i for i in range(9) if i != row]
-        one, rest = (type(rows)(*(values[:, part] for values in rows)) for part in ([row], others))
+        one, rest = rows.part([row]), rows.part(others)
         without = naive_bayes(compare(one, rest, weights, decay), members[:, others])
         torch.testing.assert_close(by_kernel[:, row], without[:, 0])
         without = gaussian_classes(one.bent, rest.bent, members[:, others], encoding.speaks)

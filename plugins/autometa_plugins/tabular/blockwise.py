@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autometa_plugins.tabular.blocks import Blocks
 from autometa_plugins.tabular.columns import Cells
-from autometa_plugins.tabular.learned import Learned
+from autometa_plugins.tabular.learned import Learned, as_dict
 from autometa_plugins.tabular.network import Network
 from autometa_plugins.tabular.scale import Scale, find_scale
 
@@ -34,7 +34,7 @@ def learn_blocks(module: Network, blocks: Blocks, beside: Cells | None = None) -
         [tasks, blocks]; and ``share`` [tasks, blocks], the blocks' shares of the rows.
     """
     n_blocks = blocks.mask.shape[1]
-    learned = [_learn_block(module, *(t[:, number] for t in blocks), beside=beside) for number in range(n_blocks)]
+    learned = [_learn_block(module, blocks, number, beside) for number in range(n_blocks)]
     rows = blocks.mask.sum(dim=2).to(blocks.x.dtype)
     rows[:, 0] += (rows.sum(dim=1) == 0).to(rows.dtype)  # a task of no row is answered by its first block
     return {
@@ -53,11 +53,12 @@ def answer_blocks(module: Network, adapted: dict[str, Any], cells: Cells) -> tup
     return outputs, sureness
 
 
-def _learn_block(module: Network, x: Tensor, targets: Tensor, mask: Tensor, *, beside: Cells | None) -> dict[str, Any]:
+def _learn_block(module: Network, blocks: Blocks, number: int, beside: Cells | None) -> dict[str, Any]:
+    x, targets, mask = blocks.x[:, number], blocks.targets[:, number], blocks.mask[:, number]
     scaled: dict[str, Any] = {}
     if not module.has_classes:
         scale = find_scale(targets, mask.unsqueeze(-1))
-        scaled["scale"] = scale._asdict()
+        scaled["scale"] = as_dict(scale)
         targets = scale.standardise(targets).clamp(-_LARGEST_TARGET, _LARGEST_TARGET) * mask.unsqueeze(-1)
     return scaled | module.learn(module.columns.read(x), targets, mask, beside).as_dict()
 

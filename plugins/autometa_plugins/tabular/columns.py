@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import autometa as am
 
 
-class Cells(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cells:
     """The cells of a table: numeric columns first, then categorical ones.
 
     Parameters
@@ -24,6 +25,10 @@ class Cells(NamedTuple):
 
     entries: Float[Tensor, "task row column"]
     known: Bool[Tensor, "task row column"]
+
+    def join(self, other: Cells) -> Cells:
+        """Return the cells of these rows and of further ones."""
+        return Cells(torch.cat([self.entries, other.entries], dim=1), torch.cat([self.known, other.known], dim=1))
 
 
 class Columns(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,8 @@ UNEQUAL = 1.5
 _UNEQUAL_RANKS = 0.8
 
 
-class Comparison(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Comparison:
     """Rows beside the support rows of their task.
 
     Where there are two sums over the columns, the first weights all alike and the second by relevance; both weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,7 +14,8 @@ from autometa_plugins.tabular.scale import Scale, find_scale
 _CLIP = 4.0
 
 
-class Encoding(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Encoding:
     """What is learned of the columns before any label is read; every tensor leads with [tasks].
 
     Parameters
@@ -42,7 +43,8 @@ class Encoding(NamedTuple):
     counts: Float[Tensor, "task 1 column"]
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rows:
     """Encoded rows. A missing or unseen value is 0, the mean; so is every value of a constant column.
 
     Parameters
@@ -61,6 +63,10 @@ class Rows(NamedTuple):
     bent: Float[Tensor, "task row column"]
     ranks: Float[Tensor, "task row column"]
     levels: Float[Tensor, "task row category"]
+
+    def part(self, rows: slice | list[int]) -> Rows:
+        """Return some of the rows."""
+        return Rows(self.clipped[:, rows], self.bent[:, rows], self.ranks[:, rows], self.levels[:, rows])
 
 
 def fit_encoding(cells: Cells, mask: Bool[Tensor, "task row"], n_categorical: int) -> Encoding:

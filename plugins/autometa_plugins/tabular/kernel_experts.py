@@ -72,7 +72,7 @@ class KernelExperts(am.Learner):
         assert isinstance(module, Network)
         blocks = deal(support, support.x.flatten(2), self.max_rows)
         if self.scaling == "support+query":
-            return {"blocks": blocks._asdict()}
+            return {"blocks": {"x": blocks.x, "targets": blocks.targets, "mask": blocks.mask}}
         return learn_blocks(module, blocks)
 
     def predict(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Tensor:

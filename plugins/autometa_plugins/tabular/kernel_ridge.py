@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -47,7 +47,8 @@ class Kernel(nn.Module):
         raise NotImplementedError
 
 
-class RidgeFit(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RidgeFit:
     """A solution: predictions are ``kernel @ coefficients``."""
 
     coefficients: Float[Tensor, "task support out"]

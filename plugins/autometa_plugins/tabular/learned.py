@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,7 +12,8 @@ from autometa_plugins.tabular.encoding import Encoding, Rows
 from autometa_plugins.tabular.scale import Scale
 
 
-class Learned(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Learned:
     """What is kept of a support set; every tensor leads with [tasks].
 
     Parameters
@@ -43,8 +45,8 @@ class Learned(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Return nested dicts, as files hold them."""
-        encoding = self.encoding._asdict() | {"scale": self.encoding.scale._asdict()}
-        return self._asdict() | {"encoding": encoding, "support": self.support._asdict()}
+        encoding = as_dict(self.encoding) | {"scale": as_dict(self.encoding.scale)}
+        return as_dict(self) | {"encoding": encoding, "support": as_dict(self.support)}
 
     @classmethod
     def from_dict(cls, tensors: dict[str, Any]) -> Self:
@@ -52,3 +54,8 @@ class Learned(NamedTuple):
         encoding = tensors["encoding"]
         encoding = Encoding(**encoding | {"scale": Scale(**encoding["scale"])})
         return cls(**tensors | {"encoding": encoding, "support": Rows(**tensors["support"])})
+
+
+def as_dict(record: Encoding | Rows | Scale | Learned) -> dict[str, Any]:
+    """Return the fields of a record, not copied."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}

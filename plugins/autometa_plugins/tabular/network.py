@@ -95,7 +95,7 @@ class Network(nn.Module):
         rows = encode(cells, learned.encoding)
         at_once = self._rows_at_once(learned.support)
         parts = [
-            self._answer(learned, _part(rows, slice(start, start + at_once)))
+            self._answer(learned, rows.part(slice(start, start + at_once)))
             for start in range(0, max(1, cells.entries.shape[1]), at_once)
         ]
         return torch.cat(parts, dim=1)
@@ -110,7 +110,7 @@ class Network(nn.Module):
 
     def _encoding(self, cells: Cells, mask: Tensor, beside: Cells | None) -> Encoding:
         if beside is not None:
-            cells = Cells(*(torch.cat(pair, dim=1) for pair in zip(cells, beside, strict=True)))
+            cells = cells.join(beside)
             mask = nn.functional.pad(mask, (0, cells.entries.shape[1] - mask.shape[1]), value=True)
         return fit_encoding(cells, mask, self.columns.n_categorical)
 
@@ -122,13 +122,9 @@ class Network(nn.Module):
         self, first: int, at_once: int, support: Rows, weights: Tensor, targets: Tensor, encoding: Encoding
     ) -> tuple[Tensor, Tensor]:
         """Return kernels of some support rows with all, and scores of their classes by the others' densities."""
-        rows = _part(support, slice(first, first + at_once))
+        rows = support.part(slice(first, first + at_once))
         compared = compare(rows, support, weights, self.log_decay.exp())
         kernels = kernels_of(self.kernels, compared)
         if not self.has_classes:
             return kernels, kernels
         return kernels, density_scores(compared, rows, support, targets, encoding.speaks, first)
-
-
-def _part(rows: Rows, part: slice) -> Rows:
-    return Rows(*(values[:, part] for values in rows))

@@ -40,7 +40,7 @@ class Relevance(nn.Module):
         sums = support.bent.new_zeros(len(mask), support.bent.shape[-1], 3)
         for start in range(0, mask.shape[1], at_once):
             part = slice(start, start + at_once)
-            rows = Rows(*(values[:, part] for values in support))
+            rows = support.part(part)
             # One less than the similarity, so that a column where all are equal is exactly 0.
             alike = torch.expm1(-decay * column_distances(rows, support)).flatten(2)
             both = torch.stack([labels[:, part].flatten(1), pairs[:, part].to(alike.dtype).flatten(1)], dim=-1)

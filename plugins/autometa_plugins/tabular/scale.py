@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +12,8 @@ _LARGEST = 1e6
 """Bound of a standardised number."""
 
 
-class Scale(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Scale:
     """What standardises: ``(value / unit - centre) / spread``, in double precision.
 
     Parameters
