@@ -156,6 +156,9 @@ class Learner(BaseEstimator, ABC):
         """Keep examples of meta-train tasks in ``module``; return how many (learners that provide ``"memory"``)."""
         raise NotImplementedError
 
+    def settle(self, module: nn.Module) -> None:
+        """Work out what follows from all that :meth:`remember` kept, once nothing more comes; by default nothing."""
+
     @classmethod
     def suggest(cls, trial: Trial, info: TaskInfo) -> Self:
         """Draw hyperparameters from the search space; parameter names are constructor names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -127,6 +128,14 @@ class TaskSampler(BaseEstimator, ABC):
         seed : int
             Non-negative.
         """
+
+    def whole_tasks(self, split: Split = "train") -> Iterator[TaskBatch] | None:
+        """Go once through every example of every task of a part; None where there is no end of them.
+
+        What only remembers examples then needs no draws. Support sets hold all examples that :meth:`sample` draws
+        from, each once; query sets are empty; ``ids`` tell the tasks apart. The order is always the same.
+        """
+        return None
 
     def to(self, device: torch.device | str) -> Self:
         """Return a sampler of the same tasks that keeps what they are drawn from on ``device``.

@@ -300,6 +300,7 @@ def check_provides(case: LearnerCase) -> None:
     if "pooled" in provides and case.learner.n_pooled_tasks(case.tasks.info) is None:
         _expect_gradient(case.learner.pooled_loss(module, batch, 0.5), module, "pooled_loss()")
     if "memory" in provides:
+        module = fresh_module(clone(case.learner), case.tasks.info, seed=0).double()
         before = copied(module.state_dict())
         case.learner.remember(module, draw(case.tasks, 2, seed=5, split="train"))
         expect(not same_state(before, module.state_dict()), "remember() leaves θ as it was.")

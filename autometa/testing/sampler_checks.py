@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from collections import Counter
 from itertools import combinations
 from unittest import SkipTest
 
@@ -165,6 +166,31 @@ def check_splits_are_disjoint(tasks: TaskSampler) -> None:
             expect(not shared, f"splits {a!r} and {b!r} share {len(shared)} {what}.")
 
 
+def check_whole_tasks(tasks: TaskSampler) -> None:
+    """Whole tasks, where there is an end of them, are what a draw of as many queries as there are takes, row by row."""
+    if tasks.whole_tasks("train") is None:
+        raise SkipTest("there is no end of tasks")
+    for split in SPLITS:
+        whole: dict[int, Counter[bytes]] = {}
+        for batch in tasks.whole_tasks(split) or ():
+            expect(batch.ids is not None, "whole_tasks() must tell tasks apart by their ids.")
+            assert batch.ids is not None
+            _check_examples(f"whole tasks of split {split!r}", batch.support, tasks.info)
+            expect(not batch.query.mask.any(), "whole_tasks() has examples in query sets; all belong in support sets.")
+            for i, task in enumerate(batch.ids.tolist()):
+                expect(task not in whole, f"whole_tasks() gives task {task} twice.")
+                whole[task] = Counter(_rows(batch.support, i))
+        most = max(map(Counter.total, whole.values()))
+        drawn = clone(tasks).set_params(**({"n_query": most} if "n_query" in tasks.get_params() else {}))
+        batch = drawn.sample(MANY, split=split, seed=0)
+        assert batch.ids is not None
+        for i, task in enumerate(batch.ids.tolist()):
+            rows = Counter([*_rows(batch.support, i), *_rows(batch.query, i)])
+            expect(rows <= whole.get(task, Counter()), f"examples are drawn of task {task} that whole_tasks() lacks.")
+            all_drawn = "n_query" not in tasks.get_params() or rows == whole[task]
+            expect(all_drawn, f"whole_tasks() gives examples of task {task} that are never drawn, or some twice.")
+
+
 def check_support_and_query_are_disjoint(tasks: TaskSampler) -> None:
     """No query example is also in the support of its task."""
     batch = tasks.sample(MANY, seed=0)
@@ -245,6 +271,7 @@ SAMPLER_CHECKS = (
     check_draws_are_independent,
     check_same_in_another_process,
     check_splits_are_disjoint,
+    check_whole_tasks,
     check_support_and_query_are_disjoint,
     check_order_tells_nothing,
     check_sizes_follow_parameters,

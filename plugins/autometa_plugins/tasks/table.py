@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 import autometa as am
 from autometa_plugins.tasks.table_rows import TableRows, digest_of, prepare, read_table
+
+_MOST_PLACES = 2**16
+"""Places for rows, padding included, in one batch of whole tasks."""
 
 
 class Table(am.TaskSampler):
@@ -180,6 +184,20 @@ class Table(am.TaskSampler):
             ids=torch.from_numpy(entity).to(rows.x.device),
         )
 
+    def whole_tasks(self, split: str = "train") -> Iterator[am.TaskBatch]:
+        """Give all rows of the entities of a split, some entities at a time."""
+        am.check_choice("split", split, am.SPLITS)
+        rows = self._rows()
+        entities, sizes = np.asarray(rows.entities[split]), rows.count.sum(1)
+        for chosen in _batches(entities, sizes):
+            first, within = rows.start[chosen, :1], np.arange(sizes[chosen].max())
+            places = np.where(within < sizes[chosen, None], within, -1)
+            yield am.TaskBatch(
+                support=_gather(rows, first, places),
+                query=_gather(rows, first, places[:, :0]),
+                ids=torch.from_numpy(chosen).to(rows.x.device),
+            )
+
     def to(self, device: torch.device | str) -> Self:
         """Return the same sampler with its rows on ``device``, so that tasks are gathered there."""
         rows = self._rows()
@@ -266,6 +284,18 @@ def _walk(entities: range, n_tasks: int, seed: int, split: str) -> NDArray[np.in
     n_rounds = -(-n_tasks // len(entities))
     order = np.argsort(am.draw_uniform((n_rounds, len(entities)), seed, split, "entities"), axis=-1)
     return entities.start + order.ravel()[:n_tasks]
+
+
+def _batches(entities: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Cut entities into pieces of neighbours, which padded to one length have no more than ``_MOST_PLACES`` places."""
+    begin, longest = 0, 0
+    for end, entity in enumerate(entities):
+        longest = max(longest, int(sizes[entity]))
+        if end > begin and longest * (end - begin + 1) > _MOST_PLACES:
+            yield entities[begin:end]
+            begin, longest = end, int(sizes[entity])
+    if len(entities):
+        yield entities[begin:]
 
 
 def _support_sizes(count: NDArray[np.int64], n_shot: int) -> NDArray[np.int64]:

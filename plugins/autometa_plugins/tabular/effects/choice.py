@@ -1,0 +1,244 @@
+"""Which pool, and which covariance of effects beside it: chosen by how simulated newcomers fare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from autometa_plugins.tabular.effects.episodes import Episodes, gather, simulate
+from autometa_plugins.tabular.effects.estimators import ESTIMATORS, fit_named
+from autometa_plugins.tabular.effects.kernels import grouped
+from autometa_plugins.tabular.effects.newcomers import Model, deviations, learn, means
+from autometa_plugins.tabular.effects.pools import (
+    Answer,
+    Array,
+    Pool,
+    best_temperature,
+    linear_answer,
+    linear_coefficients,
+    log_odds,
+    mean_coefficients,
+)
+from autometa_plugins.tabular.effects.posterior import class_scores, solve
+from autometa_plugins.tabular.effects.training_rows import TrainingRows, mixed_coefficients, out_of_fold
+from autometa_plugins.tabular.effects.variances import Covariance, Variances
+
+POOLS: Mapping[str, tuple[str, str | None]] = {
+    "mean": ("mean", None),
+    "linear": ("linear", None),
+    "mixed": ("mixed", None),
+    "boosting": ("mean", "boosting"),
+    "mixed_boosting": ("mean", "mixed_boosting"),
+    "average": ("linear", "boosting"),
+    "mixed_average": ("mixed", "mixed_boosting"),
+}
+"""Linear model and estimator of every pool: half of the answer each, and beside the mean the estimator's alone."""
+_REAL_ONLY = frozenset({"mixed", "mixed_boosting", "mixed_average"})
+_SCALES = (0.5, 1.0, 2.0, 4.0)
+"""Variances of effects on log-odds are tried times these, as the estimate is too low for classes."""
+_QUANTILE, _DEVIATIONS = 0.9, 1.6448536
+"""Share of observations that lie within so many standard deviations of a Gaussian."""
+_LEAST_LOSS = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pool by name, and the covariance of effects beside it."""
+
+    pool: str
+    covariance: Covariance
+
+
+def pool_names(pool: str | BaseEstimator, has_classes: bool) -> list[str]:
+    """Names of the pools to choose from."""
+    if not isinstance(pool, str):
+        return ["estimator"]
+    known = [name for name in POOLS if not (has_classes and name in _REAL_ONLY)]
+    return known if pool == "auto" else [pool]
+
+
+def choose(rows: TrainingRows, pool: str | BaseEstimator = "auto", seed: int = 0) -> Model:
+    """Estimate the covariance of effects beside every pool, and take what is best for newcomers.
+
+    The loss of a candidate is divided by the lowest for the same number of known rows, and averaged over these numbers:
+    one choice for all, as variances do not depend on how many rows are known.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+    pool : str or estimator
+        A name, or "auto" for all of them.
+    seed : int
+        Decides which newcomers are simulated.
+    """
+    variances = Variances(rows, seed)
+    pools = Pools(rows, pool, variances)
+    candidates = [
+        Candidate(name, scaled)
+        for name, answers in pools.answers.items()
+        for covariance in variances.offered(answers)
+        for scaled in (map(covariance.times, _SCALES) if rows.has_classes else (covariance,))
+    ]
+    newcomers = list(simulate(rows.entity, seed))
+    best = candidates[int(_relative_losses(rows, pools.answers, candidates, newcomers).argmin())]
+    least = min(pools.answers, key=lambda name: _loss(rows, pools.answers[name]))
+    model = Model(
+        pool=pools.whole(best.pool),
+        population=pools.whole(least),
+        weights=best.covariance.weights,
+        mixed_weights=pools.weights,
+        noise=best.covariance.noise,
+        degrees=best.covariance.degrees,
+        columns=rows.columns,
+        has_classes=rows.has_classes,
+    )
+    return replace(model, calibration=_calibration(model, rows, pools.answers[best.pool], newcomers))
+
+
+class Pools:
+    """Pools by name, their out-of-fold answers, and themselves fitted on all rows.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+    pool : str or estimator
+    variances : Variances
+        Estimates the covariance that the mixed pools are fitted beside.
+    """
+
+    def __init__(self, rows: TrainingRows, pool: str | BaseEstimator, variances: Variances) -> None:
+        self.rows, self.estimator = rows, pool
+        self.weights = torch.zeros(rows.columns.n_kernels, dtype=torch.float64)
+        self.temperatures: dict[str, float] = {}
+        self.answers: dict[str, Array] = {}
+        """Means of real targets, or log-odds, [rows, outputs], of pools fitted on other entities."""
+        parts: dict[str, Array] = {}
+        for name in pool_names(pool, rows.has_classes):
+            if name in _REAL_ONLY and "mixed" not in parts:
+                self.weights = variances.best(self._part("linear", parts)).weights
+            self.answers[name] = self._finish(name, self._mixture(name, parts))
+
+    def whole(self, name: str) -> Pool:
+        """Fit a pool on all rows."""
+        linear, estimator = POOLS.get(name, ("mean", "estimator"))
+        return Pool(
+            coefficients=self._coefficients(linear, self.rows),
+            share=self._share(name),
+            kind=estimator,
+            estimator=None if estimator is None else self._fit(estimator, self.rows),
+            temperature=self.temperatures.get(name, 1.0),
+            has_classes=self.rows.has_classes,
+        )
+
+    def _share(self, name: str) -> float:
+        linear, estimator = POOLS.get(name, ("mean", "estimator"))
+        return 0.0 if estimator is None else 1.0 if linear == "mean" else 0.5
+
+    def _mixture(self, name: str, parts: dict[str, Array]) -> Array:
+        linear, estimator = POOLS.get(name, ("mean", "estimator"))
+        share = self._share(name)
+        told = (1 - share) * self._part(linear, parts) if share < 1 else np.zeros_like(self.rows.targets)
+        return told if estimator is None else told + share * self._part(estimator, parts)
+
+    def _finish(self, name: str, answers: Array) -> Array:
+        if not self.rows.has_classes:
+            return answers
+        self.temperatures[name] = best_temperature(log_odds(answers, 1.0), self.rows.targets)
+        return log_odds(answers, self.temperatures[name])
+
+    def _part(self, kind: str, parts: dict[str, Array]) -> Array:
+        if kind not in parts:
+            parts[kind] = out_of_fold(partial(self._fit, kind), self.rows)
+        return parts[kind]
+
+    def _fit(self, kind: str, rows: TrainingRows) -> Answer:
+        if kind in ESTIMATORS:
+            return fit_named(kind, rows, self.weights, self.estimator)
+        return linear_answer(self._coefficients(kind, rows), rows.has_classes)
+
+    def _coefficients(self, kind: str, rows: TrainingRows) -> Array:
+        if kind == "mixed":
+            return mixed_coefficients(rows, self.weights)
+        fit = mean_coefficients if kind == "mean" else linear_coefficients
+        return fit(rows.x, rows.targets, rows.has_classes)
+
+
+def _loss(rows: TrainingRows, answers: Array) -> float:
+    """Loss of pools by themselves."""
+    if rows.has_classes:
+        return -float((log_softmax(answers, axis=1) * rows.targets).sum(1).mean())
+    return float((np.square(rows.targets - answers).mean(0) / _scale(rows)).mean())
+
+
+def _scale(rows: TrainingRows) -> Array:
+    return np.maximum(rows.targets.var(0), _LEAST_LOSS)
+
+
+def _relative_losses(
+    rows: TrainingRows, answers: Mapping[str, Array], candidates: list[Candidate], newcomers: list[Episodes]
+) -> Tensor:
+    """Loss of every candidate beside the best, [candidates]; without newcomers, that of its pool."""
+    if not newcomers:
+        return torch.tensor([_loss(rows, answers[one.pool]) for one in candidates])
+    each = torch.stack([_newcomer_losses(rows, answers, candidates, few) for few in newcomers]).clamp_min(_LEAST_LOSS)
+    return (each / each.min(1, keepdim=True).values).mean(0)
+
+
+def _newcomer_losses(
+    rows: TrainingRows, answers: Mapping[str, Array], candidates: list[Candidate], few: Episodes
+) -> Tensor:
+    """Mean loss of the queries of newcomers with equally many known rows, [candidates]."""
+    groups, places = torch.unique(torch.stack([c.covariance.weights for c in candidates]), dim=1, return_inverse=True)
+    x = torch.from_numpy(rows.x)
+    known, asked = gather(x, few.support), gather(x, few.query)
+    gram, cross = (grouped(part, known, rows.columns, places) for part in (known, asked))
+    targets = torch.from_numpy(rows.targets)
+    y_known, y_asked = gather(targets, few.support), gather(targets, few.query)
+    every, exists = torch.ones(few.support.shape, dtype=torch.bool), few.mask
+    scale = torch.from_numpy(_scale(rows))
+    losses = []
+    for one, weights in zip(candidates, groups, strict=True):
+        told = torch.from_numpy(answers[one.pool])
+        base_known, base_asked = gather(told, few.support), gather(told, few.query)
+        sums, crossed = (torch.einsum("g,genm->enm", weights, part) for part in (gram, cross))
+        if rows.has_classes:
+            outputs = base_asked + crossed @ class_scores(sums, base_known, y_known, every)
+            each = -(outputs.log_softmax(-1) * y_asked).sum(-1)
+        else:
+            outputs = base_asked + crossed @ solve(sums, y_known - base_known, every)
+            each = ((outputs - y_asked).square() / scale).mean(-1)
+        losses.append((each * exists).sum() / exists.sum())
+    return torch.stack(losses)
+
+
+def _calibration(model: Model, rows: TrainingRows, answers: Array, newcomers: list[Episodes]) -> float:
+    """What makes intervals or probabilities of simulated newcomers right; each number of known rows counts alike."""
+    if not newcomers:
+        return 1.0
+    x, targets, told = (torch.from_numpy(values) for values in (rows.x, rows.targets, answers))
+    found, weights, truth = [], [], []
+    for few in newcomers:
+        (x_known, x_asked), (y_known, y_asked), (base_known, base_asked) = (
+            (gather(values, few.support), gather(values, few.query)) for values in (x, targets, told)
+        )
+        known = learn(model, x_known, base_known, y_known, torch.ones(few.support.shape, dtype=torch.bool))
+        outputs, exists = means(model, known, x_asked, base_asked), few.mask
+        if not rows.has_classes:
+            outputs = ((y_asked - outputs) / deviations(model, known, x_asked)).abs()
+        found.append(outputs[exists])
+        truth.append(y_asked[exists])
+        weights.append(torch.full((int(exists.sum()),), 1 / int(exists.sum()), dtype=torch.float64))
+    values, weight = torch.cat(found), torch.cat(weights)
+    if rows.has_classes:
+        return best_temperature(values.numpy(), torch.cat(truth).numpy(), weight.numpy())
+    each = weight.unsqueeze(1).expand(values.shape).flatten()
+    order = values.flatten().argsort()
+    place = torch.searchsorted(each[order].cumsum(0), _QUANTILE * each.sum())
+    return float(values.flatten()[order[place.clamp_max(len(order) - 1)]].clamp_min(_LEAST_LOSS)) / _DEVIATIONS

@@ -1,0 +1,107 @@
+"""Rows of training entities, in buffers that grow and can be emptied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+
+
+class Rows(nn.Module):
+    """Rows in the order they came, each with its targets and its entity.
+
+    A row counts as seen if its entity had an equal one, and as many of them, in an earlier batch: rows that are equal
+    within one task stay as many as they are.
+
+    Parameters
+    ----------
+    n_features, n_outputs : int
+    max_rows : int
+        Rows kept at most.
+    """
+
+    x: Tensor
+    targets: Tensor
+    entity: Tensor
+    n_entities: Tensor
+    _keys: set[tuple[int, bytes, int]] | None
+
+    def __init__(self, n_features: int, n_outputs: int, max_rows: int) -> None:
+        super().__init__()
+        self.max_rows = max_rows
+        self.register_buffer("x", torch.zeros(0, n_features))
+        self.register_buffer("targets", torch.zeros(0, n_outputs))
+        self.register_buffer("entity", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("n_entities", torch.zeros((), dtype=torch.int64))
+        self._keys = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def keep(self, batch: am.TaskBatch) -> int:
+        """Append the rows of a batch that are not there yet, until the memory is full; return how many."""
+        room = self.max_rows - len(self)
+        if room <= 0:
+            return 0
+        if batch.ids is None:  # every drawn task is an entity of its own
+            ids = self.n_entities.cpu() + torch.arange(len(batch))
+            self.n_entities += len(batch)
+        else:
+            ids = batch.ids.cpu()
+        width, pad = self.targets.shape[1], nn.functional.pad
+        both = (batch.support, batch.query)
+        x = torch.cat([part.x.flatten(2) for part in both], dim=1)
+        targets = torch.cat([pad(t, (0, width - t.shape[-1])) for t in (part.targets() for part in both)], dim=1)
+        mask = torch.cat([part.mask for part in both], dim=1)
+        entity = ids.unsqueeze(1).expand(mask.shape).to(mask.device)[mask]
+        x, targets = x[mask].to(self.x), targets[mask].to(self.targets)
+        new = self._unseen(x, targets, entity)[:room]
+        self.x = torch.cat([self.x, x[new]])
+        self.targets = torch.cat([self.targets, targets[new]])
+        self.entity = torch.cat([self.entity, entity[new].to(self.entity)])
+        return len(new)
+
+    def clear(self) -> None:
+        """Drop all rows."""
+        self.x, self.targets, self.entity = self.x[:0].clone(), self.targets[:0].clone(), self.entity[:0].clone()
+        self._keys = None
+
+    def _unseen(self, x: Tensor, targets: Tensor, entity: Tensor) -> Tensor:
+        if self._keys is None:
+            self._keys = set()
+            self._keys.update(_keys(self.x, self.targets, self.entity))
+        keys = _keys(x, targets, entity)
+        new = [i for i, key in enumerate(keys) if key not in self._keys]
+        self._keys.update(keys)
+        return torch.tensor(new, dtype=torch.int64, device=x.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_keys": None}  # which follow from the rows
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._keys = None  # another precision has other bits
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        for name, buffer in self.named_buffers():
+            if prefix + name in state_dict:
+                setattr(self, name, buffer.new_zeros(state_dict[prefix + name].shape))
+        self._keys = None
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _keys(x: Tensor, targets: Tensor, entity: Tensor) -> list[tuple[int, bytes, int]]:
+    """What tells rows apart: entity, bits, and how many equal ones came before."""
+    together = torch.cat([x, targets], dim=1).cpu().numpy()
+    count: dict[tuple[int, bytes], int] = {}
+    keys = []
+    for number, row in zip(entity.tolist(), np.ascontiguousarray(together), strict=True):
+        key = (number, row.tobytes())
+        count[key] = count.get(key, -1) + 1
+        keys.append((*key, count[key]))
+    return keys

@@ -1,0 +1,120 @@
+"""Answers for new entities of which a few rows are known, many entities at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autometa_plugins.tabular.effects.kernels import Columns, kernel, self_kernel
+from autometa_plugins.tabular.effects.pools import Pool
+from autometa_plugins.tabular.effects.posterior import class_noise, class_scores, explained, factor, moderated, solve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What a new entity is answered with.
+
+    Parameters
+    ----------
+    pool : Pool
+        What effects are added to.
+    population : Pool
+        The answer for an entity without rows.
+    weights : Tensor of shape [kernels]
+        Variance of every kernel's effect: of real targets in units of the noise, of classes on log-odds.
+    mixed_weights : Tensor of shape [kernels]
+        Variances that the mixed pools were fitted beside.
+    noise : Tensor of shape [outputs]
+        Variance of the noise of real targets.
+    degrees : float
+        Degrees of freedom of the scale by which one entity's numbers are larger than another's.
+    calibration : float
+        What standard deviations, or log-odds of classes, are multiplied by.
+    columns : Columns
+    has_classes : bool
+    """
+
+    pool: Pool
+    population: Pool
+    weights: Tensor
+    mixed_weights: Tensor
+    noise: Tensor
+    degrees: float
+    calibration: float = 1.0
+    columns: Columns
+    has_classes: bool
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Model:
+        return self  # which nothing changes
+
+
+def learn(model: Model, x: Tensor, base: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Learn the effects of entities from their rows.
+
+    Parameters
+    ----------
+    x : Tensor of shape [entities, n, features]
+    base : Tensor of shape [entities, n, outputs]
+        Answers of the pool.
+    targets : Tensor of shape [entities, n, outputs]
+        Real targets, or one-hot classes.
+    mask : Tensor of shape [entities, n]
+
+    Returns
+    -------
+    dict of Tensor
+        The rows; ``solved`` [entities, n, outputs], which times the kernel is an effect; ``row_noise`` [entities, n],
+        the variance of the noise beside the effects; ``scale`` [entities, outputs], the variance of an entity's numbers
+        beside that of all.
+    """
+    gram, known = kernel(x, x, model.weights, model.columns), {"x": x, "mask": mask}
+    if model.has_classes:
+        solved = class_scores(gram, base, targets, mask)
+        return {**known, "solved": solved, "row_noise": class_noise(targets - solved), "scale": base.new_ones(len(x), 1)}
+    residuals = (targets - base) * mask.unsqueeze(-1)
+    solved = solve(gram, residuals, mask)
+    distance = (solved * residuals).sum(1) / model.noise
+    scale = (model.degrees + distance) / (model.degrees + mask.sum(1, keepdim=True))
+    return {**known, "solved": solved, "row_noise": x.new_ones(mask.shape), "scale": scale}
+
+
+def means(model: Model, known: dict[str, Tensor], x: Tensor, base: Tensor) -> Tensor:
+    """Means of real targets, or log-odds of classes, for rows x [entities, n, features].
+
+    Parameters
+    ----------
+    base : Tensor of shape [entities, n, outputs]
+        Answers without effects.
+    """
+    cross = kernel(x, known["x"], model.weights, model.columns)
+    outputs = base + cross @ known["solved"]
+    if not model.has_classes:
+        return outputs
+    has_rows = known["mask"].any(1)[:, None, None]
+    shrunken = model.calibration * moderated(outputs, _variance(model, known, x, cross))
+    return torch.where(has_rows, shrunken, outputs)
+
+
+def deviations(model: Model, known: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Standard deviations of new observations of real targets, [entities, n, outputs]."""
+    variance = 1 + _variance(model, known, x, kernel(x, known["x"], model.weights, model.columns))
+    return model.calibration * (variance.unsqueeze(-1) * known["scale"].unsqueeze(1) * model.noise).sqrt()
+
+
+def _variance(model: Model, known: dict[str, Tensor], x: Tensor, cross: Tensor) -> Tensor:
+    """Variance of the effects that is left when the rows are known, [entities, n]."""
+    gram = kernel(known["x"], known["x"], model.weights, model.columns)
+    told = explained(factor(gram, known["mask"], known["row_noise"]), cross, known["mask"])
+    return (self_kernel(x, model.weights, model.columns) - told).clamp_min(0.0)
+
+
+def ask(model: Model, x: Tensor, has_rows: Tensor) -> Tensor:
+    """Answers without effects for rows x [entities, n, features]; ``has_rows`` [entities] tells who asks which pool."""
+    base = x.new_zeros(*x.shape[:2], len(model.noise))
+    for pool, chosen in ((model.pool, has_rows), (model.population, ~has_rows)):
+        asked = x[chosen]
+        if asked.numel():
+            base[chosen] = torch.from_numpy(pool(asked.flatten(0, 1).numpy())).reshape(*asked.shape[:2], -1)
+    return base
