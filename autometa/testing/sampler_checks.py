@@ -180,6 +180,8 @@ def check_whole_tasks(tasks: TaskSampler) -> None:
             for i, task in enumerate(batch.ids.tolist()):
                 expect(task not in whole, f"whole_tasks() gives task {task} twice.")
                 whole[task] = Counter(_rows(batch.support, i))
+        if not whole:
+            continue
         most = max(map(Counter.total, whole.values()))
         drawn = clone(tasks).set_params(**({"n_query": most} if "n_query" in tasks.get_params() else {}))
         batch = drawn.sample(MANY, split=split, seed=0)

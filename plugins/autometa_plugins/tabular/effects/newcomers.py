@@ -72,7 +72,12 @@ def learn(model: Model, x: Tensor, base: Tensor, targets: Tensor, mask: Tensor) 
     gram, known = kernel(x, x, model.weights, model.columns), {"x": x, "mask": mask}
     if model.has_classes:
         solved = class_scores(gram, base, targets, mask)
-        return {**known, "solved": solved, "row_noise": class_noise(targets - solved), "scale": base.new_ones(len(x), 1)}
+        return {
+            **known,
+            "solved": solved,
+            "row_noise": class_noise(targets - solved),
+            "scale": base.new_ones(len(x), 1),
+        }
     residuals = (targets - base) * mask.unsqueeze(-1)
     solved = solve(gram, residuals, mask)
     distance = (solved * residuals).sum(1) / model.noise

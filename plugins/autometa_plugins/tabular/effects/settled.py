@@ -160,8 +160,11 @@ class Effects(nn.Module):
         )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._model = None  # numbers may be rounded
-        return super()._apply(fn, recurse)
+        before = self.noise.dtype
+        applied = super()._apply(fn, recurse)
+        if torch.finfo(self.noise.dtype).bits < torch.finfo(before).bits:
+            self._model = None  # whose numbers were rounded
+        return applied
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         self._model = None

@@ -73,7 +73,9 @@ class Variances:
 
     def nothing(self, answers: Array) -> Covariance:
         """Entities do not differ."""
-        noise = np.square(self.rows.targets - answers).mean(0) if not self.rows.has_classes else np.ones(answers.shape[1])
+        noise = (
+            np.square(self.rows.targets - answers).mean(0) if not self.rows.has_classes else np.ones(answers.shape[1])
+        )
         return Covariance(
             weights=torch.zeros(len(self.each), dtype=torch.float64),
             noise=torch.from_numpy(np.maximum(noise, 1e-12)),
