@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
 from collections import Counter
+from collections.abc import Callable
 from itertools import combinations
 from unittest import SkipTest
 

@@ -2,9 +2,10 @@
 
     python examples/benchmarks/tables/entities.py FOLDER --output examples/benchmarks/tables
 
-FOLDER holds ``grouped/*.csv``, ``baselines.csv`` and ``score_baselines.py``, which draws the episodes that the baselines
-were scored on; without it, ``tables`` in the folder that ``AUTOMETA_DATA`` names. Estimators are used as a user would:
-``meta_fit`` on the rows of the training entities, then ``fit`` on a new entity's rows and ``predict`` for others of it.
+FOLDER holds ``grouped/*.csv``, ``baselines.csv`` and ``score_baselines.py``, which draws the episodes that the
+baselines were scored on; without it, ``tables`` in the folder that ``AUTOMETA_DATA`` names. Estimators are used as a
+user would: ``meta_fit`` on the rows of the training entities, then ``fit`` on a new entity's rows and ``predict`` for
+others of it.
 Nothing was chosen by these scores.
 """
 
@@ -137,14 +138,14 @@ def report(scores: pd.DataFrame) -> list[str]:
         "# A new entity with a few labelled rows",
         "",
         "`mixed_effects` after `meta_fit` on the other entities, 50 episodes a cell. R² of all queries together "
-        "(regression) or accuracy. *Best baseline*: of all scikit-learn baselines (on the entity's rows, pooled, pooled "
-        "with a shrunken offset) the best of this cell, chosen by the score itself. *Pooled*: the best baseline that "
+        "(regression) or accuracy. *Best baseline*: of all scikit-learn baselines (on the entity's rows, pooled, "
+        "pooled with a shrunken offset) the best of this cell, chosen by the score itself. *Pooled*: the best baseline that "
         "ignores the entity's rows, likewise chosen, and mixed effects before any row is known.",
         "",
         f"Ahead of the best baseline in {int((gain > 0).sum())} of {len(gain)} cells, mean gain {gain.mean():+.4f}, "
         f"furthest behind {gain.min():+.3f}.",
         "",
-        "| table | rows | mixed_effects | best baseline | gain | pooled | before any row | coverage of 90% | log loss |",
+        "| table | rows | mixed_effects | best baseline | gain | pooled | before any row | within 90% | log loss |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for (table, shots), row in scores.iterrows():

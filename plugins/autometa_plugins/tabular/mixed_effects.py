@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from torch import Tensor, nn
 
@@ -23,26 +22,26 @@ class MixedEffects(am.Learner):
     """Mixed effects: what all tasks share is a pooled model, and what sets one apart are Gaussian effects.
 
     ``y = pool(x) + effect(x) + noise``, where the effects of a task (school, patient, machine) have the covariance
-    ``a + Σ b_j x_j x_j' + Σ c_j exp(-2 |Δ asinh x_j|)``: a random intercept, and a random slope and curve for each column of
-    the table. A new task's few rows tell its effects in closed form, the best linear unbiased prediction (Henderson
-    1975; Robinson 1991) or, in other words, Gaussian process regression on what the pool leaves (Rasmussen & Williams
-    2006, ch. 2). Of classes the effects are on log-odds, found by Laplace's approximation (ibid., ch. 3).
+    ``a + Σ b_j x_j x_j' + Σ c_j exp(-2 |asinh x_j - asinh x_j'|)``: a random intercept, and a random slope and curve for
+    each column of the table. A new task's few rows tell its effects in closed form: best linear unbiased prediction
+    (Henderson 1975; Robinson 1991) or, in other words, Gaussian process regression on what the pool leaves (Rasmussen &
+    Williams 2006, ch. 2). Of classes the effects are on log-odds, found by Laplace's approximation (ch. 3).
 
     Meta-training (meta-optimizer "collect") remembers rows. Then pools are fitted, and answer for each training task
-    without having seen it; beside each, variances are estimated by maximum likelihood; and the pair that serves
-    simulated newcomers best, with 1, 2, 5 and 10 known rows, is kept. A task without rows is answered by the pool that is
-    best without effects. Standard deviations, and probabilities, are made to fit the simulated newcomers.
+    without having seen it; beside each, variances are estimated by maximum likelihood. The pair is kept that serves
+    simulated newcomers best, with 1, 2, 5 and 10 known rows. A task without rows is answered by the pool that is best
+    without effects. Standard deviations and probabilities are scaled to fit the simulated newcomers.
 
-    Labels must mean the same in every task, or be real. A saved model is numbers, if both pools kept are linear; it holds
-    the remembered rows if one is not, as that is fitted to them again when the file is loaded.
+    Labels must mean the same in every task, or be real. A saved model is numbers alone if both pools kept are linear;
+    otherwise it holds the remembered rows, to which a pool is fitted again when the file is loaded.
 
     Parameters
     ----------
     pool : str or scikit-learn estimator, default="auto"
-        What is fitted to all tasks together. "mean"; "linear": ridge or logistic regression; "boosting": histogram boosting;
-        "average" of both. Of real targets also "mixed", "mixed_boosting" and "mixed_average", which are fitted beside the
-        effects of the training tasks, so that what is the same in all rows of a task is not taken for what varies
-        within. "auto" tries all. A classifier must have ``predict_proba``.
+        What is fitted to all tasks together: "mean"; "linear", ridge or logistic regression; "boosting", histogram
+        boosting; "average" of both. Of real targets also "mixed", "mixed_boosting" and "mixed_average", which are
+        fitted beside the effects of the training tasks, so that what is the same in all rows of a task is not taken
+        for what varies within. "auto" tries all. A classifier must have ``predict_proba``.
     max_rows : int, default=20000
         Rows remembered at most. Tasks come in random order, so that with more rows some tasks are left out.
     """
@@ -125,7 +124,8 @@ class MixedEffects(am.Learner):
         suits = is_classifier if has_classes else is_regressor
         if not isinstance(self.pool, BaseEstimator) or not suits(self.pool):
             raise am.InvalidParameter(
-                f"pool={self.pool!r} of learner 'mixed_effects' must be one of {('auto', *known)} or a scikit-learn {kind}."
+                f"pool={self.pool!r} of learner 'mixed_effects' must be one of {('auto', *known)} or a scikit-learn "
+                f"{kind}."
             )
         if has_classes and not hasattr(self.pool, "predict_proba"):
             raise am.InvalidParameter(

@@ -122,7 +122,8 @@ class Pools:
         parts: dict[str, Array] = {}
         for name in pool_names(pool, rows.has_classes):
             if name in _REAL_ONLY and "mixed" not in parts:
-                self.weights = variances.best(self._part("linear", parts)).weights
+                best = variances.best(self._part("linear", parts)).weights
+                self.weights = best.float().double()  # as a file keeps them
             self.answers[name] = self._finish(name, self._mixture(name, parts))
 
     def whole(self, name: str) -> Pool:
@@ -178,7 +179,7 @@ def _loss(rows: TrainingRows, answers: Array) -> float:
 
 
 def _scale(rows: TrainingRows) -> Array:
-    return np.maximum(rows.targets.var(0), _LEAST_LOSS)
+    return np.asarray(np.maximum(rows.targets.var(0), _LEAST_LOSS))
 
 
 def _relative_losses(

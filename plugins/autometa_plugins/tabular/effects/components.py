@@ -61,7 +61,7 @@ class Likelihood:
         self, residuals: Tensor, mask: Tensor, parts: Tensor, row_noise: Tensor | None = None, shrinkage: float = 0.0
     ) -> None:
         self.residuals, self.shrinkage = residuals, shrinkage
-        self.parts = parts * (mask.unsqueeze(-1) & mask.unsqueeze(-2))
+        self.parts = (parts * (mask.unsqueeze(-1) & mask.unsqueeze(-2))).flatten(1)  # so that BLAS adds them up
         self.n = mask.sum(-1).double()
         self.n_total = float(self.n.sum()) * len(residuals)
         ones = torch.ones_like(residuals[:1])
@@ -95,7 +95,7 @@ class Likelihood:
         """
         n_groups, n_outputs = len(self.parts), len(self.residuals)
         weights = torch.from_numpy(np.exp(theta[:n_groups]))
-        covariance = torch.einsum("g,genm->enm", weights, self.parts) + self.noise
+        covariance = (weights @ self.parts).reshape(self.noise.shape[1:]) + self.noise
         factor = torch.linalg.cholesky(covariance)
         inverse = torch.cholesky_inverse(factor)
         solved = (inverse @ self.residuals.unsqueeze(-1)).squeeze(-1)
@@ -110,9 +110,9 @@ class Likelihood:
             tail, pull, slopes = self._tails(distance, math.exp(theta[-2]), math.exp(theta[-1]))
             value += tail
             gradient[-2:] = slopes
-        outer = torch.einsum("oe,oen,oem->enm", pull, solved, solved)
+        outer = ((pull.unsqueeze(-1) * solved).unsqueeze(-1) * solved.unsqueeze(-2)).sum(0)
         slope = 0.5 * (copies * inverse.sum(0) - outer)
-        gradient[:n_groups] = ((torch.einsum("enm,genm->g", slope, self.parts) + self.shrinkage) * weights).numpy()
+        gradient[:n_groups] = ((self.parts @ slope.flatten() + self.shrinkage) * weights).numpy()
         return value / self.n_total, gradient / self.n_total
 
     def _tails(self, distance: Tensor, noise: float, degrees: float) -> tuple[float, Tensor, tuple[float, float]]:

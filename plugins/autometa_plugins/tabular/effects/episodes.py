@@ -38,7 +38,7 @@ class Episodes:
     @property
     def n_shot(self) -> int:
         """Support rows of each."""
-        return self.support.shape[1]
+        return int(self.support.shape[1])
 
     @property
     def mask(self) -> Tensor:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.tabular.effects.pools import Array
 
 
 class Rows(nn.Module):
@@ -66,6 +68,21 @@ class Rows(nn.Module):
         self.entity = torch.cat([self.entity, entity[new].to(self.entity)])
         return len(new)
 
+    def in_order(self) -> tuple[Array, Array, NDArray[np.int64]]:
+        """Return inputs, targets and entities in an order that neither names nor arrivals decide.
+
+        Entities are numbered from 0. What is learned thus does not depend on the order of entities or of their rows.
+        """
+        x, targets = self.x.cpu().double().numpy(), self.targets.cpu().double().numpy()
+        entity, keys = self.entity.cpu().numpy(), [row.tobytes() for row in np.concatenate([x, targets], axis=1)]
+        by_entity: dict[int, list[int]] = {}
+        for place in sorted(range(len(keys)), key=keys.__getitem__):
+            by_entity.setdefault(int(entity[place]), []).append(place)
+        ordered = sorted(by_entity.values(), key=lambda places: [keys[place] for place in places])
+        places = np.array([place for own in ordered for place in own], dtype=np.int64)
+        number = np.repeat(np.arange(len(ordered)), [len(own) for own in ordered])
+        return x[places], targets[places], number
+
     def clear(self) -> None:
         """Drop all rows."""
         self.x, self.targets, self.entity = self.x[:0].clone(), self.targets[:0].clone(), self.entity[:0].clone()
@@ -85,7 +102,7 @@ class Rows(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._keys = None  # another precision has other bits
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         for name, buffer in self.named_buffers():

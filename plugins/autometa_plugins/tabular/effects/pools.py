@@ -119,9 +119,8 @@ def linear_coefficients(x: Array, targets: Array, has_classes: bool) -> Array:
 
 def fit_estimator(estimator: BaseEstimator, x: Array, targets: Array, has_classes: bool) -> Answer:
     """Fit a clone of an estimator; its answers have a column for every class or target."""
-    n_outputs = targets.shape[1]
+    n_outputs, made = targets.shape[1], _seeded(clone(estimator))
     if not has_classes:
-        made = clone(estimator)
         if n_outputs > 1 and not get_tags(made).target_tags.multi_output:
             made = MultiOutputRegressor(made)
         fitted = _on_one_thread(made.fit, x, targets if n_outputs > 1 else targets[:, 0])
@@ -130,7 +129,7 @@ def fit_estimator(estimator: BaseEstimator, x: Array, targets: Array, has_classe
     present = np.unique(labels)
     if len(present) == 1:
         return lambda asked: np.tile(np.eye(n_outputs)[present], (len(asked), 1))
-    fitted = _on_one_thread(clone(estimator).fit, x, labels)
+    fitted = _on_one_thread(made.fit, x, labels)
 
     def answer(asked: Array) -> Array:
         probabilities = np.zeros((len(asked), n_outputs))
@@ -153,6 +152,14 @@ def folds(entity: Array) -> list[tuple[Array, Array]]:
     if n_entities > 1:
         return list(GroupKFold(min(N_FOLDS, n_entities)).split(entity, groups=entity))
     return list(KFold(min(N_FOLDS, len(entity)), shuffle=True, random_state=0).split(entity))
+
+
+def _seeded(estimator: BaseEstimator) -> BaseEstimator:
+    """Set every ``random_state`` that is None to 0."""
+    parameters = estimator.get_params(deep=True)
+    unset = [name for name, value in parameters.items() if name.split("__")[-1] == "random_state" and value is None]
+    estimator.set_params(**dict.fromkeys(unset, 0))
+    return estimator
 
 
 def _on_one_thread(fit: Callable[..., Any], *arguments: Array) -> Any:

@@ -26,7 +26,8 @@ def factor(gram: Tensor, mask: Tensor, noise: Tensor | None = None) -> Tensor:
     both = mask.unsqueeze(-1) & mask.unsqueeze(-2)
     ones = torch.ones_like(mask, dtype=gram.dtype)
     added = ones if noise is None else torch.where(mask, noise, ones)
-    return torch.linalg.cholesky(gram * both + torch.diag_embed(added))
+    found: Tensor = torch.linalg.cholesky(gram * both + torch.diag_embed(added))
+    return found
 
 
 def solve(gram: Tensor, residuals: Tensor, mask: Tensor) -> Tensor:
@@ -41,14 +42,15 @@ def solve(gram: Tensor, residuals: Tensor, mask: Tensor) -> Tensor:
 def explained(factor: Tensor, cross: Tensor, mask: Tensor) -> Tensor:
     """How much of the variance of effects the rows explain, [..., m]; ``cross`` [..., m, n] is the kernel to them."""
     cross = (cross * mask.unsqueeze(-2)).transpose(-1, -2)
-    return torch.linalg.solve_triangular(factor, cross, upper=False).square().sum(-2)
+    found: Tensor = torch.linalg.solve_triangular(factor, cross, upper=False).square().sum(-2)
+    return found
 
 
 def class_scores(gram: Tensor, log_odds: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """Return what effects on log-odds are made of: the kernel times it is the most likely effect anywhere.
 
-    Every class has an effect of its own with the covariance ``gram``. The likelihood is climbed by majorization (Böhning
-    1992): its curvature is replaced by an upper bound, so that every step solves with the same matrix.
+    Every class has an effect of its own with the covariance ``gram``. The likelihood is climbed by majorization
+    (Böhning 1992): its curvature is replaced by an upper bound, so that every step solves with the same matrix.
 
     Parameters
     ----------

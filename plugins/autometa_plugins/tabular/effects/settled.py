@@ -39,6 +39,8 @@ class Effects(nn.Module):
     """
 
     settled: Tensor
+    noise: Tensor
+    pool_coefficients: Tensor
 
     def __init__(
         self,
@@ -104,15 +106,8 @@ class Effects(nn.Module):
         getattr(self, name).copy_(torch.as_tensor(value))
 
     def _training_rows(self) -> TrainingRows:
-        memory = self.memory
-        _, entity = memory.entity.cpu().unique(return_inverse=True)
-        return TrainingRows(
-            x=memory.x.cpu().double().numpy(),
-            targets=memory.targets.cpu().double().numpy(),
-            entity=entity.numpy(),
-            columns=self.columns,
-            has_classes=self.has_classes,
-        )
+        x, targets, entity = self.memory.in_order()
+        return TrainingRows(x=x, targets=targets, entity=entity, columns=self.columns, has_classes=self.has_classes)
 
     def _from_buffers(self, fitted: Mapping[str | None, Answer | None]) -> Model:
         number = {name: buffer.cpu().double() for name, buffer in self.named_buffers() if "." not in name}
@@ -161,7 +156,7 @@ class Effects(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         before = self.noise.dtype
-        applied = super()._apply(fn, recurse)
+        applied = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if torch.finfo(self.noise.dtype).bits < torch.finfo(before).bits:
             self._model = None  # whose numbers were rounded
         return applied

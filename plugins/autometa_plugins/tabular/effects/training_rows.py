@@ -106,7 +106,7 @@ def fit_mixed(rows: TrainingRows, weights: Tensor) -> Answer:
 
 
 def fit_mixed_boosting(rows: TrainingRows, weights: Tensor) -> Answer:
-    """Fit boosting to the targets less the effects of entities, as a linear mixed model sees them (Hajjem et al. 2014)."""
+    """Fit boosting to targets less the effects that a linear mixed model sees (Hajjem et al. 2014)."""
     residuals = rows.targets - fit_mixed(rows, weights)(rows.x)
     targets = rows.targets - effects(rows, residuals, weights)
     return fit_estimator(boosting(len(rows), False), rows.x, targets, has_classes=False)

@@ -1,0 +1,417 @@
+"""Mixed effects: a pooled model, corrected for every task by random effects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from autometa_plugins.tabular.effects.components import Likelihood
+from autometa_plugins.tabular.effects.kernels import Columns, grouped, kernel, kernels, self_kernel
+from autometa_plugins.tabular.effects.memory import Rows
+from autometa_plugins.tabular.effects.newcomers import Model, deviations, learn, means
+from autometa_plugins.tabular.effects.pools import Pool
+from autometa_plugins.tabular.effects.posterior import class_scores
+from autometa_plugins.tabular.effects.training_rows import TrainingRows, mixed_coefficients
+from scipy.optimize import check_grad, minimize
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import LinearSVC
+
+import autometa as am
+from autometa.contracts.forward import forward
+from autometa.training import MetaTraining
+from learning import assert_lower
+
+TWO = Columns(((0,), (1,)), (False, False))
+"""Two numeric columns."""
+
+
+def double(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def model(weights: list[float], has_classes: bool = False, n_outputs: int = 1, **settings: Any) -> Model:
+    n_features = (len(weights) - 1) // 2
+    columns = Columns(tuple((i,) for i in range(n_features)), (False,) * n_features)
+    nothing = Pool(coefficients=np.zeros((1 + n_features, n_outputs)), has_classes=has_classes)
+    given = torch.tensor(weights, dtype=torch.float64)
+    return Model(
+        pool=nothing,
+        population=nothing,
+        weights=given,
+        mixed_weights=given,
+        noise=torch.ones(n_outputs, dtype=torch.float64),
+        degrees=settings.pop("degrees", 1e9),
+        columns=columns,
+        has_classes=has_classes,
+        **settings,
+    )
+
+
+def answered(made: Model, x: torch.Tensor, y: torch.Tensor, asked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    base = torch.zeros_like(y)
+    known = learn(made, x, base, y, torch.ones(x.shape[:2], dtype=torch.bool))
+    return means(made, known, asked, y.new_zeros(*asked.shape[:2], y.shape[-1])), deviations(made, known, asked)
+
+
+# In closed form
+
+
+def test_a_random_intercept_shrinks_the_mean_as_the_textbook_says() -> None:
+    x, y, asked = double(3, 7, 1), double(3, 7, 1, seed=1), double(3, 4, 1, seed=2)
+    found, std = answered(model([0.4, 0, 0]), x, y, asked)
+    torch.testing.assert_close(found, (7 * 0.4 / (1 + 7 * 0.4) * y.mean(1, keepdim=True)).expand(3, 4, 1))
+    torch.testing.assert_close(std, torch.full((3, 4, 1), 1 + 0.4 / (1 + 7 * 0.4), dtype=torch.float64).sqrt())
+
+
+def test_a_random_slope_is_ridge_regression_through_the_origin() -> None:
+    x, y, asked = double(2, 6, 1), double(2, 6, 1, seed=1), double(2, 4, 1, seed=2)
+    found, std = answered(model([0, 0.5, 0]), x, y, asked)
+    square = x.square().sum(1, keepdim=True) + 1 / 0.5
+    torch.testing.assert_close(found, asked * (x * y).sum(1, keepdim=True) / square)
+    torch.testing.assert_close(std, (1 + asked.square() / square).sqrt())
+
+
+def test_an_entity_of_wider_scatter_has_wider_intervals() -> None:
+    x, y, asked = double(2, 12, 1), double(2, 12, 1, seed=1), double(2, 4, 1, seed=2)
+    y[1] *= 5
+    _, std = answered(model([0.4, 0, 0], degrees=6.0), x, y, asked)
+    assert (std[1] > 3 * std[0]).all()
+
+
+def test_effects_on_log_odds_are_the_most_likely_ones() -> None:
+    x, weights = double(1, 8, 2), torch.tensor([0.7, 0.5, 0.2, 0.3, 0.6], dtype=torch.float64)
+    y, base = torch.eye(3, dtype=torch.float64)[torch.tensor([[0, 1, 2, 0, 1, 0, 2, 0]])], double(1, 8, 3, seed=1)
+    gram = kernel(x, x, weights, TWO)
+    scores = class_scores(gram, base, y, torch.ones(1, 8, dtype=torch.bool))
+    factor = torch.linalg.cholesky(gram[0]).numpy()
+
+    def loss(free: np.ndarray) -> float:
+        odds = base[0] + torch.from_numpy(factor @ free.reshape(8, 3))
+        return float(-(odds.log_softmax(-1) * y[0]).sum()) + 0.5 * float(np.square(free).sum())
+
+    best = minimize(loss, np.zeros(24), tol=1e-12).x.reshape(8, 3)
+    torch.testing.assert_close((gram @ scores)[0], torch.from_numpy(factor @ best), atol=2e-3, rtol=0)
+
+
+def test_kernels_are_counted_by_column_and_levels_are_alike_or_not() -> None:
+    columns = Columns(((0,), (1, 2)), (False, True, True))
+    x = torch.tensor([[0.0, 1, 0], [2, 1, 0], [0, 0, 1]], dtype=torch.float64)
+    every = torch.stack([values for _, values in kernels(x, x, columns)])
+    assert every.shape == (5, 3, 3)
+    torch.testing.assert_close(every[2], torch.tensor([[1.0, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.float64))
+    torch.testing.assert_close(every[4, 0], torch.tensor([1.0, 1, np.exp(-3)], dtype=torch.float64))
+    weights = torch.rand(5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(kernel(x, x, weights, columns), torch.einsum("g,gnm->nm", weights, every))
+    torch.testing.assert_close(self_kernel(x, weights, columns), kernel(x, x, weights, columns).diagonal())
+    groups = torch.tensor([0, 1, 1, 2, 2])
+    torch.testing.assert_close(grouped(x, x, columns, groups)[1], every[1] + every[2])
+
+
+# Variance components
+
+
+@pytest.mark.parametrize("known_noise", [False, True])
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_the_likelihood_has_the_slope_of_finite_differences(known_noise: bool, n_outputs: int) -> None:
+    x, mask = double(6, 5, 2), torch.arange(5) < torch.tensor([5, 5, 4, 3, 2, 1])[:, None]
+    parts = grouped(x, x, TWO, torch.tensor([0, 1, 1, 2, 2]))
+    noise = double(n_outputs, 6, 5, seed=1).abs() + 0.5 if known_noise else None
+    likelihood = Likelihood(double(n_outputs, 6, 5, seed=2) * mask, mask, parts, noise, 0.3)
+    theta = np.log([0.3, 0.1, 0.4, *([] if known_noise else [0.7, 8.0])])
+    assert check_grad(lambda t: likelihood.loss(t)[0], lambda t: likelihood.loss(t)[1], theta) < 1e-6
+
+
+def test_variances_of_balanced_data_are_those_of_the_analysis_of_variance() -> None:
+    n, effects = 6, 1.5 * double(60, 1, seed=3)
+    residuals = effects + 0.8 * double(60, n, seed=4)
+    mask = torch.ones(60, n, dtype=torch.bool)
+    found = Likelihood(residuals[None], mask, torch.ones(1, 60, n, n, dtype=torch.float64)).largest(torch.tensor([0.3]))
+    within = float(residuals.var(1).mean())
+    between = float(residuals.mean(1).square().mean()) - within / n
+    assert found.degrees > 30  # no entity is an outlier
+    assert found.noise == pytest.approx(within, rel=0.05)
+    assert float(found.weights[0]) == pytest.approx(between / within, rel=0.05)
+
+
+def test_an_outlier_among_entities_does_not_decide_for_all() -> None:
+    residuals = 0.5 * double(40, 1, seed=3) + double(40, 6, seed=4)
+    mask, parts = torch.ones(40, 6, dtype=torch.bool), torch.ones(1, 40, 6, 6, dtype=torch.float64)
+    clean = Likelihood(residuals[None], mask, parts).largest(torch.tensor([0.3]))
+    residuals[0] = 100 + 30 * double(6, seed=5)
+    spoilt = Likelihood(residuals[None], mask, parts).largest(torch.tensor([0.3]))
+    assert spoilt.degrees < clean.degrees
+    assert spoilt.noise == pytest.approx(clean.noise, rel=0.3)
+    assert float(spoilt.weights[0]) < 2 * float(clean.weights[0])
+
+
+def test_a_mixed_pool_tells_what_varies_within_from_what_entities_differ_by() -> None:
+    level = 2 * double(50, 1, seed=1)
+    x = (level + 0.5 * double(50, 8, seed=2)).flatten()  # within an entity y grows with x, between entities it falls
+    y = x.reshape(50, 8) - 2 * level + 0.1 * double(50, 8, seed=3)
+    rows = TrainingRows(
+        x=x.numpy()[:, None],
+        targets=y.reshape(-1, 1).numpy(),
+        entity=np.repeat(np.arange(50), 8),
+        columns=Columns(((0,),), (False,)),
+        has_classes=False,
+    )
+    weights = torch.tensor([400.0, 0, 0], dtype=torch.float64)
+    assert Ridge().fit(rows.x, rows.targets).coef_[0] < 0
+    assert mixed_coefficients(rows, weights)[1, 0] == pytest.approx(1, abs=0.05)
+
+
+# Remembering
+
+
+def batch(x: torch.Tensor, y: torch.Tensor, ids: list[int] | None = None) -> am.TaskBatch:
+    return am.TaskBatch(
+        support=am.Examples(x[:, :2], y[:, :2]),
+        query=am.Examples(x[:, 2:], y[:, 2:]),
+        ids=None if ids is None else torch.tensor(ids),
+    )
+
+
+def test_equal_rows_of_one_task_are_kept_and_rows_seen_again_are_not() -> None:
+    x, y = torch.zeros(2, 4, 1), torch.zeros(2, 4, 1)
+    memory = Rows(1, 1, max_rows=100)
+    assert memory.keep(batch(x, y, [5, 3])) == 8
+    assert memory.keep(batch(x[:, :3], y[:, :3], [3, 5])) == 0
+    assert memory.keep(batch(x + 1, y, [3, 5])) == 8
+    assert memory.keep(batch(x, y)) == 8  # without ids every task is a new one
+
+
+def test_a_memory_takes_no_more_than_it_may() -> None:
+    memory, other = Rows(1, 1, max_rows=5), double(2, 4, 1, seed=1).float()
+    assert memory.keep(batch(other, other, [0, 1])) == 5
+    assert memory.keep(batch(other + 1, other, [0, 1])) == 0
+
+
+# As a learner
+
+
+def entities(
+    n: int, n_rows: int, *, intercept: float = 1.0, slope: float = 0.0, noise: float = 0.5, seed: int = 0
+) -> pd.DataFrame:
+    """A table whose entities have one rule, but for an intercept and a slope of their own."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.normal(0, spread, (n, 1)) for spread in (intercept, slope))
+    x, z = rng.normal(size=(2, n, n_rows))
+    y = a + (2 + b) * x - z + rng.normal(0, noise, (n, n_rows))
+    names = np.repeat([f"e{i}" for i in range(n)], n_rows)
+    return pd.DataFrame({"x": x.ravel(), "z": z.ravel(), "entity": names, "y": y.ravel()})
+
+
+def table(frame: pd.DataFrame, **settings: Any) -> am.TaskSampler:
+    return am.make_tasks("table", **{"data": frame, "task": "entity", "target": "y", "n_shot": 5, **settings})
+
+
+def settled(tasks: am.TaskSampler, **settings: Any) -> MetaTraining:
+    training = MetaTraining(
+        am.make_learner("mixed_effects", **settings),
+        am.make_meta_optimizer("collect"),
+        tasks,
+        n_steps=10,
+        tasks_per_step=4,
+        seed=0,
+    )
+    training.run_to()
+    return training
+
+
+def emptied(support: am.Examples) -> am.Examples:
+    return support.with_parts(
+        x=torch.zeros_like(support.x), y=torch.zeros_like(support.y), mask=torch.zeros_like(support.mask)
+    )
+
+
+def mse(outputs: torch.Tensor, query: am.Examples) -> np.ndarray:
+    errors = (outputs - query.y).square().squeeze(-1) * query.mask
+    return (errors.sum(1) / query.mask.sum(1)).double().numpy()
+
+
+def test_one_step_sees_a_whole_table_and_a_linear_pool_leaves_no_row() -> None:
+    training = settled(table(entities(20, 8)), pool="mixed")
+    assert training.step_count == 1
+    assert training.progress == 1.0
+    assert len(training.module.memory) == 0
+    assert all(
+        value.shape[0] == 0 for name, value in training.module.state_dict().items() if name.startswith("memory.x")
+    )
+
+
+def test_it_learns_an_intercept_and_a_slope_of_a_new_entity() -> None:
+    tasks = table(entities(60, 12, intercept=2.0, slope=1.0, noise=0.3), test_fraction=0.5)
+    training = settled(tasks, pool="linear")
+    drawn = tasks.sample(30, split="test", seed=0)
+    own = forward(training.learner, training.module, drawn.support, drawn.query.x)
+    without = forward(training.learner, training.module, emptied(drawn.support), drawn.query.x)
+    assert_lower(mse(own, drawn.query), mse(without, drawn.query) / 2)
+
+
+@pytest.mark.parametrize("n_shot", [0, 1, 5])
+def test_where_entities_share_one_rule_it_is_no_worse_than_the_pool(n_shot: int) -> None:
+    frame = entities(80, 12, intercept=0.0, noise=1.0)
+    tasks = table(frame, n_shot=max(1, n_shot), test_fraction=0.5)
+    training = settled(tasks, pool="linear")
+    drawn = tasks.sample(40, split="test", seed=0)
+    support = drawn.support if n_shot else emptied(drawn.support)
+    own = mse(forward(training.learner, training.module, support, drawn.query.x), drawn.query)
+    pooled = mse(forward(training.learner, training.module, emptied(drawn.support), drawn.query.x), drawn.query)
+    gap = own - pooled
+    assert gap.mean() <= 4 * gap.std(ddof=1) / len(gap) ** 0.5
+
+
+def test_intervals_of_new_entities_hold_nine_of_ten() -> None:
+    tasks = table(entities(120, 14, intercept=1.0, slope=0.5), n_shot=4, test_fraction=0.5)
+    training = settled(tasks, pool="linear")
+    drawn = tasks.sample(60, split="test", seed=0)
+    for support in (drawn.support, drawn.support.select(slice(1)), emptied(drawn.support)):
+        adapted = training.learner.adapt(training.module, support)
+        mean, std = training.learner.predict_distribution(training.module, adapted, drawn.query.x)
+        within = ((drawn.query.y - mean).abs() < 1.6449 * std).squeeze(-1)[drawn.query.mask].double().mean()
+        assert 0.85 <= within <= 0.95
+
+
+def test_a_task_without_rows_is_answered_by_the_pool() -> None:
+    frame = entities(20, 8)
+    tasks = table(frame)
+    training = settled(tasks, pool="linear")
+    drawn = tasks.sample(3, split="test", seed=0)
+    rows = [whole.support for whole in tasks.whole_tasks("train")]
+    x = np.concatenate([part.x[part.mask].double().numpy() for part in rows])
+    y = np.concatenate([part.y[part.mask].double().numpy() for part in rows])
+    found = forward(training.learner, training.module, emptied(drawn.support), drawn.query.x)
+    alone = Ridge().fit(x, y).predict(drawn.query.x.flatten(0, 1).double().numpy())
+    np.testing.assert_allclose(found.flatten().numpy(), alone.ravel(), atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["mixed_average", RandomForestRegressor(5)])
+def test_names_and_order_of_entities_and_rows_change_nothing(pool: Any) -> None:
+    rng = np.random.default_rng(0)
+    frame = entities(12, 8)
+    learner = am.make_learner("mixed_effects", pool=pool)
+    info = table(frame).info
+    x = torch.tensor(frame[["x", "z"]].to_numpy(np.float32).reshape(12, 8, 2))
+    y = torch.tensor(frame[["y"]].to_numpy(np.float32).reshape(12, 8, 1))
+    outputs = []
+    for order, within in ((np.arange(12), np.arange(8)), (rng.permutation(12), rng.permutation(8))):
+        module = learner.build(info)
+        given = batch(x[order][:, within], y[order][:, within], order.tolist() if not outputs else list(range(12)))
+        learner.remember(module, given)
+        learner.settle(module)
+        outputs.append(forward(learner, module, am.Examples(x[:2, :3], y[:2, :3]), x[:2]))
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("pool", ["linear", "boosting", "mixed_boosting", RandomForestRegressor(5, random_state=0)])
+def test_a_saved_estimator_answers_as_before(pool: Any, tmp_path: Path) -> None:
+    frame = entities(14, 8)
+    x, y = frame[["x", "z"]], frame["y"]
+    made = am.FewShotRegressor(am.make_learner("mixed_effects", pool=pool), random_state=0, device="cpu")
+    made.meta_fit(x, y, task=frame["entity"], n_shot=3)
+    made.fit(x[:4], y[:4])
+    made.save(tmp_path / "made.autometa")
+    again = am.load(tmp_path / "made.autometa")
+    for mine, other in zip(made.predict(x, return_std=True), again.predict(x, return_std=True), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    again.fit(x[8:12], y[8:12])
+    made.fit(x[8:12], y[8:12])
+    np.testing.assert_array_equal(made.predict(x), again.predict(x))
+    assert (len(made.module_.memory) == 0) == (pool == "linear")
+
+
+def test_without_meta_training_it_is_a_gaussian_process_on_the_rows_at_hand() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (60, 2))
+    y = np.sin(2 * x[:, 0]) + x[:, 1]
+    made = am.FewShotRegressor("mixed_effects").fit(x[:40], y[:40])
+    assert made.score(x[40:], y[40:]) > 0.8
+    labels = np.where(y > 0, "high", "low")
+    assert am.FewShotClassifier("mixed_effects").fit(x[:40], labels[:40]).score(x[40:], labels[40:]) > 0.8
+
+
+def test_several_targets_have_effects_of_their_own() -> None:
+    learner = am.make_learner("mixed_effects", pool="linear")
+    info = am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=2, n_shot=4, n_query=4)
+    module = learner.build(info)
+    level, x = double(30, 1, 2, seed=1).float() * torch.tensor([1.0, 100.0]), double(30, 8, 1).float()
+    y = level + x + 0.1 * double(30, 8, 2, seed=2).float() * torch.tensor([1.0, 100.0])
+    learner.remember(module, batch(x[:25], y[:25], list(range(25))))
+    learner.settle(module)
+    outputs = forward(learner, module, am.Examples(x[25:, :4], y[25:, :4]), x[25:, 4:])
+    errors = (outputs - y[25:, 4:]).square().mean((0, 1)) / torch.tensor([1.0, 1e4])
+    assert (errors < 0.05).all()
+
+
+# Classes
+
+
+def shifted(n: int, n_rows: int, seed: int = 0) -> pd.DataFrame:
+    """Two classes that lie on either side of a line, which every entity shifts."""
+    rng = np.random.default_rng(seed)
+    x, shift = rng.normal(size=(n, n_rows)), rng.normal(0, 2, (n, 1))
+    share = 1 / (1 + np.exp(-(2 * x + shift)))
+    names = np.repeat([f"e{i}" for i in range(n)], n_rows)
+    label = np.where(rng.random((n, n_rows)) < share, "yes", "no").ravel()
+    return pd.DataFrame({"x": x.ravel(), "entity": names, "y": label, "share": share.ravel()})
+
+
+def test_probabilities_of_new_entities_are_right() -> None:
+    frame = shifted(150, 12)
+    new = frame["entity"].isin([f"e{i}" for i in range(100, 150)])
+    made = am.FewShotClassifier(am.make_learner("mixed_effects", pool="linear"), random_state=0, device="cpu")
+    made.meta_fit(frame[["x"]][~new], frame["y"][~new], task=frame["entity"][~new], n_shot=2)
+    own, pooled, truth = [], [], []
+    for _, rows in frame[new].groupby("entity"):
+        if rows["y"][:6].nunique() < 2:
+            continue
+        made.fit(rows[["x"]][:6], rows["y"][:6])
+        own.append(made.predict_proba(rows[["x"]][6:])[:, 1])
+        pooled.append(1 / (1 + np.exp(-rows["x"][6:])))
+        truth.append((rows["y"][6:] == "yes").to_numpy(float))
+    told, right = np.stack(own), np.stack(truth)
+    assert_lower(np.square(told - right).mean(1), np.square(np.stack(pooled) - right).mean(1), standard_errors=2)
+    for low, high in ((0.0, 0.3), (0.3, 0.7), (0.7, 1.0)):
+        chosen = (told >= low) & (told < high)
+        error = np.sqrt(0.25 / chosen.sum())
+        assert abs(told[chosen].mean() - right[chosen].mean()) < 4 * error
+
+
+def test_a_class_that_the_support_lacks_may_be_predicted() -> None:
+    frame = shifted(30, 12)
+    made = am.FewShotClassifier(am.make_learner("mixed_effects", pool="average"), random_state=0, device="cpu")
+    made.meta_fit(frame[["x"]], frame["y"], task=frame["entity"], n_shot=2)
+    support = am.Examples(torch.zeros(1, 2, 1), torch.zeros(1, 2, dtype=torch.int64), n_classes=2)
+    outputs = forward(made.learner_, made.module_, support, torch.tensor([[[-3.0], [4.0]]]))
+    assert outputs.argmax(-1).tolist() == [[0, 1]]
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem", "named"),
+    [
+        ({"pool": "forest"}, "regression", "'forest'"),
+        ({"pool": "mixed"}, "classification", "'mixed'"),
+        ({"pool": LogisticRegression()}, "regression", "scikit-learn regressor"),
+        ({"pool": Ridge()}, "classification", "scikit-learn classifier"),
+        ({"pool": LinearSVC()}, "classification", "predict_proba"),
+        ({"max_rows": 0}, "regression", "max_rows=0"),
+    ],
+)
+def test_what_cannot_work_is_named(settings: dict[str, Any], problem: str, named: str) -> None:
+    info = am.TaskInfo(problem=problem, input_shape=(2,), n_outputs=2, n_shot=4, n_query=4, shared_classes=True)
+    with pytest.raises(am.InvalidParameter, match=named):
+        am.make_learner("mixed_effects", **settings).build(info)
+
+
+def test_classes_drawn_anew_for_each_task_are_refused() -> None:
+    info = am.TaskInfo(problem="classification", input_shape=(2,), n_outputs=2, n_shot=4, n_query=4)
+    with pytest.raises(am.Incompatible, match="shared_classes"):
+        am.make_learner("mixed_effects").build(info)
