@@ -139,13 +139,13 @@ def report(scores: pd.DataFrame) -> list[str]:
         "",
         "`mixed_effects` after `meta_fit` on the other entities, 50 episodes a cell. R² of all queries together "
         "(regression) or accuracy. *Best baseline*: of all scikit-learn baselines (on the entity's rows, pooled, "
-        "pooled with a shrunken offset) the best of this cell, chosen by the score itself. *Pooled*: the best baseline that "
-        "ignores the entity's rows, likewise chosen, and mixed effects before any row is known.",
+        "pooled with a shrunken offset) the best of this cell, chosen by the score itself. *Pooled*: the best "
+        "baseline that ignores the entity's rows, likewise chosen. *No row*: `mixed_effects` before any row is known.",
         "",
         f"Ahead of the best baseline in {int((gain > 0).sum())} of {len(gain)} cells, mean gain {gain.mean():+.4f}, "
         f"furthest behind {gain.min():+.3f}.",
         "",
-        "| table | rows | mixed_effects | best baseline | gain | pooled | before any row | within 90% | log loss |",
+        "| table | rows | mixed_effects | best baseline | gain | pooled | no row | within 90% | log loss |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for (table, shots), row in scores.iterrows():

@@ -22,15 +22,15 @@ class MixedEffects(am.Learner):
     """Mixed effects: what all tasks share is a pooled model, and what sets one apart are Gaussian effects.
 
     ``y = pool(x) + effect(x) + noise``, where the effects of a task (school, patient, machine) have the covariance
-    ``a + Σ b_j x_j x_j' + Σ c_j exp(-2 |asinh x_j - asinh x_j'|)``: a random intercept, and a random slope and curve for
-    each column of the table. A new task's few rows tell its effects in closed form: best linear unbiased prediction
+    ``a + Σ b_j x_j x_j' + Σ c_j exp(-2 |asinh x_j - asinh x_j'|)``: a random intercept, and a random slope and curve
+    for each column of the table. A new task's few rows tell its effects in closed form: best linear unbiased prediction
     (Henderson 1975; Robinson 1991) or, in other words, Gaussian process regression on what the pool leaves (Rasmussen &
     Williams 2006, ch. 2). Of classes the effects are on log-odds, found by Laplace's approximation (ch. 3).
 
     Meta-training (meta-optimizer "collect") remembers rows. Then pools are fitted, and answer for each training task
     without having seen it; beside each, variances are estimated by maximum likelihood. The pair is kept that serves
-    simulated newcomers best, with 1, 2, 5 and 10 known rows. A task without rows is answered by the pool that is best
-    without effects. Standard deviations and probabilities are scaled to fit the simulated newcomers.
+    simulated newcomers best, with 0, 1, 2, 5 and 10 known rows. A task without rows is answered by the pool that is
+    best without effects. Standard deviations and probabilities are scaled to fit the simulated newcomers.
 
     Labels must mean the same in every task, or be real. A saved model is numbers alone if both pools kept are linear;
     otherwise it holds the remembered rows, to which a pool is fitted again when the file is loaded.

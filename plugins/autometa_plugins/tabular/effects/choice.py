@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from autometa_plugins.tabular.effects.episodes import Episodes, gather, simulate
+from autometa_plugins.tabular.effects.episodes import SHOTS, Episodes, gather, simulate
 from autometa_plugins.tabular.effects.estimators import ESTIMATORS, fit_named
 from autometa_plugins.tabular.effects.kernels import grouped
 from autometa_plugins.tabular.effects.newcomers import Model, deviations, learn, means
@@ -68,7 +68,7 @@ def choose(rows: TrainingRows, pool: str | BaseEstimator = "auto", seed: int = 0
     """Estimate the covariance of effects beside every pool, and take what is best for newcomers.
 
     The loss of a candidate is divided by the lowest for the same number of known rows, and averaged over these numbers:
-    one choice for all, as variances do not depend on how many rows are known.
+    one choice for all, as variances do not depend on how many rows are known. Every newcomer counts alike.
 
     Parameters
     ----------
@@ -96,10 +96,12 @@ def choose(rows: TrainingRows, pool: str | BaseEstimator = "auto", seed: int = 0
         mixed_weights=pools.weights,
         noise=best.covariance.noise,
         degrees=best.covariance.degrees,
+        calibration=torch.ones(len(SHOTS), dtype=torch.float64),
         columns=rows.columns,
         has_classes=rows.has_classes,
     )
-    return replace(model, calibration=_calibration(model, rows, pools.answers[best.pool], newcomers))
+    calibration = _calibration(model, rows, pools.answers[best.pool], pools.answers[least], newcomers)
+    return replace(model, calibration=calibration)
 
 
 class Pools:
@@ -215,31 +217,33 @@ def _newcomer_losses(
         else:
             outputs = base_asked + crossed @ solve(sums, y_known - base_known, every)
             each = ((outputs - y_asked).square() / scale).mean(-1)
-        losses.append((each * exists).sum() / exists.sum())
+        losses.append(((each * exists).sum(1) / exists.sum(1)).mean())
     return torch.stack(losses)
 
 
-def _calibration(model: Model, rows: TrainingRows, answers: Array, newcomers: list[Episodes]) -> float:
-    """What makes intervals or probabilities of simulated newcomers right; each number of known rows counts alike."""
-    if not newcomers:
-        return 1.0
-    x, targets, told = (torch.from_numpy(values) for values in (rows.x, rows.targets, answers))
-    found, weights, truth = [], [], []
+def _calibration(
+    model: Model, rows: TrainingRows, chosen: Array, population: Array, newcomers: list[Episodes]
+) -> Tensor:
+    """What makes intervals or probabilities of simulated newcomers right, for each of ``SHOTS``.
+
+    Parameters
+    ----------
+    chosen, population : array of shape [rows, outputs]
+        Out-of-fold answers of both pools of the model.
+    """
+    found = dict.fromkeys(SHOTS, 1.0)
     for few in newcomers:
-        (x_known, x_asked), (y_known, y_asked), (base_known, base_asked) = (
-            (gather(values, few.support), gather(values, few.query)) for values in (x, targets, told)
+        known_rows, asked_rows = (
+            tuple(gather(torch.from_numpy(values), places) for values in (rows.x, rows.targets, answers))
+            for places, answers in ((few.support, chosen), (few.query, chosen if few.n_shot else population))
         )
-        known = learn(model, x_known, base_known, y_known, torch.ones(few.support.shape, dtype=torch.bool))
-        outputs, exists = means(model, known, x_asked, base_asked), few.mask
-        if not rows.has_classes:
-            outputs = ((y_asked - outputs) / deviations(model, known, x_asked)).abs()
-        found.append(outputs[exists])
-        truth.append(y_asked[exists])
-        weights.append(torch.full((int(exists.sum()),), 1 / int(exists.sum()), dtype=torch.float64))
-    values, weight = torch.cat(found), torch.cat(weights)
-    if rows.has_classes:
-        return best_temperature(values.numpy(), torch.cat(truth).numpy(), weight.numpy())
-    each = weight.unsqueeze(1).expand(values.shape).flatten()
-    order = values.flatten().argsort()
-    place = torch.searchsorted(each[order].cumsum(0), _QUANTILE * each.sum())
-    return float(values.flatten()[order[place.clamp_max(len(order) - 1)]].clamp_min(_LEAST_LOSS)) / _DEVIATIONS
+        x, targets, base = known_rows
+        known = learn(model, x, base, targets, torch.ones(few.support.shape, dtype=torch.bool))
+        x, targets, base = (values[few.mask] for values in asked_rows)
+        outputs = means(model, known, asked_rows[0], asked_rows[2])
+        if rows.has_classes:
+            found[few.n_shot] = best_temperature(outputs[few.mask].numpy(), targets.numpy())
+            continue
+        distance = (outputs - asked_rows[1]) / deviations(model, known, asked_rows[0])
+        found[few.n_shot] = float(distance[few.mask].abs().quantile(_QUANTILE).clamp_min(_LEAST_LOSS)) / _DEVIATIONS
+    return torch.tensor(list(found.values()), dtype=torch.float64)

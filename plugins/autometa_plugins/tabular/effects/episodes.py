@@ -14,11 +14,10 @@ import autometa as am
 
 Places = NDArray[np.int64]
 
-SHOTS = (1, 2, 5, 10)
+SHOTS = (0, 1, 2, 5, 10)
 """Numbers of known rows that newcomers are simulated with."""
 _N_EPISODES = 120
 _N_QUERY = 30
-_FEWEST_QUERIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def simulate(entity: Places, seed: int) -> Iterator[Episodes]:
     """
     rows = [np.flatnonzero(entity == number) for number in np.unique(entity)]
     for n_shot in SHOTS:
-        large = [own for own in rows if len(own) >= n_shot + _FEWEST_QUERIES]
+        large = [own for own in rows if len(own) > n_shot]
         if not large:
             continue
         generator = np.random.default_rng(am.derive_seed(seed, "newcomers", n_shot))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from autometa_plugins.tabular.effects.episodes import SHOTS
 from autometa_plugins.tabular.effects.kernels import Columns, kernel, self_kernel
 from autometa_plugins.tabular.effects.pools import Pool
 from autometa_plugins.tabular.effects.posterior import class_noise, class_scores, explained, factor, moderated, solve
@@ -30,8 +32,8 @@ class Model:
         Variance of the noise of real targets.
     degrees : float
         Degrees of freedom of the scale by which one entity's numbers are larger than another's.
-    calibration : float
-        What standard deviations, or log-odds of classes, are multiplied by.
+    calibration : Tensor of shape [shots]
+        What standard deviations, or log-odds of classes, are multiplied by where so many rows are known.
     columns : Columns
     has_classes : bool
     """
@@ -42,7 +44,7 @@ class Model:
     mixed_weights: Tensor
     noise: Tensor
     degrees: float
-    calibration: float = 1.0
+    calibration: Tensor
     columns: Columns
     has_classes: bool
 
@@ -98,14 +100,21 @@ def means(model: Model, known: dict[str, Tensor], x: Tensor, base: Tensor) -> Te
     if not model.has_classes:
         return outputs
     has_rows = known["mask"].any(1)[:, None, None]
-    shrunken = model.calibration * moderated(outputs, _variance(model, known, x, cross))
-    return torch.where(has_rows, shrunken, outputs)
+    shrunken = torch.where(has_rows, moderated(outputs, _variance(model, known, x, cross)), outputs)
+    return shrunken * _calibration(model, known)
 
 
 def deviations(model: Model, known: dict[str, Tensor], x: Tensor) -> Tensor:
     """Standard deviations of new observations of real targets, [entities, n, outputs]."""
     variance = 1 + _variance(model, known, x, kernel(x, known["x"], model.weights, model.columns))
-    return model.calibration * (variance.unsqueeze(-1) * known["scale"].unsqueeze(1) * model.noise).sqrt()
+    each = (variance.unsqueeze(-1) * known["scale"].unsqueeze(1) * model.noise).sqrt()
+    return each * _calibration(model, known)
+
+
+def _calibration(model: Model, known: dict[str, Tensor]) -> Tensor:
+    """Factor of every entity, [entities, 1, 1]: between those of neighbouring numbers of rows, on a log scale."""
+    n_rows, shots = known["mask"].sum(1).numpy(), np.log1p(SHOTS)
+    return torch.from_numpy(np.interp(np.log1p(n_rows), shots, model.calibration.numpy()))[:, None, None]
 
 
 def _variance(model: Model, known: dict[str, Tensor], x: Tensor, cross: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from autometa_plugins.tabular.effects.choice import choose
+from autometa_plugins.tabular.effects.episodes import SHOTS
 from autometa_plugins.tabular.effects.estimators import ESTIMATORS, fit_named
 from autometa_plugins.tabular.effects.kernels import Columns
 from autometa_plugins.tabular.effects.memory import Rows
@@ -58,8 +59,8 @@ class Effects(nn.Module):
         self.register_buffer("weights", torch.zeros(columns.n_kernels))
         self.register_buffer("mixed_weights", torch.zeros(columns.n_kernels))
         self.register_buffer("noise", torch.ones(n_outputs))
-        for name in ("degrees", "calibration"):
-            self.register_buffer(name, torch.ones(()))
+        self.register_buffer("degrees", torch.ones(()))
+        self.register_buffer("calibration", torch.ones(len(SHOTS)))
         for pool_name in _POOLS:
             self.register_buffer(f"{pool_name}_coefficients", torch.zeros(1 + n_features, n_outputs))
             self.register_buffer(f"{pool_name}_estimator", torch.zeros((), dtype=torch.int64))
@@ -133,7 +134,7 @@ class Effects(nn.Module):
             mixed_weights=number["mixed_weights"],
             noise=number["noise"],
             degrees=float(number["degrees"]),
-            calibration=float(number["calibration"]),
+            calibration=number["calibration"],
             columns=self.columns,
             has_classes=self.has_classes,
         )
@@ -150,6 +151,7 @@ class Effects(nn.Module):
             mixed_weights=weights,
             noise=torch.full(self.noise.shape, _PLAIN_NOISE, dtype=torch.float64),
             degrees=_PLAIN_DEGREES,
+            calibration=torch.ones(len(SHOTS), dtype=torch.float64),
             columns=self.columns,
             has_classes=self.has_classes,
         )
