@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,10 +26,20 @@ in units of the noise."""
 _PLAIN_NOISE, _PLAIN_DEGREES = 0.1, 4.0
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A model made once for all copies of a module."""
+
+    model: Model | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Kept:
+        return self
+
+
 class Effects(nn.Module):
     """Rows to choose a model by, then the model chosen.
 
-    While rows come, a model is made of them whenever one is asked for, and kept until the next rows.
+    While rows come, a model is made of them when one is asked for, and kept until the next rows. Copies share it.
 
     Parameters
     ----------
@@ -66,12 +77,12 @@ class Effects(nn.Module):
             self.register_buffer(f"{pool_name}_estimator", torch.zeros((), dtype=torch.int64))
             for name in ("share", "temperature"):
                 self.register_buffer(f"{pool_name}_{name}", torch.zeros(()))
-        self._model: Model | None = None
+        self._kept = _Kept()
 
     def reopen(self) -> None:
         """Forget the model, as further rows come."""
         self.settled.fill_(False)
-        self._model = None
+        self._kept = _Kept()
 
     def settle(self) -> None:
         """Choose the model, keep its numbers, and drop the rows unless a pool has to be fitted to them again."""
@@ -90,18 +101,18 @@ class Effects(nn.Module):
         fitted = {pool.kind: pool.estimator for pool in (model.pool, model.population)}
         if not any(fitted.values()):
             self.memory.clear()
-        self._model = self._from_buffers(fitted)
+        self._kept = _Kept(self._from_buffers(fitted))
 
     def model(self) -> Model:
         """Return what new entities are answered with."""
-        if self._model is None:
+        if self._kept.model is None:
             if bool(self.settled):
-                self._model = self._from_buffers({})
+                self._kept.model = self._from_buffers({})
             elif len(self.memory):
-                self._model = choose(self._training_rows(), self.pool_wanted)
+                self._kept.model = choose(self._training_rows(), self.pool_wanted)
             else:
-                self._model = self._plain()
-        return self._model
+                self._kept.model = self._plain()
+        return self._kept.model
 
     def _set(self, name: str, value: Any) -> None:
         getattr(self, name).copy_(torch.as_tensor(value))
@@ -160,9 +171,9 @@ class Effects(nn.Module):
         before = self.noise.dtype
         applied = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if torch.finfo(self.noise.dtype).bits < torch.finfo(before).bits:
-            self._model = None  # whose numbers were rounded
+            self._kept = _Kept()  # as its numbers were rounded
         return applied
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
-        self._model = None
+        self._kept = _Kept()
         super()._load_from_state_dict(*arguments)
