@@ -413,3 +413,28 @@ def test_classes_drawn_anew_for_each_task_are_refused() -> None:
     info = am.TaskInfo(problem="classification", input_shape=(2,), n_outputs=2, n_shot=4, n_query=4)
     with pytest.raises(am.Incompatible, match="shared_classes"):
         am.make_learner("mixed_effects").build(info)
+
+
+# On real tables
+
+BENCHMARK = Path(__file__).parents[1] / "examples" / "benchmarks" / "tables" / "entities.py"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:column 'livch' is taken as categories")
+@pytest.mark.parametrize("name", ["cigarette_sales_states", "texas_housing_cities", "verbal_aggression"])
+def test_on_real_tables_it_is_ahead_of_the_best_baseline_of_every_cell(data_root: Path, name: str) -> None:
+    folder = data_root / "tables"
+    if not (folder / "grouped").is_dir():
+        pytest.skip("the grouped tables are not here")
+    spec = importlib.util.spec_from_file_location("entities", BENCHMARK)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    protocol = benchmark.load_protocol(folder)
+    ((_, _, frame),) = protocol.load_pack(folder, ("grouped",), [name])
+    best = benchmark.best_baselines(folder).loc[name]
+    for row in benchmark.score_table(protocol, frame, "mixed_effects"):
+        assert row["own_score"] > best.loc[row["shots"], "best"]
+        assert not 0.85 > row.get("own_coverage", 0.9)
