@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -437,4 +438,4 @@ def test_on_real_tables_it_is_ahead_of_the_best_baseline_of_every_cell(data_root
     best = benchmark.best_baselines(folder).loc[name]
     for row in benchmark.score_table(protocol, frame, "mixed_effects"):
         assert row["own_score"] > best.loc[row["shots"], "best"]
-        assert not 0.85 > row.get("own_coverage", 0.9)
+        assert row.get("own_coverage", 0.9) >= 0.85
