@@ -33,7 +33,7 @@ class Learner(BaseEstimator, ABC):
     provides: ClassVar[frozenset[str]] = frozenset({"gradient"})
     """What a meta-optimizer may count on: ``"gradient"`` (query loss differentiable in θ), ``"inner_gradient"``
     (``adapt`` returns parameters by name), ``"inner_objective"`` (``adapt`` returns a dict of real tensors that
-    minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`); and what
+    minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`, :meth:`settle`); and what
     estimators may: ``"distribution"`` (:meth:`predict_distribution`)."""
 
     names_code: ClassVar[frozenset[str]] = frozenset()

@@ -25,9 +25,10 @@ _START = (0.3, 0.1, 0.3)
 """Variances of the intercept, of all slopes and of all curves, to begin with."""
 _SHRINKAGE = 1.0
 """Nats that a unit of variance costs where every column has its own."""
-_SCALES = (0.5, 1.0, 2.0, 4.0)
-"""Variances of effects on log-odds are offered times these, as the estimate is too low for classes."""
+_LEAST_START = 0.02
+"""Least sum of the variances of all slopes, or curves, to begin with where every column has its own."""
 _LEAST_CURVATURE = 0.02
+"""Least variance of a class that scores are divided by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Variances:
             weights, covariance = self._largest(residuals, row_noise, scale, parts, start, groups, shrinkage)
             yield covariance
         if self.has_each:
-            start = weights[self.shared].clamp_min(0.02 / max(1, len(self.rows.columns)))
+            start = weights[self.shared].clamp_min(_LEAST_START / max(1, len(self.rows.columns)))
             yield self._largest(residuals, row_noise, scale, self.parts, start, self.each, _SHRINKAGE)[1]
 
     def _sums(self, groups: Tensor) -> Tensor:
