@@ -334,6 +334,29 @@ def test_without_meta_training_it_is_a_gaussian_process_on_the_rows_at_hand() ->
     assert am.FewShotClassifier("mixed_effects").fit(x[:40], labels[:40]).score(x[40:], labels[40:]) > 0.8
 
 
+@pytest.mark.parametrize("problem", ["regression", "classification"])
+@pytest.mark.parametrize(("n_entities", "n_rows"), [(1, 1), (1, 7), (2, 1), (2, 2), (20, 1)])
+@pytest.mark.parametrize("constant", [False, True])
+def test_tables_of_hardly_any_rows_are_answered(problem: str, n_entities: int, n_rows: int, constant: bool) -> None:
+    has_classes = problem == "classification"
+    learner = am.make_learner("mixed_effects", pool="average")
+    info = am.TaskInfo(
+        problem=problem, input_shape=(2,), n_outputs=1 + has_classes, n_shot=2, n_query=2, shared_classes=True
+    )
+    module = learner.build(info)
+    x, y = double(n_entities, n_rows, 2).float(), 0.0 if constant else double(n_entities, n_rows, 1, seed=1).float()
+    y = y + torch.zeros(n_entities, n_rows, 1)
+    rows = am.Examples(x, (y > 0).long()[..., 0] if has_classes else y, n_classes=2 * has_classes)
+    learner.remember(module, am.TaskBatch(support=rows, query=rows.select([]), ids=torch.arange(n_entities)))
+    learner.settle(module)
+    for support in (rows, rows.select([])):
+        assert forward(learner, module, support, x).isfinite().all()
+        if not has_classes:
+            _, std = learner.predict_distribution(module, learner.adapt(module, support), x)
+            assert std.isfinite().all()
+            assert (std > 0).all()
+
+
 def test_several_targets_have_effects_of_their_own() -> None:
     learner = am.make_learner("mixed_effects", pool="linear")
     info = am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=2, n_shot=4, n_query=4)

@@ -33,8 +33,8 @@ class Learner(BaseEstimator, ABC):
     provides: ClassVar[frozenset[str]] = frozenset({"gradient"})
     """What a meta-optimizer may count on: ``"gradient"`` (query loss differentiable in θ), ``"inner_gradient"``
     (``adapt`` returns parameters by name), ``"inner_objective"`` (``adapt`` returns a dict of real tensors that
-    minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`, :meth:`settle`); and what
-    estimators may: ``"distribution"`` (:meth:`predict_distribution`)."""
+    minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`,
+    :meth:`settle`); and what estimators may: ``"distribution"`` (:meth:`predict_distribution`)."""
 
     names_code: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that may be import paths of functions, which the learner calls: who loads a saved estimator must

@@ -147,8 +147,13 @@ def boosting(n_rows: int, has_classes: bool) -> BaseEstimator:
 
 
 def folds(entity: Array) -> list[tuple[Array, Array]]:
-    """Places of the rows to fit on and of those to answer for: other entities, or rows where there is but one."""
+    """Places of the rows to fit on and of those to answer for: other entities, or rows where there is but one.
+
+    A single row in all answers for itself.
+    """
     n_entities = len(np.unique(entity))
+    if len(entity) == 1:
+        return [(np.arange(1), np.arange(1))]
     if n_entities > 1:
         return list(GroupKFold(min(N_FOLDS, n_entities)).split(entity, groups=entity))
     return list(KFold(min(N_FOLDS, len(entity)), shuffle=True, random_state=0).split(entity))
