@@ -244,9 +244,9 @@ def test_one_step_sees_a_whole_table_and_a_linear_pool_leaves_no_row() -> None:
 
 
 def test_it_learns_an_intercept_and_a_slope_of_a_new_entity() -> None:
-    tasks = table(entities(60, 12, intercept=2.0, slope=1.0, noise=0.3), test_fraction=0.5)
+    tasks = table(entities(160, 12, intercept=2.0, slope=1.0, noise=0.3), test_fraction=0.6)
     training = settled(tasks, pool="linear")
-    drawn = tasks.sample(30, split="test", seed=0)
+    drawn = tasks.sample(90, split="test", seed=0)
     own = forward(training.learner, training.module, drawn.support, drawn.query.x)
     without = forward(training.learner, training.module, emptied(drawn.support), drawn.query.x)
     assert_lower(mse(own, drawn.query), mse(without, drawn.query) / 2)
@@ -376,7 +376,7 @@ def test_several_targets_have_effects_of_their_own() -> None:
 def shifted(n: int, n_rows: int, seed: int = 0) -> pd.DataFrame:
     """Two classes that lie on either side of a line, which every entity shifts."""
     rng = np.random.default_rng(seed)
-    x, shift = rng.normal(size=(n, n_rows)), rng.normal(0, 2, (n, 1))
+    x, shift = rng.normal(size=(n, n_rows)), rng.normal(0, 3, (n, 1))
     share = 1 / (1 + np.exp(-(2 * x + shift)))
     names = np.repeat([f"e{i}" for i in range(n)], n_rows)
     label = np.where(rng.random((n, n_rows)) < share, "yes", "no").ravel()
@@ -384,20 +384,20 @@ def shifted(n: int, n_rows: int, seed: int = 0) -> pd.DataFrame:
 
 
 def test_probabilities_of_new_entities_are_right() -> None:
-    frame = shifted(150, 12)
-    new = frame["entity"].isin([f"e{i}" for i in range(100, 150)])
+    frame = shifted(180, 24)
+    new = frame["entity"].isin([f"e{i}" for i in range(60, 180)])
     made = am.FewShotClassifier(am.make_learner("mixed_effects", pool="linear"), random_state=0, device="cpu")
     made.meta_fit(frame[["x"]][~new], frame["y"][~new], task=frame["entity"][~new], n_shot=2)
     own, pooled, truth = [], [], []
     for _, rows in frame[new].groupby("entity"):
-        if rows["y"][:6].nunique() < 2:
+        if rows["y"][:8].nunique() < 2:
             continue
-        made.fit(rows[["x"]][:6], rows["y"][:6])
-        own.append(made.predict_proba(rows[["x"]][6:])[:, 1])
-        pooled.append(1 / (1 + np.exp(-rows["x"][6:])))
-        truth.append((rows["y"][6:] == "yes").to_numpy(float))
+        made.fit(rows[["x"]][:8], rows["y"][:8])
+        own.append(made.predict_proba(rows[["x"]][8:])[:, 1])
+        pooled.append(1 / (1 + np.exp(-rows["x"][8:])))
+        truth.append((rows["y"][8:] == "yes").to_numpy(float))
     told, right = np.stack(own), np.stack(truth)
-    assert_lower(np.square(told - right).mean(1), np.square(np.stack(pooled) - right).mean(1), standard_errors=2)
+    assert_lower(np.square(told - right).mean(1), np.square(np.stack(pooled) - right).mean(1))
     for low, high in ((0.0, 0.3), (0.3, 0.7), (0.7, 1.0)):
         chosen = (told >= low) & (told < high)
         error = np.sqrt(0.25 / chosen.sum())
