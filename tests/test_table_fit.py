@@ -248,6 +248,17 @@ def test_auto_takes_the_learner_for_tables_until_meta_training(install: Any, mon
     assert type(trained.fit(support.x[0], support.y[0]).learner_).__name__ == "Prototypical"
 
 
+def test_auto_takes_mixed_effects_for_the_tasks_of_a_table() -> None:
+    rng = np.random.default_rng(0)
+    X, school = rng.normal(size=(60, 2)), np.repeat(np.arange(6), 10)
+    frame = pd.DataFrame(X, columns=["a", "b"]).assign(school=school.astype(str), score=X[:, 0] + school)
+    trained = am.FewShotRegressor(random_state=0).meta_fit(frame, "score", task="school", n_shot=3)
+    sampler = am.make_tasks("table", data=frame, task="school", target="score", n_shot=3)
+    for estimator in (trained, am.FewShotRegressor(random_state=0).meta_fit(sampler)):
+        assert type(estimator.learner_).__name__ == "MixedEffects"
+        assert type(estimator.fit(frame[["a", "b"]][:4], X[:4, 0]).learner_).__name__ == "MixedEffects"
+
+
 def test_auto_takes_the_learner_of_the_problem_where_that_for_tables_is_not_installed(monkeypatch: Any) -> None:
     name_table_learner(monkeypatch, "nowhere/kernel_experts")
     X = np.random.default_rng(0).normal(size=(20, 2))
@@ -256,4 +267,4 @@ def test_auto_takes_the_learner_of_the_problem_where_that_for_tables_is_not_inst
 
 def name_table_learner(monkeypatch: Any, name: str) -> None:
     for problem in list(PROBLEMS.values()):
-        monkeypatch.setitem(PROBLEMS, problem.name, dataclasses.replace(problem, table_learner=name))
+        monkeypatch.setitem(PROBLEMS, problem.name, dataclasses.replace(problem, rows_learner=name))

@@ -44,8 +44,10 @@ class Problem:
         Path of the score, see :attr:`score`.
     learner : str
         Full name of the default learner.
-    table_learner : str, optional
+    rows_learner : str, optional
         Full name of the default learner for rows of features without meta-training, where it is installed.
+    table_learner : str, optional
+        Full name of the default learner for the tasks of a table, where it is installed.
     estimator_path : str
         Path of the estimator.
     """
@@ -60,6 +62,7 @@ class Problem:
     loss_path: str
     score_path: str
     learner: str
+    rows_learner: str | None = None
     table_learner: str | None = None
     estimator_path: str
 
@@ -104,7 +107,8 @@ PROBLEMS = {
             loss_path="autometa.contracts.losses:cross_entropy",
             score_path="autometa.contracts.scores:accuracy",
             learner="metric/prototypical",
-            table_learner="tabular/kernel_experts",
+            rows_learner="tabular/kernel_experts",
+            table_learner="tabular/mixed_effects",
             estimator_path="autometa.estimators.classifier:FewShotClassifier",
         ),
         Problem(
@@ -118,7 +122,8 @@ PROBLEMS = {
             loss_path="autometa.contracts.losses:squared_error",
             score_path="autometa.contracts.scores:mean_squared_error",
             learner="optimization/ridge",
-            table_learner="tabular/kernel_experts",
+            rows_learner="tabular/kernel_experts",
+            table_learner="tabular/mixed_effects",
             estimator_path="autometa.estimators.regressor:FewShotRegressor",
         ),
     )

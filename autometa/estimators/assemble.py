@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from sklearn.base import clone
 
@@ -16,21 +16,24 @@ from autometa.host import make_backbone, make_learner, make_meta_optimizer
 from autometa.host.catalog import components, find, name_of
 
 
+Setting: TypeAlias = Literal["tasks", "rows", "table"]
+"""What "auto" depends on: a task distribution, rows of features without meta-training, or the tasks of a table."""
+
+
 def resolve_learner(
-    learner: str | Learner, problem: str, backbone: BackboneLike = "auto", *, plain: bool = False
+    learner: str | Learner, problem: str, backbone: BackboneLike = "auto", *, setting: Setting = "tasks"
 ) -> Learner:
     """Return a fresh learner for a problem.
 
     Parameters
     ----------
     learner : str or Learner
-        A name, an object, which is cloned, or ``"auto"``: the default learner of the problem.
+        A name, an object, which is cloned, or ``"auto"``: the default learner of the problem in this setting.
     problem : {"classification", "regression"}
     backbone : str, Backbone, nn.Module or callable, default="auto"
         For a learner that has a backbone and leaves it "auto". One with a choice of its own keeps it, and one
         without a backbone has no use for it.
-    plain : bool, default=False
-        Whether "auto" is the default for rows of features without meta-training.
+    setting : {"tasks", "rows", "table"}, default="tasks"
 
     Raises
     ------
@@ -43,7 +46,7 @@ def resolve_learner(
     Incompatible
         The learner is not for this problem; the text names those that are.
     """
-    made = make_learner(_default_learner(problem, plain) if _is_auto(learner) else learner)
+    made = make_learner(_default_learner(problem, setting) if _is_auto(learner) else learner)
     check_promises(made)
     check_problem(learner if isinstance(learner, str) and not _is_auto(learner) else made, problem)
     for network in (backbone, made.get_params(deep=False).get("backbone")):
@@ -72,11 +75,12 @@ def resolve_meta_optimizer(meta_optimizer: str | MetaOptimizer, learner: Learner
     return clone(make_meta_optimizer(meta_optimizer))  # type: ignore[no-any-return]
 
 
-def _default_learner(problem: str, plain: bool) -> str:
-    """Return the full name of the default learner; the one for tables lies in a plugin that may be absent."""
+def _default_learner(problem: str, setting: Setting) -> str:
+    """Return the full name of the default learner; those for tables lie in a plugin that may be absent."""
     record = find_problem(problem)
+    wanted = {"tasks": None, "rows": record.rows_learner, "table": record.table_learner}[setting]
     installed = {found.full_name for found in components("learner")}
-    return record.table_learner if plain and record.table_learner in installed else record.learner
+    return wanted if wanted is not None and wanted in installed else record.learner
 
 
 def check_problem(learner: str | Learner, problem: str) -> None:

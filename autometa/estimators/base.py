@@ -29,7 +29,7 @@ from autometa.engine.few_threads import enough_threads
 from autometa.engine.random_state import fresh_module, seeded
 from autometa.errors import AutometaError, Incompatible, InvalidData, InvalidParameter, PluginError, TrainingDiverged
 from autometa.estimators.asking import Read, ask, ask_each, outputs_of
-from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
+from autometa.estimators.assemble import Setting, resolve_learner, resolve_meta_optimizer
 from autometa.estimators.entities import Ragged, entity_names, numbers_of_entities, size_groups
 from autometa.estimators.images import are_images, range_met
 from autometa.estimators.inputs import as_tensor, check_no_rows, check_proportion, n_features, plain_rows, rows_of
@@ -152,7 +152,8 @@ class FewShotEstimator(BaseEstimator):
                 f"tasks={type(sampler).__name__} are {sampler.info.problem} and {type(self).__name__} is for "
                 f"{self.problem}; use {sampler.info.problem_record.estimator_name}."
             )
-        learner = resolve_learner(self.learner, self.problem, self.backbone)
+        setting: Setting = "tasks" if sampler.encoder is None else "table"
+        learner = resolve_learner(self.learner, self.problem, self.backbone, setting=setting)
         begun = seed_of(checkpoint) if checkpoint is not None and self.random_state is None else None
         training = MetaTraining(
             learner,
@@ -207,7 +208,7 @@ class FewShotEstimator(BaseEstimator):
     ) -> TaskSampler:
         if y is not None or task is not None:
             X, y, task, order = take_columns(tasks, y=y, task=task, order=order)
-            X = resolve_learner(self.learner, self.problem, self.backbone).encode_rows(X)
+            X = resolve_learner(self.learner, self.problem, self.backbone, setting="table").encode_rows(X)
             return table_sampler(
                 X, y, task, problem=self.problem, stratified=stratified, order=order, whole=whole, **sizes
             )
@@ -459,8 +460,9 @@ class FewShotEstimator(BaseEstimator):
         meta: MetaTrained | None = getattr(self, "_meta", None)
         if meta is None:
             backbone = "backbones/identity" if self._is_auto("backbone") else self.backbone
-            return resolve_learner(self.learner, self.problem, backbone, plain=True)
-        learner = resolve_learner(self.learner, self.problem, self.backbone)
+            return resolve_learner(self.learner, self.problem, backbone, setting="rows")
+        setting: Setting = "tasks" if meta.encoder is None else "table"
+        learner = resolve_learner(self.learner, self.problem, self.backbone, setting=setting)
         changed = changed_since(meta, learner, self)
         if changed:
             free = ", ".join(f"learner__{name}" for name in sorted(meta.learner.adaptation_parameters)) or "none"

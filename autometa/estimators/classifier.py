@@ -46,8 +46,9 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
     Parameters
     ----------
     learner : str or Learner, default="auto"
-        How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is "prototypical",
-        or, without meta-training and where it is installed, "kernel_experts".
+        How one task is learned: a name ('autometa plugins' lists all) or an object; "auto" is
+        "kernel_experts" without meta-training, "mixed_effects" for the tasks of a table, and "prototypical" for all
+        others and where those two are not installed.
     meta_optimizer : str or MetaOptimizer, default="auto"
         How meta-training improves the learner's start; "auto" is the learner's own default.
     backbone : str, Backbone, nn.Module or callable, default="auto"
