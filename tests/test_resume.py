@@ -23,7 +23,8 @@ from optuna.trial import Trial, TrialState
 import autometa as am
 from autometa.comparison import work
 from autometa.comparison.execution.owner import Owner, _started
-from autometa.comparison.execution.slot_study import MOST_DEATHS, SlotStudy
+from autometa.comparison.execution.slot_endings import MOST_DEATHS
+from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.storage import open_storage
 from autometa.contracts.plugin_code import one_line
 

@@ -12,7 +12,8 @@ from optuna.trial import FixedTrial
 from torch import Tensor, nn
 
 import autometa as am
-from autometa.comparison.execution.slot_study import SlotStudy, quiet_optuna
+from autometa.comparison.execution.slot_records import quiet_optuna
+from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import make_pair
 from autometa.comparison.plan.search_space import Candidate, SearchSpace

@@ -3,56 +3,35 @@
 from __future__ import annotations
 
 import os
-import time
-import warnings
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
-from pickle import PicklingError
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import BaseStorage
 
 from autometa.checks import check_bool, check_int, check_real, check_text, check_texts
-from autometa.comparison.execution.address import without_password
-from autometa.comparison.execution.arm import Arm, open_arms
-from autometa.comparison.execution.environment import describe_environment
-from autometa.comparison.execution.kept_threads import counts_to_use, threads_text
-from autometa.comparison.execution.monitor import monitored
-from autometa.comparison.execution.progress_display import ProgressDisplay, make_display
+from autometa.comparison.call import Call
+from autometa.comparison.execution.progress_display import make_display
 from autometa.comparison.execution.run_file import (
-    DamagedRun,
-    check_same_run,
-    check_still_there,
     folder_of,
-    read_run,
-    write_run,
 )
-from autometa.comparison.execution.slot_study import quiet_optuna
+from autometa.comparison.execution.slot_records import quiet_optuna
 from autometa.comparison.execution.storage import (
     JOURNAL,
     TemporaryFolder,
-    kind_of_open,
     locate_storage,
     open_storage,
-    portable_address,
     prepare_output,
 )
-from autometa.comparison.execution.stored_plan import register_plan, stored_plan
-from autometa.comparison.execution.thread_counts import ThreadCounts, with_threads
-from autometa.comparison.execution.watch import Watch
-from autometa.comparison.execution.workers import run_processes, work_through
+from autometa.comparison.execution.stored_plan import stored_plan
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
-from autometa.comparison.plan.guarded import changes_text
-from autometa.comparison.plan.plan import Plan, make_plan
+from autometa.comparison.plan.plan import make_plan
 from autometa.comparison.plan.settings import MOST_WORKERS, Settings
 from autometa.comparison.result import Comparison
-from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
-from autometa.errors import AutometaError, InvalidParameter, ProcessFailed
+from autometa.errors import InvalidParameter
 
 
 def compare(
@@ -180,7 +159,7 @@ def compare(
         name = folder.name if folder is not None else "comparison"
     plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
     where, keeper = _place(storage, folder, n_workers)
-    run = _Run(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout)
+    run = Call(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout)
     with quiet_optuna():
         return run.go()
 
@@ -238,7 +217,7 @@ def work(
     with quiet_optuna():
         plan = stored_plan(opened, name, allowed_paths=allowed_paths, trusted=trusted)
         folder = folder_of(storage, name)
-        return _Run(plan, storage, folder, None, device, 1, make_display(verbose), trial_timeout).work_here()
+        return Call(plan, storage, folder, None, device, 1, make_display(verbose), trial_timeout).work_here()
 
 
 def _place(
@@ -254,166 +233,3 @@ def _place(
         )
     keeper = TemporaryFolder()
     return str(keeper.path / JOURNAL), keeper
-
-
-def _forgive(arms: Sequence[Arm]) -> None:
-    """Try again what failed by the death of a process, and what a shorter limit ended."""
-    for arm in arms:
-        if n := arm.forgive():
-            what = "a trial or final run" if n == 1 else f"{n} trials or final runs"
-            text = f"{arm.label}: {what} had failed because a process died or a limit struck; once more now."
-            warnings.warn(text, UserWarning, stacklevel=5)
-
-
-class _Run:
-    """One call of :func:`compare`: a plan, where it is kept, and what works on it."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        where: str | BaseStorage | None,
-        folder: Path | None,
-        keeper: TemporaryFolder | None,
-        device: str,
-        n_workers: int,
-        display: ProgressDisplay,
-        limit: float | None,
-    ) -> None:
-        self.plan, self.where, self.folder, self.keeper = plan, where, folder, keeper
-        self.device, self.n_workers, self.display, self.limit = device, n_workers, display, limit
-        kept = folder if folder is not None else keeper.path if keeper is not None else None
-        self.models = kept / "models" if kept is not None else None
-        self.environment: dict[str, Any] = describe_environment(pick_device(device))
-        self.storage = open_storage(where)
-        self.started = time.monotonic()
-        told = self._read_run()
-        self.seconds_before: float = told["environment"].get("seconds_of_all_calls", 0.0) if told is not None else 0.0
-
-    def _read_run(self) -> dict[str, Any] | None:
-        """Read what the folder says of itself, and refuse one that holds another comparison."""
-        if self.folder is None:
-            return None
-        try:
-            told = read_run(self.folder)
-        except DamagedRun as error:
-            check_still_there(self.plan.name, self.storage, error)
-            return None
-        if told is not None:
-            check_same_run(self.folder, told, self.plan.name, self.storage)
-        return told
-
-    def go(self) -> Comparison:
-        """Register the plan, do the work and write what came of it."""
-        register_plan(self.storage, self.plan, without_password(str(self.where or "memory")))
-        self._write_run()
-        comparison = self.work_here(again=True)
-        if self.folder is not None:
-            self._write_run()
-            comparison.write(self.folder)
-        return comparison
-
-    def work_here(self, *, again: bool = False) -> Comparison:
-        """Do the work and read the result; ``again``: with what has failed before and need not fail again."""
-        alone = self.n_workers == 1 and not isinstance(self.storage, InMemoryStorage)
-        with monitored() if alone else nullcontext() as monitor:
-            arms = open_arms(self.plan, self.storage, Watch(limit=self.limit, monitor=monitor))
-            for study in (study for arm in arms for study in arm.studies):
-                study.reap()
-            if again:
-                _forgive(arms)
-            interrupted = self._work(arms)
-        for study in (study for arm in arms for study in arm.studies):
-            study.refresh()
-        self.environment |= {
-            "random_state": self.plan.settings.random_state,
-            "n_workers": self.n_workers,
-            "threads": threads_text(arms) or self.environment["threads"],
-            "seconds": time.monotonic() - self.started,
-            "seconds_of_all_calls": self.seconds_before + time.monotonic() - self.started,
-        }
-        comparison = Comparison(
-            self.plan,
-            arms,
-            environment=self.environment,
-            folder=self.models.parent if self.models is not None else None,
-            device=self.device,
-            keeper=self.keeper,
-            trusted=None,
-        )
-        for arm in arms:
-            if arm.changes:
-                warnings.warn(changes_text(arm.label, arm.changes), UserWarning, stacklevel=4)
-        self._tell(comparison, interrupted)
-        return comparison
-
-    def _work(self, arms: Sequence[Arm]) -> bool:
-        """Fill all slots; return True if Ctrl-C ended it."""
-        self.display.start(sum(arm.n_slots for arm in arms))
-        try:
-            threads = counts_to_use(arms, self.n_workers)
-            if self.n_workers == 1:
-                apart = partial(self._apart, arms, threads) if not isinstance(self.storage, InMemoryStorage) else None
-                with with_threads(threads):
-                    work_through(arms, pick_device(self.device), self.models, self.display, apart=apart)
-            else:
-                self._run_processes(arms, threads, self.n_workers)
-        except KeyboardInterrupt:
-            return True
-        finally:
-            self.display.close()
-        return False
-
-    def _run_processes(
-        self, arms: Sequence[Arm], threads: ThreadCounts, n_workers: int, only: Collection[str] | None = None
-    ) -> None:
-        assert self.where is not None
-        places = (self.plan, self.where, n_workers, self.device, self.models)
-        run_processes(*places, arms, self.display, threads, limit=self.limit, only=only)
-
-    def _apart(self, arms: Sequence[Arm], threads: ThreadCounts, dangerous: Sequence[Arm]) -> bool:
-        """Let a process of its own do what has ended a process, or may have done so; False if none can be started."""
-        labels = [arm.label for arm in dangerous]
-        done = sum(arm.n_done for arm in dangerous)
-        text = "a process ended or hung in the midst of it; what is left of it is done in a process of its own."
-        warnings.warn(f"{', '.join(labels)}: {text}", UserWarning, stacklevel=6)
-        try:
-            self._run_processes(arms, threads, 1, labels)
-            if sum(arm.n_done for arm in dangerous) > done:
-                return True
-            why = "it did nothing"
-        except (ProcessFailed, PicklingError, AttributeError, TypeError) as error:  # three of them from pickling
-            why = one_line(error)
-        text = f"no process of its own can work on it ({why}), so it runs in this one, which it may end."
-        warnings.warn(f"{', '.join(labels)}: {text}", UserWarning, stacklevel=6)
-        return False
-
-    def _tell(self, comparison: Comparison, interrupted: bool) -> None:
-        if interrupted:
-            on = "The same call goes on from here." if self.where is not None else "Give output= to be able to go on."
-            warnings.warn(f"interrupted: the comparison holds what was done so far. {on}", UserWarning, stacklevel=5)
-        elif comparison.leaderboard.empty and len(comparison.failures):
-            n_failed, first = len(comparison.failures), comparison.failures.iloc[0]
-            which = "the only trial failed," if n_failed == 1 else f"all {n_failed} trials failed; the first,"
-            raise AutometaError(f"{which} {first['learner']!r} on {first['tasks']!r}: {first['reason']}")
-        elif len(comparison.failures):
-            failed = f"{len(comparison.failures)} trials or final runs"
-            failed = "1 trial or final run" if len(comparison.failures) == 1 else failed
-            who = sorted({f"{row.learner} on {row.tasks}" for row in comparison.failures.itertuples()})
-            warnings.warn(
-                f"{failed} failed ({', '.join(who)}); see .failures.",
-                UserWarning,
-                stacklevel=5,
-            )
-
-    def _write_run(self) -> None:
-        """Write what is needed to find and repeat the comparison."""
-        if self.folder is None:
-            return
-        run = {
-            "name": self.plan.name,
-            "storage": portable_address(self.where, self.folder),
-            "open_storage": kind_of_open(self.where),
-            "plan": self.plan.described,
-            "environment": self.environment,
-        }
-        write_run(self.folder, run)

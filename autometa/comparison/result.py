@@ -17,7 +17,7 @@ from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.finals import to_estimator, train_final
 from autometa.comparison.execution.label_files import file_name, model_file
 from autometa.comparison.execution.run_file import RUN_FILE, DamagedRun, find_run, read_run
-from autometa.comparison.execution.slot_study import quiet_optuna
+from autometa.comparison.execution.slot_records import quiet_optuna
 from autometa.comparison.execution.storage import JOURNAL, TemporaryFolder, locate_storage, open_storage
 from autometa.comparison.execution.stored_plan import comparisons_in, stored_plan
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths

@@ -15,7 +15,6 @@ from autometa.errors import Incompatible
 from autometa.host import make_backbone, make_learner, make_meta_optimizer
 from autometa.host.catalog import components, find, name_of
 
-
 Setting: TypeAlias = Literal["tasks", "rows", "table"]
 """What "auto" depends on: a task distribution, rows of features without meta-training, or the tasks of a table."""
 

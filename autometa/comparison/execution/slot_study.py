@@ -7,75 +7,43 @@ import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.pruners import BasePruner, NopPruner
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autometa.comparison.execution.owner import Owner
-from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, SystemFailure, lost_in, tell
-from autometa.comparison.execution.sealed import is_sound, seal
-from autometa.comparison.execution.stored_trials import check_trial
+from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, SystemFailure, lost_in
+from autometa.comparison.execution.sealed import seal
+from autometa.comparison.execution.slot_endings import SlotEndings
+from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.thread_counts import recorded_threads
-from autometa.comparison.execution.watch import Hang, Interruption, Watch, silent_for
+from autometa.comparison.execution.watch import Hang, Interruption, Watch
 from autometa.contracts.plugin_code import plugin_code, text_of
 from autometa.engine.process_state import restored_process
 from autometa.engine.pulse import SILENCE
-
-MOST_DEATHS = 3
-"""How many processes may die in the midst of filling a slot, by no fault but its own; then the slot has failed."""
-
-_SET_ASIDE = "set_aside"
-"""User attribute of a study: numbers of finished trials whose slots are open again."""
-_ENDED_WELL = {"error", "interrupted"}
-"""One of these stands in a failed trial whose process saw its end."""
-
-SlotState = Literal["open", "running", "done"]
 
 _in_hand: set[str] = set()
 """Tokens of the trials that this process is filling. A running trial of its own without one was left by a Ctrl-C."""
 
 
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Let Optuna log errors only: how each trial ended is in the storage."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-class SlotStudy:
-    """One Optuna study with a fixed number of slots.
-
-    A trial carries the user attributes ``slot``, ``owner`` and ``beat`` (last sign of life), ``supervisor`` where
-    another process watches its owner, and ``retry_of`` where it repeats a trial that was cut short. A failed trial with
-    the attribute ``error`` has failed for good, and its slot is done; one without was cut short, and its slot is open
-    again. What cut it short says ``interrupted`` (it was given back), ``died`` (its process, which another outlived)
-    or none of them (nobody knows: all processes may have been killed together). Only ``died`` counts against a slot.
+class SlotStudy(SlotEndings):
+    """Fills the slots of a study, see :class:`SlotRecords` for what it holds.
 
     Parameters
     ----------
     storage : optuna.storages.BaseStorage
     name : str
-    n_slots : int
-    higher_is_better : bool
-    sampler, pruner : optional
     fixed : mapping of int to dict, optional
         Parameter values for some slots.
     watch : Watch, optional
         How the runs of this process are watched.
-    to_read : bool, default=False
-        Write nothing: a study that the storage does not hold is an empty one.
+    **options
+        Of :class:`SlotRecords`.
 
     Attributes
     ----------
@@ -88,82 +56,14 @@ class SlotStudy:
         storage: BaseStorage,
         name: str,
         *,
-        n_slots: int,
-        higher_is_better: bool,
-        sampler: BaseSampler | None = None,
-        pruner: BasePruner | None = None,
         fixed: Mapping[int, dict[str, Any]] | None = None,
         watch: Watch | None = None,
-        to_read: bool = False,
+        **options: Any,
     ) -> None:
-        self.storage = storage if not to_read or _holds(storage, name) else InMemoryStorage()
-        self.n_slots = n_slots
+        super().__init__(storage, name, **options)
         self.fixed = fixed or {}
         self.watch = watch or Watch()
         self.has_hung = False
-        if self.storage is storage and to_read:
-            self.study: Study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
-        else:
-            self.study = optuna.create_study(
-                storage=self.storage,
-                study_name=name,
-                load_if_exists=True,
-                direction="maximize" if higher_is_better else "minimize",
-                sampler=sampler,
-                pruner=pruner or NopPruner(),
-            )
-        self._study_id = self.storage.get_study_id_from_name(name)
-        self._sound: dict[int, bool] = {}
-        self._set_aside: frozenset[int] = frozenset()
-        self.refresh()
-
-    @property
-    def name(self) -> str:
-        """Name of the Optuna study."""
-        return self.study.study_name
-
-    def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Return all trials that count for a slot, by number."""
-        return [trial for trial in self._begun(*states) if trial.number not in self._set_aside]
-
-    def _begun(self, *states: TrialState) -> list[FrozenTrial]:
-        found = self.study.get_trials(deepcopy=False, states=states or None)
-        begun = [trial for trial in found if "slot" in trial.user_attrs and "duplicate" not in trial.user_attrs]
-        return [trial for trial in begun if self._is_sound(trial)]
-
-    def _is_sound(self, trial: FrozenTrial) -> bool:
-        """Tell whether the record of a trial is as it was written; warn of one that is not, and leave its slot open."""
-        if not trial.state.is_finished():
-            check_trial(trial, self.name)
-            return is_sound(trial)
-        if trial.number not in self._sound:
-            self._sound[trial.number] = is_sound(trial)
-            if self._sound[trial.number]:
-                check_trial(trial, self.name)
-            else:
-                tell(
-                    f"trial {trial.number} of study {self.name!r} is not as it was written (its checksum differs): it "
-                    "does not count, and the command that began the comparison measures it again."
-                )
-        return self._sound[trial.number]
-
-    def refresh(self) -> None:
-        """Read again which finished trials other processes have set aside."""
-        self._set_aside = frozenset(self.storage.get_study_user_attrs(self._study_id).get(_SET_ASIDE, []))
-
-    @property
-    def has_second_tries(self) -> bool:
-        """True if slots that were done are filled again."""
-        return bool(self._set_aside)
-
-    def set_aside(self, trials: Iterable[FrozenTrial]) -> int:
-        """Open the slots of finished trials again; return how many. A failed one is repeated as it was drawn."""
-        again = {trial.number for trial in trials}
-        if again:
-            self.refresh()
-            self._set_aside |= again
-            self.study.set_user_attr(_SET_ASIDE, sorted(self._set_aside))
-        return len(again)
 
     def forgive(self) -> int:
         """Open the slots again that failed by the death of a process, or by a shorter limit; return how many."""
@@ -174,33 +74,6 @@ class SlotStudy:
             if "error" in trial.user_attrs
             and ("died" in trial.user_attrs or trial.user_attrs.get("timeout", limit) < limit)
         )
-
-    @property
-    def needs_a_process(self) -> bool:
-        """True if filling a slot has ended a process or may have done so: one that this one outlives should do it."""
-        return any(
-            "died" in trial.user_attrs or "timeout" in trial.user_attrs or not _ENDED_WELL & trial.user_attrs.keys()
-            for trial in self._begun(TrialState.FAIL)
-        )
-
-    def slot_states(self) -> list[SlotState]:
-        """Return the state of every slot."""
-        states: list[SlotState] = ["open"] * self.n_slots
-        for trial in self.trials():
-            slot = trial.user_attrs["slot"]
-            if slot < self.n_slots and (state := slot_state(trial)) != "open":
-                states[slot] = state
-        return states
-
-    @property
-    def n_done(self) -> int:
-        """Slots that need no more work."""
-        return self.slot_states().count("done")
-
-    @property
-    def is_complete(self) -> bool:
-        """True if every slot is done."""
-        return self.n_done == self.n_slots
 
     def claim(self) -> Trial | None:
         """Start a trial for the first open slot; return None if there is none.
@@ -245,13 +118,6 @@ class SlotStudy:
             fixed = fixed or changed.params
         return attributes | ({"fixed": fixed} if fixed else {})
 
-    def _unsound(self, slot: int) -> list[FrozenTrial]:
-        """Return the trials of a slot that do not count because their records changed."""
-        found = self.study.get_trials(deepcopy=False) if False in self._sound.values() else []
-        return [
-            trial for trial in found if not self._sound.get(trial.number, True) and trial.user_attrs.get("slot") == slot
-        ]
-
     def reap(self) -> list[int]:
         """Fail the running trials of processes that are gone; return their numbers.
 
@@ -278,50 +144,6 @@ class SlotStudy:
             return False
         supervisor = Owner.from_json(trial.user_attrs["supervisor"])
         return supervisor != Owner.here() and not supervisor.is_dead(last_sign)
-
-    def of_child(self, pid: int | None) -> list[FrozenTrial]:
-        """Return the running trials of a process that this one started."""
-        here = Owner.here().to_json()
-        running = self.trials(TrialState.RUNNING)
-        return [
-            trial
-            for trial in running
-            if trial.user_attrs.get("supervisor") == here and trial.user_attrs["owner"]["pid"] == pid
-        ]
-
-    def bury(self, trial: FrozenTrial, how: str) -> bool:
-        """Fail a trial whose process died while this one lives on; tell whether the slot has failed with it.
-
-        That takes :data:`MOST_DEATHS`, and a single one where another slot has already failed so.
-        """
-        dead = [other for other in self.trials(TrialState.FAIL) if "died" in other.user_attrs]
-        slot = trial.user_attrs["slot"]
-        deaths = 1 + sum(other.user_attrs["slot"] == slot for other in dead)
-        if deaths < MOST_DEATHS and not any("error" in other.user_attrs for other in dead):
-            self._end(trial.number, died=how)
-            return False
-        times = "" if deaths == 1 else f" {deaths} times, last"
-        memory = "; it may need more memory than there is" if how == "signal SIGKILL" else ""
-        error = f"ProcessDied: the process filling this slot died{times} with {how}{memory}."
-        return self._end(trial.number, died=how, error=error)
-
-    def end_hanging(self, trial: FrozenTrial, seconds: float) -> bool:
-        """Fail a trial that does not go on."""
-        return self._end(trial.number, timeout=seconds, error=silent_for(seconds))
-
-    def give_back(self, trial: FrozenTrial) -> bool:
-        """Open the slot of a trial again that was at work when this process was asked to stop."""
-        return self._end(trial.number, interrupted=True)
-
-    def _end(self, number: int, **attributes: Any) -> bool:
-        """Fail a trial of any process; False if it has ended already."""
-        try:
-            for name, value in attributes.items():
-                self._set(number, name, value)
-            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-        except UpdateFinishedTrialError:
-            return False
-        return True
 
     def fill(self, trial: Trial, work: Callable[[Trial], float]) -> None:
         """Do the work of a claimed trial and record how it ended.
@@ -406,10 +228,6 @@ class SlotStudy:
     def _without_waiting(self) -> AbstractContextManager[None]:
         return self.storage.at_once() if isinstance(self.storage, PatientStorage) else nullcontext()
 
-    def _set(self, number: int, name: str, value: Any) -> None:
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        self.storage.set_trial_user_attr(trial_id, name, value)
-
     @contextmanager
     def _alive(self, trial: Trial) -> Iterator[None]:
         """Write signs of life while a trial runs, for processes on other machines."""
@@ -435,23 +253,6 @@ class SlotStudy:
             over.set()
             thread.join()
 
-    def best(self) -> FrozenTrial | None:
-        """Return the best complete trial, or the best pruned one if none is complete."""
-        sign = -1.0 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
-        for state in (TrialState.COMPLETE, TrialState.PRUNED):
-            found = [trial for trial in self.trials(state) if trial.value is not None]
-            if found:
-                return min(found, key=lambda trial: (sign * float(trial.value or 0.0), trial.user_attrs["slot"]))
-        return None
-
-
-def _holds(storage: BaseStorage, name: str) -> bool:
-    try:
-        storage.get_study_id_from_name(name)
-    except KeyError:
-        return False
-    return True
-
 
 def _failure(error: BaseException, hang: Hang | None) -> dict[str, Any]:
     """Return what the record of a trial says of the error it ended with."""
@@ -459,12 +260,3 @@ def _failure(error: BaseException, hang: Hang | None) -> dict[str, Any]:
         return {"error": hang.reason, "timeout": hang.pulse.limit or SILENCE}
     trace = "".join(traceback.format_exception(error))[-4000:]
     return {"error": f"{type(error).__name__}: {text_of(error)}", "traceback": trace}
-
-
-def slot_state(trial: FrozenTrial) -> SlotState:
-    """Return the state of a trial's slot."""
-    if trial.state == TrialState.RUNNING:
-        return "running"
-    if trial.state == TrialState.FAIL and "error" not in trial.user_attrs:
-        return "open"
-    return "done"

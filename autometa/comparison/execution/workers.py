@@ -23,7 +23,7 @@ from autometa.comparison.execution.child import STORAGE_LOST, Child
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import StorageLost
 from autometa.comparison.execution.progress_display import ProgressDisplay
-from autometa.comparison.execution.slot_study import quiet_optuna
+from autometa.comparison.execution.slot_records import quiet_optuna
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.thread_counts import ThreadCounts, with_threads
 from autometa.comparison.execution.watch import Watch, silent_for

@@ -11,7 +11,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.execution.arm import Arm
-from autometa.comparison.execution.slot_study import slot_state
+from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.stored_trials import result_of
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
