@@ -33,6 +33,7 @@ SLOW = {
     *(f"{name}-check_improves" for name in ("cmaes", "collect", "evolution_strategy", "implicit")),
     *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("gru", "mann", "sklearn", "snail")),
     "snail-check_learns[classification]",
+    *(f"mixed_effects-check_learns[{problem}]" for problem in ("classification", "regression")),
 }
 """Checks that take seconds, of components that have tests of their own by default."""
 
