@@ -310,7 +310,7 @@ def test_tasks_that_cannot_be_shown_say_why(arguments: list[str], code: int, tex
     [
         (["-n", "0"], "-n=0 must be a positive integer"),
         (["--split", "all"], "--split='all' must be one of"),
-        (["--seed", "-1"], "--seed=-1 must be an integer of at least 0"),
+        (["--seed", "-1"], "--seed=-1 must be an integer from 0 to"),
     ],
 )
 def test_errors_about_the_tasks_to_show_name_the_options(typed: list[str], said: str, capsys: Any) -> None:

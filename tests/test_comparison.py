@@ -401,7 +401,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sinusoid", [3], {}, am.InvalidParameter, "3 is neither a name nor a component"),
         ("omniglot", "all", {}, am.InvalidParameter, "needs root"),
         (am.make_tasks("digits", n_way=50), "all", {}, (am.InvalidParameter, am.InvalidData), "n_way=50"),
-        ("sinusoid", ["ridge"], {"n_trials": 0}, am.InvalidParameter, "n_trials=0 must be a positive integer"),
+        ("sinusoid", ["ridge"], {"n_trials": 0}, am.InvalidParameter, "n_trials=0 must be an integer from 1 to 100000"),
         ("sinusoid", ["ridge"], {"n_seeds": 0}, am.InvalidParameter, "n_seeds=0"),
         ("sinusoid", ["ridge"], {"n_test_tasks": 2.5}, am.InvalidParameter, "n_test_tasks=2.5"),
         ("sinusoid", ["ridge"], {"max_steps": -1}, am.InvalidParameter, "max_steps=-1"),

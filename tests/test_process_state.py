@@ -88,7 +88,7 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
     "locale": (lambda: locale.setlocale(locale.LC_NUMERIC, "C.UTF-8"), lambda: locale.setlocale(locale.LC_ALL)),
     "start method of processes": (
         lambda: multiprocessing.set_start_method("spawn", force=True),
-        lambda: multiprocessing.get_start_method(allow_none=True),
+        multiprocessing.get_start_method,
     ),
 }
 

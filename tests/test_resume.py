@@ -397,7 +397,7 @@ def test_where_no_process_can_be_started_the_work_is_done_in_this_one(
     def cannot(*what: Any, **how: Any) -> None:
         raise am.errors.ProcessFailed("no process")
 
-    monkeypatch.setattr(importlib.import_module("autometa.comparison.compare"), "run_processes", cannot)
+    monkeypatch.setattr(importlib.import_module("autometa.comparison.call"), "run_processes", cannot)
     journal = str(tmp_path / "run" / "journal.log")
     cut = SlotStudy(open_storage(journal), "run/sinusoid/ridge", n_slots=1, higher_is_better=False)
     trial = cut.claim()

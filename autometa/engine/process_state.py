@@ -263,7 +263,8 @@ _SETTINGS: dict[str, _Setting[Any]] = {
     "garbage collection": _Setting(gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
     "locale": _Setting(lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)),
     "start method of processes": _Setting(
-        lambda: multiprocessing.get_start_method(allow_none=True),
+        # The first is what is used where none was set, and asking for it sets it.
+        lambda: multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0],
         lambda before: multiprocessing.set_start_method(before, force=True),
     ),
 }

@@ -67,7 +67,7 @@ class ANIL(am.Learner):
         return _SharedBody(
             am.build_backbone(self.backbone, info.input_shape),
             info,
-            rates=torch.full((self.steps if self.learn_lr else 0, 2), self.inner_lr),
+            rates=torch.full((self.steps if self.learn_lr else 0, 2), float(self.inner_lr)),
         )
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
