@@ -34,7 +34,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "faults.csv"
         table.write_text(",".join(COLUMNS) + "\n")
-        command = [sys.executable, "-m", "pytest", "-m", "slow", "-q", *arguments.tests]
+        command = [sys.executable, "-m", "pytest", "-m", "slow", "-q", "-n", "2", *arguments.tests]
         own = {"FAULT_TURNS": str(arguments.turns), "FAULT_TABLE": str(table)}
         done = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **own}, stdout=subprocess.PIPE, text=True)
         counted = pd.read_csv(table)
