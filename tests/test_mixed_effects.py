@@ -409,7 +409,7 @@ def test_a_class_that_the_support_lacks_may_be_predicted() -> None:
     made = am.FewShotClassifier(am.make_learner("mixed_effects", pool="average"), random_state=0, device="cpu")
     made.meta_fit(frame[["x"]], frame["y"], task=frame["entity"], n_shot=2)
     support = am.Examples(torch.zeros(1, 2, 1), torch.zeros(1, 2, dtype=torch.int64), n_classes=2)
-    outputs = forward(made.learner_, made.module_, support, torch.tensor([[[-3.0], [4.0]]]))
+    outputs = forward(made.learner_, made.module_, support, torch.tensor([[[-3.0], [12.0]]]))
     assert outputs.argmax(-1).tolist() == [[0, 1]]
 
 

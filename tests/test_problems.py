@@ -23,7 +23,7 @@ from autometa.training import MetaTraining, evaluate
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=lambda problem: problem.name)
 def test_everything_that_a_record_names_is_there_and_fits(problem: Problem) -> None:
     assert PROBLEMS[problem.name] is problem
-    assert problem.name in find("learner", problem.learner).spec.problems
+    assert problem.name in find("learner", problem.rows_learner or "").spec.problems
     assert problem.estimator.problem == problem.name
     assert problem.estimator.__name__ == problem.estimator_name
     for tasks in TOYS[problem.name]:
@@ -41,11 +41,11 @@ def test_records_have_names_and_metrics_of_their_own() -> None:
         assert len({getattr(problem, field) for problem in PROBLEMS.values()}) == len(PROBLEMS)
 
 
-def test_the_default_learner_of_the_estimators_is_that_of_their_problem() -> None:
+def test_the_default_learner_of_rows_is_that_of_their_problem() -> None:
     for problem in PROBLEMS.values():
         made = problem.estimator()
         X, y = torch.randn(12, 2).numpy(), [0, 1] * 6
-        assert type(made.fit(X, y).learner_) is find("learner", problem.learner).spec.resolve()
+        assert type(made.fit(X, y).learner_) is find("learner", problem.rows_learner or "").spec.resolve()
 
 
 def test_a_problem_that_is_not_there_is_named_with_those_that_are() -> None:

@@ -40,8 +40,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
     After :meth:`meta_fit` on a table, :meth:`fit` takes such numbers as places among the sorted labels of
     meta-training, unless one of them is itself the text of a label ("1"). A learner that predicts classes a support
     set lacks (``predicts_unseen_classes``, such as "sklearn_pooled") answers for all labels of meta-training, whatever
-    it was fitted on, and works in these tools only if the labels are already numbers from 0 and each fit sees all of
-    them.
+    it was fitted on, and works in these tools only if each fit sees all labels.
 
     Parameters
     ----------
@@ -158,12 +157,14 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         """Fit labels that mean the same as in meta-training."""
         learner = self._learner_now()
         recoded = _are_positions(y, encoder.classes_)
-        if recoded and (learner.predicts_unseen_classes or encoder.classes_.dtype.kind in "iuf"):
+        all_seen = len(np.unique(y)) == len(encoder.classes_)
+        may_be_others = learner.predicts_unseen_classes and not all_seen
+        if recoded and (may_be_others or encoder.classes_.dtype.kind in "iuf"):
             raise InvalidData(
                 f"y holds numbers in place of the classes {encoder.classes_.tolist()}. If one of scikit-learn's tools "
-                "numbered them, it works after meta_fit on labels 0, 1, ...; where labels are text, also with a "
-                f"learner that answers for the classes at hand alone, which {type(learner).__name__} does"
-                f"{' not' if learner.predicts_unseen_classes else ''}."
+                "numbered them, it works after meta_fit on labels 0, 1, ...; where labels are text, also if each fit "
+                "sees all of them, or with a learner that answers for the classes at hand alone, which "
+                f"{type(learner).__name__} does{' not' if learner.predicts_unseen_classes else ''}."
             )
         coded = y.astype(np.int64) if recoded else encoder.encode_target(y)
         classes = np.arange(len(encoder.classes_)) if recoded else encoder.classes_

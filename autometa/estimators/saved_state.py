@@ -271,12 +271,21 @@ def _check_sizes(learner: Learner, info: TaskInfo, state: dict[str, Any]) -> Non
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
     differing = sorted(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
-    if differing:
+    if differing and not _takes(module, state):
         name = differing[0]
         raise InvalidFile(
             f"the file does not fit the components installed here: it holds {found.get(name, 'nothing')} for "
             f"{name!r:.60} of the network, where the learner's has {wanted.get(name, 'nothing')}."
         )
+
+
+def _takes(module: nn.Module, state: dict[str, Any]) -> bool:
+    """Tell whether a network without memory takes values of other sizes, as one that remembers rows does."""
+    try:
+        module.load_state_dict({name: value.to("meta") for name, value in state.items() if isinstance(value, Tensor)})
+    except RuntimeError:
+        return False
+    return True
 
 
 def check_consistent(estimator: Any) -> None:

