@@ -496,3 +496,15 @@ def test_scikit_learns_tools_carry_the_entity(problem: str) -> None:
     search = GridSearchCV(few_shot, {"learner__regularization": [0.1, 10.0]}, cv=2, error_score="raise")
     search.fit(X, y, task=frame["school"])
     assert len(search.best_estimator_.predict(X, task=frame["school"])) == len(X)
+
+
+def test_predict_before_fit_draws_no_random_number() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "entity": np.repeat([f"e{i}" for i in range(6)], 10)})
+    state = np.random.RandomState(0)
+    made = am.FewShotRegressor("ridge", max_steps=2, random_state=state)
+    made.meta_fit(frame[["x"]], 2 * frame["x"], task=frame["entity"], n_shot=2)
+    before = state.get_state()[2]
+    first, second = made.predict(frame[["x"]]), made.predict(frame[["x"]])
+    assert state.get_state()[2] == before
+    np.testing.assert_array_equal(first, second)

@@ -132,6 +132,7 @@ def test_links_do_not_lead_out_of_what_is_allowed(tmp_path: Path, hostile: Calla
         work(str(folder / "journal.log"), "out", allowed_paths=tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_a_worker_completes_what_names_paths_that_are_allowed(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"school": np.arange(120) % 6, "hours": rng.uniform(0, 9, 120)})

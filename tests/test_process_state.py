@@ -167,3 +167,23 @@ def test_it_costs_less_than_a_millisecond() -> None:
             pass
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < 1e-3
+
+
+def test_what_cannot_be_put_back_keeps_nothing_else_from_it_and_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Path.cwd()
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+
+    def leave() -> None:
+        os.chdir(here)
+        (tmp_path / "gone").rmdir()
+        torch.set_default_dtype(torch.float64)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), restored_process() as changed:
+        leave()
+    assert torch.get_default_dtype() == torch.float32
+    assert changed[0].startswith("working directory (which cannot be put back: FileNotFoundError")
+    assert changed[1:] == ["default dtype"]

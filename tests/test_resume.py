@@ -70,6 +70,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_after_kill_9_the_same_command_completes_as_if_nothing_had_been(
     tmp_path: Path, script: Callable[..., list[str]]
 ) -> None:

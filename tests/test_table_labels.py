@@ -328,18 +328,20 @@ def test_three_classes_are_numbered_and_named_again(learner):
     assert proba.shape == (NEW, 3)
     assert (np.unique(y)[proba.argmax(1)] == y[:NEW]).mean() > 0.6
     two = np.flatnonzero(y != "B")
-    voting = VotingClassifier([("a", trained)], voting="soft").fit(X.iloc[two], y[two])
-    assert set(voting.predict(X)) == {"A", "C"}
+    voting = VotingClassifier([("a", trained)], voting="soft")
+    if trained.learner_.predicts_unseen_classes:  # which two of the three are meant is not told
+        with pytest.raises(am.InvalidData, match=r"numbers in place of the classes \['A', 'B', 'C'\]"):
+            voting.fit(X.iloc[two], y[two])
+    else:
+        assert set(voting.fit(X.iloc[two], y[two]).predict(X)) == {"A", "C"}
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
-def test_a_learner_that_answers_for_all_classes_says_why_it_cannot_be_wrapped(wrapper):
-    trained = classifier("sklearn_pooled").meta_fit(X, GOOD["str"], task=TASK, n_shot=3)
-    with pytest.raises(am.InvalidData, match=r"numbers in place of the classes \['high', 'low'\]"):
-        WRAPPERS[wrapper](trained).fit(X[:NEW], np.asarray(GOOD["str"])[:NEW])
-    numbered = classifier("sklearn_pooled").meta_fit(X, HIGH.astype(int), task=TASK, n_shot=3)
-    assert WRAPPERS[wrapper](numbered).fit(X[:NEW], HIGH[:NEW].astype(int)).score(X, HIGH.astype(int)) > 0.7
+def test_a_learner_that_answers_for_all_classes_can_be_wrapped_where_each_fit_sees_all(wrapper):
+    for y in (np.asarray(GOOD["str"]), HIGH.astype(int)):
+        trained = classifier("sklearn_pooled").meta_fit(X, y, task=TASK, n_shot=3)
+        assert WRAPPERS[wrapper](trained).fit(X[:NEW], y[:NEW]).score(X, y) > 0.7
 
 
 # X, y and task of meta_fit

@@ -87,6 +87,13 @@ def test_a_longer_limit_tries_again_what_a_shorter_one_ended() -> None:
     assert study.forgive() == 0
     study.watch = Watch(limit=5.0)
     assert study.forgive() == 1
+    trial = study.claim()
+    assert trial is not None
+    study.watch = Watch(limit=0.1)
+    with pytest.warns(RuntimeWarning, match="no outer step was finished"):
+        study.fill(trial, lambda trial: time.sleep(60) or 1.0)
+    study.watch = Watch()  # ten minutes at least
+    assert study.forgive() == 1
     assert not study.is_complete
 
 
@@ -115,6 +122,10 @@ def test_without_a_limit_slow_steps_may_be_a_hundred_times_slower(monkeypatch: p
                 clock[0] += 20.0
                 step_finished()
             assert each.allowed == (each.limit or 20.0 * MEDIANS)
+            for _ in range(4):
+                clock[0] += 0.1
+                step_finished()
+            assert each.allowed == (each.limit or SILENCE)
         assert each.allowed == 0.0
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any
@@ -164,16 +165,26 @@ class Call:
         done = sum(arm.n_done for arm in dangerous)
         text = "a process ended or hung in the midst of it; what is left of it is done in a process of its own."
         warnings.warn(f"{', '.join(labels)}: {text}", UserWarning, stacklevel=6)
+        why = self._why_not_sent()
         try:
-            self._run_processes(arms, threads, 1, labels)
-            if sum(arm.n_done for arm in dangerous) > done:
-                return True
-            why = "it did nothing"
-        except (ProcessFailed, PicklingError, AttributeError, TypeError) as error:  # three of them from pickling
+            if why is None:
+                self._run_processes(arms, threads, 1, labels)
+                if sum(arm.n_done for arm in dangerous) > done:
+                    return True
+                why = "it did nothing"
+        except ProcessFailed as error:
             why = one_line(error)
         text = f"no process of its own can work on it ({why}), so it runs in this one, which it may end."
         warnings.warn(f"{', '.join(labels)}: {text}", UserWarning, stacklevel=6)
         return False
+
+    def _why_not_sent(self) -> str | None:
+        """Return why the work cannot be sent to another process; None if it can."""
+        try:
+            ForkingPickler.dumps((self.plan, self.where))
+        except (PicklingError, AttributeError, TypeError) as error:
+            return one_line(error)
+        return None
 
     def _tell(self, comparison: Comparison, interrupted: bool) -> None:
         if interrupted:

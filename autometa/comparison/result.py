@@ -29,7 +29,7 @@ from autometa.comparison.results.tables import collect_record
 from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.engine.device import pick_device
 from autometa.engine.process_state import restored_process
-from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, PluginError, StorageError
+from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
@@ -304,7 +304,9 @@ class Comparison:
                 winner.save(path)
                 if damaged is not None:
                     winner.save(damaged)
-        except (InvalidParameter, PluginError) as error:
+        except StorageError:
+            raise
+        except AutometaError as error:
             warnings.warn(f"the winner on {tasks!r} is not saved: {error}", UserWarning, stacklevel=4)
 
 

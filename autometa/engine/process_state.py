@@ -61,11 +61,20 @@ def restored_process() -> Iterator[list[str]]:
         yield changed
     finally:
         for name, setting in _SETTINGS.items():
-            if setting.read() != before[name]:
-                changed.append(name)
-                setting.write(before[name])
+            changed += _put_back(name, setting, before[name])
         for name, setting in _RANDOM_STATES.items():
             setting.write(random_states[name])
+
+
+def _put_back(name: str, setting: _Setting[Any], before: Any) -> list[str]:
+    """Put one setting back; return what had changed. One that cannot be put back must not keep others from it."""
+    try:
+        if setting.read() == before:
+            return []
+        setting.write(before)
+    except (OSError, RuntimeError, TypeError, ValueError, locale.Error) as error:
+        return [f"{name} (which cannot be put back: {type(error).__name__}: {error})"]
+    return [name]
 
 
 def _attributes(*places: tuple[Any, str]) -> _Setting[tuple[Any, ...]]:

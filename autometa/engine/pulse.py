@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
 from statistics import median
@@ -29,7 +30,7 @@ class Pulse:
         self.limit = limit
         self.last = time.monotonic()
         self._memory = [0.0, 0.0] if memory is None else memory
-        self._seconds: list[float] = []
+        self._seconds: deque[float] = deque(maxlen=MEDIANS)
 
     @property
     def count(self) -> float:
@@ -45,7 +46,7 @@ class Pulse:
     def of_this_thread(self) -> Iterator[None]:
         """Count the steps that this thread finishes in a block, which is one run."""
         before = _pulses.get(threading.get_ident())
-        self._seconds = []
+        self._seconds.clear()
         self.last = time.monotonic()
         self._memory[0] += 1
         self._memory[1] = SILENCE if self.limit is None else self.limit
@@ -64,8 +65,9 @@ class Pulse:
         now = time.monotonic()
         took, self.last = now - self.last, now
         self._seconds.append(took)
-        if self.limit is None and took * MEDIANS > SILENCE:
-            self._memory[1] = max(SILENCE, MEDIANS * median(self._seconds))
+        if self.limit is None:
+            slow = max(self._seconds) * MEDIANS > SILENCE
+            self._memory[1] = max(SILENCE, MEDIANS * median(self._seconds)) if slow else SILENCE
         self._memory[0] += 1
 
 

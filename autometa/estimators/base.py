@@ -52,11 +52,12 @@ class FewShotEstimator(MetaEstimator):
         mask: NDArray[np.bool_] | None = None,
         encoder: TableEncoder | None = None,
         targets: Affine | None,
+        seed: int | None = None,
     ) -> Fitted:
         """Adapt to tasks: rows [tasks, n, n_features], class indices [tasks, n] or targets [tasks, n, n_outputs]."""
         meta: MetaTrained | None = getattr(self, "_meta", None)
         learner = self._learner_now()
-        seed, device = self._seed(), pick_device(self.device)
+        seed, device = self._seed() if seed is None else seed, pick_device(self.device)
         if meta is not None:
             info, dtype = meta.info, pick_dtype(self.precision)
             # A copy, for running a network on parameters of a task swaps them into it: threads must not share one.
@@ -197,7 +198,8 @@ class FewShotEstimator(MetaEstimator):
         info = self._meta.info
         rows = np.zeros((1, 1, n_features(info.input_shape)))
         y = np.zeros((1, 1), dtype=np.int64) if info.problem_record.has_classes else np.zeros((1, 1, info.n_outputs))
-        return self._adapt(rows, y, info.n_outputs, mask=np.zeros((1, 1), dtype=bool), targets=self._target_scale())
+        nothing = np.zeros((1, 1), dtype=bool)
+        return self._adapt(rows, y, info.n_outputs, mask=nothing, targets=self._target_scale(), seed=0)
 
     def _has_population(self) -> bool:
         """Tell whether meta-training was on a table whose labels mean the same in every task."""

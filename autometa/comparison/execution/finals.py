@@ -18,7 +18,7 @@ from autometa.comparison.execution.patient_storage import SystemFailure, lost_in
 from autometa.comparison.execution.trial import start_training, validation_score
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
-from autometa.contracts.plugin_code import plugin_code
+from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.errors import InvalidParameter, TrainingDiverged
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.training import MetaTraining, evaluate
@@ -109,7 +109,7 @@ def _judge_elsewhere(pair: Pair, training: MetaTraining, domain: Domain) -> dict
     except Exception as error:
         if lost_in(error) is not None:
             raise
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": one_line(error)}
 
 
 def train_final(

@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import exc
 
-from autometa.comparison.execution.system_errors import system_error_in
+from autometa.comparison.execution.system_errors import chain_of, system_error_in
 from autometa.errors import StorageError
 
 PATIENCE = 300.0
@@ -283,11 +283,8 @@ def cause_of(error: BaseException) -> str:
 
 def lost_in(error: BaseException | None) -> StorageLost | None:
     """Return the failure of a storage, or of the system, among an error and what led to it."""
-    first, seen = error, set[int]()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, StorageLost):
-            return error
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    failed = system_error_in(first)
+    for each in chain_of(error):
+        if isinstance(each, StorageLost):
+            return each
+    failed = system_error_in(error)
     return None if failed is None else SystemFailure(f"the system failed ({cause_of(failed)}); {SystemFailure.NEXT}")

@@ -22,7 +22,7 @@ from autometa.comparison.execution.sealed import seal
 from autometa.comparison.execution.slot_endings import SlotEndings
 from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.thread_counts import recorded_threads
-from autometa.comparison.execution.watch import Hang, Interruption, Watch
+from autometa.comparison.execution.watch import GiveUp, Hang, Interruption, Watch
 from autometa.contracts.plugin_code import plugin_code, text_of
 from autometa.engine.process_state import restored_process
 from autometa.engine.pulse import SILENCE
@@ -67,7 +67,7 @@ class SlotStudy(SlotEndings):
 
     def forgive(self) -> int:
         """Open the slots again that failed by the death of a process, or by a shorter limit; return how many."""
-        limit = self.watch.limit or 0.0
+        limit = self.watch.limit or SILENCE
         return self.set_aside(
             trial
             for trial in self.trials(TrialState.FAIL)
@@ -201,10 +201,10 @@ class SlotStudy(SlotEndings):
             label = self.name.partition("/")[2]
             warnings.warn(f"{label}: {hang.reason}; it has failed, and the rest goes on.", RuntimeWarning, stacklevel=3)
 
-    def _give_up(self, trial: Trial) -> Callable[[str], None] | None:
+    def _give_up(self, trial: Trial) -> GiveUp | None:
         if isinstance(self.storage, InMemoryStorage):
             return None
-        return lambda reason: self._fail(trial, error=reason, timeout=self.watch.limit or SILENCE)
+        return lambda reason, seconds: self._fail(trial, error=reason, timeout=seconds)
 
     def _note(self, trial: Trial, changed: list[str]) -> None:
         if changed:
@@ -257,6 +257,6 @@ class SlotStudy(SlotEndings):
 def _failure(error: BaseException, hang: Hang | None) -> dict[str, Any]:
     """Return what the record of a trial says of the error it ended with."""
     if hang is not None and hang.reason:
-        return {"error": hang.reason, "timeout": hang.pulse.limit or SILENCE}
+        return {"error": hang.reason, "timeout": hang.seconds}
     trace = "".join(traceback.format_exception(error))[-4000:]
     return {"error": f"{type(error).__name__}: {text_of(error)}", "traceback": trace}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import TypeAlias
 
 from autometa.comparison.execution.monitor import Monitor
 from autometa.comparison.execution.owner import Owner
@@ -20,6 +21,9 @@ from autometa.engine.pulse import Pulse
 
 GRACE = 5.0
 """Seconds that code has to end after it was interrupted."""
+
+
+GiveUp: TypeAlias = Callable[[str, float], None]
 
 
 class Interruption(BaseException):
@@ -45,14 +49,14 @@ class Watch:
     """Ends this process where no thread of it can."""
 
     @contextmanager
-    def over(self, give_up: Callable[[str], None] | None) -> Iterator[Hang]:
+    def over(self, give_up: GiveUp | None) -> Iterator[Hang]:
         """Watch a block.
 
         Parameters
         ----------
         give_up : callable, optional
-            Records the reason given before this process is ended. None: what it has done is in its memory alone, so it
-            is never ended.
+            Records the reason given, and the limit, before this process is ended. None: what it has done is in its
+            memory alone, so it is never ended.
         """
         pulse = Pulse(self.limit, self.memory)
         hang = Hang(pulse, give_up, self.monitor)
@@ -76,11 +80,13 @@ class Hang:
     ----------
     reason : str
         Why it was interrupted; empty if it was not.
+    seconds : float
+        The limit that it broke.
     """
 
-    def __init__(self, pulse: Pulse, give_up: Callable[[str], None] | None, monitor: Monitor | None) -> None:
+    def __init__(self, pulse: Pulse, give_up: GiveUp | None, monitor: Monitor | None) -> None:
         self.pulse = pulse
-        self.reason = ""
+        self.reason, self.seconds = "", 0.0
         self._sent = False
         self._monitor = monitor
         self._give_up = give_up
@@ -122,7 +128,8 @@ class Hang:
         with self._lock:
             if self._over.is_set():
                 return
-            self.reason, self._sent = silent_for(self.pulse.allowed), True
+            self.seconds = self.pulse.allowed
+            self.reason, self._sent = silent_for(self.seconds), True
             self._interrupt()
         while not self._over.wait(GRACE):
             if self.pulse.count == steps:
@@ -185,7 +192,7 @@ class Hang:
             warnings.warn(f"{self.reason}; {text}", RuntimeWarning, stacklevel=2)
             return
         try:
-            self._give_up(self.reason)
+            self._give_up(self.reason, self.seconds)
             if sys.__stderr__ is not None:
                 text = "and it cannot be interrupted, so this process ends. The same call goes on with the rest."
                 sys.__stderr__.write(f"error: {self.reason}, {text}\n")
