@@ -30,9 +30,9 @@ class Blocks:
 def deal(support: am.Examples, x: Float[Tensor, "task row feature"], max_rows: int) -> Blocks:
     """Deal the support rows of each task to as few blocks of about ``max_rows`` rows as possible.
 
-    The rows are sorted by target, then by the sum of their features, and dealt in turn, the rows of a class each by
-    themselves; so every block holds targets like those of all, and the order of the rows does not matter. A task of
-    at most ``max_rows`` rows is one block.
+    The rows are sorted by class or target, then by their features, and dealt in turn; so every block holds targets like
+    those of all, blocks differ by one row at most, and the order of the rows does not matter. A task of at most
+    ``max_rows`` rows is one block.
     """
     targets = support.targets().to(x.dtype)
     n = x.shape[1]
@@ -42,10 +42,11 @@ def deal(support: am.Examples, x: Float[Tensor, "task row feature"], max_rows: i
     n_blocks = -(-n // max_rows)
     if n_blocks <= 1:
         return Blocks(x.unsqueeze(1), targets.unsqueeze(1), mask.unsqueeze(1))
-    groups = support.y if support.is_classification else torch.zeros_like(mask, dtype=torch.int64)
-    order = _sorted(x.sum(dim=-1), targets.sum(dim=-1), groups, mask)
-    block, place = _places(groups.gather(1, order), mask.gather(1, order), -(-mask.sum(dim=1) // max_rows))
-    width = int(place.max()) + 1
+    order = _sorted(x, targets, support.y if support.is_classification else None, mask)
+    position, n_existing = torch.arange(n, device=x.device).expand_as(mask), mask.sum(dim=1, keepdim=True)
+    dealt = (-(-n_existing // max_rows)).clamp(min=1)
+    block, place = position % dealt, position // dealt
+    width = max(1, int((-(-n_existing // dealt)).max()))
     source = torch.full((len(x), n_blocks * width + 1), n, device=x.device)
     # Padded rows all go to a last place, which is then cut off.
     target = torch.where(mask.gather(1, order), block * width + place, n_blocks * width)
@@ -59,21 +60,17 @@ def deal(support: am.Examples, x: Float[Tensor, "task row feature"], max_rows: i
     return Blocks(taken(x), taken(targets), taken(mask.unsqueeze(-1))[..., 0])
 
 
-def _sorted(features: Tensor, targets: Tensor, groups: Tensor, mask: Tensor) -> Int[Tensor, "task row"]:
-    """Order of the rows by mask, group, target and features, the first counting most."""
-    order = features.argsort(dim=1, stable=True)
-    for key in (targets, groups, ~mask):
+def _sorted(x: Tensor, targets: Tensor, classes: Tensor | None, mask: Tensor) -> Int[Tensor, "task row"]:
+    """Order of the rows: those that exist first, by class or target, by the sum of the features, then by chance.
+
+    What chance gives to a row depends on its values alone, so that only equal rows are interchangeable. The sums are
+    rounded: those that are equal but for the order of addition shall be equal.
+    """
+    values = torch.cat([x, targets], dim=-1)
+    values = values if values.device.type == "mps" else values.double()  # which has no double precision
+    chance = torch.from_numpy(am.draw_uniform((values.shape[-1],), 0, "order of rows")).to(values)
+    sums = values[..., : x.shape[-1]].sum(dim=-1).float()
+    order = (values * chance).sum(dim=-1).argsort(dim=1)
+    for key in (sums, targets.sum(dim=-1) if classes is None else classes, ~mask):
         order = order.gather(1, key.gather(1, order).argsort(dim=1, stable=True))
     return order
-
-
-def _places(groups: Tensor, mask: Tensor, n_blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the block of each sorted row, and its place there."""
-    positions = torch.arange(groups.shape[1], device=groups.device).expand_as(groups)
-    starts_group = torch.ones_like(mask)
-    starts_group[:, 1:] = groups[:, 1:] != groups[:, :-1]
-    in_group = positions - torch.where(starts_group, positions, 0).cummax(dim=1).values
-    block = in_group % n_blocks.clamp(min=1).unsqueeze(1)
-    member = torch.nn.functional.one_hot(block) * mask.unsqueeze(-1)
-    place = (member.cumsum(dim=1) - 1).gather(2, block.unsqueeze(-1)).squeeze(-1)
-    return block, place.clamp(min=0)
