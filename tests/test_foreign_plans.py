@@ -19,6 +19,7 @@ from autometa.comparison import work
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.plan.foreign import check_allowed_paths, named_by
 from autometa.files.description import describe
+from autometa.host import get_host
 from autometa.host.catalog import components
 
 SMALL = {"n_trials": 1, "max_steps": 1, "n_test_tasks": 6, "n_valid_tasks": 4, "n_seeds": 1, "tasks_per_step": 2}
@@ -59,6 +60,17 @@ def hostile(honest: Path, tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def taken(install: Callable[..., None]) -> None:
+    """Install a plugin that offers images too."""
+    code = (
+        "import autometa as am\n\n@am.hookimpl\ndef autometa_task_samplers():\n"
+        "    return [am.TaskSamplerSpec(name='images', factory='no:Where', problems={'classification'})]\n"
+    )
+    get_host.cache_clear()
+    install("stranger", "aaa", code)
 
 
 @pytest.fixture
@@ -149,6 +161,45 @@ def test_a_worker_calls_no_function_that_its_user_does_not_name(hostile: Callabl
     folder = hostile("learners", am.make_learner("frozen_features", encoder="os:system"))
     with pytest.raises(am.InvalidParameter, match=r"names 'os:system', code .*--trust os:system"):
         work(str(folder / "journal.log"), "out")
+
+
+RIDGE = {"kind": "learner", "name": "ridge", "class": "x:Ridge", "params": {}}
+HIDDEN: dict[str, Any] = {
+    "an entry called params": {"mapping": {"params": "x"}},
+    "entries of a component": {"mapping": {**RIDGE, "params": {"mapping": {"a": "x"}}}},
+    "a name": {"mapping": {"x": 1}},
+    "a name beside params": {"mapping": {"params": {"tuple": []}, "x": 1}},
+    "a name in a list": [{"mapping": {"a": {"mapping": {"x": None}}}}],
+    "a tuple that is said to be a component": {**RIDGE, "tuple": ["x"]},
+    "a mapping that is said to be a component": {**RIDGE, "mapping": {"a": "x"}},
+    "params of nothing": {"params": {"a": "x"}},
+}
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "there.csv"])
+@pytest.mark.parametrize("way", HIDDEN)
+def test_a_path_does_not_hide_in_a_value_that_looks_like_something_else(way: str, path: str) -> None:
+    def put(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {(path if key == "x" else key): put(item) for key, item in value.items()}
+        return [put(item) for item in value] if isinstance(value, list) else path if value == "x" else value
+
+    table = unread(am.make_tasks("table", data="y.csv", task="a", target="b"))
+    table["params"]["data"] = put(HIDDEN[way])
+    assert path in {one.text for one in named_by({"mine": table})}
+
+
+def test_a_component_in_a_mapping_counts_by_its_own_parameters() -> None:
+    images = unread(am.make_tasks("images", root="there"))
+    table = unread(am.make_tasks("table", data="y.csv", task="a", target="b"))
+    table["params"]["data"] = {"mapping": {"params": images}}
+    assert {one.text for one in named_by({"mine": table})} == {"params", "there"}
+
+
+def test_a_short_name_of_two_plugins_names_what_the_class_does(taken: None) -> None:
+    described = unread(am.make_tasks("tasks/images", root="there"))
+    described["name"] = "images"
+    assert [(one.kind, one.text) for one in named_by(described)] == [("path", "there")]
 
 
 @pytest.mark.parametrize("given", [5, None, [5], [""], "", ["a\0b"], {"a": 1}, b"x", ["x" * 300]])

@@ -83,7 +83,7 @@ def restore(described: Any, what: str) -> Any:
         return {key: restore(item, what) for key, item in described["mapping"].items()}
     if described.get("name") is not None:
         params = {key: restore(item, what) for key, item in described["params"].items()}
-        return make(described["kind"], _installed_name(described), **params)
+        return make(described["kind"], installed_name(described), **params)
     held = described.get("opaque") or described.get("class")
     raise Incompatible(
         f"{what} holds a {held}, which no other process can rebuild; use components installed as plugins, and data "
@@ -152,7 +152,7 @@ def _defaults(described: Mapping[str, Any]) -> dict[str, Any]:
     """Return the described defaults of an installed component, which an earlier version may have had less of."""
     if described.get("name") is None:
         return {}
-    made_by = find(described["kind"], _installed_name(described)).spec.resolve()
+    made_by = find(described["kind"], installed_name(described)).spec.resolve()
     parameters = inspect.signature(made_by).parameters
     known = {name: parameters[name].default for name in described["params"] if name in parameters}
     return {name: as_stored(describe(value)) for name, value in known.items() if value is not inspect.Parameter.empty}
@@ -188,14 +188,14 @@ def _module_file(path: Any) -> str | None:
     return str(files[0]) if files else None
 
 
-def _installed_name(described: Mapping[str, Any]) -> str:
+def installed_name(described: Mapping[str, Any]) -> str:
     """Return the name in a description; a short one that means several components becomes the full one by its class."""
     name: str = described["name"]
     offered = [c for c in components(described["kind"]) if c.name == name]
     if len(offered) > 1:
         for component in offered:
             factory = component.spec.factory
-            if described["class"] in (factory, path_of(factory)):
+            if described.get("class") in (factory, path_of(factory)):
                 return component.full_name
     return name
 

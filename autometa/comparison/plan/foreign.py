@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from autometa.checks import check_path, check_texts
 from autometa.errors import AutometaError, InvalidParameter
+from autometa.files.description import installed_name
 from autometa.host.catalog import find
 
 Paths = str | os.PathLike[str] | Collection[str | os.PathLike[str]]
@@ -100,7 +101,7 @@ def named_by(described: Any) -> Iterator[Named]:
         params = described.get("params")
         if isinstance(params, Mapping) and isinstance(described.get("name"), str):
             kind, name = str(described.get("kind")), described["name"]
-            paths, code = _naming(kind, name)
+            paths, code = _naming(kind, installed_name(described))
             for key, value in params.items():
                 for text in _texts(value):
                     if key in code and ":" in text:
@@ -129,15 +130,26 @@ def _naming(kind: str, name: str) -> tuple[set[str], set[str]]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Return all texts in a described value, but not those of components in it."""
+    """Return all texts in a described value, names in a mapping among them, but not those of components in it."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
         for item in value:
             yield from _texts(item)
-    elif isinstance(value, Mapping) and "params" not in value:
-        for item in value.values():
-            yield from _texts(item)
+    elif isinstance(value, Mapping) and not _is_component(value):
+        for name, item in value.items():
+            # The entries of a mapping have any names, so that one may look like a component and is none.
+            held = item if name == "mapping" and isinstance(item, Mapping) else {}
+            yield from held
+            for part in held.values() if held else (item,):
+                yield from _texts(part)
+
+
+def _is_component(described: Mapping[str, Any]) -> bool:
+    """Tell whether a component is made of what is described, see :func:`autometa.files.description.restore`."""
+    is_other = "tuple" in described or "mapping" in described
+    is_named = isinstance(described.get("kind"), str) and isinstance(described.get("name"), str)
+    return is_named and not is_other and isinstance(described.get("params"), Mapping)
 
 
 def _looks_like_a_path(text: str) -> bool:
