@@ -187,3 +187,11 @@ def test_what_cannot_be_put_back_keeps_nothing_else_from_it_and_hides_no_error(
     assert torch.get_default_dtype() == torch.float32
     assert changed[0].startswith("working directory (which cannot be put back: FileNotFoundError")
     assert changed[1:] == ["default dtype"]
+
+
+def test_streams_that_are_replaced_are_put_back_and_named() -> None:
+    before = sys.stdout, sys.stderr
+    with restored_process() as changed:
+        sys.stdout = sys.stderr = None
+    assert (sys.stdout, sys.stderr) == before
+    assert changed == ["standard streams"]

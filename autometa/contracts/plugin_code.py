@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from autometa.contracts.no_exit import exit_is_an_error
 from autometa.errors import PluginError
 
 
@@ -79,14 +80,15 @@ def plugin_code(whose: str = "it") -> Iterator[None]:
     Raises
     ------
     PluginError
-        In place of SystemExit, GeneratorExit, a KeyboardInterrupt without a signal, and all else that is no
-        ``Exception``.
+        In place of SystemExit, ``os._exit``, GeneratorExit, a KeyboardInterrupt without a signal, and all else that is
+        no ``Exception``.
     KeyboardInterrupt
         The user pressed Ctrl-C, whatever the plugin made of it.
     """
     with watch_ctrl_c() as ctrl_c:
         try:
-            yield
+            with exit_is_an_error():
+                yield
         except Exception:
             ctrl_c.stop_if_pressed()
             raise

@@ -239,6 +239,7 @@ def _is_flushing() -> bool:
 
 
 _SETTINGS: dict[str, _Setting[Any]] = {
+    "standard streams": _attributes((sys, "stdin"), (sys, "stdout"), (sys, "stderr")),
     "signal handlers": _Setting(_read_handlers, _write_handlers),
     "blocked signals": _Setting(_read_blocked, _write_blocked),
     "alarm": _Setting(_read_alarm, _write_alarm),

@@ -15,6 +15,9 @@ process, left = int(sys.argv[1]), [0.0]
 def listen():
     for line in sys.stdin:
         left[0] = float(line)
+    if left[0] > 0:
+        sys.stderr.write(sys.argv[3] + "\n")
+        sys.stderr.flush()
     os._exit(0)
 
 def stopped():
@@ -39,6 +42,10 @@ _TEXT = (
     "error: TrialTimeout: no outer step was finished for too long, and nothing could interrupt it, so the process was "
     "ended. The same call goes on, with this trial in a process of its own."
 )
+_ENDED = (
+    "error: the process ended in the midst of a trial or final run. The same call goes on, with that one in a process "
+    "of its own."
+)
 
 
 class Monitor:
@@ -60,7 +67,7 @@ def monitored() -> Iterator[Monitor | None]:
     if not sys.executable:
         yield None
         return
-    command = [sys.executable, "-I", "-S", "-c", _SCRIPT, str(os.getpid()), _TEXT]
+    command = [sys.executable, "-I", "-S", "-c", _SCRIPT, str(os.getpid()), _TEXT, _ENDED]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     with process:
         yield Monitor(process)

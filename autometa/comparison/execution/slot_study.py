@@ -181,6 +181,8 @@ class SlotStudy(SlotEndings):
             lost = lost_in(error)
             if lost is not None:
                 self._give_up_slot(trial, lost)
+                if isinstance(lost, SystemFailure):
+                    lost = SystemFailure(f"{self.name.partition('/')[2]}: {lost}")
                 raise lost from error.__cause__  # the trial is none the worse, and its slot will be open again
             self._fail(trial, **_failure(error, hang), changed=changed)
             self._tell_of(hang)
