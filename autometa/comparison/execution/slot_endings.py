@@ -16,7 +16,7 @@ MOST_DEATHS = 3
 
 
 class SlotEndings(SlotRecords):
-    """Ends trials of processes that this one started."""
+    """Ends trials from outside, whichever process fills them."""
 
     def of_child(self, pid: int | None) -> list[FrozenTrial]:
         """Return the running trials of a process that this one started."""

@@ -36,36 +36,6 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-class SlotStudy:
-    """One Optuna study with a fixed number of slots.
-
-    A trial carries the user attributes ``slot``, ``owner`` and ``beat`` (last sign of life), ``supervisor`` where
-    another process watches its owner, and ``retry_of`` where it repeats a trial that was cut short. A failed trial with
-    the attribute ``error`` has failed for good, and its slot is done; one without was cut short, and its slot is open
-    again. What cut it short says ``interrupted`` (it was given back), ``died`` (its process, which another outlived)
-    or none of them (nobody knows: all processes may have been killed together). Only ``died`` counts against a slot.
-
-    Parameters
-    ----------
-    storage : optuna.storages.BaseStorage
-    name : str
-    n_slots : int
-    higher_is_better : bool
-    sampler, pruner : optional
-    fixed : mapping of int to dict, optional
-        Parameter values for some slots.
-    watch : Watch, optional
-        How the runs of this process are watched.
-    to_read : bool, default=False
-        Write nothing: a study that the storage does not hold is an empty one.
-
-    Attributes
-    ----------
-    has_hung : bool
-        True once a trial of this process was interrupted because it did not go on.
-    """
-
-
 class SlotRecords:
     """The trials of one Optuna study with a fixed number of slots.
 
@@ -135,10 +105,11 @@ class SlotRecords:
             check_trial(trial, self.name)
             return is_sound(trial)
         if trial.number not in self._sound:
-            self._sound[trial.number] = is_sound(trial)
-            if self._sound[trial.number]:
-                check_trial(trial, self.name)
-            else:
+            sound = is_sound(trial)
+            if sound:
+                check_trial(trial, self.name)  # first, so that whoever reads on after its error is told again
+            self._sound[trial.number] = sound
+            if not sound:
                 tell(
                     f"trial {trial.number} of study {self.name!r} is not as it was written (its checksum differs): it "
                     "does not count, and the command that began the comparison measures it again."
