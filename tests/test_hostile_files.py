@@ -19,6 +19,7 @@ import optuna
 import pytest
 import safetensors.torch
 import torch
+from optuna.trial import TrialState
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -26,7 +27,9 @@ from sklearn.preprocessing import StandardScaler
 
 import autometa as am
 from autometa.comparison.execution.arm import open_arms
+from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.sealed import SEAL, checksum
+from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.stored_plan import PLAN, register_plan, stored_plan
 from autometa.comparison.results.tables import collect_frames
 from autometa.files import container
@@ -466,3 +469,49 @@ def test_a_record_made_to_do_harm_is_one_error(
             collect_frames(plan, open_arms(plan, storage))
     finally:
         trial.user_attrs = kept
+
+
+OWNER = Owner.here().to_json()
+RUNNING = {"slot": 0, "owner": OWNER, "token": "x", "beat": 0.0}
+ATTRIBUTES: list[tuple[str, Any, str]] = [
+    ("owner", None, "owner is None"),
+    ("owner", {"a": 1}, "owner.a is not known"),
+    ("owner", OWNER | {"pid": "1"}, "owner.pid is '1'"),
+    ("owner", OWNER | {"pid": 2**40}, "owner.pid is 1099511627776"),
+    ("owner", OWNER | {"host": 3}, "owner.host is 3"),
+    ("token", [], "token is a list of 0"),
+    ("beat", "z", "beat is 'z'"),
+    ("supervisor", {"a": 1}, "supervisor.a is not known"),
+    ("supervisor", OWNER | {"pid": -1}, "supervisor.pid is -1"),
+    ("threads", [1], "threads is a list of 1"),
+    ("threads", [1, "2"], "threads is a list of 2"),
+    ("threads", 3, "threads is 3"),
+    ("timeout", "z", "timeout is 'z'"),
+    ("died", 9, "died is 9"),
+    ("changed", "x", "changed is 'x'"),
+    ("changed", [[]], r"changed\[0\] is a list of 0"),
+    ("drawn", "yes", "drawn is 'yes'"),
+]
+
+
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.FAIL])
+@pytest.mark.parametrize(("name", "value", "told"), ATTRIBUTES)
+def test_a_trial_of_another_process_that_carries_anything_else_is_one_error(
+    state: TrialState, name: str, value: Any, told: str
+) -> None:
+    study = SlotStudy(optuna.storages.InMemoryStorage(), "s", n_slots=1, higher_is_better=True)
+    study.study.add_trial(optuna.create_trial(state=state, user_attrs=RUNNING | {"error": "E: x", name: value}))
+    readers = (study.reap, lambda: study.of_child(1)) if state == TrialState.RUNNING else (study.forgive,)
+    for call in (*readers, study.slot_states):
+        with pytest.raises(am.StorageError, match=rf"in trial 0 of study 's' {told}"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["owner", "token", "beat"])
+def test_a_running_trial_of_nobody_is_one_error(name: str) -> None:
+    study = SlotStudy(optuna.storages.InMemoryStorage(), "s", n_slots=1, higher_is_better=True)
+    rest = {key: value for key, value in RUNNING.items() if key != name}
+    study.study.add_trial(optuna.create_trial(state=TrialState.RUNNING, user_attrs=rest))
+    for call in (study.reap, lambda: study.of_child(1)):
+        with pytest.raises(am.StorageError, match=f"in trial 0 of study 's' {name} is missing"):
+            call()

@@ -10,6 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from autometa.schema import Closed, Schema, whole
+
+OWNER: Schema = Closed({"host": str, "boot": str, "namespace": str, "pid": whole(1, 2**31 - 1), "started": str})
+"""What :meth:`Owner.to_json` makes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:

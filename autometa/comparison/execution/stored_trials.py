@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from autometa.comparison.execution.owner import Owner
+from autometa.comparison.execution.owner import OWNER
 from autometa.errors import StorageError
-from autometa.schema import Closed, Row, Schema, finite, misfit, whole
+from autometa.schema import Row, Schema, finite, misfit, whole
 
-_ATTRIBUTES: Schema = {
+
+def _threads(value: Any) -> str | None:
+    counts = list(value) if isinstance(value, tuple) else value  # a storage in memory keeps tuples
+    return "a list of two whole numbers above 0" if misfit(counts, Row([whole(1), whole(1)])) else None
+
+
+_ATTRIBUTES: dict[str, Schema] = {
     "slot": whole(most=2**31 - 1),
-    "owner?": Closed({field.name: (str, int) for field in fields(Owner)}),
+    "owner?": OWNER,
     "token?": str,
     "beat?": finite,
+    "supervisor?": OWNER,
+    "threads?": _threads,
     "retry_of?": whole(),
     "fixed?": dict,
+    "drawn?": bool,
+    "changed?": [str],
+    "died?": str,
+    "timeout?": finite,
     "error?": str,
     "params?": dict,
     "steps?": whole(),
     "meta_train_seconds?": finite,
 }
+_RUNNING: dict[str, Schema] = {"owner": OWNER, "token": str, "beat": finite}
+"""What a running trial carries besides, by which others tell whether it goes on."""
 _JUDGED: dict[str, Schema] = {
     "tasks": [whole()],
     "scores": [finite],
@@ -54,6 +67,8 @@ def check_trial(trial: FrozenTrial, study: str) -> None:
         Something else stands there.
     """
     wrong = misfit(trial.user_attrs, _ATTRIBUTES)
+    if wrong is None and trial.state == TrialState.RUNNING:
+        wrong = misfit(trial.user_attrs, _RUNNING)
     if wrong:
         raise _damaged(trial, study, wrong)
 
