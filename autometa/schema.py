@@ -16,7 +16,8 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import math
+import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import UnionType
 from typing import Any
@@ -89,13 +90,28 @@ def whole(least: int = 0, most: int = 2**63 - 1) -> Callable[[Any], str | None]:
 
 
 def finite(value: Any) -> str | None:
-    """Schema of a number that is neither NaN nor infinite."""
-    return None if _is_instance(value, float) and abs(value) < math.inf else "a finite number"
+    """Schema of a number that is neither NaN nor infinite, nor an integer too large for a float."""
+    return None if _is_instance(value, float) and abs(value) <= sys.float_info.max else "a finite number"
 
 
 def positive(value: Any) -> str | None:
     """Schema of a finite number above 0."""
     return None if finite(value) is None and value > 0 else "a finite number above 0"
+
+
+def share(value: Any) -> str | None:
+    """Schema of a number from 0 to 1."""
+    return None if finite(value) is None and 0 <= value <= 1 else "a number from 0 to 1"
+
+
+def text_like(pattern: str, wanted: str) -> Callable[[Any], str | None]:
+    """Make the schema of text that a pattern describes as a whole."""
+    known = re.compile(pattern)
+
+    def check(value: Any) -> str | None:
+        return None if isinstance(value, str) and known.fullmatch(value) else wanted
+
+    return check
 
 
 def anything(value: Any) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +328,38 @@ def test_text_keeps_everything_an_encoder_learned(y: list[Any], problem: Any) ->
 def test_text_that_is_no_encoder_is_refused(text: str) -> None:
     with pytest.raises(am.InvalidFile, match="table encoder"):
         am.TableEncoder.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"class_shares": [0.1]}, "1 shares of 2 classes"),
+        ({"class_shares": []}, "0 shares of 2 classes"),
+        ({"class_shares": ["x", "y"]}, r"class_shares\[0\] is 'x'"),
+        ({"class_shares": [-1, 2]}, r"class_shares\[0\] is -1"),
+        ({"class_shares": [0.5, 2]}, r"class_shares\[1\] is 2"),
+        ({"class_shares": [math.nan, math.nan]}, r"class_shares\[0\] is nan"),
+        ({"class_shares": [10**400, 1]}, r"class_shares\[0\] is 1000"),
+        ({"class_shares": [0, 0.0]}, "are all 0"),
+        ({"class_shares": {"a": 1}}, "class_shares is an object"),
+        ({"class_shares": None}, "class_shares is None"),
+        ({"classes": [], "class_shares": []}, "no class"),
+        ({"classes_type": "i4,,"}, "classes_type is 'i4,,'"),
+        ({"target_mean": 10**400}, "target_mean is 1000"),
+    ],
+)
+def test_an_encoder_with_classes_that_make_no_sense_is_refused(changes: dict[str, Any], told: str) -> None:
+    state = json.loads(am.TableEncoder().fit(mixed(), list("abba"), problem="classification").to_json())
+    assert state["class_shares"] == [0.5, 0.5]
+    with pytest.raises(am.InvalidFile, match=told):
+        am.TableEncoder.from_json(json.dumps(state | changes))
+
+
+def test_classes_of_an_encoder_that_learned_from_no_row_have_equal_shares() -> None:
+    encoder = am.TableEncoder().fit(
+        mixed(), list("abba"), problem="classification", rows=np.zeros(4, dtype=bool), classes=["a", "b"]
+    )
+    assert am.TableEncoder.from_json(encoder.to_json()).class_shares_.tolist() == [0.5, 0.5]
 
 
 def test_an_encoder_tells_whether_targets_are_classes_and_refuses_a_problem_that_is_not_there() -> None:

@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from autometa.checks import check_int
 from autometa.contracts.problems import PROBLEMS, find_problem
 from autometa.errors import InvalidData, InvalidFile, InvalidParameter
-from autometa.schema import Schema, finite, misfit, positive, read_json, whole
+from autometa.schema import Schema, finite, misfit, positive, read_json, share, text_like, whole
 from autometa.tables.columns import Column, read_column
 from autometa.tables.frames import as_frame, has_names
 from autometa.tables.numbers import are_numbers, encode_numbers, number_columns
@@ -43,7 +43,8 @@ _WRITTEN: Schema = {
     ],
     "problem": str | None,
     "classes": (None, [str | bool | int | float]),
-    "classes_type?": (None, str),
+    "classes_type?": (None, text_like(r"[<>=|]?M8(\[[1-9]?\d{0,8}[A-Za-zμ]{1,2}\])?", "the type of an array of dates")),
+    "class_shares?": [share],
     "target_mean": finite,
     "target_scale": positive,
 }
@@ -90,7 +91,7 @@ class TableEncoder(BaseEstimator):
     classes_ : ndarray
         Sorted labels; classification only.
     class_shares_ : ndarray
-        Share of each class among the rows it was fitted on; classification only.
+        Share of each class among the rows it was fitted on, equal ones if there are none; classification only.
     target_mean_, target_scale_ : float
         Mean and standard deviation of the target; 0 and 1 unless the problem is a regression.
 
@@ -267,7 +268,7 @@ class TableEncoder(BaseEstimator):
             state = read_json(text)
             if state["format"] != _FORMAT:
                 raise InvalidFile(f"the table encoder has format {state['format']!r}; this version reads {_FORMAT}.")
-            wrong = misfit(state, _WRITTEN)
+            wrong = misfit(state, _WRITTEN) or _misfit_of_classes(state)
             if wrong:
                 raise InvalidFile(f"not the text of a table encoder: {wrong}.")
             encoder = cls(max_levels=state["max_levels"])
@@ -283,7 +284,8 @@ class TableEncoder(BaseEstimator):
                 encoder.classes_ = _class_array(state["classes"], state.get("classes_type"))
                 n_classes = len(encoder.classes_)
                 # Text of earlier versions does not tell the shares.
-                encoder.class_shares_ = np.asarray(state.get("class_shares") or [1 / n_classes] * n_classes)
+                shares = state.get("class_shares", [1 / n_classes] * n_classes)
+                encoder.class_shares_ = np.asarray(shares, dtype=np.float64)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidFile):
                 raise
@@ -328,7 +330,8 @@ class TableEncoder(BaseEstimator):
                 every = [*_as_objects(self.classes_).tolist(), *_as_objects(further).tolist()]
                 self.classes_ = distinct_labels(class_labels(every))
             learned = self.encode_target(labels if rows is None else labels[rows])
-            self.class_shares_ = np.bincount(learned, minlength=len(self.classes_)) / max(1, len(learned))
+            counts = np.bincount(learned, minlength=len(self.classes_))
+            self.class_shares_ = counts / len(learned) if len(learned) else np.full(len(counts), 1 / len(counts))
         else:
             target = real_targets(y)
             mean, scale = mean_and_scale(target if rows is None else target[rows])
@@ -372,6 +375,18 @@ def _warn_of_text(X: Any, frame: pd.DataFrame, columns: tuple[Column, ...]) -> N
                 )
         if found is not None:
             warnings.warn(f"column {column.name!r} is taken as categories: it {found}.", UserWarning, stacklevel=3)
+
+
+def _misfit_of_classes(state: dict[str, Any]) -> str | None:
+    """Say what is wrong with the classes of an encoder and their shares; None if nothing is."""
+    classes, shares = state["classes"], state.get("class_shares")
+    if classes is None:
+        return None
+    if not classes:
+        return "it has no class"
+    if shares is not None and len(shares) != len(classes):
+        return f"it has {len(shares)} shares of {len(classes)} classes"
+    return "the shares of its classes are all 0" if shares is not None and not any(shares) else None
 
 
 def _class_array(labels: Sequence[Any], type_: str | None = None) -> NDArray[Any]:
