@@ -33,6 +33,7 @@ from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.stored_plan import PLAN, register_plan, stored_plan
 from autometa.comparison.results.tables import collect_frames
 from autometa.files import container
+from autometa.files.codec import ARRAY, decode_array, encode_array
 from autometa.files.scikit_learn import NAMES_FOLDERS, needs_trust, scikit_learn
 from autometa.schema import MOST_DEPTH, Closed, OneOf, Row, finite, misfit, read_json, whole
 from autometa.testing.toys import Blobs, Lines
@@ -136,6 +137,10 @@ def scale(offset: Any, scale: Any) -> list[Document]:
         ("classes", {"dtype": "<i8", "shape": [5], "values": [0, 1, 2, 3, 4]}, "holds 5 classes for 3 outputs"),
         ("classes", {"dtype": "<i8", "shape": [10**12], "values": [0]}, "cannot reshape array of size 1"),
         ("classes", {"dtype": "|V9", "shape": [3], "values": [0, 1, 2]}, "must be the type of an array"),
+        ("classes", {"dtype": "i4,,", "shape": [3], "values": [0, 1, 2]}, "'i4,,' and must be the type of an array"),
+        ("classes", {"dtype": "(99999999999,)i4", "shape": [3], "values": [0, 1, 2]}, "must be the type of an array"),
+        ("classes", {"dtype": "<U999999999", "shape": [3], "values": [0, 1, 2]}, "must be the type of an array"),
+        ("classes", {"dtype": "<M8[2147483648s]", "shape": [3], "values": [0, 1, 2]}, "must be the type of an array"),
         ("fitted.columns", {"dtype": "<i8", "shape": [3], "values": [0, 1, 7]}, "not among the 3 there are"),
         ("fitted.info.n_outputs", 10**9, "tells of other tasks in fit than in meta_fit"),
         ("fitted.present", {"value": None}, "does not tell which classes"),
@@ -161,6 +166,23 @@ def test_a_description_made_to_do_harm_is_one_error(
     write(tmp_path / "model", changed(document, path, value), tensors)
     with pytest.raises(am.InvalidFile, match=told):
         am.load(tmp_path / "model").predict(np.zeros((2, 6)))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([True, False]), np.arange(3, dtype=np.uint8), np.arange(3, dtype=">i4"),
+        np.arange(3, dtype=np.float16),
+        np.array(["a", "bcd"]), np.array([], dtype="U1"), np.array(["a", 1, None], dtype=object),
+        np.array(["2024-01-01"], dtype="M8[ns]"), np.array(["2024"], dtype="M8[25Y]"), np.array([3], dtype="m8"),
+        np.array([3], dtype="m8[us]"),
+    ],
+)  # fmt: skip
+def test_every_type_of_array_that_is_written_is_read(array: np.ndarray[Any, Any]) -> None:
+    code = json.loads(json.dumps(encode_array(array, "it")))
+    assert misfit(code, ARRAY) is None
+    again = decode_array(code)
+    assert (again.dtype, again.tolist()) == (array.dtype, array.tolist())
 
 
 @pytest.mark.parametrize("wrong", [scale(0.0, float("nan")), scale(0.0, 0.0), scale(float("inf"), 1.0), scale(0, -2.0)])

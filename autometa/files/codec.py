@@ -19,19 +19,27 @@ from autometa.files.own_code import buildable_path, built, check_named_code, imp
 from autometa.files.scikit_learn import folder_parameter, make_scikit_learn, needs_trust, scikit_learn
 from autometa.host.catalog import make
 from autometa.host.kinds import KINDS
-from autometa.schema import OneOf, Row, Schema, whole
+from autometa.schema import OneOf, Row, Schema, text_like, whole
 
 _PLAIN = (type(None), bool, int, float, str)
 _MOST_BYTES = 2**26
 """Of an array whose type has room for longer texts than it holds."""
 
 
+_WRITTEN_TYPE = text_like(
+    r"object|[<>=|]?(b1|[iu][1248]|f(2|4|8|16)|U\d{1,9}|[mM]8(\[\d{0,9}[A-Za-zμ]{1,2}\])?)",
+    "the type of an array of numbers, dates or texts",
+)
+
+
 def _dtype(value: Any) -> str | None:
-    wanted = "the type of an array of numbers, dates or texts"
-    try:
-        return None if isinstance(value, str) and np.dtype(value).kind in "biufUmMO" else wanted
-    except TypeError:
-        return wanted
+    wrong = _WRITTEN_TYPE(value)  # first: not all that numpy takes for a type is one, nor all its errors of one kind
+    if wrong is None:
+        try:
+            np.dtype(value)
+        except (TypeError, ValueError):
+            return "the type of an array that numpy knows"
+    return wrong
 
 
 VALUE: Schema = None | bool | int | float | str
