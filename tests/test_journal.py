@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 import autometa as am
 from autometa.comparison.execution import journal_lock, patient_storage
@@ -242,6 +242,49 @@ def test_a_lock_of_which_nothing_is_known_is_removed_after_a_while(
     with pytest.warns(StorageWarning, match="has not changed for 0 seconds and is removed"):
         add(storage, "first")
     assert studies(open_storage(str(path))) == ["first"]
+
+
+def test_a_file_in_the_place_of_the_lock_is_one_of_which_nothing_is_known(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(str(path))
+    lock = JournalLock(path).file
+    theirs = JournalFileOpenLock(str(path))
+    theirs.acquire()
+    assert lock.is_file()
+    monkeypatch.setattr(patient_storage, "PATIENCE", 0.2)
+    with pytest.raises(StorageLost, match=r"is locked \('.*journal.log.lock'\) for 0 seconds"):
+        add(storage, "first")
+    theirs.release()
+    add(storage, "first")
+    theirs.acquire()
+    monkeypatch.setattr(journal_lock, "GRACE", 0.05)
+    with pytest.warns(StorageWarning, match=r"journal.log.lock' has not changed for 0 seconds and is removed"):
+        add(storage, "second")
+    assert not lock.exists()
+    assert studies(open_storage(str(path))) == ["first", "second"]
+
+
+def test_a_file_that_was_made_anew_meanwhile_is_not_removed(path: Path) -> None:
+    path.touch()
+    lock = JournalLock(path)
+    lock.file.touch()
+    found = lock._found()
+    assert found is not None
+    os.utime(lock.file, ns=(found[1] + 1000, found[1] + 1000))
+    lock._remove(found)
+    assert lock.file.exists()
+
+
+@pytest.mark.parametrize("change", [{"pid": "x"}, {"pid": 2**40}, {"host": 3}, {"more": 1}])
+def test_a_lock_with_any_other_mark_is_one_of_which_nothing_is_known(
+    path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_lock, "GRACE", 0.05)
+    storage = open_storage(str(path))
+    os.symlink(json.dumps(Owner.here().to_json() | change) + " another", JournalLock(path).file)
+    with pytest.warns(StorageWarning, match="has not changed for 0 seconds and is removed"):
+        add(storage, "first")
 
 
 def test_a_lock_is_let_go_of_only_by_its_holder(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -14,8 +16,9 @@ from pathlib import Path
 from optuna.storages.journal import JournalFileOpenLock
 
 from autometa.comparison.execution import patient_storage
-from autometa.comparison.execution.owner import Owner
+from autometa.comparison.execution.owner import OWNER, Owner
 from autometa.comparison.execution.patient_storage import StorageLost, tell
+from autometa.schema import misfit, read_json
 
 GRACE = 30.0
 """Seconds after which a lock that does not change is taken from a holder of whom nothing is known."""
@@ -30,7 +33,8 @@ class JournalLock:
 
     Making a link is atomic on every file system, those of networks among them. A holder of this machine that died is
     known to be dead, and its lock is removed at once; one that lives is waited for. Of a holder elsewhere nothing is
-    known: its lock is removed when it has not changed for :data:`GRACE` seconds.
+    known: its lock is removed when it has not changed for :data:`GRACE` seconds. So is a file in the place of the link,
+    which is the lock of a program that makes no links, as Windows has it.
 
     Parameters
     ----------
@@ -72,11 +76,11 @@ class JournalLock:
                 seen, unchanged_since = found, now
             holder = _holder(found[0])
             if holder is not None and holder.is_dead(time.time()):
-                self._remove(found[0])
+                self._remove(found)
                 continue
             if (holder is None or not holder.is_here()) and now - unchanged_since > GRACE:
                 tell(f"the lock {str(self.file)!r} has not changed for {GRACE:.0f} seconds and is removed.")
-                self._remove(found[0])
+                self._remove(found)
                 continue
             who = f"by {holder}" if holder is not None else f"({str(self.file)!r})"
             if now - began > patient_storage.PATIENCE:
@@ -103,19 +107,30 @@ class JournalLock:
     def _found(self) -> tuple[str, int] | None:
         """Return the mark of the lock that is there and when it was made; None if there is none."""
         try:
-            return os.readlink(self.file), os.lstat(self.file).st_mtime_ns
+            return self._read(), os.lstat(self.file).st_mtime_ns
         except FileNotFoundError:
             return None
 
+    def _read(self) -> str:
+        """Return the mark of the lock that is there; empty for a file, which has none."""
+        try:
+            return os.readlink(self.file)
+        except OSError as error:
+            mode = os.lstat(self.file).st_mode  # of a link, where one was made in the meantime
+            if error.errno != errno.EINVAL or not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+                raise
+            return ""
+
     def _release(self, mark: str) -> None:
         with suppress(FileNotFoundError):
-            if os.readlink(self.file) == mark:
+            if self._read() == mark:
                 os.unlink(self.file)
 
-    def _remove(self, mark: str) -> None:
+    def _remove(self, found: tuple[str, int]) -> None:
         """Remove a lock whose holder is gone, unless another process did so and holds its own by now."""
-        with self._alone():
-            self._release(mark)
+        with self._alone(), suppress(FileNotFoundError):
+            if self._found() == found:
+                os.unlink(self.file)
 
     def _alone(self) -> AbstractContextManager[object]:
         """Keep other processes of this machine from removing the lock meanwhile."""
@@ -154,9 +169,10 @@ def lock_of(journal: Path) -> JournalLock | WindowsLock:
 def _holder(mark: str) -> Owner | None:
     """Return the process that made a lock; None for one that some other program made."""
     try:
-        return Owner.from_json(json.loads(mark.rpartition(" ")[0]))
-    except (ValueError, TypeError):
+        written = read_json(mark.rpartition(" ")[0])
+    except ValueError:
         return None
+    return Owner.from_json(written) if misfit(written, OWNER) is None else None
 
 
 @cache
