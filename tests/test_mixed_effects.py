@@ -17,7 +17,7 @@ from autometa_plugins.tabular.effects.newcomers import Model, deviations, learn,
 from autometa_plugins.tabular.effects.pools import Pool
 from autometa_plugins.tabular.effects.posterior import class_scores
 from autometa_plugins.tabular.effects.training_rows import TrainingRows, mixed_coefficients
-from scipy.optimize import check_grad, minimize
+from scipy.optimize import brentq, check_grad, minimize
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
@@ -96,7 +96,27 @@ def test_effects_on_log_odds_are_the_most_likely_ones() -> None:
         return float(-(odds.log_softmax(-1) * y[0]).sum()) + 0.5 * float(np.square(free).sum())
 
     best = minimize(loss, np.zeros(24), tol=1e-12).x.reshape(8, 3)
-    torch.testing.assert_close((gram @ scores)[0], torch.from_numpy(factor @ best), atol=2e-3, rtol=0)
+    torch.testing.assert_close((gram @ scores)[0], torch.from_numpy(factor @ best), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("variance", [1.0, 3.0, 400.0])
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_effects_of_many_rows_of_one_class_are_the_root_of_their_equation(variance: float, n_classes: int) -> None:
+    n, rest = 300, n_classes - 1
+    gram = variance * torch.ones(2, n, n, dtype=torch.float64)
+    mask = torch.arange(n) < torch.tensor([[n], [7]])
+    y = torch.nn.functional.one_hot(torch.zeros(2, n, dtype=torch.int64), n_classes).double() * mask.unsqueeze(-1)
+    scores = class_scores(gram, torch.zeros_like(y), y, mask)
+    assert not scores[1, 7:].any()
+    effects = (gram @ scores)[:, 0]
+    for effect, size in zip(effects, (n, 7), strict=True):
+
+        def left(e: float, size: int = size) -> float:
+            """The others share what one loses."""
+            return e - variance * size * rest * np.exp(-e / rest) / (np.exp(e) + rest * np.exp(-e / rest))
+
+        root = brentq(left, 0, 60, xtol=1e-12)
+        np.testing.assert_allclose(effect, [root, *[-root / rest] * rest], rtol=1e-6)
 
 
 def test_kernels_are_counted_by_column_and_levels_are_alike_or_not() -> None:

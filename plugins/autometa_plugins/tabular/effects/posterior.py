@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_STEPS = 60
-"""Steps towards the most likely log-odds; each closes a constant share of the distance at least."""
+_MOST_STEPS, _MOST_HALVINGS = 100, 30
+"""Newton steps towards the most likely log-odds, where a few are usual; and how often each is halved."""
+_TOLERANCE = 1e-4
+"""Largest last change of an effect; as steps converge quadratically, what is left is its square."""
+_LEAST_FALL = 1e-12
+"""Share of the height that rounding may take away."""
+_LEAST_SUM = 1e-12
+"""Added to a matrix whose least numbers rounding may turn negative; it bends a step, not what steps lead to."""
+_MOST_PLACES = 2**22
+"""Numbers in the matrices of all classes at once."""
 _LEAST_CURVATURE = 1e-3
 
 
@@ -49,8 +58,8 @@ def explained(factor: Tensor, cross: Tensor, mask: Tensor) -> Tensor:
 def class_scores(gram: Tensor, log_odds: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """Return what effects on log-odds are made of: the kernel times it is the most likely effect anywhere.
 
-    Every class has an effect of its own with the covariance ``gram``. The likelihood is climbed by majorization
-    (Böhning 1992): its curvature is replaced by an upper bound, so that every step solves with the same matrix.
+    Every class has an effect of its own with the covariance ``gram``. The likelihood is climbed by Newton's steps
+    (Rasmussen & Williams 2006, algorithm 3.3), halved where one goes too far.
 
     Parameters
     ----------
@@ -64,16 +73,83 @@ def class_scores(gram: Tensor, log_odds: Tensor, targets: Tensor, mask: Tensor) 
     Returns
     -------
     Tensor of shape [..., n, classes]
-        Targets less the most likely probabilities; zero where padded.
+        At the most likely effects, targets less probabilities; zero where padded.
     """
-    gram = gram * (mask.unsqueeze(-1) & mask.unsqueeze(-2))
-    bound = gram + 2 * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    step = torch.cholesky_solve(gram, torch.linalg.cholesky(bound)).transpose(-1, -2)
-    exists, effects = mask.unsqueeze(-1), torch.zeros_like(log_odds)
-    for _ in range(_STEPS):
-        scores = (targets - (log_odds + effects).softmax(-1)) * exists
-        effects = step @ (effects + 2 * scores)
-    return (targets - (log_odds + effects).softmax(-1)) * exists
+    n, n_classes = targets.shape[-2:]
+    if not targets.numel():
+        return torch.zeros_like(targets)
+    gram = (gram * (mask.unsqueeze(-1) & mask.unsqueeze(-2))).expand(*targets.shape[:-1], n).reshape(-1, n, n)
+    exists = mask.unsqueeze(-1).expand_as(targets).reshape(-1, n, n_classes)
+    parts = (gram, log_odds.expand_as(targets).reshape(exists.shape), targets.reshape(exists.shape), exists)
+    size = max(1, _MOST_PLACES // max(1, n_classes * n * n))
+    found = [_most_likely(_Tasks(*each)) for each in zip(*(torch.split(part, size) for part in parts), strict=True)]
+    return torch.cat(found).reshape(targets.shape)
+
+
+class _Tasks(NamedTuple):
+    """Arguments of :func:`class_scores`, the tasks on one axis; ``exists`` [tasks, n, classes] is the mask."""
+
+    gram: Tensor
+    log_odds: Tensor
+    targets: Tensor
+    exists: Tensor
+
+    def take(self, places: Tensor) -> _Tasks:
+        """Return some of the tasks."""
+        return _Tasks(*(part[places] for part in self))
+
+
+def _most_likely(tasks: _Tasks) -> Tensor:
+    """Climb from no effect; each task stops by itself, so that what is found does not depend on those beside it."""
+    found, left = torch.zeros_like(tasks.targets), torch.arange(len(tasks.gram), device=tasks.gram.device)
+    height = _height(tasks, found)
+    for _ in range(_MOST_STEPS):
+        own, begin = tasks.take(left), found[left]
+        step, least = _newton_step(own, begin), height - _LEAST_FALL * (1 + height.abs())
+        share = torch.ones_like(height)
+        for _ in range(_MOST_HALVINGS):
+            reached = _height(own, begin + share[:, None, None] * step)
+            too_far = ~(reached >= least)
+            if not too_far.any():
+                break
+            share = torch.where(too_far, share / 2, share)
+        step = share[:, None, None] * step
+        found[left] = begin + step
+        climbing = (own.gram @ step).abs().amax((1, 2)) > _TOLERANCE
+        left, height = left[climbing], reached[climbing]
+        if not len(left):
+            break
+    return found
+
+
+def _height(tasks: _Tasks, found: Tensor) -> Tensor:
+    """Logarithm of the likelihood times the density of the effects, but for a constant, [tasks]."""
+    gram, log_odds, targets, exists = tasks
+    effects = gram @ found
+    told = ((log_odds + effects).log_softmax(-1) * targets * exists).sum((1, 2))
+    return told - 0.5 * (found * effects).sum((1, 2))
+
+
+def _newton_step(tasks: _Tasks, found: Tensor) -> Tensor:
+    """The whole way to the top of the parabola at ``found``, [tasks, n, classes]."""
+    gram, log_odds, targets, exists = tasks
+    effects = gram @ found
+    shares = (log_odds + effects).softmax(-1)
+    curved = shares * (effects - (shares * effects).sum(-1, keepdim=True))
+    wanted = (curved + targets - shares) * exists
+    one = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    if shares.shape[-1] == 2:  # one's effect is the other's, negative
+        root = (2 * shares.prod(-1)).sqrt()
+        whole = torch.linalg.cholesky(one + root.unsqueeze(-1) * gram * root.unsqueeze(-2))
+        pulled = root.unsqueeze(-1) * (gram @ wanted)
+        return wanted - root.unsqueeze(-1) * torch.cholesky_solve(pulled, whole) * exists - found
+    root = shares.transpose(1, 2).sqrt()  # [tasks, classes, n]
+    both = root.unsqueeze(-1) * root.unsqueeze(-2)
+    inner = both * torch.cholesky_inverse(torch.linalg.cholesky(one + both * gram.unsqueeze(1)))
+    turned = (inner @ (gram @ wanted).transpose(1, 2).unsqueeze(-1)).squeeze(-1)  # [tasks, classes, n]
+    common = torch.cholesky_solve(turned.sum(1).unsqueeze(-1), torch.linalg.cholesky(inner.sum(1) + _LEAST_SUM * one))
+    back = (inner @ common.unsqueeze(1)).squeeze(-1)
+    return (wanted - (turned - back).transpose(1, 2)) * exists - found
 
 
 def class_noise(probabilities: Tensor) -> Tensor:
