@@ -67,6 +67,7 @@ def noisy(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the plugin writes to files by their numbers")
 def test_what_a_plugin_prints_is_no_part_of_the_answer(noisy: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "autometa", "compare", *SMALL, "--learners", "noisy,ridge", "--json", "--quiet"]
