@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from autometa_plugins.tabular.effects.choice import choose
 from autometa_plugins.tabular.effects.components import Likelihood
 from autometa_plugins.tabular.effects.kernels import Columns, grouped, kernel, kernels, self_kernel
 from autometa_plugins.tabular.effects.memory import Rows
@@ -294,6 +295,16 @@ def test_intervals_of_new_entities_hold_nine_of_ten() -> None:
         mean, std = training.learner.predict_distribution(training.module, adapted, drawn.query.x)
         within = ((drawn.query.y - mean).abs() < 1.6449 * std).squeeze(-1)[drawn.query.mask].double().mean()
         assert 0.85 <= within <= 0.95
+
+
+@pytest.mark.parametrize("has_classes", [False, True])
+def test_what_makes_intervals_right_holds_on_beyond_the_largest_entity(has_classes: bool) -> None:
+    x, entity = double(200, 2).numpy(), np.repeat(np.arange(40), 5)
+    y = double(40, seed=1).numpy()[entity] + x[:, 0] + 0.5 * double(200, seed=2).numpy()
+    targets = np.eye(2)[(y > 0).astype(int)] if has_classes else y[:, None]
+    found = choose(TrainingRows(x=x, targets=targets, entity=entity, columns=TWO, has_classes=has_classes), "linear")
+    assert found.calibration[2] != 1
+    assert (found.calibration[3:] == found.calibration[2]).all()
 
 
 def test_a_task_without_rows_is_answered_by_the_pool() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ def choose(rows: TrainingRows, pool: str | BaseEstimator = "auto", seed: int = 0
         Candidate(name, scaled)
         for name, answers in pools.answers.items()
         for covariance in variances.offered(answers)
-        for scaled in (map(covariance.times, _SCALES) if rows.has_classes else (covariance,))
+        for scaled in _scaled(covariance, rows.has_classes)
     ]
     newcomers = list(simulate(rows.entity, seed))
     best = candidates[int(_relative_losses(rows, pools.answers, candidates, newcomers).argmin())]
@@ -102,6 +103,13 @@ def choose(rows: TrainingRows, pool: str | BaseEstimator = "auto", seed: int = 0
     )
     calibration = _calibration(model, rows, pools.answers[best.pool], pools.answers[least], newcomers)
     return replace(model, calibration=calibration)
+
+
+def _scaled(covariance: Covariance, has_classes: bool) -> list[Covariance]:
+    """The covariances to try for one that was estimated."""
+    if not has_classes or not covariance.weights.any():
+        return [covariance]
+    return [covariance.times(scale) for scale in _SCALES]
 
 
 class Pools:
@@ -226,12 +234,14 @@ def _calibration(
 ) -> Tensor:
     """What makes intervals or probabilities of simulated newcomers right, for each of ``SHOTS``.
 
+    Where no training entity has so many rows, it is what is right for the most that any has.
+
     Parameters
     ----------
     chosen, population : array of shape [rows, outputs]
         Out-of-fold answers of both pools of the model.
     """
-    found = dict.fromkeys(SHOTS, 1.0)
+    found, measured = dict.fromkeys(SHOTS, 1.0), {few.n_shot for few in newcomers}
     for few in newcomers:
         known_rows, asked_rows = (
             tuple(gather(torch.from_numpy(values), places) for values in (rows.x, rows.targets, answers))
@@ -246,4 +256,7 @@ def _calibration(
             continue
         distance = (outputs - asked_rows[1]) / deviations(model, known, asked_rows[0])
         found[few.n_shot] = float(distance[few.mask].abs().quantile(_QUANTILE).clamp_min(_LEAST_LOSS)) / _DEVIATIONS
+    for fewer, more in pairwise(SHOTS):
+        if more not in measured:
+            found[more] = found[fewer]
     return torch.tensor(list(found.values()), dtype=torch.float64)
