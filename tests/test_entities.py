@@ -279,6 +279,17 @@ def test_one_fit_knows_the_level_of_every_entity() -> None:
     assert estimator.score(new[FEATURES], new["score"]) < 0.1
 
 
+@pytest.mark.parametrize("learner", ["prototypical", "mixed_effects", "sklearn_pooled"])
+def test_a_class_that_only_an_entity_of_one_row_has_is_fitted(learner: str) -> None:
+    one = pd.DataFrame({"school": ["s99"], "hours": [30.0], "kind": ["day"], "grade": ["D"]})
+    frame = pd.concat([schools(), one], ignore_index=True)
+    estimator = am.FewShotClassifier(learner, max_steps=2, tasks_per_step=4, random_state=0)
+    estimator.fit(frame[FEATURES], frame["grade"], task=frame["school"])
+    assert estimator.classes_.tolist() == ["A", "B", "C", "D"]
+    assert estimator.task_info_.n_base_tasks == 15
+    assert estimator.predict_proba(one[FEATURES], task=["s99"])[0].argmax() == 3
+
+
 @pytest.mark.parametrize("problem", LEARNERS)
 def test_one_fit_is_meta_fit_and_a_state_for_each_entity(problem: str, tmp_path: Any) -> None:
     estimator, frame = whole(problem, LEARNERS[problem][0]), schools()

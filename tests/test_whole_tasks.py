@@ -44,6 +44,26 @@ def test_every_row_of_every_entity_comes_once(classes: bool, monkeypatch: pytest
     check_whole_tasks(tasks)
 
 
+@pytest.mark.parametrize("stratified", [False, True])
+@pytest.mark.parametrize("classes", [False, True])
+def test_entities_that_cannot_be_split_are_shown_though_never_drawn(classes: bool, stratified: bool) -> None:
+    one = pd.DataFrame({"entity": ["one", "two", "two"], "x": [9.0, 8.0, 7.0], "y": ["c", "a", "d"]})
+    one = one if classes else one.assign(y=[5.0, 6.0, 7.0])
+    rows = pd.concat([frame(classes), one], ignore_index=True)
+    given = {"data": rows, "task": "entity", "target": "y", "n_shot": 2, "n_query": 4, "every_entity": True}
+    tasks = am.make_tasks("table", **given, stratified=stratified, valid_fraction=0, test_fraction=0)
+    check_whole_tasks(tasks)
+    assert sum(int(part.support.mask.sum()) for part in tasks.whole_tasks("train")) == len(rows)
+    never = 1 + (classes and stratified)
+    facts = tasks.describe()
+    assert (facts["tasks"]["train"], facts["tasks left out"], facts["tasks never drawn"]) == (14, 0, never)
+    assert set(tasks.sample(100, seed=0).ids.tolist()) == set(range(14 - never))
+    if classes:
+        assert tasks.encoder.classes_.tolist() == ["a", "b", "c", "d"]
+    split = am.make_tasks("table", **given, stratified=stratified).describe()
+    assert (split["tasks left out"], split["tasks never drawn"]) == (never, 0)
+
+
 class TellsTasksTwice(Table):
     def whole_tasks(self, split: str = "train") -> Iterator[am.TaskBatch]:
         yield from super().whole_tasks(split)

@@ -82,7 +82,8 @@ class MetaEstimator(BaseEstimator):
         tasks : TaskSampler, str, DataFrame or array of shape [n, n_columns]
             A task distribution or its name; or, with ``y`` and ``task``, the rows of a table: a DataFrame of pandas,
             polars or pyarrow, an array or a list of rows. :class:`TableEncoder` tells what columns may hold. Every
-            task of a table is trained on; none is held out.
+            task of a table is trained on; none is held out. Only learners that adapt to drawn rows cannot train on a
+            task that leaves none to be judged on (one row; if ``stratified``, one row of each class).
         y : array-like of shape [n] or column name, optional
             Targets of the table's rows: for a regression numbers of any type, for a classification strings, whole
             numbers, booleans or dates without a time zone. A name stands for that column of the table.

@@ -67,7 +67,9 @@ class Table(am.TaskSampler):
         them: any rows of the entity, perhaps all of one class.
     every_entity : bool, default=False
         Keep the entities that would be left out, if one row can be split from the others. Of the small ones, all rows
-        but one are in the support set.
+        but one are in the support set. With none held out, those that cannot be split (one row; if ``stratified``, one
+        row of each class) are kept too: they are never drawn, but :meth:`whole_tasks` gives them, and columns and
+        classes are learned from them. :meth:`describe` counts them.
     order : column name, optional
         Numbers or dates, and no feature: the support set then holds the earliest rows of an entity (of each of its
         classes, if ``stratified``), not any rows.
@@ -147,12 +149,13 @@ class Table(am.TaskSampler):
         """Draw tasks; ``ids`` are numbers of entities, meta-train first."""
         am.check_draw(n_tasks, split, seed)
         rows = self._rows()
-        if not rows.entities[split]:
+        if not rows.drawn[split]:
             raise am.InvalidParameter(
                 f"split={split!r} has no task: {split}_fraction=0 of task sampler 'table' holds out none."
             )
-        entity = _walk(rows.entities[split], n_tasks, seed, split)
-        starts, counts = rows.start, rows.count
+        entity = _walk(rows.drawn[split], n_tasks, seed, split)
+        n_drawn = sum(map(len, rows.drawn.values()))  # whose numbers come first
+        starts, counts = rows.start[:n_drawn], rows.count[:n_drawn]
         if not self.stratified:  # the rows of an entity are one group
             starts, counts = starts[:, :1], counts.sum(1, keepdims=True)
         start, count = starts[entity], counts[entity]
@@ -173,10 +176,10 @@ class Table(am.TaskSampler):
         support = _existing_first(places, chosen)[:, :width]
 
         sizes = count.sum(1)
-        n_drawn = width + self.n_query
-        drawn = am.draw_distinct(np.maximum(sizes, n_drawn), n_drawn, seed, split, "query")
+        n_places = width + self.n_query
+        drawn = am.draw_distinct(np.maximum(sizes, n_places), n_places, seed, split, "query")
         free = (drawn < sizes[:, None]) & ~(drawn[..., None] == support[:, None]).any(-1)
-        n_query = int(min(self.n_query, (rows.count.sum(1) - given.sum(1)).max()))
+        n_query = int(min(self.n_query, (counts.sum(1) - given.sum(1)).max()))
         query = _existing_first(np.where(free, drawn, -1), free)[:, :n_query]
         return am.TaskBatch(
             support=_gather(rows, start[:, :1], support),
@@ -188,7 +191,7 @@ class Table(am.TaskSampler):
         """Give all rows of the entities of a split, some entities at a time."""
         am.check_choice("split", split, am.SPLITS)
         rows = self._rows()
-        entities, sizes = np.asarray(rows.entities[split]), rows.count.sum(1)
+        entities, sizes = np.asarray(rows.entities[split], dtype=np.int64), rows.count.sum(1)
         for chosen in _batches(entities, sizes):
             first, within = rows.start[chosen, :1], np.arange(sizes[chosen].max())
             places = np.where(within < sizes[chosen, None], within, -1)
@@ -233,6 +236,7 @@ class Table(am.TaskSampler):
         facts: dict[str, Any] = {
             "tasks": {split: len(entities) for split, entities in rows.entities.items()},
             "tasks left out": rows.n_dropped,
+            "tasks never drawn": sum(len(all_) - len(rows.drawn[split]) for split, all_ in rows.entities.items()),
             "rows per task": {"fewest": int(sizes.min()), "median": float(np.median(sizes)), "most": int(sizes.max())},
             "held out": {split: [rows.names[i] for i in rows.entities[split]] for split in ("valid", "test")},
         }

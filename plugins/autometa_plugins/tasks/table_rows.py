@@ -38,18 +38,21 @@ class TableRows:
         Fitted on the meta-train rows.
     entities : dict of {"train", "valid", "test"} to range
         Numbers of the entities of each split.
+    drawn : dict of {"train", "valid", "test"} to range
+        Those of them that can be split into support and query.
     names : tuple of str
         Name of every entity.
     start, count : array of shape [entities, groups]
         Where the rows of an entity's classes lie; one group for regression.
     n_dropped : int
-        Entities too small to be a task.
+        Entities that are left out, as they are too small to be split.
     """
 
     x: Tensor
     y: Tensor
     encoder: am.TableEncoder
     entities: dict[str, range]
+    drawn: dict[str, range]
     names: tuple[str, ...]
     start: NDArray[np.int64]
     count: NDArray[np.int64]
@@ -207,11 +210,15 @@ def prepare(
     entity, names = read_entities(frame[task])
     by_class = targets if kind == "classification" and stratified else None
     usable = _usable(entity, len(names), by_class, min(1, n_shot) if every_entity else n_shot, 1 if every_entity else 2)
-    entities, kept = _split(np.flatnonzero(usable), fractions, seed, task, n_shot, len(names))
+    drawn, kept = _split(np.flatnonzero(usable), fractions, seed, task, n_shot, len(names))
+    entities = drawn
+    if every_entity and not any(fractions):
+        kept = np.concatenate([kept, np.flatnonzero(~usable)])
+        entities = {**drawn, "train": range(len(kept))}
     number = np.full(len(names), -1)
     number[kept] = np.arange(len(kept))
-    times = times[usable[entity]]
-    frame, targets, entity = frame[usable[entity]], targets[usable[entity]], number[entity[usable[entity]]]
+    own = number[entity] >= 0
+    times, frame, targets, entity = times[own], frame[own], targets[own], number[entity[own]]
 
     features = frame.drop(columns=[task, target])
     warn_of_row_names(features)
@@ -231,10 +238,11 @@ def prepare(
         y=torch.from_numpy(y[rows] if encoder.has_classes_ else y[rows, None]),
         encoder=encoder,
         entities=entities,
+        drawn=drawn,
         names=tuple(str(names[i]) for i in kept),
         start=(np.cumsum(count) - count).reshape(len(kept), n_groups),
         count=count.reshape(len(kept), n_groups),
-        n_dropped=int((~usable).sum()),
+        n_dropped=len(names) - len(kept),
     )
 
 
