@@ -17,6 +17,7 @@ from autometa_plugins.tabular.effects.memory import Rows
 from autometa_plugins.tabular.effects.newcomers import Model, deviations, learn, means
 from autometa_plugins.tabular.effects.pools import Pool
 from autometa_plugins.tabular.effects.posterior import class_scores
+from autometa_plugins.tabular.effects.remembered import Index
 from autometa_plugins.tabular.effects.training_rows import TrainingRows, mixed_coefficients
 from scipy.optimize import brentq, check_grad, minimize
 from sklearn.ensemble import RandomForestRegressor
@@ -305,6 +306,36 @@ def test_what_makes_intervals_right_holds_on_beyond_the_largest_entity(has_class
     found = choose(TrainingRows(x=x, targets=targets, entity=entity, columns=TWO, has_classes=has_classes), "linear")
     assert found.calibration[2] != 1
     assert (found.calibration[3:] == found.calibration[2]).all()
+
+
+def curves(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """20 rows of each of 40 entities; the level of an entity does not depend on the seed."""
+    rng, level, entity = np.random.default_rng(seed), 1.5 * double(40).numpy(), np.repeat(np.arange(40), 20)
+    x = rng.uniform(-2, 2, (800, 3))
+    return x, 2 * np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + level[entity] + rng.normal(size=800), entity.astype(str)
+
+
+def test_intervals_of_training_entities_hold_nine_of_ten(tmp_path: Path) -> None:
+    (x, y, entity), (asked, truth, whose) = curves(1), curves(2)
+    estimator = am.FewShotRegressor(am.make_learner("mixed_effects", pool="boosting"), random_state=0)
+    estimator.fit(x, y, task=entity)
+    mean, std = estimator.predict(asked, task=whose, return_std=True)
+    assert 0.87 < (np.abs(mean - truth) < 1.6449 * std).mean() < 0.93
+    assert np.square(mean - truth).mean() < 2.1
+    own = entity == "7"
+    expected = estimator.predict(asked[whose == "7"], task=whose[whose == "7"])
+    estimator.save(tmp_path / "model.autometa")
+    for known in (estimator, am.load(tmp_path / "model.autometa")):
+        np.testing.assert_allclose(known.fit(x[own], y[own]).predict(asked[whose == "7"]), expected, rtol=1e-5)
+
+
+def test_an_entity_is_known_by_most_of_its_rows() -> None:
+    x, entity = torch.tensor([[1.0], [2], [1], [3], [1]]), torch.tensor([0, 0, 1, 1, 2])
+    index = Index(x, torch.zeros(5, 1), entity)
+    asked = torch.tensor([[[1.0], [3], [9]], [[1], [2], [0]], [[1], [8], [0]], [[7], [-0.0], [0]]])
+    mask = torch.tensor([[True, True, True], [True, True, False], [True, True, False], [True, True, False]])
+    found = index.find(asked, torch.zeros(4, 3, 1), mask)
+    assert found.tolist() == [[2, 3, -1], [0, 1, -1], [0, -1, -1], [-1, -1, -1]]
 
 
 def test_a_task_without_rows_is_answered_by_the_pool() -> None:

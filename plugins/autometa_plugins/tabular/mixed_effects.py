@@ -33,7 +33,8 @@ class MixedEffects(am.Learner):
     best without effects. Standard deviations and probabilities are scaled to fit the simulated newcomers.
 
     Labels must mean the same in every task, or be real. A saved model is numbers alone if both pools kept are linear;
-    otherwise it holds the remembered rows, to which a pool is fitted again when the file is loaded.
+    otherwise it holds the remembered rows, to which a pool is fitted again when the file is loaded. A training task that
+    comes back with rows that are remembered is told by them: its effects are what a pool without it leaves.
 
     Parameters
     ----------
@@ -90,7 +91,11 @@ class MixedEffects(am.Learner):
         module.settle()
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
-        """Learn the effects of every task; see :func:`learn`."""
+        """Learn the effects of every task; see :func:`learn`.
+
+        The pool has seen the rows of training tasks. For those it remembers, what a pool without the task answered
+        counts; else the task would seem to scatter less than it does.
+        """
         assert isinstance(module, Effects)
         assert isinstance(support.x, Tensor)
         model, x = module.model(), _numbers(support.x)
@@ -101,7 +106,9 @@ class MixedEffects(am.Learner):
             )
         mask = support.mask.cpu()
         padded = nn.functional.pad(targets, (0, n_outputs - targets.shape[-1])).cpu().double()
-        known = learn(model, x, ask(model, x, mask.any(1)), padded, mask)
+        told, is_remembered = module.remembered(x, padded, mask)
+        base = ask(model, x, mask.any(1)).where(~is_remembered.unsqueeze(-1), told)
+        known = learn(model, x, base, padded, mask)
         return {name: _like(value, support.x) for name, value in known.items()}
 
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -100,6 +100,7 @@ def choose(rows: TrainingRows, pool: str | BaseEstimator = "auto", seed: int = 0
         calibration=torch.ones(len(SHOTS), dtype=torch.float64),
         columns=rows.columns,
         has_classes=rows.has_classes,
+        told=pools.answers[best.pool],
     )
     calibration = _calibration(model, rows, pools.answers[best.pool], pools.answers[least], newcomers)
     return replace(model, calibration=calibration)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.tabular.effects.pools import Array
+from autometa_plugins.tabular.effects.remembered import Index
 
 
 class Rows(nn.Module):
@@ -30,6 +31,7 @@ class Rows(nn.Module):
     x: Tensor
     targets: Tensor
     entity: Tensor
+    told: Tensor
     n_entities: Tensor
     _keys: set[tuple[int, bytes, int]] | None
 
@@ -39,6 +41,7 @@ class Rows(nn.Module):
         self.register_buffer("x", torch.zeros(0, n_features))
         self.register_buffer("targets", torch.zeros(0, n_outputs))
         self.register_buffer("entity", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("told", torch.zeros(0, n_outputs))
         self.register_buffer("n_entities", torch.zeros((), dtype=torch.int64))
         self._keys = None
 
@@ -63,6 +66,7 @@ class Rows(nn.Module):
         entity = ids.unsqueeze(1).expand(mask.shape).to(mask.device)[mask]
         x, targets = x[mask].to(self.x), targets[mask].to(self.targets)
         new = self._unseen(x, targets, entity)[:room]
+        self.told = self.told[:0].clone()
         self.x = torch.cat([self.x, x[new]])
         self.targets = torch.cat([self.targets, targets[new]])
         self.entity = torch.cat([self.entity, entity[new].to(self.entity)])
@@ -74,19 +78,33 @@ class Rows(nn.Module):
         Entities are numbered from 0. What is learned thus does not depend on the order of entities or of their rows.
         """
         x, targets = self.x.cpu().double().numpy(), self.targets.cpu().double().numpy()
+        places, number = self._order(x, targets)
+        return x[places], targets[places], number
+
+    def _order(self, x: Array, targets: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         entity, keys = self.entity.cpu().numpy(), [row.tobytes() for row in np.concatenate([x, targets], axis=1)]
         by_entity: dict[int, list[int]] = {}
         for place in sorted(range(len(keys)), key=keys.__getitem__):
             by_entity.setdefault(int(entity[place]), []).append(place)
         ordered = sorted(by_entity.values(), key=lambda places: [keys[place] for place in places])
         places = np.array([place for own in ordered for place in own], dtype=np.int64)
-        number = np.repeat(np.arange(len(ordered)), [len(own) for own in ordered])
-        return x[places], targets[places], number
+        return places, np.repeat(np.arange(len(ordered)), [len(own) for own in ordered])
+
+    def keep_answers(self, told: Array) -> None:
+        """Keep what a pool that has not seen the entity answers for each row, in the order of :meth:`in_order`."""
+        places, _ = self._order(self.x.cpu().double().numpy(), self.targets.cpu().double().numpy())
+        self.told = torch.empty_like(self.targets)
+        self.told[torch.from_numpy(places).to(self.told.device)] = torch.from_numpy(told).to(self.told)
+
+    def index(self) -> Index:
+        """Return what finds rows, with entities numbered as in :meth:`in_order`."""
+        places, number = self._order(self.x.cpu().double().numpy(), self.targets.cpu().double().numpy())
+        return Index(self.x, self.targets, torch.from_numpy(number[np.argsort(places)]))
 
     def clear(self) -> None:
         """Drop all rows."""
         self.x, self.targets, self.entity = self.x[:0].clone(), self.targets[:0].clone(), self.entity[:0].clone()
-        self._keys = None
+        self.told, self._keys = self.told[:0].clone(), None
 
     def _unseen(self, x: Tensor, targets: Tensor, entity: Tensor) -> Tensor:
         if self._keys is None:
@@ -105,6 +123,7 @@ class Rows(nn.Module):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        state_dict = {prefix + "told": self.told[:0], **state_dict}  # which files may lack
         for name, buffer in self.named_buffers():
             if prefix + name in state_dict:
                 setattr(self, name, buffer.new_zeros(state_dict[prefix + name].shape))

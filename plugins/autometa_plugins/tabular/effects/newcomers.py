@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autometa_plugins.tabular.effects.episodes import SHOTS
 from autometa_plugins.tabular.effects.kernels import Columns, kernel, self_kernel
-from autometa_plugins.tabular.effects.pools import Pool
+from autometa_plugins.tabular.effects.pools import Array, Pool
 from autometa_plugins.tabular.effects.posterior import class_noise, class_scores, explained, factor, moderated, solve
 
 
@@ -36,6 +36,8 @@ class Model:
         What standard deviations, or log-odds of classes, are multiplied by where so many rows are known.
     columns : Columns
     has_classes : bool
+    told : array of shape [rows, outputs], optional
+        Answers for the training rows of a pool that has not seen their entity, where they are at hand.
     """
 
     pool: Pool
@@ -47,6 +49,7 @@ class Model:
     calibration: Tensor
     columns: Columns
     has_classes: bool
+    told: Array | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Model:
         return self  # which nothing changes

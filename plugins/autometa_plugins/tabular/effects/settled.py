@@ -17,6 +17,7 @@ from autometa_plugins.tabular.effects.kernels import Columns
 from autometa_plugins.tabular.effects.memory import Rows
 from autometa_plugins.tabular.effects.newcomers import Model
 from autometa_plugins.tabular.effects.pools import Answer, Pool
+from autometa_plugins.tabular.effects.remembered import Index
 from autometa_plugins.tabular.effects.training_rows import TrainingRows
 
 _POOLS = ("pool", "population")
@@ -28,9 +29,10 @@ _PLAIN_NOISE, _PLAIN_DEGREES = 0.1, 4.0
 
 @dataclass(slots=True)
 class _Kept:
-    """A model made once for all copies of a module."""
+    """A model made once for all copies of a module, and what finds the rows it was made of."""
 
     model: Model | None = None
+    index: Index | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Kept:
         return self
@@ -101,6 +103,8 @@ class Effects(nn.Module):
         fitted = {pool.kind: pool.estimator for pool in (model.pool, model.population)}
         if not any(fitted.values()):
             self.memory.clear()
+        elif model.told is not None:
+            self.memory.keep_answers(model.told)
         self._kept = _Kept(self._from_buffers(fitted))
 
     def model(self) -> Model:
@@ -113,6 +117,16 @@ class Effects(nn.Module):
             else:
                 self._kept.model = self._plain()
         return self._kept.model
+
+    def remembered(self, x: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a pool that has not seen the entity answers for rows [tasks, n], and which rows have that."""
+        told = self.memory.told.cpu().double()
+        if not len(told):
+            return torch.zeros_like(targets), torch.zeros_like(mask)
+        if self._kept.index is None:
+            self._kept.index = self.memory.index()
+        places = self._kept.index.find(x, targets, mask)
+        return told[places.clamp_min(0)], places >= 0
 
     def _set(self, name: str, value: Any) -> None:
         getattr(self, name).copy_(torch.as_tensor(value))
