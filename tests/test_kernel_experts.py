@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from autometa_plugins.tabular.blocks import deal
-from autometa_plugins.tabular.columns import Columns
+from autometa_plugins.tabular.columns import TableColumns
 from autometa_plugins.tabular.comparison import compare
 from autometa_plugins.tabular.encoding import encode, fit_encoding
 from autometa_plugins.tabular.gaussian import gaussian_classes
@@ -118,7 +118,7 @@ def test_two_rows_are_solved_as_by_hand() -> None:
 
 def test_densities_of_left_out_rows_are_those_without_the_row() -> None:
     support = task("classification", n=9, n_tasks=1)
-    columns = Columns(info_of("classification", 7, 3, MIXED)).double()
+    columns = TableColumns(info_of("classification", 7, 3, MIXED)).double()
     cells, members = columns.read(support.x), support.one_hot()
     encoding = fit_encoding(cells, support.mask, 1)
     rows = encode(cells, encoding)
@@ -140,7 +140,7 @@ def test_densities_of_left_out_rows_are_those_without_the_row() -> None:
 
 
 def test_cells_are_read_from_features() -> None:
-    columns = Columns(info_of("regression", 7, 1, MIXED)).double()
+    columns = TableColumns(info_of("regression", 7, 1, MIXED)).double()
     x = torch.tensor([[[1.5, 2.0, 0, 0, 1, 0, 0], [0.5, 0.1, 1, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0]]]).double()
     cells = columns.read(x)
     torch.testing.assert_close(cells.entries[0], torch.tensor([[1.5, 2, 2], [0.5, 0.1, 0], [0, 0, 0]]).double())
@@ -148,7 +148,7 @@ def test_cells_are_read_from_features() -> None:
 
 
 def test_numbers_are_standardised_ranked_and_categories_matched() -> None:
-    columns = Columns(info_of("regression", 7, 1, MIXED)).double()
+    columns = TableColumns(info_of("regression", 7, 1, MIXED)).double()
     x = torch.zeros(1, 4, 7, dtype=torch.float64)
     x[0, :, 0] = torch.tensor([0.0, 2, 2, 4])
     x[0, 0, 3] = x[0, 1, 4] = x[0, 2, 5] = x[0, 3, 5] = 1
@@ -171,7 +171,7 @@ def test_numbers_are_standardised_ranked_and_categories_matched() -> None:
 
 
 def test_two_levels_count_as_a_number_and_an_unseen_one_as_their_mean() -> None:
-    columns = Columns(info_of("regression", 7, 1, MIXED)).double()
+    columns = TableColumns(info_of("regression", 7, 1, MIXED)).double()
     x = torch.zeros(1, 4, 7, dtype=torch.float64)
     x[0, :2, 3] = x[0, 2:, 5] = 1
     cells = columns.read(x)

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from autometa_plugins.tabular.effects import choice
 from autometa_plugins.tabular.effects.choice import choose
 from autometa_plugins.tabular.effects.components import Likelihood
-from autometa_plugins.tabular.effects.kernels import Columns, grouped, kernel, kernels, self_kernel
+from autometa_plugins.tabular.effects.kernels import EffectColumns, grouped, kernel, kernels, self_kernel
 from autometa_plugins.tabular.effects.memory import Rows
 from autometa_plugins.tabular.effects.newcomers import Model, deviations, learn, means
 from autometa_plugins.tabular.effects.pools import Pool
@@ -29,7 +30,7 @@ from autometa.contracts.forward import forward
 from autometa.training import MetaTraining
 from learning import assert_lower
 
-TWO = Columns(((0,), (1,)), (False, False))
+TWO = EffectColumns(((0,), (1,)), (False, False))
 """Two numeric columns."""
 
 
@@ -39,7 +40,7 @@ def double(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def model(weights: list[float], has_classes: bool = False, n_outputs: int = 1, degrees: float = 1e9) -> Model:
     n_features = (len(weights) - 1) // 2
-    columns = Columns(tuple((i,) for i in range(n_features)), (False,) * n_features)
+    columns = EffectColumns(tuple((i,) for i in range(n_features)), (False,) * n_features)
     nothing = Pool(coefficients=np.zeros((1 + n_features, n_outputs)), has_classes=has_classes)
     given = torch.tensor(weights, dtype=torch.float64)
     return Model(
@@ -122,7 +123,7 @@ def test_effects_of_many_rows_of_one_class_are_the_root_of_their_equation(varian
 
 
 def test_kernels_are_counted_by_column_and_levels_are_alike_or_not() -> None:
-    columns = Columns(((0,), (1, 2)), (False, True, True))
+    columns = EffectColumns(((0,), (1, 2)), (False, True, True))
     x = torch.tensor([[0.0, 1, 0], [2, 1, 0], [0, 0, 1]], dtype=torch.float64)
     every = torch.stack([values for _, values in kernels(x, x, columns)])
     assert every.shape == (5, 3, 3)
@@ -180,7 +181,7 @@ def test_a_mixed_pool_tells_what_varies_within_from_what_entities_differ_by() ->
         x=x.numpy()[:, None],
         targets=y.reshape(-1, 1).numpy(),
         entity=np.repeat(np.arange(50), 8),
-        columns=Columns(((0,),), (False,)),
+        columns=EffectColumns(((0,),), (False,)),
         has_classes=False,
     )
     weights = torch.tensor([400.0, 0, 0], dtype=torch.float64)
@@ -327,6 +328,29 @@ def test_intervals_of_training_entities_hold_nine_of_ten(tmp_path: Path) -> None
     estimator.save(tmp_path / "model.autometa")
     for known in (estimator, am.load(tmp_path / "model.autometa")):
         np.testing.assert_allclose(known.fit(x[own], y[own]).predict(asked[whose == "7"]), expected, rtol=1e-5)
+
+
+def test_numbers_saved_without_what_pools_told_are_loaded() -> None:
+    run = settled(table(entities(10, 6)), pool="boosting")
+    numbers = run.module.state_dict()
+    assert len(numbers["memory.told"]) == len(numbers["memory.x"]) == 36  # of 6 entities, as 4 are held out
+    del numbers["memory.told"]
+    fresh = run.learner.build(run.sampler.info)
+    fresh.load_state_dict(numbers)
+    support = double(1, 3, 2).float()
+    assert run.learner.adapt(fresh, am.Examples(support, support[..., 0]))["solved"].isfinite().all()
+
+
+@pytest.mark.parametrize("has_classes", [False, True])
+def test_no_covariance_is_tried_twice(has_classes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    losses = choice._relative_losses
+    monkeypatch.setattr(choice, "_relative_losses", lambda *given: (seen.extend(given[2]), losses(*given))[1])
+    x, entity = double(60, 2).numpy(), np.repeat(np.arange(12), 5)
+    targets = np.eye(2)[(x[:, 0] > 0).astype(int)] if has_classes else x[:, :1]
+    choose(TrainingRows(x=x, targets=targets, entity=entity, columns=TWO, has_classes=has_classes), "linear")
+    tried = [tuple(one.covariance.weights.tolist()) for one in seen]
+    assert len(set(tried)) == len(tried) == (13 if has_classes else 4)
 
 
 def test_an_entity_is_known_by_most_of_its_rows() -> None:

@@ -142,7 +142,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         X : array-like of shape [n, n_features]
         return_std : bool, default=False
             Return the standard deviation of each new observation as well, as learners with a predictive distribution
-            tell it (neural processes).
+            tell it, such as "mixed_effects", "kernel_experts" and "tnp".
         task : array-like of shape [n] or column name, optional
             The entity of each row, after ``fit(X, y, task=...)``. Rows of an entity that was not fitted, or of none,
             are answered as the population.

@@ -31,7 +31,7 @@ class Cells:
         return Cells(torch.cat([self.entries, other.entries], dim=1), torch.cat([self.known, other.known], dim=1))
 
 
-class Columns(nn.Module):
+class TableColumns(nn.Module):
     """Read cells from features, as ``TaskInfo.feature_kinds`` and ``feature_columns`` describe them.
 
     A column is numeric or categorical; a categorical one has a feature for each level. Where ``TaskInfo`` tells

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.tabular.effects.choice import pool_names
-from autometa_plugins.tabular.effects.kernels import Columns
+from autometa_plugins.tabular.effects.kernels import EffectColumns
 from autometa_plugins.tabular.effects.newcomers import ask, deviations, learn, means
 from autometa_plugins.tabular.effects.settled import Effects
 
@@ -33,8 +33,8 @@ class MixedEffects(am.Learner):
     best without effects. Standard deviations and probabilities are scaled to fit the simulated newcomers.
 
     Labels must mean the same in every task, or be real. A saved model is numbers alone if both pools kept are linear;
-    otherwise it holds the remembered rows, to which a pool is fitted again when the file is loaded. A training task that
-    comes back with rows that are remembered is told by them: its effects are what a pool without it leaves.
+    otherwise it holds the remembered rows, to which a pool is fitted again when the file is loaded. By these rows a
+    training task that comes back is known: its effects are what a pool without it leaves.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class MixedEffects(am.Learner):
         am.check_int("max_rows", self.max_rows, of="learner 'mixed_effects'")
         self._check_pool(has_classes)
         n_features = math.prod(info.input_shape)
-        columns = Columns.of(info, n_features)
+        columns = EffectColumns.of(info, n_features)
         return Effects(columns, n_features, info.n_outputs, has_classes, self.pool, self.max_rows)
 
     def remember(self, module: nn.Module, batch: am.TaskBatch) -> int:

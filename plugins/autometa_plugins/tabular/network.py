@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.tabular.class_mixture import ClassMixture
-from autometa_plugins.tabular.columns import Cells, Columns
+from autometa_plugins.tabular.columns import Cells, TableColumns
 from autometa_plugins.tabular.comparison import compare
 from autometa_plugins.tabular.encoding import Encoding, Rows, encode, fit_encoding
 from autometa_plugins.tabular.experts import N_DENSITIES, all_kernels, density_scores, kernels_of, ridge_of
@@ -35,7 +35,7 @@ class Network(nn.Module):
 
     def __init__(self, info: am.TaskInfo) -> None:
         super().__init__()
-        self.columns = Columns(info)
+        self.columns = TableColumns(info)
         self.log_decay = nn.Parameter(torch.tensor(2.0).log())
         self.relevance = Relevance()
         self.kernels = all_kernels()

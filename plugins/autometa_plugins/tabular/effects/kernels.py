@@ -19,7 +19,7 @@ _UNEQUAL = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class EffectColumns:
     """Which features come from one column of a table.
 
     Parameters
@@ -34,7 +34,7 @@ class Columns:
     is_level: tuple[bool, ...]
 
     @classmethod
-    def of(cls, info: am.TaskInfo, n_features: int) -> Columns:
+    def of(cls, info: am.TaskInfo, n_features: int) -> EffectColumns:
         """Read the columns of a table; elsewhere every feature is a column."""
         if info.feature_columns is None or info.feature_kinds is None:
             return cls(tuple((feature,) for feature in range(n_features)), (False,) * n_features)
@@ -53,7 +53,7 @@ class Columns:
         return 1 + 2 * len(self)
 
 
-def kernels(a: Tensor, b: Tensor, columns: Columns, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
+def kernels(a: Tensor, b: Tensor, columns: EffectColumns, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
     """Give the kernels one after the other: the intercept's, the slopes' and the curves'.
 
     A slope's is the product of two values (as random slopes of a mixed model have it), a curve's a Laplace kernel of
@@ -62,7 +62,7 @@ def kernels(a: Tensor, b: Tensor, columns: Columns, wanted: Tensor | None = None
     Parameters
     ----------
     a, b : Tensor of shape [..., n, features], [..., m, features]
-    columns : Columns
+    columns : EffectColumns
     wanted : Tensor of shape [kernels], optional
         Kernels for which this is zero are left out.
 
@@ -91,7 +91,7 @@ def kernels(a: Tensor, b: Tensor, columns: Columns, wanted: Tensor | None = None
             yield kernel, distance.mul_(-_RATE).exp_()
 
 
-def grouped(a: Tensor, b: Tensor, columns: Columns, groups: Tensor) -> Tensor:
+def grouped(a: Tensor, b: Tensor, columns: EffectColumns, groups: Tensor) -> Tensor:
     """Sums of the kernels of every group, [groups, ..., n, m]; ``groups`` [kernels] tells that of each."""
     sums = a.new_zeros(int(groups.max()) + 1, *a.shape[:-1], b.shape[-2])
     for number, values in kernels(a, b, columns):
@@ -99,7 +99,7 @@ def grouped(a: Tensor, b: Tensor, columns: Columns, groups: Tensor) -> Tensor:
     return sums
 
 
-def kernel(a: Tensor, b: Tensor, weights: Tensor, columns: Columns) -> Tensor:
+def kernel(a: Tensor, b: Tensor, weights: Tensor, columns: EffectColumns) -> Tensor:
     """Covariance of an entity's effects, [..., n, m]: the kernels, each times its variance.
 
     Parameters
@@ -113,7 +113,7 @@ def kernel(a: Tensor, b: Tensor, weights: Tensor, columns: Columns) -> Tensor:
     return total
 
 
-def self_kernel(a: Tensor, weights: Tensor, columns: Columns) -> Tensor:
+def self_kernel(a: Tensor, weights: Tensor, columns: EffectColumns) -> Tensor:
     """Variance of an entity's effect on every row, [..., n]."""
     total = (weights[0] + weights[1 + len(columns) :].sum()).expand(a.shape[:-1])
     near = a.clamp(-_FARTHEST, _FARTHEST).square()

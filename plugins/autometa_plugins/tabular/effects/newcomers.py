@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autometa_plugins.tabular.effects.episodes import SHOTS
-from autometa_plugins.tabular.effects.kernels import Columns, kernel, self_kernel
+from autometa_plugins.tabular.effects.kernels import EffectColumns, kernel, self_kernel
 from autometa_plugins.tabular.effects.pools import Array, Pool
 from autometa_plugins.tabular.effects.posterior import class_noise, class_scores, explained, factor, moderated, solve
 
@@ -34,7 +34,7 @@ class Model:
         Degrees of freedom of the scale by which one entity's numbers are larger than another's.
     calibration : Tensor of shape [shots]
         What standard deviations, or log-odds of classes, are multiplied by where so many rows are known.
-    columns : Columns
+    columns : EffectColumns
     has_classes : bool
     told : array of shape [rows, outputs], optional
         Answers for the training rows of a pool that has not seen their entity, where they are at hand.
@@ -47,7 +47,7 @@ class Model:
     noise: Tensor
     degrees: float
     calibration: Tensor
-    columns: Columns
+    columns: EffectColumns
     has_classes: bool
     told: Array | None = None
 

@@ -153,7 +153,10 @@ def _newton_step(tasks: _Tasks, found: Tensor) -> Tensor:
 
 
 def class_noise(probabilities: Tensor) -> Tensor:
-    """Variance of the noise that a row's class has on the scale of log-odds, [..., n]: that of its likeliest class."""
+    """Variance of the noise that a row's class has on the scale of log-odds, [..., n].
+
+    As for one class against the rest it is one over ``p (1 - p)``; here, over the mean of that of all classes.
+    """
     curvature = (probabilities * (1 - probabilities)).mean(-1)
     return 1 / curvature.clamp_min(_LEAST_CURVATURE)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autometa_plugins.tabular.effects.choice import choose
 from autometa_plugins.tabular.effects.episodes import SHOTS
 from autometa_plugins.tabular.effects.estimators import ESTIMATORS, fit_named
-from autometa_plugins.tabular.effects.kernels import Columns
+from autometa_plugins.tabular.effects.kernels import EffectColumns
 from autometa_plugins.tabular.effects.memory import Rows
 from autometa_plugins.tabular.effects.newcomers import Model
 from autometa_plugins.tabular.effects.pools import Answer, Pool
@@ -45,7 +45,7 @@ class Effects(nn.Module):
 
     Parameters
     ----------
-    columns : Columns
+    columns : EffectColumns
     n_features, n_outputs : int
     has_classes : bool
     pool : str or estimator
@@ -58,7 +58,7 @@ class Effects(nn.Module):
 
     def __init__(
         self,
-        columns: Columns,
+        columns: EffectColumns,
         n_features: int,
         n_outputs: int,
         has_classes: bool,

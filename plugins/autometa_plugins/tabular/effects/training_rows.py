@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autometa_plugins.tabular.effects.episodes import Places
-from autometa_plugins.tabular.effects.kernels import Columns, kernel
+from autometa_plugins.tabular.effects.kernels import EffectColumns, kernel
 from autometa_plugins.tabular.effects.pools import Answer, Array, boosting, fit_estimator, folds, linear_answer
 from autometa_plugins.tabular.effects.posterior import factor
 
@@ -30,14 +30,14 @@ class TrainingRows:
         Real targets, or one-hot classes.
     entity : array of shape [rows]
         Entities are numbered from 0.
-    columns : Columns
+    columns : EffectColumns
     has_classes : bool
     """
 
     x: Array
     targets: Array
     entity: Places
-    columns: Columns
+    columns: EffectColumns
     has_classes: bool
 
     def __len__(self) -> int:
