@@ -239,14 +239,16 @@ def report(
     """
     from autometa.comparison import Comparison
 
+    unwritten: StorageError | None = None
     with plugins_on_stderr():
         comparison = Comparison.load(folder, allowed_paths=allow_path)
         try:
             comparison.report(folder / "report.html")
-        except StorageError:
-            _show(comparison, None, as_json=as_json)
-            raise
-    _show(comparison, folder / "report.html", as_json=as_json)
+        except StorageError as error:
+            unwritten = error
+    _show(comparison, None if unwritten else folder / "report.html", as_json=as_json)
+    if unwritten is not None:
+        raise unwritten
     if not comparison.complete:
         typer.echo("Not complete: this is what was done so far; the command that began it goes on.", err=True)
     if len(comparison.failures):
