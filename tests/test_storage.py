@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
@@ -20,13 +20,18 @@ from autometa.comparison.execution.storage import open_storage
 
 @pytest.fixture
 def connections() -> Iterator[Counter[str]]:
-    """Count the connections to databases that are opened and closed."""
+    """Count the connections to databases that the test opens, and those of them that are closed."""
     counts = Counter[str]()
+    opened: list[object] = []
 
-    def count(event: str) -> Callable[[object, object], None]:
-        return lambda connection, record: counts.update([event])
+    def connect(connection: object, record: object) -> None:
+        opened.append(connection)
+        counts["connect"] += 1
 
-    listeners = {event: count(event) for event in ("connect", "close")}
+    def close(connection: object, record: object) -> None:
+        counts["close"] += any(connection is each for each in opened)  # others' may be closed meanwhile
+
+    listeners = {"connect": connect, "close": close}
     for event, listener in listeners.items():
         listen(Pool, event, listener)
     yield counts
