@@ -43,6 +43,12 @@ def leave(error: BaseException) -> None:
     raise error
 
 
+def set_clock_back() -> None:
+    """Let the clock of the process jump back by a day, and by one more each time."""
+    before = time.time
+    time.time = lambda: before() - 86400.0
+
+
 FAULTS: dict[str, Callable[[], Any]] = {
     "exit": lambda: ctypes.CDLL(None)._exit(7),  # which Python does not see
     "segfault": lambda: ctypes.string_at(0),
@@ -55,6 +61,8 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "KeyboardInterrupt": lambda: leave(KeyboardInterrupt()),
     "GeneratorExit": lambda: leave(GeneratorExit()),
     "Own": lambda: leave(Own()),
+    "clock": set_clock_back,
+    "NaN": lambda: None,  # see predict
     "default dtype": lambda: torch.set_default_dtype(torch.float64),
     "gradient mode": lambda: torch.set_grad_enabled(False),
     "working directory": lambda: os.chdir("/"),
@@ -83,7 +91,7 @@ class Means(am.Learner):
 
     def adapt(self, module: nn.Module, support: am.Examples) -> Any:
         gate()
-        fault = os.environ.get("FAULT", "none") if type(self) is Means and self.fault == "none" else self.fault
+        fault = self._named_fault()
         if fault != "none" and module.training and self._is_due():
             for name in fault.split("+"):
                 FAULTS[name]()
@@ -95,9 +103,14 @@ class Means(am.Learner):
 
     def predict(self, module: nn.Module, adapted: Tensor, x: Tensor) -> Tensor:
         scale = module.weight.exp() + module.bias
+        if self._named_fault() == "NaN":
+            scale = scale * torch.nan
         if adapted.dim() == 3:
             return -self.width * scale * torch.cdist(x.flatten(2), adapted)
         return (scale * adapted).unsqueeze(1).expand(-1, x.shape[1], 1)
+
+    def _named_fault(self) -> str:
+        return os.environ.get("FAULT", "none") if type(self) is Means and self.fault == "none" else self.fault
 
     @staticmethod
     def _is_due() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -152,3 +153,20 @@ def test_what_a_learner_changes_in_its_process_changes_no_other_score(tmp_path: 
     ended = run.finish()
     assert f"digits/means changed {', '.join(names)} of the whole process, which was put back." in ended.err, ended
     judge(run, ended, without="means")
+
+
+def test_answers_that_are_no_numbers_are_never_a_score(tmp_path: Path, judge: Judge) -> None:
+    run = Run(tmp_path, variables={"FAULT": "NaN"})
+    ended = run.finish()
+    assert ended.code == 1, ended
+    assert len(reasons(run)) > 0
+    assert all(reason.startswith("TrainingDiverged: ") for reason in reasons(run))
+    judge(run, ended, without="means")
+
+
+def test_a_clock_that_jumps_back_changes_no_score_and_no_duration(tmp_path: Path, judge: Judge) -> None:
+    run = Run(tmp_path, variables={"FAULT": "clock"})
+    ended = run.finish()
+    assert (ended.code, ended.err) == (0, "")
+    assert 0 < json.loads((run.output / "run.json").read_text())["environment"]["seconds"] < 3600
+    judge(run, ended)
