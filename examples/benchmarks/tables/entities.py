@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.util
 import os
 import platform
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,34 +24,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from protocol import find_folder, load_protocol
 
 import autometa as am
 
 SHOTS = (2, 5, 10)
 NORMAL_90 = 1.6449
-NEEDED = ("score_baselines.py", "baselines.csv", "grouped")
-
-
-def find_folder(given: str | None) -> Path:
-    """Return the folder of tables, or leave with a word on what is missing."""
-    root = os.environ.get("AUTOMETA_DATA")
-    if given is None and root is None:
-        sys.exit("Give the folder of tables, or set AUTOMETA_DATA to the folder that holds tables/.")
-    folder = Path(given) if given is not None else Path(str(root)).expanduser() / "tables"
-    missing = [name for name in NEEDED if not (folder / name).exists()]
-    if missing:
-        sys.exit(f"{folder} lacks {', '.join(missing)}; see the text at the head of {Path(__file__).name}.")
-    return folder
-
-
-def load_protocol(folder: Path) -> ModuleType:
-    """Import score_baselines.py from the folder."""
-    spec = importlib.util.spec_from_file_location("score_baselines", folder / "score_baselines.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+KINDS = ("grouped",)
 
 
 def score_table(protocol: ModuleType, frame: pd.DataFrame, learner: str) -> Iterator[dict[str, Any]]:
@@ -176,7 +153,7 @@ def main() -> None:
     parser.add_argument("--learner", default="mixed_effects")
     parser.add_argument("--output", help="folder for entities.md and entities.csv; by default they are printed only")
     arguments = parser.parse_args()
-    folder = find_folder(arguments.folder)
+    folder = find_folder(arguments.folder, KINDS)
     protocol = load_protocol(folder)
     rows = [
         {"table": name, **row}

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.util
 import os
 import platform
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 import torch
+from protocol import find_folder, load_protocol
 
 import autometa as am
 
@@ -38,29 +37,7 @@ METHODS = {
     "plain mean of the experts": {},
 }
 NORMAL_90 = 1.6449
-NEEDED = ("score_baselines.py", "baselines.csv", "classification", "regression")
-
-
-def find_folder(given: str | None) -> Path:
-    """Return the folder of tables, or leave with a word on what is missing."""
-    root = os.environ.get("AUTOMETA_DATA")
-    if given is None and root is None:
-        sys.exit("Give the folder of tables, or set AUTOMETA_DATA to the folder that holds tables/.")
-    folder = Path(given) if given is not None else Path(str(root)).expanduser() / "tables"
-    missing = [name for name in NEEDED if not (folder / name).exists()]
-    if missing:
-        sys.exit(f"{folder} lacks {', '.join(missing)}; see the text at the head of {Path(__file__).name}.")
-    return folder
-
-
-def load_protocol(folder: Path) -> ModuleType:
-    """Import score_baselines.py from the folder."""
-    spec = importlib.util.spec_from_file_location("score_baselines", folder / "score_baselines.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+KINDS = ("classification", "regression")
 
 
 class Table:
@@ -194,7 +171,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", help="folder of tables; by default tables/ in $AUTOMETA_DATA")
     parser.add_argument("--output", help="folder for few_rows.md and few_rows.csv; by default they are printed only")
     arguments = parser.parse_args()
-    folder = find_folder(arguments.folder)
+    folder = find_folder(arguments.folder, KINDS)
     torch.set_num_threads(1)
     protocol = load_protocol(folder)
     rows = [
