@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from autometa.estimators import FewShotClassifier as FewShotClassifier
     from autometa.estimators import FewShotRegressor as FewShotRegressor
     from autometa.estimators import load as load
+    from autometa.estimators.cross_validation import cross_validate_tasks as cross_validate_tasks
     from autometa.host import make_backbone as make_backbone
     from autometa.host import make_learner as make_learner
     from autometa.host import make_meta_optimizer as make_meta_optimizer
@@ -169,6 +170,7 @@ _EXPORTS = {
     "FewShotClassifier": "autometa.estimators",
     "FewShotRegressor": "autometa.estimators",
     "load": "autometa.estimators",
+    "cross_validate_tasks": "autometa.estimators.cross_validation",
     # comparison
     "AutoFewShotClassifier": "autometa.comparison",
     "AutoFewShotRegressor": "autometa.comparison",

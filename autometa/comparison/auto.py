@@ -62,7 +62,15 @@ class _AutoFewShot(BaseEstimator):
         self.verbose = verbose
 
     def meta_fit(
-        self, tasks: Any, y: Any = None, *, task: Any = None, n_shot: int | None = None, n_query: int | None = None
+        self,
+        tasks: Any,
+        y: Any = None,
+        *,
+        task: Any = None,
+        n_shot: int | None = None,
+        n_query: int | None = None,
+        stratified: bool = True,
+        order: Any = None,
     ) -> Self:
         """Compare the learners on many tasks and keep the winner.
 
@@ -72,8 +80,8 @@ class _AutoFewShot(BaseEstimator):
             A task distribution or its name; or, with ``y`` and ``task``, the rows of a table.
         y, task : array-like of shape [n] or column names, optional
             Targets of the table's rows, and which task each belongs to.
-        n_shot, n_query : int, optional
-            Rows of a table's tasks to adapt on and to be judged on; see :meth:`FewShotClassifier.meta_fit`.
+        n_shot, n_query, stratified, order : optional
+            Which rows of a table's tasks to adapt on and to be judged on; see :meth:`FewShotClassifier.meta_fit`.
 
         Returns
         -------
@@ -88,7 +96,9 @@ class _AutoFewShot(BaseEstimator):
             As :func:`autometa.compare`.
         """
         plain = self.plain(random_state=self.random_state)
-        sampler: TaskSampler = plain._sampler(tasks, y, task, n_shot=n_shot, n_query=n_query)
+        sampler: TaskSampler = plain._sampler(
+            tasks, y, task, stratified=stratified, order=order, n_shot=n_shot, n_query=n_query
+        )
         sampler = make_tasks(sampler)
         if sampler.info.problem != self.problem:
             raise Incompatible(
