@@ -27,3 +27,9 @@ def test_the_readme_names_every_example() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert SCRIPTS
     assert [script.name for script in SCRIPTS if f"examples/{script.name}" not in readme] == []
+
+
+def test_the_table_of_the_demo_is_the_one_that_the_example_makes(tmp_path: Path) -> None:
+    written = tmp_path / "schools.csv"
+    subprocess.run([sys.executable, str(ROOT / "examples" / "schools.py"), str(written)], check=True)
+    assert written.read_text() == (ROOT / "examples" / "schools.csv").read_text()
