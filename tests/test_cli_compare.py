@@ -254,7 +254,7 @@ def test_the_demo_names_its_learners_one_or_two_of_each_family() -> None:
     assert asked.learners is not None
     listed = am.plugins().query("kind == 'learner'").set_index("name")["plugin"]
     families = [listed[component.name] for component in asked.learners.values()]
-    assert set(families) == {"metric", "optimization", "model", "transfer", "multitask", "baselines"}
+    assert set(families) == {"metric", "optimization", "model", "transfer", "multitask", "tabular", "baselines"}
     assert max(map(families.count, families)) <= 2
 
 
