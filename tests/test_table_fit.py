@@ -268,3 +268,19 @@ def test_auto_takes_the_learner_of_the_problem_where_that_for_tables_is_not_inst
 def name_table_learner(monkeypatch: Any, name: str) -> None:
     for problem in list(PROBLEMS.values()):
         monkeypatch.setitem(PROBLEMS, problem.name, dataclasses.replace(problem, rows_learner=name))
+
+
+def test_the_target_may_be_the_name_of_a_column() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=40), "b": rng.choice(["x", "z"], 40), "kind": ["u", "v"] * 20})
+    table["score"] = table["a"] + (table["kind"] == "u")
+    real = am.FewShotRegressor().fit(table, "score")
+    assert real.feature_names_in_.tolist() == ["a", "b", "kind"]
+    X = table.drop(columns="score")
+    np.testing.assert_array_equal(real.predict(X), am.FewShotRegressor().fit(X, table["score"]).predict(X))
+    assert real.score(table, "score") == real.score(X, table["score"])
+    kinds = am.FewShotClassifier().fit(table, "kind")
+    assert kinds.feature_names_in_.tolist() == ["a", "b", "score"]
+    assert kinds.score(table, "kind") == kinds.score(table.drop(columns="kind"), table["kind"])
+    with pytest.raises(am.InvalidData, match="y='knd' is no column of X; did you mean 'kind'"):
+        am.FewShotClassifier().fit(table, "knd")

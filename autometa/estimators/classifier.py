@@ -19,6 +19,7 @@ from autometa.errors import InvalidData
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.inputs import has_no_rows, labels_of
 from autometa.estimators.state import MetaTrained
+from autometa.estimators.table_sampler import take_target
 from autometa.tables.text import is_number
 
 
@@ -114,7 +115,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             if they have one channel, or flattened; as array, tensor, DataFrame, or a list of arrays or of images of
             Pillow. Of images, uint8 is divided by 255 and all else taken as it is: other integers in 0 .. 255 are
             outside of the range [0, 1] that most image tasks have, which is an error.
-        y : array-like of shape [n]
+        y : array-like of shape [n] or column name
             Labels, of at least two classes where they mean something else in every task: strings, whole numbers,
             booleans, or dates without a time zone, which come back as datetime64. Anything else is refused, here as in
             :meth:`meta_fit`.
@@ -136,6 +137,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         """
         if task is not None or order is not None:
             return self._fit_entities(X, y, task, order)
+        X, y = take_target(X, y)
         if self._has_population() and has_no_rows(X):
             self._fit_without_rows(X, y)
             self.classes_ = self._encoder().classes_
@@ -238,7 +240,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         Parameters
         ----------
         X : array-like of shape [n, n_features]
-        y : array-like of shape [n]
+        y : array-like of shape [n] or column name
             True labels, read as :meth:`fit` reads them.
         sample_weight : array-like of shape [n], optional
         task : array-like of shape [n] or column name, optional
@@ -248,6 +250,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         -------
         float
         """
+        X, y = take_target(X, y)
         return float(accuracy_score(labels_of(self, X, y), self.predict(X, task=task), sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Tags:

@@ -16,6 +16,7 @@ from autometa.errors import Incompatible, InvalidData
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.inputs import has_no_rows, real_targets_of
 from autometa.estimators.state import Affine, Fitted, MetaTrained
+from autometa.estimators.table_sampler import take_target
 
 
 class FewShotRegressor(RegressorMixin, FewShotEstimator):
@@ -94,7 +95,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
             if they have one channel, or flattened; as array, tensor, DataFrame, or a list of arrays or of images of
             Pillow. Of images, uint8 is divided by 255 and all else taken as it is: other integers in 0 .. 255 are
             outside of the range [0, 1] that most image tasks have, which is an error.
-        y : array-like of shape [n] or [n, n_targets]
+        y : array-like of shape [n] or [n, n_targets], or column name
             Targets in their own units: numbers of any type, Decimals and nullable ones included.
         task : array-like of shape [n] or column name, optional
             The entity (school, patient, machine) of each row. Then this is :meth:`meta_fit` on the rows and one state
@@ -114,6 +115,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         """
         if task is not None or order is not None:
             return self._fit_entities(X, y, task, order)
+        X, y = take_target(X, y)
         if self._has_population() and has_no_rows(X):
             return self._fit_without_rows(X, y)
         meta: MetaTrained | None = getattr(self, "_meta", None)
@@ -185,7 +187,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         Parameters
         ----------
         X : array-like of shape [n, n_features]
-        y : array-like of shape [n] or [n, n_targets]
+        y : array-like of shape [n] or [n, n_targets], or column name
         sample_weight : array-like of shape [n], optional
         task : array-like of shape [n] or column name, optional
             See :meth:`predict`.
@@ -194,6 +196,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         -------
         float
         """
+        X, y = take_target(X, y)
         return float(r2_score(y, self.predict(X, task=task), sample_weight=sample_weight))
 
     def _real_y(self, X: Any, y: Any, meta: MetaTrained | None) -> NDArray[np.float64]:

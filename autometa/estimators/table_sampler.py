@@ -43,6 +43,14 @@ def take_columns(X: Any, **columns: Any) -> tuple[Any, ...]:
     return (frame.drop(columns=list(named)), *(taken.get(argument, value) for argument, value in columns.items()))
 
 
+def take_target(X: Any, y: Any) -> tuple[Any, Any]:
+    """Return X and y, which may be the name of a column of ``X``, which then is no feature."""
+    if not isinstance(y, str):
+        return X, y
+    X, y = take_columns(X, y=y)
+    return X, y
+
+
 def table_sampler(
     X: Any,
     y: Any,
