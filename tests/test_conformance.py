@@ -33,7 +33,14 @@ SLOW = {
     *(f"{name}-check_improves" for name in ("cmaes", "collect", "evolution_strategy", "implicit")),
     *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("gru", "mann", "sklearn", "snail")),
     "snail-check_learns[classification]",
-    *(f"mixed_effects-check_learns[{problem}]" for problem in ("classification", "regression")),
+    *(
+        f"mixed_effects-{check}[{problem}]"
+        for check in (
+            *("check_adapt_is_pure", "check_learns", "check_search_space", "check_shapes"),
+            *("check_state_dict_round_trip", "check_supports_of_few_rows", "check_tasks_are_independent"),
+        )
+        for problem in ("classification", "regression")
+    ),
 }
 """Checks that take seconds, of components that have tests of their own by default."""
 
@@ -496,6 +503,7 @@ class Exits(Lines):
 """
 
 
+@pytest.mark.slow
 def test_a_sampler_that_another_process_draws_otherwise_is_caught(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "odd_samplers.py").write_text(ODD_ELSEWHERE)
     monkeypatch.syspath_prepend(tmp_path)

@@ -92,6 +92,7 @@ def test_a_table_that_changed_is_refused_on_the_command_line(tmp_path: Path, cap
         work(str(tmp_path / "out" / "journal.log"), "out", allowed_paths=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_study_file_that_names_a_table_is_no_way_around(tmp_path: Path, capsys: Any) -> None:
     file, study = tmp_path / "x.csv", tmp_path / "study.toml"
     write_table(file)
@@ -121,7 +122,7 @@ def test_other_pixels_under_the_same_names_sizes_and_times_are_refused(tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore:root=.* folders without an image:UserWarning")
-@pytest.mark.parametrize("output", ["out", "birds/out"])
+@pytest.mark.parametrize("output", ["out", pytest.param("birds/out", marks=pytest.mark.slow)])
 def test_a_moved_folder_goes_on_and_what_is_no_image_does_not_count(tmp_path: Path, output: str) -> None:
     root = tmp_path / "birds"
     write_images(root)
@@ -133,6 +134,7 @@ def test_a_moved_folder_goes_on_and_what_is_no_image_does_not_count(tmp_path: Pa
     assert again.scores.equals(first.scores)
 
 
+@pytest.mark.slow
 def test_tasks_to_judge_on_count_too(tmp_path: Path) -> None:
     write_images(tmp_path / "a")
     write_images(tmp_path / "b", seed=500)
@@ -144,6 +146,7 @@ def test_tasks_to_judge_on_count_too(tmp_path: Path) -> None:
         am.compare({"a": images(tmp_path / "a")}, "prototypical", **both, **SMALL)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_images_is_refused_and_one_of_moved_images_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -454,6 +454,7 @@ def test_the_command_line_names_test_tasks(tmp_path: Path, capsys: pytest.Captur
     }
 
 
+@pytest.mark.slow
 def test_a_study_file_has_tables_of_test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "study.toml"
     file.write_text(
@@ -505,6 +506,7 @@ def test_help_shows_an_example_with_test_tasks(capsys: pytest.CaptureFixture[str
     assert "--n-test-tasks" in said
 
 
+@pytest.mark.slow
 def test_the_example_of_compare_runs() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

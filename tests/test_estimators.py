@@ -334,6 +334,7 @@ def test_fitting_changes_nothing_that_clones_share(digit_classifier, letters):
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+@pytest.mark.slow
 def test_cross_validation_runs_in_parallel(digit_classifier, letters):
     _, _, query, truth = letters
     alone = cross_val_score(digit_classifier, query.reshape(len(query), -1), truth, cv=3)

@@ -181,6 +181,7 @@ def test_memory_does_not_grow_with_the_inner_steps(
     assert most_alive(4) == most_alive(40)
 
 
+@pytest.mark.slow
 def test_meta_training_learns_sinusoids() -> None:
     sinusoids = am.make_tasks("sinusoid")
     learner = am.make_learner("imaml", backbone=am.make_backbone("mlp", hidden=(40, 40)))

@@ -175,10 +175,10 @@ def test_classes_may_be_renamed_under_any_rule() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "parameters", "tasks"),
     [
-        ("evolution_strategy", {"population": 8}, Offsets()),
-        ("cmaes", {}, Offsets()),
+        pytest.param("evolution_strategy", {"population": 8}, Offsets(), marks=pytest.mark.slow),
+        pytest.param("cmaes", {}, Offsets(), marks=pytest.mark.slow),
         ("gradient", {"lr": 0.02}, Offsets()),
-        ("evolution_strategy", {"population": 8}, Blobs()),
+        pytest.param("evolution_strategy", {"population": 8}, Blobs(), marks=pytest.mark.slow),
     ],
     ids=["evolution_strategy", "cmaes", "gradient", "classification"],
 )

@@ -551,3 +551,8 @@ def test_on_real_tables_it_is_ahead_of_the_best_baseline_of_every_cell(
     for row in benchmark.score_table(protocol, frame, "mixed_effects"):
         assert row["own_score"] > best.loc[row["shots"], "best"]
         assert row.get("own_coverage", 0.9) >= 0.85
+
+
+@am.parametrize_with_plugin_checks(am.make_learner("mixed_effects", pool="linear"))
+def test_with_one_pool_it_conforms(check: Any) -> None:
+    check()

@@ -82,6 +82,7 @@ def test_dropping_happens_in_training_only() -> None:
     assert torch.equal(module(x), module(x))
 
 
+@pytest.mark.slow
 def test_a_learner_trains_with_it() -> None:
     tasks = am.make_tasks("glyphs", size=8, n_shot=3, n_query=5)
     learner = am.make_learner("prototypical", backbone=am.make_backbone("resnet12", n_filters=(8, 8, 16, 16)))

@@ -235,7 +235,8 @@ def test_unseen_functions_are_learned_from_the_support() -> None:
     assert_better(scores(learner, module, tasks), scores(learner, module, tasks, roll=1) / 2, tasks.info)
 
 
-@pytest.mark.parametrize("name", [pytest.param("plastic", marks=pytest.mark.slow), "lstm"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plastic", "lstm"])
 def test_images_are_learned_through_a_convolutional_backbone(name: str) -> None:
     tasks = am.make_tasks("glyphs", n_drawers=20, size=8, n_way=2, n_shot=3, n_query=3)
     learner = am.make_learner(name, backbone=am.make_backbone("conv4", n_filters=16))
