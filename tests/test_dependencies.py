@@ -52,7 +52,7 @@ def test_an_installation_brings_what_is_imported() -> None:
     by_package = {name: {canonicalize_name(d) for d in providers.get(name, [])} for name in sorted(foreign)}
     missing = {name for name, found in by_package.items() if not found & dependencies}
     # The conformance kit's pytest decorator imports pytest when a test suite calls it.
-    optional = {"lightning_fabric": "parallel", "cmaes": "evolution"}
+    optional = {"lightning_fabric": "parallel", "cmaes": "evolution", "gpboost": "gpboost", "statsmodels": "mixed"}
     assert missing - {"pytest"} == set(optional)
     extras = PROJECT["optional-dependencies"]
     for name, extra in optional.items():
@@ -83,6 +83,7 @@ def test_what_the_requirements_need_is_pinned_too(pinned: dict[str, Version]) ->
 def test_the_oldest_versions_that_are_tested_are_the_lower_bounds() -> None:
     extras = PROJECT["optional-dependencies"]
     oldest = pins("constraints-oldest.txt")
-    direct = required(PROJECT["dependencies"] + extras["evolution"] + extras["parallel"])
+    optional = [extras[name] for name in ("evolution", "gpboost", "mixed", "parallel")]
+    direct = required(sum(optional, PROJECT["dependencies"]))
     for name, requirement in direct.items():
         assert {Version(bound.version) for bound in requirement.specifier if bound.operator == ">="} == {oldest[name]}

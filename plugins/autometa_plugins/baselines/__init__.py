@@ -27,6 +27,38 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         summary="Any scikit-learn estimator fitted on meta-train rows and the support set together.",
         reference="Pedregosa et al. 2011, Scikit-learn: Machine Learning in Python",
     )
+    yield am.LearnerSpec(
+        name="sklearn_encoded",
+        factory="autometa_plugins.baselines.encoded:PooledEncoded",
+        family="baseline",
+        problems=both,
+        summary="Any scikit-learn estimator on meta-train rows, with the entity as a target-encoded column.",
+        reference="Micci-Barreca 2001",
+    )
+    yield am.LearnerSpec(
+        name="sklearn_offset",
+        factory="autometa_plugins.baselines.offset:PooledOffset",
+        family="baseline",
+        problems=both,
+        summary="Any scikit-learn estimator on meta-train rows, with a shrunken offset for each entity.",
+        reference="Pedregosa et al. 2011, Scikit-learn: Machine Learning in Python",
+    )
+    yield am.LearnerSpec(
+        name="linear_mixed",
+        factory="autometa_plugins.baselines.linear_mixed:LinearMixed",
+        family="baseline",
+        problems=frozenset({"regression"}),
+        summary="Linear mixed model of statsmodels (extra 'mixed'); new entities by best linear unbiased prediction.",
+        reference="Henderson 1975; Seabold & Perktold 2010",
+    )
+    yield am.LearnerSpec(
+        name="gpboost",
+        factory="autometa_plugins.baselines.gpboost:GPBoost",
+        family="baseline",
+        problems=both,
+        summary="Boosted trees with a random intercept for each entity (extra 'gpboost').",
+        reference="Sigrist 2022, JMLR",
+    )
 
 
 @am.hookimpl

@@ -118,10 +118,19 @@ def array(t: Tensor) -> Array:
     return numbers
 
 
+Answer = Callable[[Array], Array]
+"""Outputs for rows [n, n_features]: log-probabilities or means, [n, n_outputs]."""
+
+
 def fit_and_ask(
     make: Maker, has_classes: bool, rows: Array, targets: Array, x: Array, weights: Array | None = None
 ) -> Array:
-    """Fit a new estimator and return its outputs for ``x``: log-probabilities or means, [n, n_outputs].
+    """Fit a new estimator and return its outputs for ``x``; see :func:`fit`."""
+    return fit(make, has_classes, rows, targets, weights)(x)
+
+
+def fit(make: Maker, has_classes: bool, rows: Array, targets: Array, weights: Array | None = None) -> Answer:
+    """Fit a new estimator and return what answers with its outputs: log-probabilities or means, [n, n_outputs].
 
     Without any row to fit, all outputs are 0: classes are alike, and targets their mean where they are standardised.
 
@@ -133,32 +142,34 @@ def fit_and_ask(
     rows : array of shape [n_rows, n_features]
     targets : array of shape [n_rows, n_outputs]
         One-hot classes or real targets.
-    x : array of shape [n, n_features]
     weights : array of shape [n_rows], optional
         Sample weights.
     """
+    n_outputs = targets.shape[1]
     if len(rows) == 0:
-        return np.zeros((len(x), targets.shape[1]))
+        return lambda x: np.zeros((len(x), n_outputs))
     estimator = make(*rows.shape)
     if has_classes:
-        return _log_probabilities(estimator, rows, targets, x, weights)
-    if targets.shape[1] > 1 and not get_tags(estimator).target_tags.multi_output:
+        return _fit_classes(estimator, rows, targets, weights)
+    if n_outputs > 1 and not get_tags(estimator).target_tags.multi_output:
         estimator = MultiOutputRegressor(estimator)
-    fitted = _fit(estimator, rows, targets if targets.shape[1] > 1 else targets[:, 0], weights)
-    outputs: Array = np.reshape(fitted.predict(x), (len(x), -1))
-    return outputs
+    fitted = _fit(estimator, rows, targets if n_outputs > 1 else targets[:, 0], weights)
+    return lambda x: np.reshape(fitted.predict(x), (len(x), -1)) if len(x) else np.zeros((0, n_outputs))
 
 
-def _log_probabilities(estimator: BaseEstimator, rows: Array, targets: Array, x: Array, weights: Array | None) -> Array:
+def _fit_classes(estimator: BaseEstimator, rows: Array, targets: Array, weights: Array | None) -> Answer:
     """Classes without rows get the least there is; a class that is alone needs no estimator, and few take one."""
-    labels = targets.argmax(axis=1)
+    labels, n_outputs = targets.argmax(axis=1), targets.shape[1]
     present = np.unique(labels)
-    probabilities = np.zeros((len(x), targets.shape[1]))
-    if len(present) == 1:
-        probabilities[:, present] = 1.0
-    else:
-        probabilities[:, present] = _probabilities(_fit(estimator, rows, labels, weights), x)
-    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    fitted = None if len(present) == 1 else _fit(estimator, rows, labels, weights)
+
+    def answer(x: Array) -> Array:
+        probabilities = np.zeros((len(x), n_outputs))
+        if len(x):
+            probabilities[:, present] = 1.0 if fitted is None else _probabilities(fitted, x)
+        return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+
+    return answer
 
 
 def _probabilities(estimator: Any, x: Array) -> Array:

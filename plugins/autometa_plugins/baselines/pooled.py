@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.baselines.estimators import Array, Maker, array, estimator_maker, fit_and_ask
+from autometa_plugins.baselines.memory import fingerprints
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -138,7 +139,7 @@ class _Memory(nn.Module):
             return 0
         rows = rows.to(self.rows.dtype)
         targets = nn.functional.pad(targets.to(self.rows.dtype), (0, self.targets.shape[1] - targets.shape[1]))
-        seen = torch.cat([_fingerprints(self.rows[:count], self.targets[:count]), _fingerprints(rows, targets)])
+        seen = torch.cat([fingerprints(self.rows[:count], self.targets[:count]), fingerprints(rows, targets)])
         _, first = np.unique(seen.cpu().numpy(), return_index=True)
         new = torch.as_tensor(np.sort(first[first >= count])[:room] - count, device=rows.device)
         self.rows[count : count + len(new)] = rows[new]
@@ -151,12 +152,3 @@ class _Memory(nn.Module):
         rows, targets = array(self.rows[: int(self.count)]), array(self.targets[: int(self.count)])
         known = targets[:, :n_outputs].any(axis=1) if self.has_classes else slice(None)
         return rows[known], targets[known, :n_outputs]
-
-
-def _fingerprints(rows: Tensor, targets: Tensor) -> Tensor:
-    """One integer per row, equal where rows are equal bit by bit."""
-    together = torch.cat([rows, targets], dim=1)
-    bits = together.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[together.element_size()]).long()
-    generator = torch.Generator().manual_seed(0)
-    factors = torch.randint(-(2**62), 2**62, bits.shape[1:], generator=generator).to(bits.device)
-    return (bits * (2 * factors + 1)).sum(-1)
