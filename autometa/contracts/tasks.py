@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -85,6 +85,16 @@ class TaskInfo:
         """True if a larger score is a better one."""
         return self.problem_record.higher_is_better
 
+    @property
+    def labels_are_shared(self) -> bool:
+        """True if a label means the same in every task: classes that are shared, or real targets."""
+        return self.shared_classes or not self.problem_record.has_classes
+
+    @property
+    def is_table(self) -> bool:
+        """True if examples are rows of a table, whose columns have kinds."""
+        return self.feature_kinds is not None
+
     def in_target_units(self, scores: Tensor) -> Tensor:
         """Tell scores of tasks as drawn in the targets' own units; see ``target_scale``."""
         return scores * self.target_scale**self.problem_record.unit_power
@@ -135,6 +145,27 @@ class TaskSampler(BaseEstimator, ABC):
         What only remembers examples then needs no draws. Support sets hold all examples that :meth:`sample` draws
         from, each once; query sets are empty; ``ids`` tell the tasks apart. The order is always the same.
         """
+        return None
+
+    def each_task(self, n_rows: int, *, split: Split = "test", seed: int) -> Iterator[TaskBatch] | None:
+        """Go once through the tasks of a part, each with rows in the order they get their labels; None without an end.
+
+        A support set holds up to ``n_rows`` examples, whatever their classes, or fewer where a task would else have too
+        few to be judged on: its first k are what is known once k are labelled. The query set is the same for every k.
+        ``ids`` tell the tasks apart. Pure, as :meth:`sample` is.
+
+        Parameters
+        ----------
+        n_rows : int
+            At least 1.
+        split : {"train", "valid", "test"}
+        seed : int
+            Decides which rows are labelled and which are asked for.
+        """
+        return None
+
+    def task_names(self) -> Sequence[str] | None:
+        """Name the tasks that ``TaskBatch.ids`` count, the first is number 0; None where they have no names."""
         return None
 
     def to(self, device: torch.device | str) -> Self:

@@ -193,6 +193,29 @@ def check_whole_tasks(tasks: TaskSampler) -> None:
             expect(all_drawn, f"whole_tasks() gives examples of task {task} that are never drawn, or some twice.")
 
 
+def check_each_task(tasks: TaskSampler) -> None:
+    """Each task, where there is an end of them, comes once, split the same way every time, and has a name if any has."""
+    if tasks.each_task(1, seed=0) is None:
+        return
+    names = tasks.task_names()
+    for split in SPLITS:
+        found: set[int] = set()
+        again = iter(tasks.each_task(MANY, split=split, seed=7) or ())
+        for batch in tasks.each_task(MANY, split=split, seed=7) or ():
+            expect(same_tasks(batch, next(again)), "each_task() splits tasks otherwise the second time.")
+            expect(batch.ids is not None, "each_task() must tell tasks apart by their ids.")
+            assert batch.ids is not None
+            _check_examples(f"query of each task of split {split!r}", batch.query, tasks.info)
+            expect(int(batch.support.mask.sum(1).max()) <= MANY, "each_task() labels more rows than were asked for.")
+            for i, task in enumerate(batch.ids.tolist()):
+                expect(task not in found, f"each_task() gives task {task} twice.")
+                found.add(task)
+                expect(names is None or task < len(names), f"task_names() has no name for task {task}.")
+        drawn = tasks.sample(MANY, split=split, seed=0).ids
+        assert drawn is not None
+        expect(set(drawn.tolist()) <= found, f"each_task() lacks tasks that are drawn of split {split!r}.")
+
+
 def check_support_and_query_are_disjoint(tasks: TaskSampler) -> None:
     """No query example is also in the support of its task."""
     batch = tasks.sample(MANY, seed=0)
@@ -274,6 +297,7 @@ SAMPLER_CHECKS = (
     check_same_in_another_process,
     check_splits_are_disjoint,
     check_whole_tasks,
+    check_each_task,
     check_support_and_query_are_disjoint,
     check_order_tells_nothing,
     check_sizes_follow_parameters,

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import autometa as am
+from autometa_plugins.tasks.rows_to_label import rows_to_label
 from autometa_plugins.tasks.table_rows import TableRows, digest_of, prepare, read_table
 
 _MOST_PLACES = 2**16
@@ -49,9 +50,10 @@ class Table(am.TaskSampler):
         What to predict. All other columns are features; :class:`autometa.TableEncoder` tells what they may hold.
         Class labels are strings, whole numbers, booleans or dates without a time zone; targets of a regression are
         numbers of any type. In a text target of a file only empty cells are missing: "NA" and "None" are classes.
-    n_shot : int, default=10
+    n_shot : int or "auto", default=10
         Support rows per task (regression) or per class (classification, if ``stratified``). 0 draws support sets
-        without any row, to judge what is answered before a label is known.
+        without any row, to judge what is answered before a label is known. "auto": half of the rows of the median task
+        (of each of its classes, if ``stratified``), between 1 and 10.
     n_query : int, default=20
         Most query rows per task.
     problem : {"auto", "regression", "classification"}, default="auto"
@@ -94,7 +96,7 @@ class Table(am.TaskSampler):
         data: Any = None,
         task: Any = None,
         target: Any = None,
-        n_shot: int = 10,
+        n_shot: int | str = 10,
         n_query: int = 20,
         problem: str = "auto",
         valid_fraction: float = 0.2,
@@ -119,7 +121,7 @@ class Table(am.TaskSampler):
 
     @property
     def info(self) -> am.TaskInfo:
-        """Shapes and sizes; ``n_shot`` as asked for, whether or not every task has as many rows.
+        """Shapes and sizes; ``n_shot`` as asked for or found, whether or not every task has as many rows.
 
         Raises
         ------
@@ -131,7 +133,7 @@ class Table(am.TaskSampler):
             problem=rows.problem,
             input_shape=(rows.x.shape[1],),
             n_outputs=rows.count.shape[1],
-            n_shot=self.n_shot,
+            n_shot=rows.n_shot,
             n_query=self.n_query,
             n_base_tasks=len(rows.entities["train"]),
             shared_classes=rows.has_classes,
@@ -159,9 +161,9 @@ class Table(am.TaskSampler):
         if not self.stratified:  # the rows of an entity are one group
             starts, counts = starts[:, :1], counts.sum(1, keepdims=True)
         start, count = starts[entity], counts[entity]
-        given = _support_sizes(counts, self.n_shot)
+        given = _support_sizes(counts, rows.n_shot)
         width = max(1, int(given.sum(1).max()))
-        n_shot = max(1, self.n_shot)  # none of which may be given
+        n_shot = max(1, rows.n_shot)  # none of which may be given
 
         # an entity's rows lie together and its classes one after the other, so that a place counts from its first row
         if self.order is None:
@@ -200,6 +202,29 @@ class Table(am.TaskSampler):
                 query=_gather(rows, first, places[:, :0]),
                 ids=torch.from_numpy(chosen).to(rows.x.device),
             )
+
+    def each_task(self, n_rows: int, *, split: str = "test", seed: int) -> Iterator[am.TaskBatch]:
+        """Give every entity of a split once, with rows in the order they get their labels: any, or by ``order``.
+
+        One in five rows of an entity, or those beyond ``n_rows``, stay to be asked for, ``n_query`` at most.
+        """
+        am.check_int("n_rows", n_rows)
+        am.check_draw(1, split, seed)
+        rows = self._rows()
+        entities, sizes = np.asarray(rows.drawn[split], dtype=np.int64), rows.count.sum(1)
+        for chosen in _batches(entities, sizes):
+            first = rows.start[chosen, :1]
+            times = None if rows.times is None else rows.times[_within(first, sizes[chosen])]
+            support, query = rows_to_label(sizes[chosen], n_rows, self.n_query, times, seed, split, int(chosen[0]))
+            yield am.TaskBatch(
+                support=_gather(rows, first, support),
+                query=_gather(rows, first, query),
+                ids=torch.from_numpy(chosen).to(rows.x.device),
+            )
+
+    def task_names(self) -> tuple[str, ...]:
+        """Values of the task column, in the order in which ``ids`` count them."""
+        return self._rows().names
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same sampler with its rows on ``device``, so that tasks are gathered there."""
@@ -248,7 +273,8 @@ class Table(am.TaskSampler):
         parameters = self._parameters()
         if self._is_prepared(parameters):
             return self._prepared[1]
-        for name, least in (("n_shot", 0), ("n_query", 1), ("split_seed", 0)):
+        am.check_int("n_shot", self.n_shot, least=0, also=("auto",), of="task sampler 'table'")
+        for name, least in (("n_query", 1), ("split_seed", 0)):
             am.check_int(name, parameters[name], least=least, of="task sampler 'table'")
         for name in ("stratified", "every_entity"):
             am.check_bool(name, parameters[name], of="task sampler 'table'")
@@ -300,6 +326,11 @@ def _batches(entities: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[
             begin, longest = end, int(sizes[entity])
     if len(entities):
         yield entities[begin:]
+
+
+def _within(first: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the rows of entities, [entities, longest]; beyond an entity's own stands its last."""
+    return first + np.minimum(np.arange(sizes.max()), sizes[:, None] - 1)
 
 
 def _support_sizes(count: NDArray[np.int64], n_shot: int) -> NDArray[np.int64]:

@@ -44,6 +44,10 @@ class TableRows:
         Name of every entity.
     start, count : array of shape [entities, groups]
         Where the rows of an entity's classes lie; one group for regression.
+    times : array of shape [rows], optional
+        What tells which row is earlier, where a column does.
+    n_shot : int
+        Support rows of each group, as asked for or found.
     n_dropped : int
         Entities that are left out, as they are too small to be split.
     """
@@ -56,6 +60,8 @@ class TableRows:
     names: tuple[str, ...]
     start: NDArray[np.int64]
     count: NDArray[np.int64]
+    times: NDArray[np.float64] | None
+    n_shot: int
     n_dropped: int
 
     @property
@@ -183,7 +189,7 @@ def prepare(
     task: Any,
     target: Any,
     problem: str,
-    n_shot: int,
+    n_shot: int | str,
     stratified: bool,
     every_entity: bool,
     order: Any,
@@ -209,6 +215,7 @@ def prepare(
     kind, targets = read_targets(frame[target], problem)
     entity, names = read_entities(frame[task])
     by_class = targets if kind == "classification" and stratified else None
+    n_shot = half_of_the_median(entity, by_class) if isinstance(n_shot, str) else n_shot
     usable = _usable(entity, len(names), by_class, min(1, n_shot) if every_entity else n_shot, 1 if every_entity else 2)
     drawn, kept = _split(np.flatnonzero(usable), fractions, seed, task, n_shot, len(names))
     entities = drawn
@@ -242,8 +249,18 @@ def prepare(
         names=tuple(str(names[i]) for i in kept),
         start=(np.cumsum(count) - count).reshape(len(kept), n_groups),
         count=count.reshape(len(kept), n_groups),
+        times=None if order is None else times[rows],
+        n_shot=n_shot,
         n_dropped=len(names) - len(kept),
     )
+
+
+def half_of_the_median(entity: NDArray[np.int64], target: pd.Series | None) -> int:
+    """Half of the rows of the median entity, of each of its classes if there is a ``target``; between 1 and 10."""
+    sizes = np.bincount(entity).astype(np.float64)
+    if target is not None:
+        sizes = sizes / target.groupby(entity).nunique().to_numpy(dtype=np.float64)
+    return int(min(10, max(1, np.median(sizes) // 2)))
 
 
 def _usable(
