@@ -9,13 +9,17 @@ from autometa.checks import check_text
 from autometa.comparison.plan.guarded import guarded
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
-from autometa.contracts.tasks import SPLITS, Split, TaskSampler
+from autometa.contracts.tasks import SPLITS, Split, TaskInfo, TaskSampler
 from autometa.errors import InvalidParameter
 from autometa.host import make_learner, make_meta_optimizer, make_tasks
 from autometa.host.catalog import components, find, name_of
 
 BASELINE = "baselines/sklearn"
 """Full name of the learner that meta-learning must beat."""
+POOLED = "baselines/sklearn_pooled"
+"""Full name of the learner that telling tasks apart must beat, where labels mean the same in every task."""
+BASELINES = "baseline"
+"""Family of the learners that must be beaten."""
 
 Tasks = str | TaskSampler
 Learners = str | Learner | tuple[str | Learner, str | MetaOptimizer]
@@ -93,13 +97,34 @@ def every_learner(problems: Collection[str]) -> dict[str, Learners]:
     return {c.full_name.replace("/", ".") if names.count(c.name) > 1 else c.name: c.full_name for c in found}
 
 
-def with_baseline(given: dict[str, Any], problems: Collection[str]) -> dict[str, Any]:
-    """Add the baseline if it is installed, fits a problem and is not there already."""
-    installed = {c.full_name: c.spec.problems for c in components("learner")}
-    label = _label(BASELINE)
-    if label in given or not installed.get(BASELINE, frozenset()) & set(problems):
-        return given
-    return {**given, label: BASELINE}
+def with_baselines(given: dict[str, Any], infos: Collection[TaskInfo]) -> dict[str, Any]:
+    """Add the baseline if it is installed, fits a problem and is not there already; for a table, every baseline.
+
+    Tables count where labels mean the same in every task, as pooled baselines need.
+    """
+    known = {name for item in given.values() if (name := _full_name(item)) is not None}
+    plain = {info.problem for info in infos}
+    tables = {info.problem for info in infos if info.is_table and info.labels_are_shared}
+    fitting = [
+        component
+        for component in components("learner")
+        if (component.full_name == BASELINE and component.spec.problems & plain)
+        or (getattr(component.spec, "family", "") == BASELINES and component.spec.problems & tables)
+    ]
+    missing = [component for component in fitting if component.full_name not in known]
+    found = dict(given)
+    for component in missing:
+        label = component.name if component.name not in found else component.full_name.replace("/", ".")
+        found[label] = component.full_name
+    return found
+
+
+def _full_name(item: Any) -> str | None:
+    """Full name of a learner that is given by name or as an object, with or without its meta-optimizer."""
+    learner = item[0] if isinstance(item, tuple) else item
+    if isinstance(learner, Learner):
+        return name_of(learner, full=True)
+    return find("learner", learner.partition(":")[0]).full_name if isinstance(learner, str) else None
 
 
 def make_entrant(given: Learners) -> Entrant:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -16,13 +16,13 @@ from autometa.comparison.plan.entrants import (
     every_learner,
     labelled,
     make_entrant,
-    with_baseline,
+    with_baselines,
 )
 from autometa.comparison.plan.guarded import guarded
 from autometa.comparison.plan.pair import Pair, Skipped, make_pair
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.plan.study_space import JointSpace, PairSpace, StudySpace
-from autometa.errors import AutometaError, Incompatible, InvalidParameter, PluginError
+from autometa.errors import AutometaError, Incompatible, InvalidParameter, MissingData, PluginError
 from autometa.files.description import COMPONENT, describe, restore
 from autometa.schema import Closed, Schema
 
@@ -98,11 +98,13 @@ def make_plan(
     check_name("name", name)
     domains = open_domains(tasks, settings)
     test_domains = {} if test_tasks is None else open_test_domains(test_tasks, domains, settings)
-    problems = {domain.info.problem for domain in domains.values()}
-    everyone = isinstance(learners, str) and learners == "all"
-    given = every_learner(problems) if everyone else labelled("learners", learners)
-    given = with_baseline(given, problems) if baselines and not everyone else given
-    return _assemble(name, settings, domains, test_domains, given, strict=not everyone)
+    infos = [domain.info for domain in domains.values()]
+    if isinstance(learners, str) and learners == "all":
+        everyone = every_learner({info.problem for info in infos})
+        return _assemble(name, settings, domains, test_domains, everyone, asked=())
+    asked = labelled("learners", learners)
+    given = with_baselines(asked, infos) if baselines else asked
+    return _assemble(name, settings, domains, test_domains, given, asked=asked)
 
 
 def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
@@ -129,7 +131,7 @@ def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
         for label, value in described["learners"].items()
     }
     shared = {label: domains.get(label, domain) for label, domain in test_domains.items()}
-    return _assemble(name, settings, domains, shared, learners, strict=False)
+    return _assemble(name, settings, domains, shared, learners, asked=())
 
 
 def _assemble(
@@ -139,10 +141,10 @@ def _assemble(
     test_domains: Mapping[str, Domain],
     learners: Mapping[str, Learners],
     *,
-    strict: bool,
+    asked: Collection[str],
 ) -> Plan:
-    """Set up every pair; ``strict`` refuses a learner that was asked for by name and fits nothing."""
-    entrants, skipped = _make_entrants(learners, domains, strict)
+    """Set up every pair; refuse a learner among those ``asked`` for by name that fits nothing."""
+    entrants, skipped = _make_entrants(learners, domains, asked)
     pairs: list[Pair] = []
     for domain in domains.values():
         elsewhere, misfits = _elsewhere(domain, test_domains)
@@ -154,11 +156,15 @@ def _assemble(
                 skipped.extend(refused)
             except (Incompatible, PluginError) as error:
                 skipped.append(_skip(label, domain.label, str(error)))
+            except MissingData as error:  # such as a package that is not installed
+                if label in asked:
+                    raise
+                skipped.append(_skip(label, domain.label, str(error)))
             except AutometaError:
                 raise
             except Exception as error:  # a plugin may raise anything, and must not end a comparison of all
                 reason = f"{type(error).__name__} in setting up learner {label!r} on {domain.label!r}: {error}"
-                if strict:
+                if label in asked:
                     raise PluginError(reason) from error
                 skipped.append(_skip(label, domain.label, reason))
         skipped.extend(misfits)
@@ -172,12 +178,12 @@ def _assemble(
         skipped=skipped,
         described=_describe(settings, domains, test_domains, entrants),
     )
-    _refuse_useless(plan, strict)
+    _refuse_useless(plan, asked)
     return plan
 
 
 def _make_entrants(
-    learners: Mapping[str, Learners], domains: Mapping[str, Domain], strict: bool
+    learners: Mapping[str, Learners], domains: Mapping[str, Domain], asked: Collection[str]
 ) -> tuple[dict[str, Entrant], list[Skipped]]:
     entrants: dict[str, Entrant] = {}
     skipped: list[Skipped] = []
@@ -186,7 +192,7 @@ def _make_entrants(
             with guarded(f"learner {label!r}"):
                 entrants[label] = make_entrant(given)
         except (PluginError, InvalidParameter) as error:
-            if strict:
+            if label in asked:
                 raise
             skipped.extend(_skip(label, tasks, str(error)) for tasks in domains)
     return entrants, skipped
@@ -211,12 +217,12 @@ def _elsewhere(domain: Domain, test_domains: Mapping[str, Domain]) -> tuple[list
     return fitting, misfits
 
 
-def _refuse_useless(plan: Plan, strict: bool) -> None:
+def _refuse_useless(plan: Plan, asked: Collection[str]) -> None:
     """Refuse a learner asked for by name that fits no tasks, and tasks that no learner fits."""
     own = [skip for skip in plan.skipped if skip.tasks == skip.trained_on]
     for label in plan.entrants:
         reasons = [skip.reason for skip in own if skip.learner == label]
-        if strict and len(reasons) == len(plan.domains):
+        if label in asked and len(reasons) == len(plan.domains):
             raise Incompatible(f"learner {label!r} fits none of the tasks {list(plan.domains)}: {reasons[0]}")
     for label in plan.domains:
         if not plan.pairs_of(label):
