@@ -72,9 +72,32 @@ def compare(
         _option("NAMES", "'all', or names divided by commas. Repeatable. Left out: all that fit."),
     ] = None,
     table: Annotated[Path | None, _option("FILE.csv", "Compare on a table of your own.")] = None,
-    task_column: Annotated[str | None, _option("COLUMN", "Column of the table that names the task.")] = None,
+    task_column: Annotated[
+        str | None, _option("COLUMN", "Column of the table that names the entity of a row, each of which is a task.")
+    ] = None,
     target: Annotated[str | None, _option("COLUMN", "Column of the table to predict.")] = None,
-    shots: Annotated[int | None, _option("N", "Support rows of each task of the table.")] = None,
+    shots: Annotated[
+        int | None,
+        _option("N", "Labelled rows of each entity of the table (half of the median entity's, between 1 and 10)."),
+    ] = None,
+    problem: Annotated[
+        str | None,
+        _option("KIND", "What the target asks for: 'regression' or 'classification' (what its values suggest)."),
+    ] = None,
+    order: Annotated[
+        str | None, _option("COLUMN", "Column of dates or numbers: the labelled rows are the earliest (any rows).")
+    ] = None,
+    stratified: Annotated[
+        bool | None,
+        typer.Option(
+            "--stratified",
+            help="Classification: --shots counts the labelled rows of each class (all together).",
+            show_default=False,
+        ),
+    ] = None,
+    test_fraction: Annotated[
+        float | None, _option("SHARE", "Share of the table's entities that are held out to judge on (0.2).")
+    ] = None,
     trials: Annotated[int | None, _option("N", "Trials of each learner on each task distribution (20).")] = None,
     budget: Annotated[
         float | None, _option("SECONDS", "Meta-training of each learner on each task distribution (no limit).")
@@ -117,6 +140,8 @@ def compare(
 
     Example: autometa compare --table data.csv --task-column school --target score
 
+    Example: autometa compare --table data.csv --task-column patient --target score --order date --budget 60
+
     Example: autometa compare study.toml
 
     Parameters follow a name: omniglot:root=../data,n_way=5 or maml:steps=3, and a learner's meta-optimizer stands
@@ -145,7 +170,16 @@ def compare(
     }
     asked = StudyFile() if study is None else read_study_file(study)
     options = dict(asked.options) | {key: value for key, value in typed.items() if value is not None}
-    about = {"table": table, "task_column": task_column, "target": target, "shots": shots}
+    about = {
+        "table": table,
+        "task_column": task_column,
+        "target": target,
+        "shots": shots,
+        "problem": problem,
+        "order": order,
+        "stratified": stratified,
+        "test_fraction": test_fraction,
+    }
     chosen = _chosen_tasks(asked, tasks, {key: value for key, value in about.items() if value is not None})
     judged_on = _chosen_test_tasks(others or asked.test_tasks, chosen)
     who = learners_from_texts(learners) if learners else asked.learners
@@ -268,9 +302,15 @@ def _chosen_tasks(asked: StudyFile, tasks: list[str] | None, typed: Mapping[str,
     if "task_column" not in about or "target" not in about:
         raise typer.BadParameter("needs --task-column COLUMN and --target COLUMN too.", param_hint="--table")
     table = Path(about["table"])
-    params: dict[str, Any] = {"data": str(table), "task": about["task_column"], "target": about["target"]}
-    if "shots" in about:
-        params["n_shot"] = about["shots"]
+    params: dict[str, Any] = {
+        "data": str(table),
+        "task": about["task_column"],
+        "target": about["target"],
+        "n_shot": about.get("shots", "auto"),
+        "stratified": about.get("stratified", False),
+        "every_entity": True,
+    }
+    params |= {name: about[name] for name in ("problem", "order", "test_fraction") if name in about}
     return {table.stem: NamedComponent(name="tasks/table", params=params)}
 
 

@@ -50,6 +50,9 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
         rows = leaderboard_on(board, tasks)
         beside = verdicts_beside_best(board, comparison.significance, tasks)
         console.print(leaderboard_table(str(tasks), rows, beside, console.width))
+        if (advice := comparison.advice(tasks)) is not None:
+            console.print(Text(printable(advice.answer, lines=True), style="bold"))
+            console.print(Text(printable(advice.sureness, lines=True)))
         console.print()
     if len(board):
         console.print(Text(f"* best, = no difference from it found, ? not decided. {CLAIM}", style="dim"))

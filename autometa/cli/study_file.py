@@ -59,6 +59,10 @@ OF_TABLE: dict[str, Check] = {
     "task_column": _check_text,
     "target": _check_text,
     "shots": _positive,
+    "problem": partial(check_choice, choices=("classification", "regression")),
+    "order": _check_text,
+    "stratified": _check_flag,
+    "test_fraction": partial(check_real, above=0, below=1),
 }
 """Options about a table of the user's own."""
 
@@ -105,7 +109,7 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
         [test_tasks.letters]
         sampler = "glyphs"
 
-    ``table``, ``task_column``, ``target``, ``shots`` and ``quiet`` mean what they mean on the command line. Paths are
+    ``quiet`` and the options about a table (:data:`OF_TABLE`) mean what they mean on the command line. Paths are
     relative to the working folder, as typed ones are. ``test_tasks = 300`` is short for ``n_test_tasks = 300``, where
     no tasks to judge on are named.
 

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import torch
@@ -35,6 +35,12 @@ from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
 from autometa.files.atomic import write_whole
 
+if TYPE_CHECKING:
+    from autometa.comparison.report.advice import Advice
+
+OF_TABLES = ("labelled_rows", "best_by_rows", "calibration", "entities")
+"""Frames that comparisons on tables have beside the others."""
+
 
 class Comparison:
     """Tuned and judged learners; made by :func:`autometa.compare` or :meth:`load`.
@@ -49,7 +55,9 @@ class Comparison:
         ``n_shot`` (as asked for), ``n_query`` (query examples that the meta-test tasks have, of each class where tasks
         have classes of their own; ``"5–20"`` where tasks differ), ``normalization``, ``meta_train_seconds`` (of one
         run), ``adapt_ms``, ``predict_ms`` (one task), ``n_trials``, ``params``, ``trained_on`` (tuned and meta-trained
-        on; other than ``tasks`` for ``test_tasks`` alone).
+        on; other than ``tasks`` for ``test_tasks`` alone). Where the learner ``sklearn_pooled`` took part, also
+        ``gap_to_pooled`` (score minus its score, on the same tasks), ``gap_error`` (standard error), ``gap_p_value``,
+        ``gap_p_holm`` (corrected for the number of learners) and ``gap_verdict`` ("better" or "worse" if significant).
     scores : pandas.DataFrame
         ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``, ``trained_on``.
     significance : pandas.DataFrame
@@ -62,7 +70,8 @@ class Comparison:
         Loss of the final runs: ``tasks``, ``learner``, ``seed``, ``step``, ``seconds``, ``loss``.
     curves : pandas.DataFrame
         ``tasks``, ``learner``, ``seed``, ``axis`` ("outer steps", "seconds", "adaptation steps" or "shots"),
-        ``value``, ``score``: on meta-valid tasks over outer steps and seconds, else on meta-test tasks.
+        ``value``, ``score``: on meta-valid tasks over outer steps and seconds, else on meta-test tasks. On tables the
+        axis "labelled rows" takes the place of "shots".
     trials : pandas.DataFrame
         ``tasks``, ``learner``, ``slot``, ``state``, ``value``, ``seconds``, ``params``.
     failures : pandas.DataFrame
@@ -70,6 +79,23 @@ class Comparison:
         "judging on TASKS"), ``slot``, ``reason``.
     skipped : pandas.DataFrame
         Pairs that cannot work: ``tasks``, ``learner``, ``reason``, ``trained_on``.
+    labelled_rows : pandas.DataFrame
+        Of tables whose labels mean the same in every task: ``tasks``, ``learner``, ``seed``, ``rows`` (labelled rows
+        that the entity has: 0, 1, 2, 5, 10, 20, as far as half of the entities have as many), ``task``, ``metric``,
+        ``score``. Meta-test entities and query rows are the same for all learners and numbers of rows.
+    best_by_rows : pandas.DataFrame
+        The best learner for each number of labelled rows: ``tasks``, ``rows``, ``learner``, ``metric``, ``score``,
+        ``ci_low``, ``ci_high``, ``n_entities``; the score of the pooled model ``pooled``, ``gap_to_pooled`` with its
+        95% interval ``pooled_low``, ``pooled_high`` and ``pooled_p_holm``; likewise ``own``, ``gap_to_own``,
+        ``own_low``, ``own_high``, ``own_p_holm`` for a model of the entity's own rows.
+    calibration : pandas.DataFrame
+        ``tasks``, ``learner``, ``seed``, ``rows``, and for regression ``coverage`` (share of query rows within 90%
+        intervals, of learners that predict a distribution), for classification ``log_loss`` and
+        ``calibration_error`` (expected calibration error, 10 bins).
+    entities : pandas.DataFrame
+        One row per meta-test entity of a table, the one hurt most first: ``tasks``, ``task``, ``entity`` (its name),
+        ``learner`` (the best that uses other entities), its ``score``, those of ``own`` and ``pooled``,
+        ``gain_over_own``, ``gain_over_pooled`` (positive where the learner is better).
     studies : dict of str to optuna.Study
         By name.
     environment : dict
@@ -103,6 +129,10 @@ class Comparison:
         self.trials = frames.trials
         self.failures = frames.failures
         self.skipped = frames.skipped
+        self.labelled_rows = frames.labelled_rows
+        self.best_by_rows = frames.best_by_rows
+        self.calibration = frames.calibration
+        self.entities = frames.entities
         self.studies: dict[str, optuna.Study] = dict(self._record.studies)
         self.environment = dict(self._record.environment)
         self.complete = self._record.complete
@@ -259,6 +289,12 @@ class Comparison:
         last = curve[curve["axis"] == "outer steps"].groupby("seed")["score"].last()
         return int(last.idxmax() if pair.candidate.info.higher_is_better else last.idxmin())
 
+    def advice(self, tasks: str) -> Advice | None:
+        """Say which learner to use for a new entity of a table, by how much and how sure; None for other tasks."""
+        from autometa.comparison.report.advice import advice_on
+
+        return advice_on(self._record, tasks)
+
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the comparison as one self-contained HTML file and return its path.
 
@@ -288,6 +324,8 @@ class Comparison:
         """
         for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks"):
             write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
+        for name in OF_TABLES if self._has_tables else ():
+            write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
         several = len(self._plan.judged_on) > 1
         for tasks in dict.fromkeys(self.leaderboard["tasks"]):
             self._save_winner(tasks, output / (f"best-{file_name(tasks)}.autometa" if several else "best.autometa"))
@@ -296,6 +334,10 @@ class Comparison:
             self.report(output / "report.html")
         except AutometaError as error:
             warnings.warn(f"the report is not written: {error}", UserWarning, stacklevel=4)
+
+    @property
+    def _has_tables(self) -> bool:
+        return any(domain.info.is_table for domain in self._plan.domains.values())
 
     def _save_winner(self, tasks: str, path: Path) -> None:
         try:

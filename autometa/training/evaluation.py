@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskInfo, TaskSampler
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import describe_normalization
-from autometa.engine.judging import judge
+from autometa.engine.judging import Outcome, judge
 from autometa.engine.pulse import step_finished
 from autometa.engine.random_state import seeded
 from autometa.training.finite import check_drawn
@@ -97,11 +98,29 @@ def count_queries(query: Examples, info: TaskInfo) -> NDArray[np.int64]:
     return count.cpu().numpy()
 
 
+Look: TypeAlias = Callable[[TaskBatch, Any, Outcome], None]
+"""Look at a batch, at the state adapted to its tasks, and at the answers."""
+
+
 @torch.no_grad()
 def judge_all(
-    learner: Learner, module: nn.Module, batches: Iterable[TaskBatch], info: TaskInfo
+    learner: Learner,
+    module: nn.Module,
+    batches: Iterable[TaskBatch],
+    info: TaskInfo,
+    *,
+    look: Look | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Judge batches of tasks in turn, with θ in evaluation mode.
+
+    Parameters
+    ----------
+    learner : Learner
+    module : nn.Module
+    batches : iterable of TaskBatch
+    info : TaskInfo
+    look : callable, optional
+        Sees what is judged, batch by batch.
 
     Returns
     -------
@@ -113,7 +132,10 @@ def judge_all(
     losses, scores = [], []
     for batch in batches:
         with enough_threads(module, batch.support.x, batch.query.x):
-            outcome = judge(learner, module, batch)
+            adapted = learner.adapt(module, batch.support)
+            outcome = judge(learner, module, batch, adapted=adapted)
+            if look is not None:
+                look(batch, adapted, outcome)
         losses.append(outcome.losses.double())
         scores.append(info.in_target_units(outcome.scores.double()))
         step_finished()

@@ -26,8 +26,15 @@ SHOTS = (1, 2, 3, 5, 10, 20, 50, 100)
 TIMED_TASKS = 10
 
 
-def adaptation_curve(training: MetaTraining, domain: Domain) -> dict[str, Any]:
+def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool = True) -> dict[str, Any]:
     """Score a learner over its number of adaptation steps, or over shots if it has no such number.
+
+    Parameters
+    ----------
+    training : MetaTraining
+    domain : Domain
+    over_shots : bool, default=True
+        False leaves out the curve over shots.
 
     Returns
     -------
@@ -35,8 +42,10 @@ def adaptation_curve(training: MetaTraining, domain: Domain) -> dict[str, Any]:
         ``axis``: ``"adaptation steps"`` or ``"shots"``; ``adaptation``: list of [value, score], NaN where the learner
         gives answers that are not finite, as it may for more steps than it was trained with.
     """
-    batch = _draw(training, domain, CURVE_TASKS)
     learner, n_shot = training.learner, domain.info.n_shot
+    if not over_shots and "steps" not in learner.adaptation_parameters:
+        return {"axis": "shots", "adaptation": []}
+    batch = _draw(training, domain, CURVE_TASKS)
     if "steps" in learner.adaptation_parameters:
         own = int(learner.get_params(deep=False)["steps"])
         values = sorted({step for step in STEPS if step <= 2 * own} | {own})
@@ -62,10 +71,23 @@ def milliseconds_per_task(training: MetaTraining, domain: Domain) -> dict[str, f
 def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:
     """Keep the first ``shots`` support examples of each class, or of each task in regression."""
     support = batch.support
-    member = support.one_hot() if support.is_classification else support.mask.unsqueeze(-1).float()
-    rank = (member.cumsum(dim=1) * member).sum(dim=-1)  # 1 for the first example of its class; 0 where padded
-    keep = (rank > 0) & (rank <= shots)
-    longest = int(keep.sum(dim=1).max())
+    if not support.is_classification:
+        return with_first_rows(batch, shots)
+    member = support.one_hot()
+    return _with_kept(batch, (member.cumsum(dim=1) * member).sum(dim=-1), shots)
+
+
+def with_first_rows(batch: TaskBatch, rows: int) -> TaskBatch:
+    """Keep the first ``rows`` support examples of each task, whatever their classes; of 0 a padded place stays."""
+    mask = batch.support.mask.long()
+    return _with_kept(batch, mask.cumsum(dim=1) * mask, rows)
+
+
+def _with_kept(batch: TaskBatch, rank: torch.Tensor, most: int) -> TaskBatch:
+    """Keep the support examples of rank 1 to ``most``; 0 is the rank of padding."""
+    support = batch.support
+    keep = (rank > 0) & (rank <= most)
+    longest = max(1, int(keep.sum(dim=1).max()))
     rows = (~keep).to(torch.int8).argsort(dim=1, stable=True)[:, :longest]
 
     def take(values: torch.Tensor) -> torch.Tensor:

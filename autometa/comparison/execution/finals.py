@@ -14,6 +14,7 @@ from optuna.trial import FixedTrial, Trial
 
 from autometa.comparison.execution.adaptation_curve import adaptation_curve, milliseconds_per_task
 from autometa.comparison.execution.label_files import model_file
+from autometa.comparison.execution.labelled_rows import by_labelled_rows
 from autometa.comparison.execution.patient_storage import SystemFailure, lost_in
 from autometa.comparison.execution.trial import start_training, validation_score
 from autometa.comparison.plan.domains import Domain
@@ -48,11 +49,13 @@ def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch
     training, curve = train_final(pair, params, number, device)
     domain = replace(pair.domain, sampler=training.sampler)  # which lies on the device
     own = meta_test(pair, training, domain)
+    labelled = by_labelled_rows(training, domain)
     result = {
         **own,
         "curve": curve,
         **_training_record(training),
-        **adaptation_curve(training, domain),
+        **adaptation_curve(training, domain, over_shots=not labelled),
+        **labelled,
     }
     if models is not None:
         result |= _keep(training, models / model_file(pair, number))

@@ -45,6 +45,13 @@ _JUDGED: dict[str, Schema] = {
     "adapt_ms": finite,
     "predict_ms": finite,
 }
+_POINT: Schema = {
+    "rows": whole(),
+    "scores": [finite],
+    "coverage?": finite,
+    "log_loss?": finite,
+    "calibration_error?": finite,
+}
 RESULT: Schema = {
     **_JUDGED,
     "curve": [Row([finite, finite, finite])],
@@ -53,6 +60,7 @@ RESULT: Schema = {
     "meta_train_seconds": finite,
     "axis": ("adaptation steps", "shots"),
     "adaptation": [Row([finite, float])],
+    "labelled?": {"tasks": [whole()], "points": [(_POINT, {"rows": whole(), "error": str})]},
     "elsewhere?": {str: (_JUDGED, {"error": str})},
 }
 """What a final run stores, see ``run_final``."""
@@ -88,6 +96,11 @@ def result_of(trial: FrozenTrial, study: str) -> dict[str, Any]:
         n_tasks, n_scores = len(one.get("tasks", ())), len(one.get("scores", ()))
         if n_tasks != n_scores or (n_scores == 0 and "error" not in one):
             wrong = f"result has {n_scores} scores of {n_tasks} tasks"
+    labelled = result.get("labelled", {}) if wrong is None and result is not None else {}
+    for point in labelled.get("points", ()):
+        n_tasks, n_scores = len(labelled["tasks"]), len(point.get("scores", labelled["tasks"]))
+        if n_tasks != n_scores:
+            wrong = f"result has {n_scores} scores of {n_tasks} tasks with {point['rows']} labelled rows"
     if wrong:
         raise _damaged(trial, study, wrong)
     return dict(trial.user_attrs["result"])

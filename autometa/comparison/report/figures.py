@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from autometa.comparison.report.canvas import MUTED, PAPER, Style, axes, to_svg
 from autometa.comparison.report.markup import LARGE, metric_title
+from autometa.comparison.results.labelled_rows import AXIS
 from autometa.contracts.printable import printable
 from autometa.contracts.problems import problem_of_metric
 
@@ -47,7 +48,9 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
 
 
 def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str) -> str:
-    """Score along one axis: a line per learner, thin ones per seed where there are several; seconds are logarithmic.
+    """Score along one axis: a line per learner, thin ones per seed where there are several.
+
+    Seconds are logarithmic; numbers of labelled rows stand side by side.
 
     Parameters
     ----------
@@ -59,6 +62,9 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
         Name of the axis, such as ``"outer steps"``.
     """
     figure, ax = axes(4.7, 3.0)
+    numbers = sorted(set(curves["value"]))
+    if axis == AXIS:
+        curves = curves.assign(value=curves["value"].map({number: place for place, number in enumerate(numbers)}))
     for name, rows in curves.groupby("learner", sort=True):
         look = looks[str(name)]
         seeds = [seed.sort_values("value") for _, seed in rows.groupby("seed")]
@@ -80,6 +86,8 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
     ax.set_xlabel(printable(axis), parse_math=False)
     if axis == "seconds":
         _log_ticks(ax, "x", curves["value"])
+    elif axis == AXIS:
+        ax.set_xticks(range(len(numbers)), [f"{number:g}" for number in numbers])
     else:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _score_axis(ax, "y", metric, curves["score"].to_numpy(dtype=float))

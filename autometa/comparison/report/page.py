@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from importlib import resources
@@ -18,31 +19,42 @@ from autometa.comparison.report.across import (
     learner_cell,
     shown_name,
 )
+from autometa.comparison.report.advice import described_tasks
 from autometa.comparison.report.canvas import Style, styles
 from autometa.comparison.report.figures import cost_figure, curve_figure, interval_figure
 from autometa.comparison.report.markup import (
+    difference_text,
     escape,
     figure,
     interval_text,
     metric_title,
     milliseconds_text,
+    p_text,
     score_text,
     seconds_text,
     table,
 )
 from autometa.comparison.report.repeat import component_words, environment_section
 from autometa.comparison.report.significance import CLAIM, significance_section, verdicts_beside_best
+from autometa.comparison.report.tables import DRAWN, advice_section, curves_to_draw, table_sections
 from autometa.comparison.report.tuning import tuning_section
+from autometa.comparison.results.labelled_rows import AXIS
 from autometa.comparison.results.record import Record
 from autometa.contracts.problems import problem_of_metric
 from autometa.files.atomic import write_whole
 
+GAP = (
+    "Gap to pooled: score minus that of the pooled baseline on the same entities, with its standard error; "
+    '<span class="better">better</span> and <span class="worse">worse</span> where the difference is significant '
+    "(Holm's correction for the number of learners)."
+)
 INCOMPLETE = "Not complete: this is what was done so far."
 _AXES = {
     "outer steps": "on meta-valid tasks",
     "seconds": "of meta-training, on meta-valid tasks",
     "adaptation steps": "on meta-test tasks",
     "shots": "on meta-test tasks",
+    AXIS: f"on meta-test entities: the best {DRAWN} learners, and the baselines",
 }
 
 
@@ -144,6 +156,7 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
     curves = record.frames.curves[record.frames.curves["tasks"] == tasks]
     for axis, where in _AXES.items():
         found = curves[curves["axis"] == axis].dropna(subset=["score"])
+        found = curves_to_draw(record, tasks, found) if axis == AXIS else found
         if len(found) and found["value"].min() < found["value"].max():
             plots.append(figure(curve_figure(found, metric, here, axis), f"<b>Score over {axis}</b> {where}"))
     costs = {
@@ -154,9 +167,11 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
         if cost.notna().all():
             plots.append(figure(cost_figure(rows, cost, label, here), f"<b>Score against {label}</b>"))
     return (
-        f'<p class="note">{escape(component_words(described_tasks(record)[tasks]))}</p>'
+        advice_section(record, tasks)
+        + f'<p class="note">{escape(component_words(described_tasks(record)[tasks]))}</p>'
         + leaderboard_table(rows, verdicts_beside_best(board, record.frames.significance, tasks), looks)
         + f'<div class="legend">{legend}</div><div class="figures">{"".join(plots)}</div>'
+        + table_sections(record, tasks, looks)
     )
 
 
@@ -164,6 +179,7 @@ def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict
     """The leaderboard of one task distribution, with marks on the best and on those not found to differ from it."""
     metric = str(rows["metric"].iloc[0])
     body, marks = [], []
+    has_gaps = "gap_to_pooled" in rows.columns and bool(rows["gap_to_pooled"].notna().any())
     for row in rows.itertuples():
         badge = '<span class="badge">best</span>' if row.rank == 1 else ""
         badge = f'<span class="badge tie">{escape(beside[row.learner])}</span>' if row.learner in beside else badge
@@ -175,6 +191,7 @@ def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict
                 escape(row.family),
                 f"<b>{score_text(row.score, metric)}</b>",
                 interval_text(row.ci_low, row.ci_high, metric),
+                *(_gap_cells(row, metric) if has_gaps else ()),
                 f"{int(row.n_test_tasks)}",
                 f"{int(row.n_seeds)}",
                 escape(row.n_shot),
@@ -191,6 +208,7 @@ def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict
         ("family", ""),
         (metric_title(metric), "n"),
         ("95% interval", "n"),
+        *((("gap to pooled", "n"), ("p of the gap", "n")) if has_gaps else ()),
         ("test tasks", "n"),
         ("seeds", "n"),
         ("shots", "n"),
@@ -200,7 +218,16 @@ def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict
         ("adapt, ms per task", "n"),
         ("predict, ms per task", "n"),
     ]
-    return table(columns, body, marks=marks, caption=CLAIM)
+    return table(columns, body, marks=marks, caption=f"{CLAIM} {GAP}" if has_gaps else CLAIM)
+
+
+def _gap_cells(row: Any, metric: str) -> list[str]:
+    """Score minus that of the pooled baseline with its standard error, marked where the difference is significant."""
+    if math.isnan(row.gap_to_pooled):
+        return ["–", "–"]
+    error = "" if math.isnan(row.gap_error) else f" ± {difference_text(row.gap_error, metric).lstrip('+')}"
+    text = f"{difference_text(row.gap_to_pooled, metric)}{error}"
+    return [f'<span class="{row.gap_verdict or "same"}">{text}</span>', p_text(row.gap_p_holm)]
 
 
 def gaps_section(record: Record) -> str:
@@ -218,8 +245,3 @@ def gaps_section(record: Record) -> str:
     else:
         text += "<p>Nothing failed.</p>"
     return text
-
-
-def described_tasks(record: Record) -> dict[str, Any]:
-    """All task distributions of a plan, those judged on alone included."""
-    return {**record.plan.get("test_tasks", {}), **record.plan["tasks"]}

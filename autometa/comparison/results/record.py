@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,11 @@ class Frames:
     trials: pd.DataFrame
     failures: pd.DataFrame
     skipped: pd.DataFrame
+    labelled_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    best_by_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
+    entities: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """These four are of tables; empty elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +45,5 @@ class Record:
     """Versions, machine, device, seeds and times."""
     complete: bool
     """True if every trial and final run is over."""
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the samplers of tables tell of themselves, by task distribution."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,23 @@ from optuna.trial import FrozenTrial, TrialState
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.stored_trials import result_of
-from autometa.comparison.plan.domains import Domain
-from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
-from autometa.comparison.results.crossed_effects import Scores, mean_of
+from autometa.comparison.results import labelled_rows
+from autometa.comparison.results.crossed_effects import mean_of
+from autometa.comparison.results.entities import ENTITIES, entities_of
 from autometa.comparison.results.from_scores import significance
+from autometa.comparison.results.gaps import Gap, gaps_to
+from autometa.comparison.results.judged import Judged, TrainedLearner
+from autometa.comparison.results.labelled_rows import BEST_BY_ROWS, CALIBRATION, LABELLED_ROWS, best_by_rows
 from autometa.comparison.results.record import Frames, Record
+from autometa.comparison.results.references import References, references_in
 from autometa.comparison.results.statistics import mean_ranks
 from autometa.errors import StorageError
 
 LEADERBOARD = [
     "tasks", "rank", "learner", "family", "metric", "score", "ci_low", "ci_high", "n_test_tasks", "n_seeds", "n_shot",
     "n_query", "normalization", "meta_train_seconds", "adapt_ms", "predict_ms", "n_trials", "params", "trained_on",
+    "gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm", "gap_verdict",
 ]  # fmt: skip
 SCORES = ["tasks", "learner", "seed", "task", "metric", "score", "trained_on"]
 HISTORY = ["tasks", "learner", "seed", "step", "seconds", "loss"]
@@ -32,44 +37,6 @@ CURVES = ["tasks", "learner", "seed", "axis", "value", "score"]
 TRIALS = ["tasks", "learner", "slot", "state", "value", "seconds", "params"]
 FAILURES = ["tasks", "learner", "stage", "slot", "reason"]
 SKIPPED = ["tasks", "learner", "reason", "trained_on"]
-
-
-class TrainedLearner(NamedTuple):
-    """What is compared on a task distribution: a learner, and what it was trained on."""
-
-    learner: str
-    trained_on: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """The final runs of one pair on one task distribution: its own, or another."""
-
-    pair: Pair
-    domain: Domain
-    """What it is judged on."""
-    results: Mapping[int, dict[str, Any]]
-    """By seed."""
-    params: dict[str, Any]
-    n_trials: int
-
-    @property
-    def tasks(self) -> str:
-        """Label of what it is judged on."""
-        return self.domain.label
-
-    @property
-    def trained(self) -> TrainedLearner:
-        """What is compared on these tasks."""
-        return TrainedLearner(self.pair.learner, self.pair.tasks)
-
-    def matrix(self) -> Scores:
-        """Scores [n_tasks, n_seeds]."""
-        return np.array([self.results[seed]["scores"] for seed in sorted(self.results)], dtype=np.float64).T
-
-    def mean_of(self, key: str) -> float:
-        """Mean of a number over seeds."""
-        return float(np.mean([result[key] for result in self.results.values()]))
 
 
 def collect_record(plan: Plan, arms: Sequence[Arm], environment: Mapping[str, Any]) -> Record:
@@ -81,6 +48,7 @@ def collect_record(plan: Plan, arms: Sequence[Arm], environment: Mapping[str, An
         studies={arm.tuning.name: arm.tuning.study for arm in arms},
         environment=dict(environment),
         complete=all(arm.n_done == arm.n_slots for arm in arms),
+        facts={label: domain.sampler.describe() for label, domain in plan.judged_on.items() if domain.info.is_table},
     )
 
 
@@ -91,8 +59,10 @@ def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
     by_tasks = {tasks: {j.trained: j for j in judged if j.tasks == tasks} for tasks in plan.judged_on}
     scores = pd.DataFrame([row for j in judged for row in _score_rows(j)], columns=SCORES)
     tests = significance(scores)
+    references = references_in(plan.described, (one.pair.learner for one in own))
+    labelled = pd.DataFrame([row for j in own for row in labelled_rows.score_rows(j)], columns=LABELLED_ROWS)
     return Frames(
-        leaderboard=_leaderboard(plan, by_tasks),
+        leaderboard=_leaderboard(plan, by_tasks, references),
         scores=scores,
         significance=tests,
         ranks=_ranks(by_tasks, tests),
@@ -101,7 +71,32 @@ def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
         trials=pd.DataFrame([row for arm in arms for row in _trial_rows(arm)], columns=TRIALS),
         failures=pd.DataFrame([row for arm in arms for row in _failure_rows(arm)], columns=FAILURES),
         skipped=pd.DataFrame([(s.tasks, s.learner, s.reason, s.trained_on) for s in plan.skipped], columns=SKIPPED),
+        labelled_rows=labelled,
+        best_by_rows=_of_tables(
+            BEST_BY_ROWS,
+            (
+                best_by_rows(of, references, higher_is_better=plan.domains[str(tasks)].info.higher_is_better)
+                for tasks, of in labelled.groupby("tasks", sort=False)
+            ),
+        ),
+        calibration=pd.DataFrame([row for j in own for row in labelled_rows.calibration_rows(j)], columns=CALIBRATION),
+        entities=_of_tables(ENTITIES, _entities(plan, scores, references)),
     )
+
+
+def _of_tables(columns: Sequence[str], parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Join frames of the same columns; empty ones would make the types of the others vague."""
+    kept = [part for part in parts if len(part)]
+    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(columns))
+
+
+def _entities(plan: Plan, scores: pd.DataFrame, references: References) -> Iterator[pd.DataFrame]:
+    """Gains of the entities of every table whose labels mean the same in all of them."""
+    for tasks, domain in plan.domains.items():
+        of = scores[(scores["tasks"] == tasks) & (scores["trained_on"] == tasks)]
+        if domain.info.is_table and domain.info.labels_are_shared and len(of):
+            better = domain.info.higher_is_better
+            yield entities_of(tasks, of, references, domain.sampler.task_names(), higher_is_better=better)
 
 
 def _judged(arm: Arm) -> Judged | None:
@@ -161,13 +156,38 @@ def _finished(arm: Arm) -> list[FrozenTrial]:
     return [trial for trial in arm.tuning.trials() if slot_state(trial) == "done"]
 
 
-def _leaderboard(plan: Plan, by_tasks: Mapping[str, Mapping[TrainedLearner, Judged]]) -> pd.DataFrame:
+def _leaderboard(
+    plan: Plan, by_tasks: Mapping[str, Mapping[TrainedLearner, Judged]], references: References
+) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for tasks, of_trained in by_tasks.items():
-        sign = -1 if plan.judged_on[tasks].info.higher_is_better else 1
-        table = sorted((_row(judged) for judged in of_trained.values()), key=lambda row: sign * row["score"])
+        better = plan.judged_on[tasks].info.higher_is_better
+        sign = -1 if better else 1
+        gaps = _gaps_to_pooled(of_trained, references)
+        table = sorted(
+            ({**_row(judged), **_gap_cells(gaps.get(who), better)} for who, judged in of_trained.items()),
+            key=lambda row: sign * row["score"],
+        )
         rows.extend({**row, "rank": rank} for rank, row in enumerate(table, start=1))
     return pd.DataFrame(rows, columns=LEADERBOARD)
+
+
+def _gaps_to_pooled(of_trained: Mapping[TrainedLearner, Judged], references: References) -> dict[TrainedLearner, Gap]:
+    """Hold learners against the pooled baseline that was trained on the same tasks."""
+    found: dict[TrainedLearner, Gap] = {}
+    for trained_on in dict.fromkeys(who.trained_on for who in of_trained) if references.pooled is not None else ():
+        alike = {who: judged.matrix() for who, judged in of_trained.items() if who.trained_on == trained_on}
+        found |= gaps_to(TrainedLearner(str(references.pooled), trained_on), alike)
+    return found
+
+
+def _gap_cells(gap: Gap | None, higher_is_better: bool) -> dict[str, Any]:
+    """Cells of the leaderboard; without a gap, nothing is known."""
+    if gap is None:
+        return dict.fromkeys(LEADERBOARD[-5:-1], np.nan) | {"gap_verdict": ""}
+    numbers = (gap.value, gap.error, gap.p_value, gap.p_holm)
+    verdict = gap.verdict(higher_is_better=higher_is_better)
+    return dict(zip(LEADERBOARD[-5:-1], numbers, strict=True)) | {"gap_verdict": verdict}
 
 
 def _row(judged: Judged) -> dict[str, Any]:
@@ -217,6 +237,7 @@ def _curve_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
             yield pair.tasks, pair.learner, seed, "seconds", seconds, score
         for value, score in result["adaptation"]:
             yield pair.tasks, pair.learner, seed, result["axis"], float(value), score
+    yield from labelled_rows.curve_rows(judged)
 
 
 def _trial_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
@@ -241,7 +262,11 @@ def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
                 learner = arm.split(trial)[0] if stage == "trial" or pair is None else pair.learner
                 yield arm.tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
     for trial in arm.final.trials(TrialState.COMPLETE):
-        for tasks, record in result_of(trial, arm.final.name).get("elsewhere", {}).items():
+        learner, result = "" if pair is None else pair.learner, result_of(trial, arm.final.name)
+        for tasks, record in result.get("elsewhere", {}).items():
             if "error" in record:
-                learner = "" if pair is None else pair.learner
                 yield arm.tasks, learner, f"judging on {tasks}", trial.user_attrs["slot"], record["error"]
+        for point in result.get("labelled", {}).get("points", ()):
+            if "error" in point:
+                stage = f"judging with {point['rows']} labelled rows"
+                yield arm.tasks, learner, stage, trial.user_attrs["slot"], point["error"]

@@ -1,0 +1,100 @@
+"""How far a learner's own doubt can be believed: intervals of real targets, probabilities of classes."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import norm
+from torch import Tensor, nn
+
+from autometa.contracts.examples import TaskBatch
+from autometa.contracts.learner import Learner
+from autometa.engine.judging import Outcome
+
+LEVEL = 0.9
+"""Share of new observations that an interval should cover."""
+LEAST_PROBABILITY = 1e-6
+"""A smaller probability of the right class counts as this much: log loss would be infinite where a class that no
+labelled row has is taken to be impossible."""
+BINS = 10
+"""Bins of equal width of the expected calibration error (Guo et al. 2017, "On calibration of modern neural
+networks")."""
+
+
+class Calibration(Protocol):
+    """Collects what a learner says of its own doubt, batch by batch."""
+
+    def __call__(self, batch: TaskBatch, adapted: Any, outcome: Outcome) -> None:
+        """Look at one batch."""
+
+    def measured(self) -> dict[str, float]:
+        """What was found, by name."""
+
+
+def calibration_of(learner: Learner, module: nn.Module, *, has_classes: bool) -> Calibration | None:
+    """Return what measures a learner; None for one that predicts real targets without a distribution."""
+    if has_classes:
+        return Probabilities()
+    return Intervals(learner, module) if "distribution" in learner.provides else None
+
+
+class Intervals:
+    """Share of the queries within the central interval of `LEVEL`, mean over tasks: ``coverage``."""
+
+    def __init__(self, learner: Learner, module: nn.Module) -> None:
+        self.learner, self.module = learner, module
+        self._covered: list[Tensor] = []
+
+    def __call__(self, batch: TaskBatch, adapted: Any, outcome: Outcome) -> None:
+        """Ask for means and deviations of the queries."""
+        query = batch.query
+        mean, deviation = self.learner.predict_distribution(self.module, adapted, query.x)
+        within = (query.targets() - mean).abs() <= norm.ppf((1 + LEVEL) / 2) * deviation
+        share = within.double().mean(dim=2) * query.mask
+        self._covered.append((share.sum(dim=1) / query.mask.sum(dim=1)).cpu())
+
+    def measured(self) -> dict[str, float]:
+        """Return the mean over tasks."""
+        return {"coverage": float(torch.cat(self._covered).mean())}
+
+
+class Probabilities:
+    """Mean ``log_loss`` over tasks, and the expected ``calibration_error`` over all queries."""
+
+    def __init__(self) -> None:
+        self._losses: list[Tensor] = []
+        self._sure: list[NDArray[np.float64]] = []
+        self._right: list[NDArray[np.bool_]] = []
+
+    def __call__(self, batch: TaskBatch, adapted: Any, outcome: Outcome) -> None:
+        """Read the probabilities of the classes."""
+        query = batch.query
+        probabilities = outcome.outputs.double().softmax(dim=-1)
+        of_right = probabilities.gather(2, query.y.unsqueeze(2)).squeeze(2).clamp(min=LEAST_PROBABILITY)
+        loss = -of_right.log() * query.mask
+        self._losses.append((loss.sum(dim=1) / query.mask.sum(dim=1)).cpu())
+        sure, answer = probabilities.max(dim=2)
+        self._sure.append(sure[query.mask].cpu().numpy())
+        self._right.append((answer == query.y)[query.mask].cpu().numpy())
+
+    def measured(self) -> dict[str, float]:
+        """Return both."""
+        error = expected_calibration_error(np.concatenate(self._sure), np.concatenate(self._right))
+        return {"log_loss": float(torch.cat(self._losses).mean()), "calibration_error": error}
+
+
+def expected_calibration_error(sure: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Return the mean distance of probability and share of right answers, over bins of equal width.
+
+    Parameters
+    ----------
+    sure : array of shape [n]
+        Probability of the most probable class.
+    right : array of shape [n]
+    """
+    place = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
+    gap = np.bincount(place, weights=sure - right, minlength=BINS)
+    return float(np.abs(gap).sum() / len(sure))

@@ -1,0 +1,239 @@
+"""What the report says of a table: advice, scores by labelled rows, who gains by sharing, calibration."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from autometa.comparison.execution.calibration import LEVEL
+from autometa.comparison.report.across import leaderboard_on, learner_cell
+from autometa.comparison.report.advice import OWN, POOLED, advice_on, entity_word, labelled_words, step_words
+from autometa.comparison.report.canvas import Style
+from autometa.comparison.report.markup import (
+    difference_text,
+    escape,
+    interval_text,
+    metric_title,
+    p_text,
+    score_text,
+    table,
+)
+from autometa.comparison.results.crossed_effects import ALPHA
+from autometa.comparison.results.record import Record
+from autometa.comparison.results.references import references_in
+from autometa.contracts.problems import problem_of_metric
+
+WORST, BEST = 10, 5
+"""Entities shown that are hurt most, and that gain most."""
+DRAWN = 8
+"""Learners drawn over labelled rows, beside the baselines."""
+TOLERANCE = (0.85, 0.95)
+"""Coverage of 90% intervals that counts as calibrated."""
+
+
+def advice_section(record: Record, tasks: str) -> str:
+    """The first sentence of a table: which learner for a new entity, by how much, and how sure."""
+    advice = advice_on(record, tasks)
+    if advice is None:
+        return ""
+    return (
+        f'<p class="advice"><b>{escape(advice.answer)}</b> {escape(advice.sureness)}</p>'
+        f'<p class="note">{escape(split_words(record, tasks))}</p>'
+    )
+
+
+def split_words(record: Record, tasks: str) -> str:
+    """How the entities of a table are divided, and how many are left out."""
+    facts = record.facts[tasks]
+    sizes, rows = facts["tasks"], facts["rows per task"]
+    left_out = facts.get("tasks left out", 0)
+    text = (
+        f"Entities (column {entity_word(record, tasks)!r}): {sizes['train']} to meta-train on, {sizes['valid']} to "
+        f"tune on, {sizes['test']} to judge on; {rows['fewest']} to {rows['most']} rows each, the median "
+        f"{rows['median']:g}."
+    )
+    return text + (f" {left_out} with too few rows are left out." if left_out else "")
+
+
+def curves_to_draw(record: Record, tasks: str, curves: pd.DataFrame) -> pd.DataFrame:
+    """Curves over labelled rows of the best learners and of the baselines; more would be a tangle."""
+    rows = leaderboard_on(record.frames.leaderboard, tasks)
+    baselines = rows.loc[rows["family"] == "baseline", "learner"]
+    shown = {*rows["learner"].iloc[:DRAWN], *baselines}
+    return curves[curves["learner"].isin(shown)]
+
+
+def table_sections(record: Record, tasks: str, looks: dict[str, Style]) -> str:
+    """All that is said of a table after its leaderboard; empty where tasks are no table."""
+    if tasks not in record.facts:
+        return ""
+    return "".join(
+        part(record, tasks, looks) for part in (labelled_section, entities_section, calibration_section)
+    )  # fmt: skip
+
+
+def labelled_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
+    """The best learner for every number of labelled rows, and the scores of all."""
+    best, labelled = (_of(frame, tasks) for frame in (record.frames.best_by_rows, record.frames.labelled_rows))
+    if best.empty:
+        return ""
+    metric = str(best["metric"].iloc[0])
+    body = [
+        [
+            f"{int(row.rows)}",
+            learner_cell(row.learner, looks),
+            f"<b>{score_text(row.score, metric)}</b>",
+            interval_text(row.ci_low, row.ci_high, metric),
+            *_beside(row.score, row.pooled, row.pooled_p_holm, row.gap_to_pooled, metric),
+            *_beside(row.score, row.own, row.own_p_holm, row.gap_to_own, metric),
+        ]
+        for row in best.itertuples()
+    ]
+    columns = [("labelled rows", "c"), ("best learner", ""), (metric_title(metric), "n"), ("95% interval", "n")]
+    columns += [(title, css) for name in (POOLED, OWN) for title, css in ((f"beside {name}", ""), ("p (Holm)", "n"))]
+    caption = (
+        f"Every learner judged on the same {int(best['n_entities'].iloc[0])} held-out entities and query rows, "
+        "whatever the number of labelled rows; an entity with fewer gives those it has. Learners that cannot answer "
+        "without a labelled row have no score at 0."
+    )
+    return (
+        f"<h3>{escape(tasks)}: by the number of labelled rows</h3>{table(columns, body, caption=caption)}"
+        + _all_scores(record, tasks, labelled, metric, looks)
+    )
+
+
+def _beside(score: float, other: float, p_holm: float, gap: float, metric: str) -> list[str]:
+    """Cells that hold a score against a reference; where it is the reference itself, or there is none, dashes."""
+    if math.isnan(gap):
+        return ["–", "–"]
+    good = (gap > 0) == problem_of_metric(metric).higher_is_better
+    css = "same" if not p_holm < ALPHA else "better" if good else "worse"
+    return [f'<span class="{css}">{escape(step_words(score, other, metric))}</span>', p_text(p_holm)]
+
+
+def _all_scores(
+    record: Record, tasks: str, labelled: pd.DataFrame, metric: str, looks: dict[str, Style]
+) -> str:  # fmt: skip
+    means = labelled.pivot_table(index="learner", columns="rows", values="score", aggfunc="mean")
+    names = [name for name in leaderboard_on(record.frames.leaderboard, tasks)["learner"] if name in means.index]
+    higher = problem_of_metric(metric).higher_is_better
+    best = means.max() if higher else means.min()
+    body = [
+        [
+            learner_cell(name, looks),
+            *(
+                f"<b>{score_text(value, metric)}</b>" if value == best[rows] else score_text(value, metric)
+                for rows, value in means.loc[name].items()
+            ),
+        ]
+        for name in names
+    ]
+    columns = [("learner", ""), *((f"{rows} row{'s' * (rows != 1)}", "n") for rows in means.columns)]
+    found = table(columns, body, caption=f"{metric_title(metric).capitalize()} by labelled rows, mean over entities.")
+    return f"<details><summary>Scores of all {len(names)} learners</summary>{found}</details>"
+
+
+def entities_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
+    """How many entities gain by what is shared and how many are hurt; those hurt most, and those that gain most."""
+    entities = _of(record.frames.entities, tasks)
+    if entities.empty:
+        return ""
+    rows = leaderboard_on(record.frames.leaderboard, tasks)
+    metric, learner = str(rows["metric"].iloc[0]), str(entities["learner"].iloc[0])
+    word = entity_word(record, tasks)
+    shots = labelled_words(record, tasks, int(rows["n_shot"].iloc[0]))
+    said = gains_words(entities, learner, OWN, "gain_over_own")
+    if entities["gain_over_pooled"].notna().any() and learner != references_in(record.plan, rows["learner"]).pooled:
+        said += " " + gains_words(entities, learner, POOLED, "gain_over_pooled")
+    hurt = entities[entities["gain_over_own"] < 0].head(WORST)
+    gaining = entities[entities["gain_over_own"] > 0].iloc[::-1].head(BEST)
+    parts = [f"<h3>{escape(tasks)}: which gain and which are hurt by sharing</h3><p>{escape(said)}</p>"]
+    if len(hurt):
+        parts.append(_entity_table(hurt, word, metric, f"Hurt most, with {shots}."))
+    if len(gaining):
+        parts.append(_entity_table(gaining, word, metric, f"Gain most, with {shots}."))
+    if len(entities) > len(hurt) + len(gaining):
+        every = _entity_table(entities, word, metric, "Those hurt most first.")
+        parts.append(f"<details><summary>All {len(entities)} entities</summary>{every}</details>")
+    return "".join(parts)
+
+
+def gains_words(entities: pd.DataFrame, learner: str, reference: str, column: str) -> str:
+    """Count who gains and who is hurt beside a reference."""
+    gains = entities[column]
+    n, n_gain, n_hurt = len(gains), int((gains > 0).sum()), int((gains < 0).sum())
+    rest = n - n_gain - n_hurt
+    text = f"Beside {reference}, {n_gain} of {n} entities gain with {learner}, {n_hurt} are hurt"
+    return text + (f", {rest} {'is' if rest == 1 else 'are'} level." if rest else ".")
+
+
+def _entity_table(entities: pd.DataFrame, word: str, metric: str, caption: str) -> str:
+    body = [
+        [
+            escape(row.entity),
+            score_text(row.score, metric),
+            score_text(row.own, metric),
+            _gain(row.gain_over_own, metric),
+            score_text(row.pooled, metric),
+            _gain(row.gain_over_pooled, metric),
+        ]
+        for row in entities.itertuples()
+    ]
+    learner = str(entities["learner"].iloc[0])
+    columns = [(word, ""), (learner, "n"), (OWN, "n"), ("gain", "n"), (POOLED, "n"), ("gain", "n")]
+    return table(columns, body, caption=f"{escape(caption)} {escape(metric_title(metric).capitalize())}; + is a gain.")
+
+
+def _gain(gain: float, metric: str) -> str:
+    css = "better" if gain > 0 else "worse" if gain < 0 else "same"
+    return f'<span class="{css}">{difference_text(gain, metric)}</span>'
+
+
+def calibration_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
+    """How far learners' own doubt can be believed, by the number of labelled rows."""
+    calibration = _of(record.frames.calibration, tasks)
+    names = list(leaderboard_on(record.frames.leaderboard, tasks)["learner"])
+    titles = {
+        "coverage": f"Share of query rows within {LEVEL:.0%} intervals. Bold: {TOLERANCE[0]:.0%} to "
+        f"{TOLERANCE[1]:.0%}, as it should be. Learners that predict no distribution are not here.",
+        "log_loss": "Log loss of the probabilities: lower is better. Bold: the lowest.",
+        "calibration_error": "Expected calibration error: how far the probability of the answer is from the share of "
+        "right answers, in the mean. Bold: the lowest.",
+    }
+    tables = []
+    for measure, caption in titles.items():
+        if calibration.empty or calibration[measure].isna().all():
+            continue
+        means = calibration.pivot_table(index="learner", columns="rows", values=measure, aggfunc="mean")
+        shown = [name for name in names if name in means.index]
+        body = [
+            [
+                learner_cell(name, looks),
+                *(_measure_cell(value, measure, means[rows].min()) for rows, value in means.loc[name].items()),
+            ]
+            for name in shown
+        ]
+        columns = [("learner", ""), *((f"{rows} row{'s' * (rows != 1)}", "n") for rows in means.columns)]
+        tables.append(table(columns, body, caption=caption))
+    if not tables:
+        return ""
+    return f"<h3>{escape(tasks)}: can its own doubt be believed?</h3>{''.join(tables)}"
+
+
+def _measure_cell(value: float, measure: str, least: float) -> str:
+    if math.isnan(value):
+        return "–"
+    text = (
+        f"{value:.3f}"
+        if measure == "log_loss"
+        else f"{100 * value:.0f}%"
+        if measure == "coverage"
+        else f"{100 * value:.1f}%"
+    )
+    stands_out = TOLERANCE[0] <= value <= TOLERANCE[1] if measure == "coverage" else value == least
+    return f"<b>{text}</b>" if stands_out else text
+
+
+def _of(frame: pd.DataFrame, tasks: str) -> pd.DataFrame:
+    return frame if frame.empty else frame[frame["tasks"] == tasks]

@@ -1,0 +1,51 @@
+"""The final runs of a learner on one task distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from autometa.comparison.plan.domains import Domain
+from autometa.comparison.plan.pair import Pair
+from autometa.comparison.results.crossed_effects import Scores
+
+
+class TrainedLearner(NamedTuple):
+    """What is compared on a task distribution: a learner, and what it was trained on."""
+
+    learner: str
+    trained_on: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The final runs of one pair on one task distribution: its own, or another."""
+
+    pair: Pair
+    domain: Domain
+    """What it is judged on."""
+    results: Mapping[int, dict[str, Any]]
+    """By seed."""
+    params: dict[str, Any]
+    n_trials: int
+
+    @property
+    def tasks(self) -> str:
+        """Label of what it is judged on."""
+        return self.domain.label
+
+    @property
+    def trained(self) -> TrainedLearner:
+        """What is compared on these tasks."""
+        return TrainedLearner(self.pair.learner, self.pair.tasks)
+
+    def matrix(self) -> Scores:
+        """Scores [n_tasks, n_seeds]."""
+        return np.array([self.results[seed]["scores"] for seed in sorted(self.results)], dtype=np.float64).T
+
+    def mean_of(self, key: str) -> float:
+        """Mean of a number over seeds."""
+        return float(np.mean([result[key] for result in self.results.values()]))

@@ -1,0 +1,112 @@
+"""Scores by the number of labelled rows, and what they advise for each number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from autometa.comparison.results.crossed_effects import Scores, mean_of
+from autometa.comparison.results.gaps import Gap, gaps_to
+from autometa.comparison.results.judged import Judged
+from autometa.comparison.results.references import References
+
+LABELLED_ROWS = ["tasks", "learner", "seed", "rows", "task", "metric", "score"]
+CALIBRATION = ["tasks", "learner", "seed", "rows", "coverage", "log_loss", "calibration_error"]
+BEST_BY_ROWS = [
+    "tasks", "rows", "learner", "metric", "score", "ci_low", "ci_high", "n_entities",
+    "pooled", "gap_to_pooled", "pooled_low", "pooled_high", "pooled_p_holm",
+    "own", "gap_to_own", "own_low", "own_high", "own_p_holm",
+]  # fmt: skip
+AXIS = "labelled rows"
+
+
+def points_of(judged: Judged) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Go through the points of a learner's final runs as (seed, point), leaving out those that failed."""
+    for seed, result in judged.results.items():
+        for point in result.get("labelled", {}).get("points", ()):
+            if "error" not in point:
+                yield seed, point
+
+
+def score_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
+    """Rows of the frame of scores, see `LABELLED_ROWS`."""
+    metric = judged.pair.candidate.info.metric
+    for seed, point in points_of(judged):
+        for task, score in zip(judged.results[seed]["labelled"]["tasks"], point["scores"], strict=True):
+            yield judged.tasks, judged.pair.learner, seed, point["rows"], task, metric, score
+
+
+def calibration_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
+    """Rows of the frame of calibration, see `CALIBRATION`; none of learners that tell no doubt."""
+    for seed, point in points_of(judged):
+        measured = [point.get(name, math.nan) for name in CALIBRATION[4:]]
+        if not all(map(math.isnan, measured)):
+            yield judged.tasks, judged.pair.learner, seed, point["rows"], *measured
+
+
+def curve_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
+    """Rows of the frame of curves: the mean score over entities."""
+    for seed, point in points_of(judged):
+        yield judged.tasks, judged.pair.learner, seed, AXIS, float(point["rows"]), float(np.mean(point["scores"]))
+
+
+def best_by_rows(labelled: pd.DataFrame, references: References, *, higher_is_better: bool) -> pd.DataFrame:
+    """Find the best learner for every number of labelled rows, and hold it against both references.
+
+    Parameters
+    ----------
+    labelled : DataFrame
+        Columns of `LABELLED_ROWS`, of one task distribution.
+    references : References
+    higher_is_better : bool
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of `BEST_BY_ROWS`, one row per number. p-values are corrected for the number of learners.
+    """
+    found = []
+    for rows, of in labelled.groupby("rows"):
+        scores = {str(name): _matrix(part) for name, part in of.groupby("learner", sort=False)}
+        n_runs = max(matrix.shape[1] for matrix in scores.values())
+        scores = {name: matrix for name, matrix in scores.items() if matrix.shape[1] == n_runs}
+        sign = 1 if higher_is_better else -1
+        best = max(scores, key=lambda name: sign * scores[name].mean())
+        low, high = mean_of(scores[best]).interval
+        found.append(
+            {
+                "tasks": of["tasks"].iloc[0],
+                "rows": rows,
+                "learner": best,
+                "metric": of["metric"].iloc[0],
+                "score": float(scores[best].mean()),
+                "ci_low": low,
+                "ci_high": high,
+                "n_entities": scores[best].shape[0],
+                **_beside("pooled", references.pooled, best, scores),
+                **_beside("own", references.own, best, scores),
+            }
+        )
+    return pd.DataFrame(found, columns=BEST_BY_ROWS)
+
+
+def _beside(what: str, reference: str | None, best: str, scores: Mapping[str, Scores]) -> dict[str, Any]:
+    there = reference is not None and reference in scores
+    gap: Gap | None = gaps_to(reference, scores).get(best) if there and reference is not None else None
+    return {
+        what: float(scores[reference].mean()) if there and reference is not None else math.nan,
+        f"gap_to_{what}": math.nan if gap is None else gap.value,
+        f"{what}_low": math.nan if gap is None else gap.low,
+        f"{what}_high": math.nan if gap is None else gap.high,
+        f"{what}_p_holm": math.nan if gap is None else gap.p_holm,
+    }
+
+
+def _matrix(rows: pd.DataFrame) -> Scores:
+    """Scores [n_tasks, n_runs]; runs that failed with so many rows are left out."""
+    matrix: Scores = rows.pivot_table(index="task", columns="seed", values="score").to_numpy(dtype=np.float64)
+    return matrix
