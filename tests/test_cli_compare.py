@@ -23,7 +23,7 @@ from autometa.cli import main
 from autometa.cli.compare import NAMES, _chosen_tasks, _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
 from autometa.cli.option_names import option_names, with_options
-from autometa.cli.study_file import NamedComponent, learners_from_texts, read_study_file, tasks_from_texts
+from autometa.cli.study_file import NamedComponent, StudyFile, learners_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison.report.page import INCOMPLETE
 from autometa.errors import InvalidData, InvalidParameter, MissingData, StorageError
 
@@ -141,6 +141,25 @@ def test_a_table_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     )
     rows = json.loads(capsys.readouterr().out)
     assert {(row["tasks"], row["metric"], row["n_shot"]) for row in rows} == {("data", "mse", 8)}
+    assert {"ridge", "sklearn", "sklearn_pooled"} <= {row["learner"] for row in rows}
+    gaps = {row["learner"]: row["gap_to_pooled"] for row in rows}
+    assert gaps["sklearn_pooled"] is None
+    assert gaps["ridge"] is not None
+    assert {"labelled_rows.csv", "entities.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_table_is_taken_as_people_have_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"patient": np.repeat(np.arange(12), 9), "day": np.tile(np.arange(9), 12)})
+    table = table.assign(dose=rng.normal(size=108), ill=rng.choice(["yes", "no"], 108))
+    table.to_csv(tmp_path / "data.csv", index=False)
+    options = ["--table", str(tmp_path / "data.csv"), "--task-column", "patient", "--target", "ill", "--order", "day"]
+    options += ["--learners", "sklearn", "--test-fraction", "0.5", "--problem", "classification", *SMALL, "--json"]
+    assert main(["compare", *options, "--output", str(tmp_path / "out")]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["metric"], row["n_shot"], row["n_test_tasks"]) for row in rows} == {("accuracy", 4, 6)}
+    assert main(["compare", *options, "--stratified", "--output", str(tmp_path / "each")]) == 0
+    assert {row["n_shot"] for row in json.loads(capsys.readouterr().out)} == {2}, "of each class"
 
 
 @pytest.mark.parametrize(
@@ -376,11 +395,19 @@ def test_a_study_file_takes_a_table_as_the_command_line_does(tmp_path: Path, mon
     file = tmp_path / "study.toml"
     file.write_text('table = "data/x.csv"\ntask_column = "school"\ntarget = "score"\nshots = 3\nquiet = true\n')
     asked = read_study_file(file)
-    params = {"data": "data/x.csv", "task": "school", "target": "score", "n_shot": 3}
+    as_they_come = {"stratified": False, "every_entity": True}
+    params = {"data": "data/x.csv", "task": "school", "target": "score", "n_shot": 3, **as_they_come}
     assert asked.quiet
     assert _chosen_tasks(asked, None, {}) == {"x": NamedComponent(name="tasks/table", params=params)}
     typed = _chosen_tasks(asked, None, {"table": Path("y.csv"), "shots": 5})
     assert typed == {"y": NamedComponent(name="tasks/table", params=params | {"data": "y.csv", "n_shot": 5})}
+    told = {"problem": "regression", "order": "day", "stratified": True, "test_fraction": 0.5}
+    file.write_text(
+        'order = "day"\nproblem = "regression"\nstratified = true\ntest_fraction = 0.5\n' + file.read_text()
+    )
+    assert _chosen_tasks(read_study_file(file), None, {})["x"].params == params | told
+    plain = {key: value for key, value in asked.of_table.items() if key != "shots"}
+    assert _chosen_tasks(StudyFile(of_table=plain), None, {})["x"].params["n_shot"] == "auto"
     assert list(_chosen_tasks(asked, ["sinusoid"], {})) == ["sinusoid"]
     given: dict[str, Any] = {}
     monkeypatch.setattr(
@@ -398,6 +425,9 @@ def test_a_study_file_takes_a_table_as_the_command_line_does(tmp_path: Path, mon
         ('target = "score"', "--table FILE.csv, which is missing"),
         ('table = "x.csv"\ntasks = "glyphs"', "has both tasks and table"),
         ("shots = 0", "shots=0 of study file .* must be a positive integer"),
+        ("stratified = 1", "stratified=1 of study file .* must be true or false"),
+        ('problem = "ranking"', "problem='ranking' of study file .* must be"),
+        ("test_fraction = 1.5", "test_fraction=1.5 of study file .* must be"),
         ("quiet = 1", "quiet=1 of study file .* must be true or false"),
         ("tabel = 1", r"unknown key 'tabel'; did you mean 'table'\? It may have trials"),
         ("zzzz = 1", "unknown key 'zzzz'; it may have trials"),

@@ -194,7 +194,7 @@ def check_whole_tasks(tasks: TaskSampler) -> None:
 
 
 def check_each_task(tasks: TaskSampler) -> None:
-    """Each task, where there is an end of them, comes once, split the same way every time, and has a name if any has."""
+    """Each task, where there is an end of them, comes once, always split the same way, and has a name if any has."""
     if tasks.each_task(1, seed=0) is None:
         return
     names = tasks.task_names()
@@ -207,7 +207,7 @@ def check_each_task(tasks: TaskSampler) -> None:
             assert batch.ids is not None
             _check_examples(f"query of each task of split {split!r}", batch.query, tasks.info)
             expect(int(batch.support.mask.sum(1).max()) <= MANY, "each_task() labels more rows than were asked for.")
-            for i, task in enumerate(batch.ids.tolist()):
+            for task in batch.ids.tolist():
                 expect(task not in found, f"each_task() gives task {task} twice.")
                 found.add(task)
                 expect(names is None or task < len(names), f"task_names() has no name for task {task}.")

@@ -34,7 +34,7 @@ def score_text(score: float, metric: str) -> str:
         return f"{100 * score:.1f}%"
     if round(abs(score)) >= LARGE:
         return f"{score:.3e}"
-    return f"{score:,.0f}" if abs(score) >= 10_000 else f"{score:#.4g}"
+    return f"{score:,.0f}" if abs(score) >= 10_000 else f"{score:#.4g}".rstrip(".")
 
 
 def interval_text(low: float, high: float, metric: str) -> str:
@@ -47,7 +47,7 @@ def difference_text(difference: float, metric: str) -> str:
     """A signed difference of scores; of shares in percentage points."""
     if not math.isfinite(difference):
         return "–"
-    text = f"{100 * difference:+.1f}" if problem_of_metric(metric).is_share else f"{difference:+#.3g}"
+    text = f"{100 * difference:+.1f}" if problem_of_metric(metric).is_share else f"{difference:+#.3g}".rstrip(".")
     return text.replace("-", "−")
 
 
