@@ -296,6 +296,18 @@ def test_gpboost_shifts_the_log_odds_of_classes(n_classes: int) -> None:
     np.testing.assert_allclose(softmax(population, axis=1).mean(0), rows.targets.mean(0), atol=0.1)
 
 
+@EACH
+def test_the_numbers_of_threads_are_left_as_they_are(name: str) -> None:
+    rows, before = entities(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        learner, module = learned(name, rows)
+        told(learner, module, newcomer(3, rows)[0], QUERY)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 # with estimators
 
 

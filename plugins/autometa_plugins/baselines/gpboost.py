@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import torch
 
 import autometa as am
 from autometa_plugins.baselines.entity_learner import EntityLearner
@@ -103,18 +105,20 @@ class GPBoost(EntityLearner):
             "seed": 0,
             "verbose": -1,
         }
-        trees = gpboost.train(
-            params=settings,
-            train_set=gpboost.Dataset(rows.x, y, params={"verbose": -1, "num_threads": 1}),
-            gp_model=intercepts,
-            num_boost_round=self.n_trees,
-        )
+        with _threads_kept():
+            trees = gpboost.train(
+                params=settings,
+                train_set=gpboost.Dataset(rows.x, y, params={"verbose": -1, "num_threads": 1}),
+                gp_model=intercepts,
+                num_boost_round=self.n_trees,
+            )
         variances = np.asarray(intercepts.get_cov_pars()).ravel()
 
         def answer(x: Array) -> Array:
             if not len(x):
                 return np.zeros(0)
-            return np.asarray(trees.predict(data=x, ignore_gp_model=True, pred_latent=True, num_threads=1)).ravel()
+            with _threads_kept():
+                return np.asarray(trees.predict(data=x, ignore_gp_model=True, pred_latent=True, num_threads=1)).ravel()
 
         if rows.has_classes:
             return answer, float(variances[0])
@@ -127,6 +131,16 @@ class GPBoost(EntityLearner):
         return cls(
             n_trees=trial.suggest_int("n_trees", 20, 300, log=True), max_depth=trial.suggest_int("max_depth", 1, 6)
         )
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Put back the number of threads, which GPBoost sets for the whole process: torch shares its OpenMP library."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _constant(level: float) -> Answer:
