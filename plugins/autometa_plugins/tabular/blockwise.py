@@ -1,28 +1,53 @@
-"""The kernel experts block by block, so that the memory is that of one."""
+"""Learning and answering block by block, so that the memory is that of one."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
 from autometa_plugins.tabular.blocks import Blocks
-from autometa_plugins.tabular.columns import Cells
-from autometa_plugins.tabular.learned import Learned, as_dict
-from autometa_plugins.tabular.network import Network
+from autometa_plugins.tabular.columns import Cells, TableColumns
+from autometa_plugins.tabular.learned import as_dict
 from autometa_plugins.tabular.scale import Scale, find_scale
 
 _LARGEST_TARGET = 6.0
 
 
-def learn_blocks(module: Network, blocks: Blocks, beside: Cells | None = None) -> dict[str, Any]:
-    """Fit the experts to each block.
+class BlockNetwork(Protocol):
+    """θ of a learner that learns a block of rows at a time."""
+
+    columns: TableColumns
+
+    @property
+    def has_classes(self) -> bool:
+        """True if targets are one-hot classes, False if they are real."""
+
+    def learn_block(self, cells: Cells, targets: Tensor, mask: Tensor, beside: Cells | None) -> dict[str, Any]:
+        """Return what is kept of support rows: nested dicts of tensors that lead with [tasks].
+
+        Parameters
+        ----------
+        cells : Cells
+        targets : Tensor of shape [tasks, n, n_outputs]
+            One-hot classes, or standardised real targets; zero where padded.
+        mask : Tensor of shape [tasks, n], bool
+        beside : Cells, optional
+            Further rows, without labels, that count in the scales of the columns.
+        """
+
+    def answer_block(self, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
+        """Return logits and their factors, or means and standard deviations of standardised targets."""
+
+
+def learn_blocks(module: BlockNetwork, blocks: Blocks, beside: Cells | None = None) -> dict[str, Any]:
+    """Learn each block.
 
     Parameters
     ----------
-    module : Network
+    module : BlockNetwork
     blocks : Blocks
     beside : Cells, optional
         Further rows of each task, without labels, that count in the scales of the columns.
@@ -30,7 +55,7 @@ def learn_blocks(module: Network, blocks: Blocks, beside: Cells | None = None) -
     Returns
     -------
     dict of Tensor
-        ``learned``, as :meth:`Learned.as_dict` nests it, with the ``scale`` of real targets, every tensor leading with
+        ``learned``, what the network keeps of a block, with the ``scale`` of real targets, every tensor leading with
         [tasks, blocks]; and ``share`` [tasks, blocks], the blocks' shares of the rows.
     """
     n_blocks = blocks.mask.shape[1]
@@ -43,7 +68,7 @@ def learn_blocks(module: Network, blocks: Blocks, beside: Cells | None = None) -
     }
 
 
-def answer_blocks(module: Network, adapted: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
+def answer_blocks(module: BlockNetwork, adapted: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
     """Return the mean answer of the blocks: logits and their factors, or means and standard deviations."""
     outputs = sureness = adapted["share"].new_zeros(())
     for number, share in enumerate(adapted["share"][:, :, None, None].unbind(1)):
@@ -53,21 +78,19 @@ def answer_blocks(module: Network, adapted: dict[str, Any], cells: Cells) -> tup
     return outputs, sureness
 
 
-def _learn_block(module: Network, blocks: Blocks, number: int, beside: Cells | None) -> dict[str, Any]:
+def _learn_block(module: BlockNetwork, blocks: Blocks, number: int, beside: Cells | None) -> dict[str, Any]:
     x, targets, mask = blocks.x[:, number], blocks.targets[:, number], blocks.mask[:, number]
     scaled: dict[str, Any] = {}
     if not module.has_classes:
         scale = find_scale(targets, mask.unsqueeze(-1))
         scaled["scale"] = as_dict(scale)
         targets = scale.standardise(targets).clamp(-_LARGEST_TARGET, _LARGEST_TARGET) * mask.unsqueeze(-1)
-    return scaled | module.learn(module.columns.read(x), targets, mask, beside).as_dict()
+    return scaled | module.learn_block(module.columns.read(x), targets, mask, beside)
 
 
-def _answer_block(module: Network, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
-    block = Learned.from_dict({name: part for name, part in learned.items() if name != "scale"})
-    outputs = module.answer(block, cells)
-    sureness = block.sureness.expand_as(outputs)
+def _answer_block(module: BlockNetwork, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
+    outputs, sureness = module.answer_block({key: part for key, part in learned.items() if key != "scale"}, cells)
     if module.has_classes:
-        return outputs * sureness, sureness
+        return outputs, sureness
     scale = Scale(**learned["scale"])
     return scale.restore(outputs), scale.restore_spread(sureness)

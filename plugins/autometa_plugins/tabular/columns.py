@@ -21,14 +21,22 @@ class Cells:
         Numbers, and the number of the level from 1 on; 0 is no level.
     known : Tensor of shape [tasks, n, columns], bool
         False where a value is missing, or of a level that has no feature.
+    n_categorical : int
+        How many columns are categorical.
     """
 
     entries: Float[Tensor, "task row column"]
     known: Bool[Tensor, "task row column"]
+    n_categorical: int
 
     def join(self, other: Cells) -> Cells:
         """Return the cells of these rows and of further ones."""
-        return Cells(torch.cat([self.entries, other.entries], dim=1), torch.cat([self.known, other.known], dim=1))
+        entries = torch.cat([self.entries, other.entries], dim=1)
+        return Cells(entries, torch.cat([self.known, other.known], dim=1), self.n_categorical)
+
+    def part(self, rows: slice) -> Cells:
+        """Return some of the rows."""
+        return Cells(self.entries[:, rows], self.known[:, rows], self.n_categorical)
 
 
 class TableColumns(nn.Module):
@@ -82,4 +90,4 @@ class TableColumns(nn.Module):
             known[..., -self.n_categorical :] = values[..., -self.n_categorical :] > 0
         if not self._never_missing:
             known &= nn.functional.pad(x, (0, 1))[..., self.absent] < 0.5
-        return Cells(values, known)
+        return Cells(values, known, self.n_categorical)

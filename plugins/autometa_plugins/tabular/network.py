@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -25,23 +27,23 @@ _BEST_PRIOR = 12.0
 _LARGEST = 6.0
 
 
-class Network(nn.Module):
+class ExpertNetwork(nn.Module):
     """The few numbers that are meta-learned: bandwidths, ridges, and what weights the experts.
 
     Parameters
     ----------
-    info : TaskInfo
+    has_classes : bool
+        True for one-hot classes, False for real targets.
     """
 
-    def __init__(self, info: am.TaskInfo) -> None:
+    def __init__(self, has_classes: bool) -> None:
         super().__init__()
-        self.columns = TableColumns(info)
         self.log_decay = nn.Parameter(torch.tensor(2.0).log())
         self.relevance = Relevance()
         self.kernels = all_kernels()
         n_kernels = len(self.kernels)
         self.mixture: Mixture
-        if info.problem_record.has_classes:
+        if has_classes:
             self.mixture = ClassMixture([_BEST_PRIOR] + [1.0] * (n_kernels + N_DENSITIES - 1))
         else:
             self.mixture = RealMixture([1.0] * n_kernels)
@@ -53,7 +55,7 @@ class Network(nn.Module):
 
     def learn(
         self, cells: Cells, targets: Float[Tensor, "task row out"], mask: Bool[Tensor, "task row"], beside: Cells | None
-    ) -> Learned:
+    ) -> tuple[Learned, Float[Tensor, "task expert row out"]]:
         """Fit the experts to support sets and weight them.
 
         Parameters
@@ -65,10 +67,16 @@ class Network(nn.Module):
         mask : Tensor of shape [tasks, n], bool
         beside : Cells, optional
             Further rows, without labels, that count in the scales and ranks of the columns.
+
+        Returns
+        -------
+        learned : Learned
+        left_out : Tensor of shape [tasks, experts, n, n_outputs]
+            What each expert predicts for the support rows from the others.
         """
         encoding = self._encoding(cells, mask, beside)
         support = encode(cells, encoding)
-        at_once = self._rows_at_once(support)
+        at_once = self.rows_at_once(support)
         weights = self.relevance(support, self.mixture.labels_alike(targets), mask, self.log_decay.exp(), at_once)
         counts = mask.sum(dim=1).clamp(min=1).to(targets.dtype)
         mean = targets.sum(dim=1, keepdim=True) / counts[:, None, None]
@@ -88,33 +96,35 @@ class Network(nn.Module):
         left_out = left_out.clamp(-_LARGEST, _LARGEST)
         shares, sureness = self.mixture.judge(left_out, targets, mask)
         coefficients = torch.stack([fit.coefficients for fit in fits], dim=1)
-        return Learned(encoding, support, weights, coefficients, mean.unsqueeze(1), shares, targets, sureness)
+        return Learned(encoding, support, weights, coefficients, mean.unsqueeze(1), shares, targets, sureness), left_out
 
     def answer(self, learned: Learned, cells: Cells) -> Float[Tensor, "task row out"]:
         """Return the mixture's scores of classes, or predictions of standardised targets."""
         rows = encode(cells, learned.encoding)
-        at_once = self._rows_at_once(learned.support)
+        at_once = self.rows_at_once(learned.support)
         parts = [
-            self._answer(learned, rows.part(slice(start, start + at_once)))
+            (self.outputs(learned, rows.part(slice(start, start + at_once))) * learned.shares).sum(dim=1)
             for start in range(0, max(1, cells.entries.shape[1]), at_once)
         ]
         return torch.cat(parts, dim=1)
 
-    def _answer(self, learned: Learned, rows: Rows) -> Tensor:
+    def outputs(self, learned: Learned, rows: Rows) -> Float[Tensor, "task expert row out"]:
+        """Return what each expert says of rows."""
         compared = compare(rows, learned.support, learned.weights, self.log_decay.exp())
         outputs = kernels_of(self.kernels, compared) @ learned.coefficients + learned.mean
         if self.has_classes:
             scores = density_scores(compared, rows, learned.support, learned.targets, learned.encoding.speaks)
             outputs = torch.cat([outputs, scores], dim=1)
-        return (outputs.clamp(-_LARGEST, _LARGEST) * learned.shares).sum(dim=1)
+        return outputs.clamp(-_LARGEST, _LARGEST)
 
     def _encoding(self, cells: Cells, mask: Tensor, beside: Cells | None) -> Encoding:
         if beside is not None:
             cells = cells.join(beside)
             mask = nn.functional.pad(mask, (0, cells.entries.shape[1] - mask.shape[1]), value=True)
-        return fit_encoding(cells, mask, self.columns.n_categorical)
+        return fit_encoding(cells, mask, cells.n_categorical)
 
-    def _rows_at_once(self, support: Rows) -> int:
+    def rows_at_once(self, support: Rows) -> int:
+        """Return how many rows are compared with the support rows at a time."""
         n_tasks, n_support, n_columns = support.bent.shape
         return max(1, AT_ONCE // max(1, n_tasks * n_support * n_columns))
 
@@ -128,3 +138,27 @@ class Network(nn.Module):
         if not self.has_classes:
             return kernels, kernels
         return kernels, density_scores(compared, rows, support, targets, encoding.speaks, first)
+
+
+class Network(ExpertNetwork):
+    """θ of the kernel experts, beside the columns that it reads; a :class:`BlockNetwork`.
+
+    Parameters
+    ----------
+    info : TaskInfo
+    """
+
+    def __init__(self, info: am.TaskInfo) -> None:
+        super().__init__(info.problem_record.has_classes)
+        self.columns = TableColumns(info)
+
+    def learn_block(self, cells: Cells, targets: Tensor, mask: Tensor, beside: Cells | None) -> dict[str, Any]:
+        """Return the fitted experts as nested dicts."""
+        return self.learn(cells, targets, mask, beside)[0].as_dict()
+
+    def answer_block(self, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
+        """Return the mixture's answer, and how sure it is."""
+        block = Learned.from_dict(learned)
+        outputs = self.answer(block, cells)
+        sureness = block.sureness.expand_as(outputs)
+        return (outputs * sureness if self.has_classes else outputs), sureness
