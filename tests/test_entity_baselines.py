@@ -260,6 +260,17 @@ def test_a_mixed_model_of_hardly_any_rows_is_finite(n_entities: int, n_rows: int
         assert variances[0] > 0
 
 
+def test_entities_that_do_not_differ_are_least_squares() -> None:
+    rng = np.random.default_rng(0)
+    entity, x, noise = np.repeat(np.arange(8), 5), rng.normal(size=(40, 2)), rng.normal(size=(8, 5))
+    y = x @ [1.0, 2.0] + (noise - noise.mean(axis=1, keepdims=True)).ravel()  # not by as much as chance would have it
+    for slopes in (False, True):
+        coefficients, variances = fit_one(x, y, entity, slopes=slopes)
+        design = np.column_stack([np.ones(40), x])
+        np.testing.assert_allclose(coefficients, np.linalg.lstsq(design, y, rcond=None)[0], atol=0.05)
+        assert variances[1] < 1e-3 * variances[0]
+
+
 @pytest.mark.parametrize("k", [0, 1, 4])
 def test_gpboost_moves_its_trees_by_the_shrunken_mean_of_what_they_leave(k: int) -> None:
     import gpboost

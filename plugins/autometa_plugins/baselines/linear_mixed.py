@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -166,12 +167,16 @@ def fit_one(x: Array, y: Array, entity: Array, *, slopes: bool) -> tuple[Array, 
     if n_entities < 2 or n_entities == n or n <= len(columns) + 1:
         return coefficients, left * spread
     scale = np.sqrt(left)
-    found, variances = _restricted_maximum(design, y / scale, x, entity, slopes)
-    coefficients[columns] = found * scale
-    return coefficients, variances * left
+    for with_slopes in (True, False) if slopes else (False,):
+        found = _restricted_maximum(design, y / scale, x, entity, with_slopes)
+        if found is not None:
+            coefficients[columns] = found[0] * scale
+            return coefficients, found[1] * left
+    return coefficients, np.array([left, 0.0, 0.0])
 
 
-def _restricted_maximum(design: Array, y: Array, x: Array, entity: Array, slopes: bool) -> tuple[Array, Array]:
+def _restricted_maximum(design: Array, y: Array, x: Array, entity: Array, slopes: bool) -> tuple[Array, Array] | None:
+    """Return coefficients, and variances as :func:`fit_one`; None where no method of statsmodels finds any."""
     from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
 
     order = [np.flatnonzero(entity == number) for number in np.unique(entity)]
@@ -180,14 +185,17 @@ def _restricted_maximum(design: Array, y: Array, x: Array, entity: Array, slopes
         names.append("slopes")
         columns.append([[str(j) for j in range(x.shape[1])]] * len(order))
         matrices.append([x[own] for own in order])
-    with warnings.catch_warnings():
-        # Variances at the edge, where entities do not differ, are an answer like any other.
-        warnings.simplefilter("ignore")
-        fitted = MixedLM(y, design, groups=entity, exog_vc=VCSpec(names, columns, matrices)).fit(
-            reml=True, method=["lbfgs", "powell"]
-        )
-    noise = max(float(fitted.scale), _LEAST_SHARE)
-    return np.asarray(fitted.fe_params), np.array([noise, *np.maximum(fitted.vcomp, 0.0), 0.0][:3])
+    model, fits = MixedLM(y, design, groups=entity, exog_vc=VCSpec(names, columns, matrices)), []
+    for method in ("lbfgs", "powell"):  # either may stop far from the top and call it converged
+        # Variances at the edge, where entities do not differ, are an answer like any other; exactly there is no slope.
+        with warnings.catch_warnings(), suppress(np.linalg.LinAlgError):
+            warnings.simplefilter("ignore")
+            fits.append(model.fit(reml=True, method=method))
+    if not fits:
+        return None
+    best = max(fits, key=lambda fit: float(np.nan_to_num(fit.llf, nan=-np.inf)))
+    noise = max(float(best.scale), _LEAST_SHARE)
+    return np.asarray(best.fe_params), np.array([noise, *np.maximum(best.vcomp, 0.0), 0.0][:3])
 
 
 def _independent(x: Array) -> Array:
