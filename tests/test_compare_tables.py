@@ -372,7 +372,10 @@ def test_every_baseline_joins_on_a_table_and_one_elsewhere() -> None:
     letters = am.make_tasks("glyphs", size=8).info
     assert set(with_baselines({"ridge": "ridge"}, [waves])) == {"ridge", "sklearn"}
     assert set(with_baselines({"ridge": "ridge"}, [letters])) == {"ridge", "sklearn"}
-    assert {"ridge", "sklearn", "sklearn_pooled"} <= set(with_baselines({"ridge": "ridge"}, [table_info]))
+    assert set(with_baselines({"ridge": "ridge"}, [table_info, waves])) == {"ridge", "sklearn"}
+    of_family = {row.name for row in am.plugins().itertuples() if row.kind == "learner" and "baselines" in row.plugin}
+    assert {"sklearn", "sklearn_pooled"} <= of_family
+    assert set(with_baselines({"ridge": "ridge"}, [table_info])) == {"ridge", *of_family}
     mine = am.make_learner("sklearn", estimator="knn")
     assert "sklearn" not in with_baselines({"mine": mine}, [waves]), "it takes part already"
     assert set(with_baselines({"sklearn": "ridge"}, [waves])) == {"sklearn", "baselines.sklearn"}

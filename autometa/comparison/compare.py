@@ -107,7 +107,9 @@ def compare(
         ``"joint"``: one study per task distribution chooses among the learners as well, and only the winner is
         judged: less work, and no comparison of equals.
     baselines : bool, default=True
-        Add scikit-learn's estimator fitted on the support set alone to a list that lacks it.
+        Add scikit-learn's estimator fitted on the support set alone to a list that lacks it. If all ``tasks`` are
+        tables, whose labels mean the same in every task, add every learner of the family "baseline", among them one
+        pooled model for all.
     trial_timeout : float, optional
         Seconds that one outer step, or one batch of an evaluation, may take; a trial or final run that takes longer
         has failed, and all else goes on. None: 10 minutes, or 100 times the median step of the run where that is more.

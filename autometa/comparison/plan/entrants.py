@@ -98,24 +98,19 @@ def every_learner(problems: Collection[str]) -> dict[str, Learners]:
 
 
 def with_baselines(given: dict[str, Any], infos: Collection[TaskInfo]) -> dict[str, Any]:
-    """Add the baseline if it is installed, fits a problem and is not there already; for a table, every baseline.
+    """Add the baseline if it is installed, fits a problem and is not there already; on tables alone, every baseline.
 
     Tables count where labels mean the same in every task, as pooled baselines need.
     """
+    problems = {info.problem for info in infos}
+    are_tables = all(info.is_table and info.labels_are_shared for info in infos)
     known = {name for item in given.values() if (name := _full_name(item)) is not None}
-    plain = {info.problem for info in infos}
-    tables = {info.problem for info in infos if info.is_table and info.labels_are_shared}
-    fitting = [
-        component
-        for component in components("learner")
-        if (component.full_name == BASELINE and component.spec.problems & plain)
-        or (getattr(component.spec, "family", "") == BASELINES and component.spec.problems & tables)
-    ]
-    missing = [component for component in fitting if component.full_name not in known]
     found = dict(given)
-    for component in missing:
-        label = component.name if component.name not in found else component.full_name.replace("/", ".")
-        found[label] = component.full_name
+    for component in components("learner"):
+        is_wanted = component.full_name == BASELINE or (are_tables and getattr(component.spec, "family", "") == BASELINES)
+        if is_wanted and component.spec.problems & problems and component.full_name not in known:
+            label = component.name if component.name not in found else component.full_name.replace("/", ".")
+            found[label] = component.full_name
     return found
 
 
