@@ -107,7 +107,9 @@ def with_baselines(given: dict[str, Any], infos: Collection[TaskInfo]) -> dict[s
     known = {name for item in given.values() if (name := _full_name(item)) is not None}
     found = dict(given)
     for component in components("learner"):
-        is_wanted = component.full_name == BASELINE or (are_tables and getattr(component.spec, "family", "") == BASELINES)
+        is_wanted = component.full_name == BASELINE or (
+            are_tables and getattr(component.spec, "family", "") == BASELINES
+        )
         if is_wanted and component.spec.problems & problems and component.full_name not in known:
             label = component.name if component.name not in found else component.full_name.replace("/", ".")
             found[label] = component.full_name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ import pandas as pd
 
 from autometa.comparison.report.across import leaderboard_on
 from autometa.comparison.report.markup import metric_title, p_text, score_text
+from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.references import references_in
-from autometa.comparison.results.statistics import DIFFERENT, NOT_DECIDED
+from autometa.comparison.results.statistics import DIFFERENT, LEVEL_WITH, NOT_DECIDED
 from autometa.contracts.problems import problem_of_metric
 
 OWN, POOLED = "a model of its own rows alone", "one model for all"
@@ -54,22 +55,24 @@ def advice_on(record: Record, tasks: str) -> Advice | None:
     references = references_in(record.plan, rows["learner"])
     metric = str(best["metric"])
     known = {references.own: OWN, references.pooled: POOLED}
-    said = f", {known[best['learner']]}" if best["learner"] in known else ""
+    said = f" ({known[best['learner']]})" if best["learner"] in known else ""
     entity, shots = entity_word(record, tasks), labelled_words(record, tasks, int(best["n_shot"]))
     beside = [
         (reference, words)
         for reference, words in ((references.pooled, POOLED), (references.own, OWN))
         if reference is not None and reference != best["learner"]
     ]
-    answer = f"For a new {entity} with {shots}, use {best['learner']}{said}: {metric_title(metric)} "
-    answer += score_text(best["score"], metric)
+    tests = [_test(record.frames.significance, tasks, best["learner"], reference) for reference, _ in beside]
+    is_sure = all(test is not None and test["verdict"] == DIFFERENT for test in tests)
+    choice = f"use {best['learner']}{said}" if is_sure else f"{best['learner']}{said} did best"
+    answer = f"For a new {entity} with {shots}, {choice}: {metric_title(metric)} {score_text(best['score'], metric)}"
     answer += "".join(
         f"{', ' if place == 0 else ' and '}{_step(best, _row_of(rows, reference))} {words} ({reference})"
         for place, (reference, words) in enumerate(beside)
     )
-    tests = [_test(record.frames.significance, tasks, best["learner"], reference) for reference, _ in beside]
     verdicts = [_sure(test, words) for test, (_, words) in zip(tests, beside, strict=True) if test is not None]
-    sureness = " ".join([*verdicts, _few(int(best["n_test_tasks"]), entity)]).strip()
+    level = _level(record, tasks, best["learner"], [reference for reference, _ in beside])
+    sureness = " ".join(filter(None, [*verdicts, level, _few(int(best["n_test_tasks"]), entity)]))
     return Advice(answer=f"{answer}.", sureness=sureness)
 
 
@@ -120,6 +123,16 @@ def _sure(test: pd.Series, words: str) -> str:
     if test["verdict"] == NOT_DECIDED:
         return f"Whether it is better than {words} is not decided: one training run says nothing of a learner."
     return f"The gain over {words} may be chance ({p})."
+
+
+def _level(record: Record, tasks: str, best: str, told: Sequence[str]) -> str:
+    """Count the learners that no test tells from the best, beside those that are told of already."""
+    significance = record.frames.significance
+    if significance.empty:
+        return ""
+    beside = verdicts_beside_best(record.frames.leaderboard, significance, tasks)
+    n = sum(verdict == LEVEL_WITH and name not in told for name, verdict in beside.items())
+    return "" if n == 0 else f"{n} other learner{'s are' if n > 1 else ' is'} level with {best}."
 
 
 def _few(n_entities: int, entity: str) -> str:
