@@ -340,7 +340,12 @@ def test_the_report_and_the_screen_begin_with_what_to_use_for_a_new_school(
     counted = comparison.entities["gain_over_own"]
     assert f"{(counted > 0).sum()} of 8 entities gain with" in section
     assert f"{(counted < 0).sum()} are hurt" in section
-    for words in ("by the number of labelled rows", "gap to pooled", "can its own doubt be believed?", "8 to judge on"):
+    for words in (
+        "by the number of labelled rows",
+        "gap to pooled",
+        "calibration, or can its own doubt be believed?",
+        "8 to judge on",
+    ):
         assert words in section
     assert "Score over labelled rows" in section
     screen = io.StringIO()

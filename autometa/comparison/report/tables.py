@@ -24,7 +24,7 @@ from autometa.comparison.results.record import Record
 from autometa.comparison.results.references import references_in
 from autometa.contracts.problems import problem_of_metric
 
-WORST, BEST = 10, 5
+WORST, BEST = 5, 5
 """Entities shown that are hurt most, and that gain most."""
 DRAWN = 8
 """Learners drawn over labelled rows, beside the baselines."""
@@ -90,7 +90,7 @@ def labelled_section(record: Record, tasks: str, looks: dict[str, Style]) -> str
         ]
         for row in best.itertuples()
     ]
-    columns = [("labelled rows", "c"), ("best learner", ""), (metric_title(metric), "n"), ("95% interval", "n")]
+    columns = [("labelled rows", "c"), ("best learner", "s"), (metric_title(metric), "n"), ("95% interval", "n")]
     columns += [(title, css) for name in (POOLED, OWN) for title, css in ((f"beside {name}", ""), ("p (Holm)", "n"))]
     caption = (
         f"Every learner judged on the same {int(best['n_entities'].iloc[0])} held-out entities and query rows, "
@@ -143,19 +143,20 @@ def entities_section(record: Record, tasks: str, looks: dict[str, Style]) -> str
     metric, learner = str(rows["metric"].iloc[0]), str(entities["learner"].iloc[0])
     word = entity_word(record, tasks)
     shots = labelled_words(record, tasks, int(rows["n_shot"].iloc[0]))
-    said = gains_words(entities, learner, OWN, "gain_over_own")
-    if entities["gain_over_pooled"].notna().any() and learner != references_in(record.plan, rows["learner"]).pooled:
-        said += " " + gains_words(entities, learner, POOLED, "gain_over_pooled")
-    hurt = entities[entities["gain_over_own"] < 0].head(WORST)
-    gaining = entities[entities["gain_over_own"] > 0].iloc[::-1].head(BEST)
+    columns = {"gain_over_own": OWN, "gain_over_pooled": POOLED}
+    if learner == references_in(record.plan, rows["learner"]).pooled or entities["gain_over_pooled"].isna().all():
+        del columns["gain_over_pooled"]
+    said = " ".join(gains_words(entities, learner, words, column) for column, words in columns.items())
     parts = [f"<h3>{escape(tasks)}: which gain and which are hurt by sharing</h3><p>{escape(said)}</p>"]
-    if len(hurt):
-        parts.append(_entity_table(hurt, word, metric, f"Hurt most, with {shots}."))
+    for column, words in columns.items():
+        hurt = entities[entities[column] < 0].sort_values(column).head(WORST)
+        if len(hurt):
+            parts.append(_entity_table(hurt, word, metric, f"Hurt most beside {words}, with {shots}."))
+    gaining = entities[entities["gain_over_own"] > 0].iloc[::-1].head(BEST)
     if len(gaining):
-        parts.append(_entity_table(gaining, word, metric, f"Gain most, with {shots}."))
-    if len(entities) > len(hurt) + len(gaining):
-        every = _entity_table(entities, word, metric, "Those hurt most first.")
-        parts.append(f"<details><summary>All {len(entities)} entities</summary>{every}</details>")
+        parts.append(_entity_table(gaining, word, metric, f"Gain most beside {OWN}, with {shots}."))
+    every = _entity_table(entities, word, metric, f"Those hurt most beside {OWN} first.")
+    parts.append(f"<details><summary>All {len(entities)} entities</summary>{every}</details>")
     return "".join(parts)
 
 
@@ -218,7 +219,7 @@ def calibration_section(record: Record, tasks: str, looks: dict[str, Style]) -> 
         tables.append(table(columns, body, caption=caption))
     if not tables:
         return ""
-    return f"<h3>{escape(tasks)}: can its own doubt be believed?</h3>{''.join(tables)}"
+    return f"<h3>{escape(tasks)}: calibration, or can its own doubt be believed?</h3>{''.join(tables)}"
 
 
 def _measure_cell(value: float, measure: str, least: float) -> str:
