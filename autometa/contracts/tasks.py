@@ -168,6 +168,18 @@ class TaskSampler(BaseEstimator, ABC):
         """Name the tasks that ``TaskBatch.ids`` count, the first is number 0; None where they have no names."""
         return None
 
+    def varied(self, seed: int) -> TaskSampler:
+        """Return a sampler of tasks of another size, for pretraining on tables of every shape; by default itself.
+
+        Pure: the seed alone decides. The problem and the family of tasks stay.
+
+        Parameters
+        ----------
+        seed : int
+            Non-negative.
+        """
+        return self
+
     def to(self, device: torch.device | str) -> Self:
         """Return a sampler of the same tasks that keeps what they are drawn from on ``device``.
 

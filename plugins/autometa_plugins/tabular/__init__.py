@@ -1,10 +1,12 @@
-"""Bundled plugin: learners made for tables."""
+"""Bundled plugin: learners made for tables, and priors that draw tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import autometa as am
+
+_PRIOR_FITTED = "Müller et al. 2022; Hollmann et al. 2023, TabPFN, section 4"
 
 
 @am.hookimpl
@@ -27,3 +29,26 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         summary="A pooled model, corrected for every task by random effects: intercept, slopes and curves.",
         reference="Henderson 1975; Robinson 1991; Rasmussen & Williams 2006, ch. 2",
     )
+
+
+@am.hookimpl
+def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
+    """Offer the priors of tables."""
+    for name, kind, summary, reference in (
+        ("prior_tables", "PriorTables", "Tables of every kind below, mixed.", _PRIOR_FITTED),
+        (
+            "prior_mlp",
+            "PriorMLP",
+            "Tables whose columns and target are units of a random neural network.",
+            _PRIOR_FITTED,
+        ),
+        ("prior_additive", "PriorAdditive", "Tables whose target is a sum of functions of single columns.", ""),
+        ("prior_mixture", "PriorMixture", "Tables whose rows come from clusters, each of one class.", ""),
+    ):
+        yield am.TaskSamplerSpec(
+            name=name,
+            factory=f"autometa_plugins.tabular.priors.families:{kind}",
+            summary=summary,
+            problems=frozenset({"classification", "regression"}),
+            reference=reference,
+        )
