@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from autometa.estimators import FewShotRegressor as FewShotRegressor
     from autometa.estimators import load as load
     from autometa.estimators.cross_validation import cross_validate_tasks as cross_validate_tasks
+    from autometa.files.weights import read_weights as read_weights
     from autometa.host import make_backbone as make_backbone
     from autometa.host import make_learner as make_learner
     from autometa.host import make_meta_optimizer as make_meta_optimizer
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from autometa.tables.targets import read_target as read_target
     from autometa.testing import check_plugin as check_plugin
     from autometa.testing import parametrize_with_plugin_checks as parametrize_with_plugin_checks
+    from autometa.training.pretrain import pretrain as pretrain
 
 _EXPORTS = {
     # errors
@@ -171,6 +173,9 @@ _EXPORTS = {
     "FewShotRegressor": "autometa.estimators",
     "load": "autometa.estimators",
     "cross_validate_tasks": "autometa.estimators.cross_validation",
+    # pretraining
+    "pretrain": "autometa.training.pretrain",
+    "read_weights": "autometa.files.weights",
     # comparison
     "AutoFewShotClassifier": "autometa.comparison",
     "AutoFewShotRegressor": "autometa.comparison",

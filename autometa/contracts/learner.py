@@ -14,7 +14,7 @@ from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import query_losses
 from autometa.contracts.problems import problem_of_targets
 from autometa.contracts.tasks import TaskInfo
-from autometa.errors import PluginError
+from autometa.errors import Incompatible, PluginError
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -147,6 +147,22 @@ class Learner(BaseEstimator, ABC):
     def pooled_loss(self, module: nn.Module, batch: TaskBatch, progress: float) -> Tensor:
         """Supervised loss on a batch of meta-train tasks, scalar (learners that provide ``"pooled"``)."""
         raise NotImplementedError
+
+    def reshaped(self, module: nn.Module, info: TaskInfo) -> nn.Module:
+        """The same θ, for tasks of another shape; parameters are shared, so that training one trains both.
+
+        For learners whose θ does not depend on the shape of the tasks, such as networks that read any table:
+        ``autometa.pretrain`` then draws tables of many shapes.
+
+        Raises
+        ------
+        Incompatible
+            θ depends on the shape.
+        """
+        raise Incompatible(
+            f"the θ of learner {type(self).__name__} belongs to tasks of one shape (it has no reshaped()); use "
+            "'tabular/pfn', or another learner that reads tables of any shape."
+        )
 
     def n_pooled_tasks(self, info: TaskInfo) -> int | None:
         """How many fixed training tasks :meth:`pooled_loss` tells apart; None when it does not."""

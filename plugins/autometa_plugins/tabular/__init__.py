@@ -29,6 +29,14 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         summary="A pooled model, corrected for every task by random effects: intercept, slopes and curves.",
         reference="Henderson 1975; Robinson 1991; Rasmussen & Williams 2006, ch. 2",
     )
+    yield am.LearnerSpec(
+        name="pfn",
+        factory="autometa_plugins.tabular.pfn.learner:PFN",
+        family="tabular",
+        problems=both,
+        summary="A network pretrained on synthetic tables, which starts at the kernel experts and reads them.",
+        reference="Müller et al. 2022 (prior-fitted networks); Hollmann et al. 2025 (attention along rows and columns)",
+    )
 
 
 @am.hookimpl

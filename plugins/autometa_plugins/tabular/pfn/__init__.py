@@ -1,0 +1,1 @@
+"""A network that is pretrained on synthetic tables and starts at the kernel experts' mixture."""

@@ -1,0 +1,160 @@
+"""A network, pretrained on synthetic tables, that reads the kernel experts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+import autometa as am
+from autometa_plugins.tabular.blocks import deal
+from autometa_plugins.tabular.blockwise import answer_blocks, learn_blocks
+from autometa_plugins.tabular.columns import TableColumns
+from autometa_plugins.tabular.pfn.body import Body
+from autometa_plugins.tabular.pfn.network import TableNetwork
+from autometa_plugins.tabular.scale import find_scale
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+_NAME = "learner 'pfn'"
+_FARTHEST, _BEND = 6.0, 2.0
+_SIZES = ("cell_width", "row_width", "n_heads", "cell_blocks", "row_blocks")
+
+
+class PFN(am.Learner):
+    """A prior-fitted network that starts at the kernel experts' mixture.
+
+    It learns from many synthetic tables (:func:`autometa.pretrain`) how to answer for a table from a few labelled rows,
+    and does so for a new table in one pass, without any training. It reads the cells, by attention along columns and
+    rows, and what each of the kernel experts says of every row and class, left-out support rows included; then it
+    weights the experts anew for every row and adds what it found itself. Before any training its answers are those of
+    ``kernel_experts``. The experts' own numbers stay as they are.
+
+    The order of rows, of columns and of classes does not matter, and their number is free: every row and class has a
+    vector of its own, and the same network serves them all. More than ``max_rows`` support rows are dealt to blocks
+    with targets alike, and the blocks' answers are averaged. Keys and values of the support rows are kept, so that
+    further predictions cost no more than their own rows.
+
+    Parameters
+    ----------
+    weights : path or None, default=None
+        A file that :func:`autometa.pretrain` wrote, which tells the sizes below, too. None: a fresh network.
+    cell_width, row_width : int, default=32, 64
+        Of the vectors of a fresh network, for each cell, and for each row and class.
+    n_heads : int, default=4
+        Of attention; divides both widths.
+    cell_blocks, row_blocks : int, default=1, 3
+    max_rows : int, default=1000
+        Support rows of a block.
+
+    References
+    ----------
+    S. Müller, N. Hollmann, S. Pineda Arango, J. Grabocka, F. Hutter: Transformers can do Bayesian inference. ICLR 2022.
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"gradient", "distribution"})
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"max_rows"})
+    names_files: ClassVar[frozenset[str]] = frozenset({"weights"})
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        *,
+        cell_width: int = 32,
+        row_width: int = 64,
+        n_heads: int = 4,
+        cell_blocks: int = 1,
+        row_blocks: int = 3,
+        max_rows: int = 1000,
+    ) -> None:
+        self.weights = weights
+        self.cell_width = cell_width
+        self.row_width = row_width
+        self.n_heads = n_heads
+        self.cell_blocks = cell_blocks
+        self.row_blocks = row_blocks
+        self.max_rows = max_rows
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return the network with its weights, or a fresh one.
+
+        Raises
+        ------
+        InvalidParameter
+            A parameter is out of range.
+        MissingData, InvalidFile
+            There is no such file of weights, or it is none.
+        Incompatible
+            The weights are of another problem.
+        """
+        self._check()
+        has_classes = info.problem_record.has_classes
+        if self.weights is None:
+            return TableNetwork(TableColumns(info), Body(has_classes, **{name: getattr(self, name) for name in _SIZES}))
+        pretrained = am.read_weights(self.weights, learner="tabular/pfn", problem=info.problem)
+        sizes: dict[str, Any] = {name: pretrained.params.get(name) for name in _SIZES}
+        PFN(**sizes)._check()
+        return pretrained.fill(TableNetwork(TableColumns(info), Body(has_classes, **sizes)))
+
+    def reshaped(self, module: nn.Module, info: am.TaskInfo) -> nn.Module:
+        """Return the same network beside the columns of another table."""
+        assert isinstance(module, TableNetwork)
+        if module.has_classes != info.problem_record.has_classes:
+            raise am.Incompatible(f"{_NAME}: a network for real targets cannot answer for classes, nor the reverse.")
+        return TableNetwork(TableColumns(info).to(next(module.parameters()).device), module.body)
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Any]:
+        """Return the fitted experts of every block, and keys and values of its rows."""
+        self._check()
+        assert isinstance(module, TableNetwork)
+        return learn_blocks(module, deal(support, support.x.flatten(2), self.max_rows))
+
+    def predict(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Tensor:
+        """Return logits or means, [tasks, n, n_outputs]."""
+        return self._answer(module, adapted, x)[0]
+
+    def predict_distribution(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and standard deviations of new observations, each [tasks, n, n_outputs]."""
+        return self._answer(module, adapted, x)
+
+    def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
+        """Return the loss on each query set, [tasks]; for real targets in units of the support set's.
+
+        Means learn from Huber's loss, so that no outlier decides; deviations from the negative log-likelihood, which
+        takes the means as they are.
+        """
+        if batch.query.is_classification:
+            return am.query_losses(self, module, batch)
+        scale = find_scale(batch.support.targets(), batch.support.mask.unsqueeze(-1))
+        mean, deviation = self._answer(module, self.adapt(module, batch.support), batch.query.x)
+        target = scale.standardise(batch.query.targets()).clamp(-_FARTHEST, _FARTHEST)
+        mean, unit = scale.standardise(mean), (scale.spread * scale.unit).to(deviation.dtype)
+        error, deviation = target - mean, deviation / unit
+        surprise = deviation.log() + error.detach().square() / deviation.square() / 2 + math.log(2 * math.pi) / 2
+        losses = nn.functional.huber_loss(mean, target, reduction="none", delta=_BEND) + surprise
+        return (losses.mean(dim=-1) * batch.query.mask).sum(dim=1) / batch.query.mask.sum(dim=1).clamp(min=1)
+
+    def _answer(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and their factors, or means and standard deviations."""
+        assert isinstance(module, TableNetwork)
+        return answer_blocks(module, adapted, module.columns.read(x.flatten(2)))
+
+    def _check(self) -> None:
+        for name in ("cell_width", "row_width", "n_heads", "row_blocks", "max_rows"):
+            am.check_int(name, getattr(self, name), of=_NAME)
+        am.check_int("cell_blocks", self.cell_blocks, least=0, of=_NAME)
+        if self.weights is not None:
+            am.check_path("weights", self.weights, of=_NAME)
+        for name in ("cell_width", "row_width"):
+            if getattr(self, name) % self.n_heads:
+                raise am.InvalidParameter(
+                    f"{name}={getattr(self, name)} of {_NAME} must be a multiple of n_heads={self.n_heads}."
+                )
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> PFN:
+        """Return the defaults: what is to be chosen is learned."""
+        return cls()
