@@ -154,8 +154,9 @@ class Pretraining(MetaOptimizer):
     def _drawn(self, split: Split, seed: int, n_tasks: int) -> tuple[TaskInfo, TaskBatch]:
         """Draw tables of one shape, which the seed decides, and as many as fit."""
         sampler = self.prior.varied(seed)
-        fitting = max(1, self.cells // cells_of(sampler.info))
-        return sampler.info, sampler.sample(min(n_tasks, fitting), split=split, seed=seed)
+        info, batch = sampler.info, sampler.sample(1, split=split, seed=seed)
+        fitting = min(n_tasks, self.cells // cells_of(info, batch))
+        return info, batch if fitting <= 1 else sampler.sample(fitting, split=split, seed=seed)
 
     @torch.no_grad()
     def _look(self, module: nn.Module) -> dict[str, Tensor]:
@@ -169,12 +170,11 @@ class Pretraining(MetaOptimizer):
         return {"valid_loss": _mean(losses), "valid_score": _mean(scores)}
 
 
-def cells_of(info: TaskInfo) -> int:
-    """Return about how many cells a task has: rows times the features of a row."""
-    rows = info.n_shot + info.n_query
-    if info.problem_record.has_classes:
-        rows *= info.n_outputs
-    return max(1, rows * torch.Size(info.input_shape).numel())
+def cells_of(info: TaskInfo, batch: TaskBatch) -> int:
+    """Return how many cells a task has: rows times columns."""
+    rows = batch.support.y.shape[1] + batch.query.y.shape[1]
+    columns = info.feature_columns or range(torch.Size(info.input_shape).numel())
+    return max(1, rows * len(set(columns)))
 
 
 def _mean(parts: Sequence[Tensor]) -> Tensor:
