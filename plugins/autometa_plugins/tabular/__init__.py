@@ -6,7 +6,17 @@ from collections.abc import Iterable
 
 import autometa as am
 
-_PRIOR_FITTED = "Müller et al. 2022; Hollmann et al. 2023, TabPFN, section 4"
+_PRIORS = (
+    ("prior_tables", "PriorTables", "Synthetic tables of all kinds, mixed.", "Hollmann et al. 2023, TabPFN, section 4"),
+    ("prior_mlp", "PriorMLP", "Tables whose columns and target are units of a random neural network.", ""),
+    ("prior_scm", "PriorSCM", "Tables whose columns and target are nodes of a random causal graph.", ""),
+    ("prior_tree", "PriorTree", "Tables whose target is a sum of random decision trees.", ""),
+    ("prior_additive", "PriorAdditive", "Tables whose target is a sum of functions of single columns.", ""),
+    ("prior_smooth", "PriorSmooth", "Tables whose target is a smooth function of all columns.", ""),
+    ("prior_mixture", "PriorMixture", "Tables whose rows come from clusters, each of one class.", ""),
+    ("prior_rules", "PriorRules", "Tables whose target follows a rule of a few columns: XOR, parity, lookup, AND.", ""),
+)
+"""Name, class, summary and paper of each prior."""
 
 
 @am.hookimpl
@@ -42,17 +52,7 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
 @am.hookimpl
 def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
     """Offer the priors of tables."""
-    for name, kind, summary, reference in (
-        ("prior_tables", "PriorTables", "Tables of every kind below, mixed.", _PRIOR_FITTED),
-        (
-            "prior_mlp",
-            "PriorMLP",
-            "Tables whose columns and target are units of a random neural network.",
-            _PRIOR_FITTED,
-        ),
-        ("prior_additive", "PriorAdditive", "Tables whose target is a sum of functions of single columns.", ""),
-        ("prior_mixture", "PriorMixture", "Tables whose rows come from clusters, each of one class.", ""),
-    ):
+    for name, kind, summary, reference in _PRIORS:
         yield am.TaskSamplerSpec(
             name=name,
             factory=f"autometa_plugins.tabular.priors.families:{kind}",

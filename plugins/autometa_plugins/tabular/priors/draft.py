@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from autometa_plugins.tabular.priors.draws import Draws
@@ -59,11 +59,14 @@ class Draft:
         What targets are made from.
     labels : Tensor of shape [tables, rows], int64, optional
         Classes, where the family draws them itself.
+    exact : Tensor of shape [tables, columns], bool, optional
+        Columns whose values must stay as they are, because a rule depends on each.
     """
 
     columns: Float[Tensor, "table row column"]
     scores: Float[Tensor, "table row score"]
     labels: Int[Tensor, "table row"] | None = None
+    exact: Bool[Tensor, "table column"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

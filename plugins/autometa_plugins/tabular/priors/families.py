@@ -5,38 +5,77 @@ from __future__ import annotations
 from autometa_plugins.tabular.priors.additive import draw_additive
 from autometa_plugins.tabular.priors.draft import Family
 from autometa_plugins.tabular.priors.draws import Draws
+from autometa_plugins.tabular.priors.graph import draw_graph
 from autometa_plugins.tabular.priors.mixtures import draw_mixture
 from autometa_plugins.tabular.priors.neural import draw_neural
 from autometa_plugins.tabular.priors.prior import TablePrior
+from autometa_plugins.tabular.priors.rules import draw_rules
+from autometa_plugins.tabular.priors.smooth import draw_smooth
+from autometa_plugins.tabular.priors.trees import draw_trees
 
-NEURAL, ADDITIVE, MIXTURE = Family(draw_neural), Family(draw_additive), Family(draw_mixture)
-WEIGHTS: tuple[tuple[Family, float], ...] = ((NEURAL, 3), (ADDITIVE, 4), (MIXTURE, 3))
-"""Families of the mix and how often each is drawn."""
+NEURAL, GRAPH, TREES = Family(draw_neural), Family(draw_graph), Family(draw_trees)
+ADDITIVE, SMOOTH, MIXTURE = Family(draw_additive), Family(draw_smooth), Family(draw_mixture)
+RULES = Family(draw_rules, by_ease=False)
+WEIGHTS = ((NEURAL, 3), (GRAPH, 2), (TREES, 1.5), (ADDITIVE, 4), (SMOOTH, 1), (MIXTURE, 3), (RULES, 1.6))
+"""Families of the mix and how often each is drawn; rules make up a tenth."""
+
+
+def _told(summary: str) -> str:
+    """Return the docstring of a prior: what it draws, and the rest of that of all priors."""
+    return summary + "\n\n" + (TablePrior.__doc__ or "").partition("\n\n")[2]
 
 
 class PriorTables(TablePrior):
-    """Tables of every family, mixed; for its parameters see :class:`TablePrior`."""
+    __doc__ = _told("Tables of every family, mixed.")
 
     def _choose(self, draws: Draws) -> Family:
         return WEIGHTS[draws.one_of([weight for _, weight in WEIGHTS])][0]
 
 
 class PriorMLP(TablePrior):
-    """Columns and target are units of a random neural network; for its parameters see :class:`TablePrior`."""
+    __doc__ = _told("Columns and target are units of a random neural network.")
 
     def _choose(self, draws: Draws) -> Family:
         return NEURAL
 
 
 class PriorAdditive(TablePrior):
-    """The target is a sum of functions of single columns; for its parameters see :class:`TablePrior`."""
+    __doc__ = _told("The target is a sum of functions of single columns.")
 
     def _choose(self, draws: Draws) -> Family:
         return ADDITIVE
 
 
 class PriorMixture(TablePrior):
-    """Rows come from clusters, each of one class; for its parameters see :class:`TablePrior`."""
+    __doc__ = _told("Rows come from clusters, each of one class.")
 
     def _choose(self, draws: Draws) -> Family:
         return MIXTURE
+
+
+class PriorSCM(TablePrior):
+    __doc__ = _told("Columns and target are nodes of a random causal graph.")
+
+    def _choose(self, draws: Draws) -> Family:
+        return GRAPH
+
+
+class PriorTree(TablePrior):
+    __doc__ = _told("The target is a sum of random decision trees.")
+
+    def _choose(self, draws: Draws) -> Family:
+        return TREES
+
+
+class PriorSmooth(TablePrior):
+    __doc__ = _told("The target is a smooth function of all columns.")
+
+    def _choose(self, draws: Draws) -> Family:
+        return SMOOTH
+
+
+class PriorRules(TablePrior):
+    __doc__ = _told("The target follows a rule of a few columns, such as XOR.")
+
+    def _choose(self, draws: Draws) -> Family:
+        return RULES

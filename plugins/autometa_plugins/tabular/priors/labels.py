@@ -33,18 +33,19 @@ def label_by_rank(score: Float[Tensor, "table row"], shares: Float[Tensor, "tabl
 
 def draw_labels(draws: Draws, draft: Draft, size: Size) -> Int[Tensor, "table row"]:
     """Make classes of scores: cut one of them, take the largest, or the nearest prototype; number them at random."""
-    labels = draft.labels
-    if labels is None:
-        noise = draws.log_uniform(0.003, 0.5, size.n_tables, 1, 1)
-        scores = standardise(draft.scores)
+    noise = draws.log_uniform(0.003, 0.5, size.n_tables, 1, 1)
+    scores = standardise(draft.scores)
+    if draft.labels is None:
         scores = scores + noise * draws.normal(*scores.shape)
-        by_rank = label_by_rank(scores[..., 0], draw_shares(draws, size))
-        if size.n_classes == 2 or draws.chance(0.4):
-            labels = by_rank
-        else:
-            labels = _balanced(scores if draws.chance(0.6) else _affinities(draws, scores, size), size)
-            enough = one_hot(labels, size.n_classes).sum(dim=1).amin(dim=1) >= size.n_each
-            labels = torch.where(enough.unsqueeze(1), labels, by_rank)
+    by_rank = label_by_rank(scores[..., 0], draw_shares(draws, size))
+    if draft.labels is not None:
+        labels = draft.labels
+    elif size.n_classes == 2 or draws.chance(0.4):
+        labels = by_rank
+    else:
+        labels = _balanced(scores if draws.chance(0.6) else _affinities(draws, scores, size), size)
+    enough = one_hot(labels, size.n_classes).sum(dim=1).amin(dim=1) >= size.n_each
+    labels = torch.where(enough.unsqueeze(1), labels, by_rank)
     return draws.orders(size.n_tables, size.n_classes).gather(1, labels)
 
 

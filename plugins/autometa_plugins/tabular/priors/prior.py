@@ -218,4 +218,5 @@ def _draw_tables(draws: Draws, family: Family, size: Size) -> tuple[Tensor, Tens
     """Return the cells and targets of a block of tables."""
     draft = family.draw(draws, size)
     y = draw_labels(draws, draft, size) if size.n_classes else draw_targets(draws, draft, size)
-    return bend_numbers(draws, spoil_columns(draws, draft.columns, size), size), y
+    columns = bend_numbers(draws, spoil_columns(draws, draft.columns, size), size)
+    return columns if draft.exact is None else torch.where(draft.exact.unsqueeze(1), draft.columns, columns), y
