@@ -37,7 +37,7 @@ def draw_columns(draws: Draws, size: Size) -> tuple[Tensor, Tensor]:
     A categorical column is shown as its level and felt as that level's effect.
     """
     n_tables, n_rows, n = size.n_tables, size.n_rows, size.n_columns
-    kind = draws.one_of([1, 1, 1])
+    kind = draws.one_of([1, 2, 1])
     if kind == 0:
         x = draw_causes(draws, n_tables, n_rows, n)
     else:  # a few factors behind all columns
@@ -45,7 +45,7 @@ def draw_columns(draws: Draws, size: Size) -> tuple[Tensor, Tensor]:
         loadings = draws.normal(n_tables, n_factors, n)
         if kind == 2:
             loadings = loadings * (draws.uniform(0, 1, n_tables, n_factors, n) < 0.4)
-        own = draws.log_uniform(0.15, 2, n_tables, 1, n) * draws.normal(n_tables, n_rows, n)
+        own = draws.log_uniform(0.1, 1.2, n_tables, 1, n) * draws.normal(n_tables, n_rows, n)
         x = standardise(draw_causes(draws, n_tables, n_rows, n_factors) @ loadings + own)
     shown = show_levels(draws, x, size)
     if not size.n_categorical:
@@ -75,7 +75,7 @@ def show_levels(draws: Draws, x: Tensor, size: Size) -> Tensor:
 def draw_relevance(draws: Draws, size: Size) -> Tensor:
     """Draw how much every column counts, [tables, columns]; in half of the tables all count alike."""
     n_tables, n = size.n_tables, size.n_columns
-    n_relevant = (n * draws.uniform(0.3, 1.6, n_tables, 1)).clamp(max=n).ceil()
+    n_relevant = (n * draws.uniform(0.4, 2, n_tables, 1)).clamp(max=n).ceil()
     place = draws.orders(n_tables, n).to(torch.float64)
     fall = draws.uniform(0, 3, n_tables, 1) * (draws.uniform(0, 1, n_tables, 1) < 0.5)
     return (place < n_relevant) * torch.exp(-fall * place / n_relevant)

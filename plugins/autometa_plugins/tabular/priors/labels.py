@@ -33,7 +33,7 @@ def label_by_rank(score: Float[Tensor, "table row"], shares: Float[Tensor, "tabl
 
 def draw_labels(draws: Draws, draft: Draft, size: Size) -> Int[Tensor, "table row"]:
     """Make classes of scores: cut one of them, take the largest, or the nearest prototype; number them at random."""
-    noise = draws.log_uniform(0.003, 0.5, size.n_tables, 1, 1)
+    noise = draws.log_uniform(0.003, 0.4, size.n_tables, 1, 1)
     scores = standardise(draft.scores)
     if draft.labels is None:
         scores = scores + noise * draws.normal(*scores.shape)

@@ -29,10 +29,10 @@ def draw_mixture(draws: Draws, size: Size) -> Draft:
     cluster = labels * n_clusters + draws.whole(0, n_clusters - 1, n_tables, n_rows)
     centres = _draw_centres(draws, size, n_groups * n_clusters)
     noise = draws.normal(n_tables, n_rows, n)
-    if draws.chance(0.6):
+    if draws.chance(0.75):
         n_factors = draws.count(1, min(6, n))
         shared = draws.normal(n_tables, n_rows, n_factors) @ draws.normal(n_tables, n_factors, n)
-        noise = standardise(draws.log_uniform(0.3, 3, n_tables, 1, 1) * shared / math.sqrt(n_factors) + noise)
+        noise = standardise(draws.log_uniform(0.4, 5, n_tables, 1, 1) * shared / math.sqrt(n_factors) + noise)
     if draws.chance(0.5):
         noise = noise * pick_rows(draws.log_uniform(0.6, 1.6, n_tables, n_groups * n_clusters, n), cluster)
     x = pick_rows(centres, cluster) + noise

@@ -22,7 +22,7 @@ def draw_neural(draws: Draws, size: Size) -> Draft:
     width = max(int(n * draws.number(0.6, 1.6)) + 2 * m, 6) + draws.count(0, 10)
     width = max(width, -(-(n + m) // depth))
     noise = draws.log_uniform(1e-3, 0.5, n_tables, 1, 1)
-    linear, same = draws.chance(0.25), draws.chance(0.35)
+    linear, same = draws.chance(0.35), draws.chance(0.35)
     for _ in range(depth):
         n_in = hidden.shape[-1]
         present = draws.uniform(0, 1, n_tables, n_in, width) < draws.log_uniform(0.15, 1.5, n_tables, 1, 1)

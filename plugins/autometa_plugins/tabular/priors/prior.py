@@ -25,8 +25,9 @@ BLOCK = 4
 """Tables drawn together: a block depends on the seed and its number alone, and so does each of its tables."""
 _CANDIDATES, _ROUNDS = 8, 4
 """Tables among which a block's are chosen by ease: so many at a time, at most so many times."""
-_KEPT, _KEPT_BY_EASE = 0.08, 1.25
-"""A table is kept with the probability _KEPT + _KEPT_BY_EASE · ease."""
+_KEPT, _KEPT_BY_EASE = 0.04, 1.25
+"""A table is kept with the probability _KEPT + _KEPT_BY_EASE · ease ** _POWER."""
+_POWER = 1.5
 _LEAST_ROWS = 96
 _SPARE = 1.7
 """Rows that are drawn for each that is used, where classes have to be filled."""
@@ -174,7 +175,7 @@ class TablePrior(am.TaskSampler):
         for i in range(_ROUNDS):
             drawn, targets = _draw_tables(draws, family, size)
             if family.by_ease and i + 1 < _ROUNDS:
-                probability = _KEPT + _KEPT_BY_EASE * find_ease(drawn, targets, size)
+                probability = _KEPT + _KEPT_BY_EASE * find_ease(drawn, targets, size) ** _POWER
                 kept = draws.uniform(0, 1, size.n_tables) < probability
                 drawn, targets = drawn[kept], targets[kept]
             columns, y = torch.cat([columns, drawn])[:BLOCK], torch.cat([y, targets])[:BLOCK]
