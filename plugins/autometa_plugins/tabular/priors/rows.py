@@ -9,10 +9,11 @@ from torch.nn.functional import one_hot
 
 from autometa_plugins.tabular.priors.draws import Draws
 
-Places = Int[Tensor, "table row"]
+Labels = Int[Tensor, "table row"]
+Places = tuple[Int[Tensor, "table support"], Int[Tensor, "table query"]]
 
 
-def choose_by_class(draws: Draws, labels: Places, n_classes: int, n_shot: int, n_query: int) -> tuple[Places, Places]:
+def choose_by_class(draws: Draws, labels: Labels, n_classes: int, n_shot: int, n_query: int) -> Places:
     """Choose rows of every class for support and query, in random order."""
     n_tables, n_rows = labels.shape
     by_class = (labels + draws.uniform(0, 1, n_tables, n_rows)).argsort(dim=1)
@@ -25,8 +26,8 @@ def choose_by_class(draws: Draws, labels: Places, n_classes: int, n_shot: int, n
 
 
 def choose_as_they_come(
-    draws: Draws, labels: Places | None, n_rows: int, n_tables: int, n_shot: int, n_query: int
-) -> tuple[Places, Places]:
+    draws: Draws, labels: Labels | None, n_rows: int, n_tables: int, n_shot: int, n_query: int
+) -> Places:
     """Choose rows at random; the support has one of every class at least."""
     order = draws.orders(n_tables, n_rows)
     if labels is not None:
