@@ -62,7 +62,7 @@ def test_the_plugin_is_found_and_passes_the_conformance_kit(tmp_path, monkeypatc
     assert (checks["status"] == "passed").sum() > 15
 
 
-@pytest.mark.parametrize("command", ["plugins", "plugins new", "plugins check", "compare"])
+@pytest.mark.parametrize("command", ["plugins", "plugins new", "plugins check", "compare", "pretrain"])
 def test_the_commands_it_names_are_there(command):
     from autometa.cli import build_app
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from autometa._version import __version__
-from autometa.cli import compare, plugins, tasks
+from autometa.cli import compare, plugins, pretrain, tasks
 from autometa.cli.termination import TERMINATED, Termination, hear_sigterm
 from autometa.contracts.printable import printable
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, UnknownName
@@ -68,6 +68,7 @@ def build_app() -> typer.Typer:
     compare.register(app)
     plugins.register(app)
     tasks.register(app)
+    pretrain.register(app)
     return app
 
 

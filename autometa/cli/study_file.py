@@ -17,7 +17,8 @@ from autometa.errors import InvalidData, InvalidParameter, MissingData
 _positive = partial(check_int, least=1)
 
 
-def _check_text(name: str, value: Any, *, of: str) -> None:
+def check_text(name: str, value: Any, *, of: str) -> None:
+    """Refuse what is no text."""
     if not isinstance(value, str):
         raise InvalidParameter(f"{name}={value!r} of {of} must be text in quotes.")
 
@@ -38,11 +39,11 @@ OPTIONS: dict[str, tuple[str, Check]] = {
     "n_test_tasks": ("n_test_tasks", _positive),
     "valid_tasks": ("n_valid_tasks", _positive),
     "search": ("search", partial(check_choice, choices=("separate", "joint"))),
-    "name": ("name", _check_text),
-    "output": ("output", _check_text),
-    "storage": ("storage", _check_text),
+    "name": ("name", check_text),
+    "output": ("output", check_text),
+    "storage": ("storage", check_text),
     "workers": ("n_workers", _positive),
-    "device": ("device", _check_text),
+    "device": ("device", check_text),
     "random_state": ("random_state", partial(check_int, least=0)),
     "trial_timeout": ("trial_timeout", partial(check_real, above=0)),
 }
@@ -55,9 +56,9 @@ def _check_flag(name: str, value: Any, *, of: str) -> None:
 
 
 OF_TABLE: dict[str, Check] = {
-    "table": _check_text,
-    "task_column": _check_text,
-    "target": _check_text,
+    "table": check_text,
+    "task_column": check_text,
+    "target": check_text,
     "shots": _positive,
     "problem": partial(check_choice, choices=("classification", "regression")),
     "order": _check_text,
@@ -122,16 +123,7 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
     InvalidParameter
         An unknown key (the nearest known one is suggested) or a wrong value.
     """
-    name = os.fspath(path)
-    try:
-        with open(os.path.expanduser(path), "rb") as file:
-            content = tomllib.load(file)
-    except FileNotFoundError as error:
-        raise MissingData(f"study file {name!r} does not exist.") from error
-    except OSError as error:
-        raise InvalidData(f"study file {name!r} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidData(f"study file {name!r} is not TOML: {error}.") from error
+    name, content = os.fspath(path), read_toml(path)
     check_keys(content, [*OPTIONS, *OF_TABLE, "quiet", "tasks", "test_tasks", "learners"], f"study file {name!r}")
     if isinstance(content.get("test_tasks"), int) and "n_test_tasks" not in content:
         content["n_test_tasks"] = content.pop("test_tasks")
@@ -157,6 +149,28 @@ def read_study_file(path: str | os.PathLike[str]) -> StudyFile:
         options={OPTIONS[key][0]: value for key, value in options.items()},
         quiet=quiet,
     )
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of options.
+
+    Raises
+    ------
+    MissingData
+        There is no such file.
+    InvalidData
+        It is not TOML.
+    """
+    name = os.fspath(path)
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError as error:
+        raise MissingData(f"study file {name!r} does not exist.") from error
+    except OSError as error:
+        raise InvalidData(f"study file {name!r} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidData(f"study file {name!r} is not TOML: {error}.") from error
 
 
 def tasks_from_texts(texts: Iterable[str]) -> dict[str, NamedComponent]:
@@ -218,6 +232,25 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}? It" if close else "it"
             raise InvalidParameter(f"{where} has an unknown key {key!r}; {hint} may have {', '.join(known)}.")
+
+
+def one_component(given: Any, what: str, key: str, where: str) -> NamedComponent:
+    """One component: a text as on the command line, or a table such as ``[prior]`` with the key that names it.
+
+    Raises
+    ------
+    InvalidParameter
+        It is neither.
+    """
+    if isinstance(given, str):
+        name, params = parse_component(given)
+        return NamedComponent(name=name, params=params)
+    if not isinstance(given, dict) or not isinstance(given.get(key), str):
+        raise InvalidParameter(
+            f"{what}={given!r:.80} in study file {where!r} must be a name in quotes, or a table [{what}] with "
+            f'{key} = "NAME".'
+        )
+    return NamedComponent(name=given[key], params={name: value for name, value in given.items() if name != key})
 
 
 def _tasks(given: Any, where: str) -> dict[str, NamedComponent]:
