@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from autometa.comparison.report.across import leaderboard_on
 from autometa.comparison.report.markup import metric_title, p_text, score_text
 from autometa.comparison.report.significance import verdicts_beside_best
+from autometa.comparison.results.crossed_effects import ALPHA
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.references import references_in
-from autometa.comparison.results.statistics import DIFFERENT, LEVEL_WITH, NOT_DECIDED
+from autometa.comparison.results.statistics import LEVEL_WITH
 from autometa.contracts.problems import problem_of_metric
 
 OWN, POOLED = "a model of its own rows alone", "one model for all"
@@ -45,35 +43,50 @@ def described_tasks(record: Record) -> dict[str, Any]:
 
 def advice_on(record: Record, tasks: str) -> Advice | None:
     """Say what to use for a new entity of a table; None where tasks are no table."""
-    if tasks not in record.facts:
+    found = record.frames.best
+    found = found if found.empty else found[found["tasks"] == tasks]
+    if found.empty:
         return None
-    board = record.frames.leaderboard
-    rows = leaderboard_on(board[board["trained_on"] == board["tasks"]], tasks)
-    if rows.empty:
-        return None
-    best = rows.iloc[0]
-    references = references_in(record.plan, rows["learner"])
-    metric = str(best["metric"])
-    known = {references.own: OWN, references.pooled: POOLED}
-    said = f" ({known[best['learner']]})" if best["learner"] in known else ""
-    entity, shots = entity_word(record, tasks), labelled_words(record, tasks, int(best["n_shot"]))
+    best = found.iloc[0]
+    learner, metric, entity = str(best["learner"]), str(best["metric"]), entity_word(record, tasks)
+    references = references_in(record.plan, record.frames.leaderboard["learner"])
     beside = [
-        (reference, words)
-        for reference, words in ((references.pooled, POOLED), (references.own, OWN))
-        if reference is not None and reference != best["learner"]
+        Beside(learner=name, words=words, score=float(best[key]), p_value=float(best[f"{key}_p_holm"]))
+        for key, name, words in (("pooled", references.pooled, POOLED), ("own", references.own, OWN))
+        if name is not None and name != learner
     ]
-    tests = [_test(record.frames.significance, tasks, best["learner"], reference) for reference, _ in beside]
-    is_sure = all(test is not None and test["verdict"] == DIFFERENT for test in tests)
-    choice = f"use {best['learner']}{said}" if is_sure else f"{best['learner']}{said} did best"
-    answer = f"For a new {entity} with {shots}, {choice}: {metric_title(metric)} {score_text(best['score'], metric)}"
+    known = {references.own: f" ({OWN})", references.pooled: f" ({POOLED})"}
+    who = f"{learner}{known.get(learner, '')}"
+    choice = f"use {who}" if all(one.p_value < ALPHA for one in beside) else f"{who} did best"
+    answer = f"For a new {entity} with {labelled_words(record, tasks, int(best['rows']))}, {choice}: "
+    answer += f"{metric_title(metric)} {score_text(best['score'], metric)}"
     answer += "".join(
-        f"{', ' if place == 0 else ' and '}{_step(best, _row_of(rows, reference))} {words} ({reference})"
-        for place, (reference, words) in enumerate(beside)
+        f"{' and' if place else ','} {step_words(best['score'], one.score, metric)} {one.words} ({one.learner})"
+        for place, one in enumerate(beside)
     )
-    verdicts = [_sure(test, words) for test, (_, words) in zip(tests, beside, strict=True) if test is not None]
-    level = _level(record, tasks, best["learner"], [reference for reference, _ in beside])
-    sureness = " ".join(filter(None, [*verdicts, level, _few(int(best["n_test_tasks"]), entity)]))
-    return Advice(answer=f"{answer}.", sureness=sureness)
+    level = _level(record, tasks, learner, [one.learner for one in beside])
+    sureness = [*(one.sureness for one in beside), level, _few(int(best["n_entities"]), entity)]
+    return Advice(answer=f"{answer}.", sureness=" ".join(filter(None, sureness)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A reference that the best learner is held against."""
+
+    learner: str
+    words: str
+    score: float
+    p_value: float
+    """Of the difference, corrected for the number of learners; NaN where it is not decided."""
+
+    @property
+    def sureness(self) -> str:
+        """Say how sure the difference is."""
+        if math.isnan(self.p_value):
+            return f"Whether it is better than {self.words} is not decided: one training run says nothing of a learner."
+        p = p_text(self.p_value)
+        p = f"p {p}" if p.startswith("<") else f"p = {p}"
+        return f"The gain over {self.words} {'is beyond' if self.p_value < ALPHA else 'may be'} chance ({p})."
 
 
 def labelled_words(record: Record, tasks: str, n_shot: int) -> str:
@@ -93,36 +106,6 @@ def step_words(score: float, other: float, metric: str) -> str:
     else:
         size = f"{100 * abs(score - other) / abs(other):.0f}%"
     return f"{size} {'above' if score > other else 'below'}"
-
-
-def _step(best: pd.Series, other: pd.Series) -> str:
-    return step_words(float(best["score"]), float(other["score"]), str(best["metric"]))
-
-
-def _row_of(rows: pd.DataFrame, learner: str) -> pd.Series:
-    return rows[rows["learner"] == learner].iloc[0]
-
-
-def _test(significance: pd.DataFrame, tasks: str, a: str, b: str) -> pd.Series | None:
-    """The test of two learners trained and judged on these tasks."""
-    if significance.empty:
-        return None
-    here = significance["tasks"] == tasks
-    for side in "ab":
-        here &= significance[f"trained_on_{side}"] == tasks
-    first, second = significance["learner_a"], significance["learner_b"]
-    found = significance[here & (((first == a) & (second == b)) | ((first == b) & (second == a)))]
-    return None if found.empty else found.iloc[0]
-
-
-def _sure(test: pd.Series, words: str) -> str:
-    p = p_text(float(test["p_holm"]))
-    p = f"p {p}" if p.startswith("<") else f"p = {p}"
-    if test["verdict"] == DIFFERENT:
-        return f"The gain over {words} is beyond chance ({p})."
-    if test["verdict"] == NOT_DECIDED:
-        return f"Whether it is better than {words} is not decided: one training run says nothing of a learner."
-    return f"The gain over {words} may be chance ({p})."
 
 
 def _level(record: Record, tasks: str, best: str, told: Sequence[str]) -> str:

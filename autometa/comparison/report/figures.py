@@ -23,6 +23,9 @@ from autometa.contracts.problems import problem_of_metric
 _WIDE = 15.0
 """Ratio of largest to smallest error from which a logarithmic axis shows more."""
 
+_CUT = 30.0
+"""Errors over labelled rows of more than so many times the median are cut off: one learner may fail with one row."""
+
 
 def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
     """Score and 95% interval of every learner on one task distribution, best on top.
@@ -43,7 +46,7 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0)
     metric = str(rows["metric"].iloc[0])
-    _score_axis(ax, "x", metric, rows[["score", "ci_low", "ci_high"]].to_numpy(dtype=float))
+    _score_axis(ax, "x", metric, _scores_and_ends(rows))
     return to_svg(figure, f"{metric_title(metric)} and 95% interval of each learner")
 
 
@@ -90,8 +93,21 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
         ax.set_xticks(range(len(numbers)), [f"{number:g}" for number in numbers])
     else:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _score_axis(ax, "y", metric, curves["score"].to_numpy(dtype=float))
+    scores = curves["score"].to_numpy(dtype=float)
+    _score_axis(ax, "y", metric, scores)
+    if (
+        axis == AXIS
+        and not problem_of_metric(metric).higher_is_better
+        and (top := _CUT * np.median(scores)) < scores.max()
+    ):
+        ax.set_ylim(top=top)
     return to_svg(figure, f"{metric_title(metric)} over {axis}")
+
+
+def _scores_and_ends(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Scores and the ends of their intervals; of errors, which are above 0, without the ends that are not."""
+    values: NDArray[np.float64] = rows[["score", "ci_low", "ci_high"]].to_numpy(dtype=np.float64)
+    return values[values > 0] if rows["score"].min() > 0 else values
 
 
 def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: Mapping[str, Style]) -> str:
@@ -127,7 +143,7 @@ def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: M
             color=MUTED, fontsize=8,
         )  # fmt: skip
     metric = str(rows["metric"].iloc[0])
-    _score_axis(ax, "y", metric, rows[["score", "ci_low", "ci_high"]].to_numpy(dtype=float))
+    _score_axis(ax, "y", metric, _scores_and_ends(rows))
     return to_svg(figure, f"{label} against {metric_title(metric)}")
 
 

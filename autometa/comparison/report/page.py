@@ -54,7 +54,7 @@ _AXES = {
     "seconds": "of meta-training, on meta-valid tasks",
     "adaptation steps": "on meta-test tasks",
     "shots": "on meta-test tasks",
-    AXIS: f"on meta-test entities: the best {DRAWN} learners, and the baselines",
+    AXIS: f"on meta-test entities: the best {DRAWN} learners, and the baselines; what lies far above is cut off",
 }
 
 

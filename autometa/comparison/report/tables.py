@@ -165,8 +165,12 @@ def gains_words(entities: pd.DataFrame, learner: str, reference: str, column: st
     gains = entities[column]
     n, n_gain, n_hurt = len(gains), int((gains > 0).sum()), int((gains < 0).sum())
     rest = n - n_gain - n_hurt
-    text = f"Beside {reference}, {n_gain} of {n} entities gain with {learner}, {n_hurt} are hurt"
-    return text + (f", {rest} {'is' if rest == 1 else 'are'} level." if rest else ".")
+    text = f"Beside {reference}, {n_gain} of {n} entities gain with {learner}, {_are(n_hurt)} hurt"
+    return text + (f", {_are(rest)} level." if rest else ".")
+
+
+def _are(n: int) -> str:
+    return f"{n} {'is' if n == 1 else 'are'}"
 
 
 def _entity_table(entities: pd.DataFrame, word: str, metric: str, caption: str) -> str:

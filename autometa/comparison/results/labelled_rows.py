@@ -72,8 +72,6 @@ def best_by_rows(labelled: pd.DataFrame, references: References, *, higher_is_be
     found = []
     for rows, of in labelled.groupby("rows"):
         scores = {str(name): _matrix(part) for name, part in of.groupby("learner", sort=False)}
-        n_runs = max(matrix.shape[1] for matrix in scores.values())
-        scores = {name: matrix for name, matrix in scores.items() if matrix.shape[1] == n_runs}
         sign = 1 if higher_is_better else -1
         best = max(scores, key=lambda name: sign * scores[name].mean())
         low, high = mean_of(scores[best]).interval

@@ -23,11 +23,13 @@ class Frames:
     trials: pd.DataFrame
     failures: pd.DataFrame
     skipped: pd.DataFrame
+    # Of tables; empty elsewhere.
     labelled_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     best_by_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
     entities: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """These four are of tables; empty elsewhere."""
+    best: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """As ``best_by_rows``, of the scores on the leaderboard: ``rows`` is its number of shots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.stored_trials import result_of
+from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results import labelled_rows
 from autometa.comparison.results.crossed_effects import mean_of
@@ -81,6 +82,7 @@ def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
         ),
         calibration=pd.DataFrame([row for j in own for row in labelled_rows.calibration_rows(j)], columns=CALIBRATION),
         entities=_of_tables(ENTITIES, _entities(plan, scores, references)),
+        best=_of_tables(BEST_BY_ROWS, _best(plan, scores, references)),
     )
 
 
@@ -91,12 +93,25 @@ def _of_tables(columns: Sequence[str], parts: Iterable[pd.DataFrame]) -> pd.Data
 
 
 def _entities(plan: Plan, scores: pd.DataFrame, references: References) -> Iterator[pd.DataFrame]:
-    """Gains of the entities of every table whose labels mean the same in all of them."""
+    """Gains of the entities of every table."""
+    for domain, of in _on_tables(plan, scores):
+        better = domain.info.higher_is_better
+        yield entities_of(domain.label, of, references, domain.sampler.task_names(), higher_is_better=better)
+
+
+def _best(plan: Plan, scores: pd.DataFrame, references: References) -> Iterator[pd.DataFrame]:
+    """The best of every table's leaderboard beside both references."""
+    for domain, of in _on_tables(plan, scores):
+        with_rows = of.assign(rows=domain.info.n_shot)
+        yield best_by_rows(with_rows, references, higher_is_better=domain.info.higher_is_better)
+
+
+def _on_tables(plan: Plan, scores: pd.DataFrame) -> Iterator[tuple[Domain, pd.DataFrame]]:
+    """Go through the tables whose labels mean the same in all entities, with the scores of what was trained there."""
     for tasks, domain in plan.domains.items():
         of = scores[(scores["tasks"] == tasks) & (scores["trained_on"] == tasks)]
         if domain.info.is_table and domain.info.labels_are_shared and len(of):
-            better = domain.info.higher_is_better
-            yield entities_of(tasks, of, references, domain.sampler.task_names(), higher_is_better=better)
+            yield domain, of
 
 
 def _judged(arm: Arm) -> Judged | None:
