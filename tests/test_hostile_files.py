@@ -471,6 +471,10 @@ RECORDS: list[tuple[str, Any, str]] = [
     ("result.curve", {}, "result.curve is an object of 0"),
     ("result.axis", "<script>", "result.axis is '<script>'"),
     ("result.adapt_ms", float("inf"), "result.adapt_ms is inf"),
+    ("result.labelled", {"tasks": [1, 2], "points": [{"rows": 0, "scores": [0.1]}]}, "1 scores of 2 tasks with 0 lab"),
+    ("result.labelled", {"tasks": [1], "points": [{"rows": "0", "scores": [0.1]}]}, "result.labelled.points"),
+    ("result.labelled", {"tasks": [1], "points": [{"rows": 0, "scores": [float("nan")]}]}, "result.labelled.points"),
+    ("result.labelled", {"tasks": [1], "points": 3}, "result.labelled.points is 3"),
     ("result.elsewhere", {}, "has no scores on 'short'"),
     ("result.elsewhere", {"short": {"scores": 3}}, "result.elsewhere.short"),
 ]

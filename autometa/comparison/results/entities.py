@@ -52,7 +52,7 @@ def entities_of(
         {
             "tasks": tasks,
             "task": means.index,
-            "entity": [str(task) if names is None else names[task] for task in means.index],
+            "entity": [names[task] if names is not None and task < len(names) else str(task) for task in means.index],
             "learner": best,
             "score": means[best].to_numpy(),
             "own": own.to_numpy(),
