@@ -61,7 +61,7 @@ OF_TABLE: dict[str, Check] = {
     "target": check_text,
     "shots": _positive,
     "problem": partial(check_choice, choices=("classification", "regression")),
-    "order": _check_text,
+    "order": check_text,
     "stratified": _check_flag,
     "test_fraction": partial(check_real, above=0, below=1),
 }
