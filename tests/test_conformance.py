@@ -79,12 +79,22 @@ def test_a_bundled_meta_optimizer_improves_on_regression_as_well(name: str) -> N
     check_improves(case_for(am.make_meta_optimizer(name), "regression", tasks, None))
 
 
+PRIORS = [name for name in BUNDLED if name.startswith("tabular/prior_")]
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_prior_of_tables_conforms_on_regression_as_well(name: str) -> None:
+    assert_conforms(am.make_tasks(name, problem="regression", missing=True))
+
+
 def problems_tested(component: Component) -> set[str]:
     if component.kind == "meta-optimizer":
         return {"classification", "regression"}  # the kit, and the test above
     if component.kind == "task sampler":
         if component.name in NEED_FILES:
             return TESTED_ELSEWHERE[component.name]
+        if component.full_name in PRIORS:
+            return {"classification", "regression"}  # the kit, and the test above
         return {am.make_tasks(component.full_name).info.problem}
     names = [check.name for check in checks_of(component.full_name, kind=component.kind)]
     return {problem for problem in PROBLEMS if f"check_learns[{problem}]" in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from sklearn.base import clone
@@ -107,7 +107,7 @@ class TablePrior(am.TaskSampler):
             feature_columns=tuple(column for _, column in features),
         )
 
-    def sample(self, n_tasks: int, *, split: Literal["train", "valid", "test"] = "train", seed: int) -> am.TaskBatch:
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
         """Draw tables; inputs [tasks, n, features], float32, classes [tasks, n] or targets [tasks, n, 1]."""
         am.check_draw(n_tasks, split, seed)
         self._check()
