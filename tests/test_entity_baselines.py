@@ -199,16 +199,17 @@ def test_no_row_tells_its_own_target_in_the_encoded_column() -> None:
     assert (after[rows.entity == rows.entity[17]] != before[rows.entity == rows.entity[17]]).sum() >= N_ROWS // 2
 
 
-def test_the_linear_mixed_model_is_that_of_statsmodels() -> None:
+@pytest.mark.parametrize("spread", [1.5, 0.3])
+def test_the_linear_mixed_model_is_that_of_statsmodels(spread: float) -> None:
     from statsmodels.regression.mixed_linear_model import MixedLM
 
-    rows = entities(n_entities=30)
+    rows = entities(spread, n_entities=60)
     learner, module = learned("linear_mixed", rows)
     model = MixedLM(rows.targets[:, 0], np.c_[np.ones(len(rows)), rows.x], groups=rows.entity)
     expected = model.fit(reml=True, method=["powell"])
     np.testing.assert_allclose(module.coefficients[0], expected.fe_params, rtol=1e-3)
     noise, between, slopes = module.variances[0].numpy()
-    np.testing.assert_allclose([noise, between], [expected.scale, expected.cov_re[0, 0]], rtol=1e-3)
+    np.testing.assert_allclose([noise, between], [expected.scale, expected.cov_re[0, 0]], rtol=5e-3)
     assert slopes == 0
     # an entity of the training rows is moved as statsmodels moves it
     support, x = batch(rows).support[4:5], QUERY

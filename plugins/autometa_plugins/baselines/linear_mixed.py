@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from scipy.linalg import qr
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 import autometa as am
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 EFFECTS = ("intercept", "slopes")
-_LEAST_SHARE = 1e-6
-"""Least variance of the noise, as a share of that of what a linear model leaves: a likelihood needs some."""
+_LEAST_RATIO = 1e-6
+"""Least variance of effects in units of the noise, and the other way round; what is near it is no effect."""
 _INDEPENDENT = 1e-7
 """Least part of a column, relative to the largest, that no other columns tell."""
 
@@ -167,17 +168,18 @@ def fit_one(x: Array, y: Array, entity: Array, *, slopes: bool) -> tuple[Array, 
     if n_entities < 2 or n_entities == n or n <= len(columns) + 1:
         return coefficients, left * spread
     scale = np.sqrt(left)
-    for with_slopes in (True, False) if slopes else (False,):
-        found = _restricted_maximum(design, y / scale, x, entity, with_slopes)
-        if found is not None:
-            coefficients[columns] = found[0] * scale
-            return coefficients, found[1] * left
-    return coefficients, np.array([left, 0.0, 0.0])
+    found, variances = _restricted_maximum(design, y / scale, x, entity, slopes)
+    coefficients[columns] = found * scale
+    return coefficients, variances * left
 
 
-def _restricted_maximum(design: Array, y: Array, x: Array, entity: Array, slopes: bool) -> tuple[Array, Array] | None:
-    """Return coefficients, and variances as :func:`fit_one`; None where no method of statsmodels finds any."""
-    from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
+def _restricted_maximum(design: Array, y: Array, x: Array, entity: Array, slopes: bool) -> tuple[Array, Array]:
+    """Return coefficients, and variances of noise, intercepts and slopes.
+
+    The likelihood of statsmodels is climbed within bounds and without slopes of it, as the ways that it offers leave
+    for a flat end of it where entities hardly differ.
+    """
+    from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams, VCSpec
 
     order = [np.flatnonzero(entity == number) for number in np.unique(entity)]
     names, columns, matrices = ["intercepts"], [[["1"]] * len(order)], [[np.ones((len(own), 1)) for own in order]]
@@ -185,17 +187,22 @@ def _restricted_maximum(design: Array, y: Array, x: Array, entity: Array, slopes
         names.append("slopes")
         columns.append([[str(j) for j in range(x.shape[1])]] * len(order))
         matrices.append([x[own] for own in order])
-    model, fits = MixedLM(y, design, groups=entity, exog_vc=VCSpec(names, columns, matrices)), []
-    for method in ("lbfgs", "powell"):  # either may stop far from the top and call it converged
-        # Variances at the edge, where entities do not differ, are an answer like any other; exactly there is no slope.
-        with warnings.catch_warnings(), suppress(np.linalg.LinAlgError):
-            warnings.simplefilter("ignore")
-            fits.append(model.fit(reml=True, method=method))
-    if not fits:
-        return None
-    best = max(fits, key=lambda fit: float(np.nan_to_num(fit.llf, nan=-np.inf)))
-    noise = max(float(best.scale), _LEAST_SHARE)
-    return np.asarray(best.fe_params), np.array([noise, *np.maximum(best.vcomp, 0.0), 0.0][:3])
+    model = MixedLM(y, design, groups=entity, exog_vc=VCSpec(names, columns, matrices))
+    model.cov_pen = model.fe_pen = None  # which its own fit sets
+    nothing = np.zeros((0, 0))
+
+    def loss(logs: Array) -> float:
+        parts = MixedLMParams.from_components(cov_re=nothing, vcomp=np.exp(logs))
+        return -float(model.loglike(parts, profile_fe=True)) / len(y)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of variances at the edge, where entities do not differ
+        bounds = [(math.log(_LEAST_RATIO), math.log(1 / _LEAST_RATIO))] * len(names)
+        ratios = np.exp(minimize(loss, np.zeros(len(names)), method="Powell", bounds=bounds).x)
+        ratios[ratios < 2 * _LEAST_RATIO] = 0.0
+        coefficients = np.asarray(model.get_fe_params(nothing, ratios)[0])
+        noise = float(model.get_scale(coefficients, nothing, ratios))
+    return coefficients, np.array([noise, *(noise * ratios), 0.0][:3])
 
 
 def _independent(x: Array) -> Array:
