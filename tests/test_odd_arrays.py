@@ -96,9 +96,9 @@ def test_one_enormous_feature_is_right_or_a_clear_error(n: int, precision: str) 
 
 
 def ridge(X: Array, y: Array) -> Array:
-    """Predictions of a ridge regression with a penalty of 1, of the intercept too, for its own rows; in double precision.
+    """Predictions of a ridge regression with a penalty of 1, of the intercept too, for its own rows.
 
-    By singular values.
+    By singular values, in double precision.
     """
     u, s, _ = np.linalg.svd(np.c_[X, np.ones(len(X))], full_matrices=False)
     return u @ (s**2 / (s**2 + 1) * (u.T @ y))

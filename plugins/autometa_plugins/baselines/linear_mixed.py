@@ -199,9 +199,9 @@ def _restricted_maximum(design: Array, y: Array, x: Array, entity: Array, slopes
         warnings.simplefilter("ignore")  # of variances at the edge, where entities do not differ
         bounds = [(math.log(_LEAST_RATIO), math.log(1 / _LEAST_RATIO))] * len(names)
         ratios = np.exp(minimize(loss, np.zeros(len(names)), method="Powell", bounds=bounds).x)
-        ratios[ratios < 2 * _LEAST_RATIO] = 0.0
         coefficients = np.asarray(model.get_fe_params(nothing, ratios)[0])
         noise = float(model.get_scale(coefficients, nothing, ratios))
+    ratios[ratios < 2 * _LEAST_RATIO] = 0.0  # only now, as statsmodels divides by them
     return coefficients, np.array([noise, *(noise * ratios), 0.0][:3])
 
 
