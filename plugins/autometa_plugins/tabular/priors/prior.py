@@ -25,9 +25,8 @@ BLOCK = 4
 """Tables drawn together: a block depends on the seed and its number alone, and so does each of its tables."""
 _CANDIDATES, _ROUNDS = 8, 4
 """Tables among which a block's are chosen by ease: so many at a time, at most so many times."""
-_KEPT, _KEPT_BY_EASE = 0.04, 1.25
-"""A table is kept with the probability _KEPT + _KEPT_BY_EASE · ease ** _POWER."""
-_POWER = 1.5
+_KEPT, _KEPT_BY_EASE, _POWER = 0.03, 2.0, 2
+"""A table is kept with the probability _KEPT + _KEPT_BY_EASE · ease to the _POWER, at most 1."""
 _LEAST_ROWS = 96
 _SPARE = 1.7
 """Rows that are drawn for each that is used, where classes have to be filled."""
