@@ -34,7 +34,8 @@ class Learner(BaseEstimator, ABC):
     """What a meta-optimizer may count on: ``"gradient"`` (query loss differentiable in θ), ``"inner_gradient"``
     (``adapt`` returns parameters by name), ``"inner_objective"`` (``adapt`` returns a dict of real tensors that
     minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`,
-    :meth:`settle`); and what estimators may: ``"distribution"`` (:meth:`predict_distribution`)."""
+    :meth:`settle`); and what estimators may: ``"distribution"`` (:meth:`predict_distribution`), ``"calibrated"`` (its
+    deviations fit new tasks; those of others are multiplied by what held-out tasks ask for)."""
 
     names_code: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that may be import paths of functions, which the learner calls: who loads a saved estimator must

@@ -6,13 +6,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from autometa.errors import Incompatible, InvalidData
+from autometa.errors import Incompatible, InvalidData, InvalidParameter
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.inputs import has_no_rows, real_targets_of
 from autometa.estimators.state import Affine, Fitted, MetaTrained
@@ -154,7 +155,8 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         mean : ndarray of shape [n], or [n, n_targets] if several were fitted
             In the units of ``y``.
         std : ndarray of the shape of ``mean``
-            Only with ``return_std``.
+            Only with ``return_std``. After :meth:`meta_fit` times the factor that makes 90% intervals of held-out tasks
+            right, see there.
 
         Raises
         ------
@@ -163,15 +165,56 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         """
         if not return_std:
             return self._targets_of(self._outputs(X, task))
+        return self._distribution(X, task, "return_std=True")
+
+    def predict_quantiles(self, X: Any, q: Any, *, task: Any = None) -> NDArray[np.float64]:
+        """Predict quantiles of new observations: those of a Gaussian of the mean and standard deviation.
+
+        Parameters
+        ----------
+        X : array-like of shape [n, n_features]
+        q : float or array-like of shape [n_quantiles]
+            Each between 0 and 1, such as ``[0.05, 0.5, 0.95]``, whose outer two enclose 90% of the observations.
+        task : array-like of shape [n] or column name, optional
+            See :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of shape [n, n_quantiles], or [n, n_targets, n_quantiles] if several targets were fitted
+            In the units of ``y``.
+
+        Raises
+        ------
+        InvalidParameter
+            A quantile is not between 0 and 1.
+        Incompatible
+            The learner tells no standard deviation.
+
+        Examples
+        --------
+        >>> import numpy as np, autometa as am
+        >>> X = np.arange(20.0).reshape(-1, 1)
+        >>> regressor = am.FewShotRegressor().fit(X, 3 * X[:, 0])
+        >>> regressor.predict_quantiles(X, [0.05, 0.5, 0.95]).shape
+        (20, 3)
+        """
+        levels = _levels(q)
+        mean, std = self._distribution(X, task, "predict_quantiles")
+        return np.asarray(mean[..., None] + std[..., None] * norm.ppf(levels))
+
+    def _distribution(self, X: Any, task: Any, asked: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return means and standard deviations in the user's units."""
         check_is_fitted(self)
         learner = self.learner_
         if "distribution" not in learner.provides:
             raise Incompatible(
-                f"return_std=True: {learner} predicts numbers without a standard deviation; learners with a "
+                f"{asked}: {learner} predicts numbers without a standard deviation; learners with a "
                 "predictive distribution, such as 'tnp', tell one."
             )
         mean, std = self._answers(X, task, _distribution_of)
-        return self._targets_of(mean), self._targets_of(std, is_deviation=True)
+        meta: MetaTrained | None = getattr(self, "_meta", None)
+        scale = 1.0 if meta is None else meta.deviation_scale
+        return self._targets_of(mean), self._targets_of(scale * std, is_deviation=True)
 
     def _targets_of(self, outputs: NDArray[np.float64], *, is_deviation: bool = False) -> NDArray[np.float64]:
         """Convert outputs [n, n_targets] to the user's units; one column becomes [n]."""
@@ -213,6 +256,17 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         tags.target_tags.multi_output = True
         tags.regressor_tags.poor_score = self._means_nothing_yet()
         return tags
+
+
+def _levels(q: Any) -> NDArray[np.float64]:
+    """Return quantiles as numbers [n_quantiles]."""
+    try:
+        levels = np.atleast_1d(np.asarray(q, dtype=np.float64))
+    except (TypeError, ValueError):
+        levels = np.array([np.nan])
+    if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
+        raise InvalidParameter(f"q={q!r} must be numbers between 0 and 1, such as [0.05, 0.5, 0.95].")
+    return levels
 
 
 def _distribution_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:

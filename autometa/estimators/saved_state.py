@@ -69,6 +69,7 @@ _META: Schema = {
     "feature_names": ARRAY,
     "input_range?": (None, Row([finite, finite])),
     "pixel_bits?": (None, whole(1, 16)),
+    "deviation_scale?": positive,
 }
 _FITTED: Schema = {
     "learner": PARAMETER,
@@ -142,6 +143,7 @@ def _encode_meta(meta: MetaTrained, tensors: Tensors) -> dict[str, Any]:
         "feature_names": encode_array(meta.feature_names, "feature_names_in_"),
         "input_range": None if meta.input_range is None else [meta.input_range.low, meta.input_range.high],
         "pixel_bits": None if meta.input_range is None else meta.input_range.bits,
+        "deviation_scale": meta.deviation_scale,
     }
 
 
@@ -160,6 +162,7 @@ def decode_meta(code: dict[str, Any], tensors: Tensors, trusted: Collection[str]
         n_features=code["n_features"],
         feature_names=decode_array(code["feature_names"]),
         input_range=_input_range(code),
+        deviation_scale=code.get("deviation_scale", 1.0),  # which files of earlier versions do not tell
     )
 
 

@@ -69,6 +69,8 @@ class MetaTrained:
     feature_names: NDArray[np.object_] | None
     input_range: InputRange | None = None
     """What was met in images; None for anything else, and in files that do not tell it."""
+    deviation_scale: float = 1.0
+    """What standard deviations are multiplied by, so that they fit held-out tasks."""
 
     def moved(self, device: torch.device | str) -> Self:
         """Return the same on another device."""

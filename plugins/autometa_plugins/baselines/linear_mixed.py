@@ -52,7 +52,7 @@ class LinearMixed(EntityLearner):
     """
 
     name: ClassVar[str] = "linear_mixed"
-    provides: ClassVar[frozenset[str]] = frozenset({"memory", "distribution"})
+    provides: ClassVar[frozenset[str]] = frozenset({"memory", "distribution", "calibrated"})
 
     def __init__(self, effects: str = "intercept", max_rows: int = 5000) -> None:
         self.effects = effects

@@ -48,7 +48,7 @@ class MixedEffects(am.Learner):
     """
 
     default_meta_optimizer: ClassVar[str | None] = "baselines/collect"
-    provides: ClassVar[frozenset[str]] = frozenset({"memory", "distribution"})
+    provides: ClassVar[frozenset[str]] = frozenset({"memory", "distribution", "calibrated"})
     predicts_unseen_classes: ClassVar[bool] = True
 
     def __init__(self, pool: str | BaseEstimator = "auto", max_rows: int = 20000) -> None:

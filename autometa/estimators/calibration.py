@@ -1,0 +1,90 @@
+"""A factor of standard deviations, learned on tasks that meta-training has not seen."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from autometa.contracts.learner import Learner
+from autometa.contracts.seeding import derive_seed
+from autometa.contracts.tasks import TaskSampler
+from autometa.engine.few_threads import enough_threads
+from autometa.engine.random_state import seeded
+from autometa.errors import InvalidParameter
+
+HELD_OUT = 0.25
+"""Part of the entities of a table that deviations are measured on."""
+_FEWEST = 8
+"""Entities of a table below which so few would be held out that they tell nothing."""
+_N_TASKS, _AT_ONCE = 200, 25
+_SHARE, _NORMAL = 0.9, 1.6448536
+"""Share of observations that lie within so many standard deviations of a Gaussian."""
+_N_RESAMPLED, _IN_NOISE = 200, 1.5
+"""A factor within so many standard errors of 1 is 1, and one that is not much further off is near 1."""
+_LEAST, _MOST = 1e-3, 1e3
+
+
+def needs_calibration(learner: Learner, problem_has_classes: bool) -> bool:
+    """Tell whether a learner has a predictive distribution that it does not fit to new tasks by itself."""
+    return not problem_has_classes and "distribution" in learner.provides and "calibrated" not in learner.provides
+
+
+def part_held_out(sampler: TaskSampler) -> TaskSampler | None:
+    """Return a table sampler of which a part of the entities are held out; None where it has too few."""
+    n_entities = sampler.info.n_base_tasks
+    if n_entities is None or n_entities < _FEWEST:
+        return None
+    held: TaskSampler = copy.copy(sampler).set_params(valid_fraction=HELD_OUT)
+    return held
+
+
+def deviation_scale(learner: Learner, module: nn.Module, sampler: TaskSampler, seed: int) -> float:
+    """Measure by what standard deviations are to be multiplied, on meta-valid tasks.
+
+    With it, 90% of the new observations lie in the interval that a Gaussian has for 90%. Its logarithm is shrunken as by
+    James & Stein (1961), with its noise by a bootstrap over tasks; it is 1 where that cannot tell it from 1, and where
+    there are no meta-valid tasks.
+    """
+    distances = _distances(learner, module, sampler, seed)
+    if len(distances) < 2:
+        return 1.0
+    found = _scale(distances)
+    generator = np.random.default_rng(derive_seed(seed, "resampled"))
+    draws = generator.integers(len(distances), size=(_N_RESAMPLED, len(distances)))
+    noise = float(np.std([np.log(_scale([distances[i] for i in drawn])) for drawn in draws]))
+    size = abs(float(np.log(found)))
+    return 1.0 if size <= _IN_NOISE * noise else float(found ** (1 - (_IN_NOISE * noise / size) ** 2))
+
+
+def _scale(distances: list[NDArray[np.float64]]) -> float:
+    return float(np.clip(np.quantile(np.concatenate(distances), _SHARE) / _NORMAL, _LEAST, _MOST))
+
+
+def _distances(learner: Learner, module: nn.Module, sampler: TaskSampler, seed: int) -> list[NDArray[np.float64]]:
+    """Distances of query targets from their means, in standard deviations; those of one entity together."""
+    tensors = [*module.parameters(), *module.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    seed = derive_seed(seed, "calibration")
+    try:
+        batch = sampler.sample(_N_TASKS, split="valid", seed=seed)
+    except InvalidParameter:  # no task is held out
+        return []
+    module = copy.deepcopy(module).eval()
+    by_entity: dict[int, list[NDArray[np.float64]]] = {}
+    for start in range(0, len(batch), _AT_ONCE):
+        part = batch[start : start + _AT_ONCE].to(device, dtype)
+        with torch.no_grad(), seeded(seed, device), enough_threads(module, part.query.x):
+            adapted = learner.adapt(module, part.support)
+            mean, deviation = learner.predict_distribution(module, adapted, part.query.x)
+        distance = ((part.query.targets() - mean).abs() / deviation).double().cpu().numpy()
+        mask = part.query.mask.cpu().numpy()
+        for i, (values, exists) in enumerate(zip(distance, mask, strict=True)):
+            entity = start + i if part.ids is None else int(part.ids[i])
+            by_entity.setdefault(entity, []).append(values[exists].ravel())
+    found = [np.concatenate(values) for values in by_entity.values()]
+    return [values for values in found if len(values) and np.isfinite(values).all()]

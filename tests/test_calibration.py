@@ -1,0 +1,234 @@
+"""Standard deviations that fit tasks which meta-training has not seen, and quantiles made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import norm
+from sklearn.base import clone
+from torch import nn
+
+import autometa as am
+from autometa.estimators.calibration import deviation_scale, needs_calibration, part_held_out
+
+SMALL: dict[str, dict[str, int]] = {
+    "cnp": {"dim": 32, "encoder_layers": 2, "decoder_layers": 2},
+    "anp": {"dim": 32, "n_heads": 2},
+    "tnp": {"dim": 32, "n_heads": 2, "n_layers": 2, "embedding_layers": 2},
+    "kernel_experts": {},
+    "mixed_effects": {},
+    "linear_mixed": {},
+}
+
+
+def table(n_entities: int, n_rows: int = 15, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Entities of a level of their own each, and noise as large."""
+    rng = np.random.default_rng(seed)
+    entity = np.repeat(np.arange(n_entities), n_rows)
+    x = rng.normal(size=(len(entity), 3))
+    y = 50 + 10 * (x @ [1, -1, 0.5] + rng.normal(size=n_entities)[entity] + rng.normal(size=len(entity)))
+    return pd.DataFrame(x, columns=list("abc")), y, entity
+
+
+def meta_trained(name: str, x: pd.DataFrame, y: np.ndarray, entity: np.ndarray, max_steps: int, **more: Any) -> Any:
+    learner = am.make_learner(name, **SMALL.get(name, {}))
+    if "gradient" in learner.provides:
+        more["meta_optimizer"] = am.make_meta_optimizer("gradient", lr=5e-3)
+    estimator = am.FewShotRegressor(learner, max_steps=max_steps, device="cpu", random_state=0, **more)
+    return estimator.meta_fit(x, y, task=entity.astype(str), n_shot=5)
+
+
+def coverage(estimator: Any, x: pd.DataFrame, y: np.ndarray, entity: np.ndarray, scale: float = 1.0) -> float:
+    """Share of the targets of new entities, after 5 rows of each, within their 90% intervals."""
+    within = []
+    for one in np.unique(entity):
+        own = np.flatnonzero(entity == one)
+        mean, std = estimator.fit(x.iloc[own[:5]], y[own[:5]]).predict(x.iloc[own[5:]], return_std=True)
+        within.append(np.abs(mean - y[own[5:]]) < norm.ppf(0.95) * scale * std)
+    return float(np.concatenate(within).mean())
+
+
+class Wrong(am.Learner):
+    """Answers 0, with a deviation that is so many times what it should be."""
+
+    provides = frozenset({"distribution"})
+    default_meta_optimizer = None
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        return nn.Module()
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> torch.Tensor:
+        return support.y.new_zeros(len(support))
+
+    def predict(self, module: nn.Module, adapted: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return x.new_zeros(*x.shape[:2], 1)
+
+    def predict_distribution(
+        self, module: nn.Module, adapted: torch.Tensor, x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = self.predict(module, adapted, x)
+        return mean, self.factor * torch.ones_like(mean)
+
+
+class Noise(am.TaskSampler):
+    """Targets are standard normal."""
+
+    def __init__(self, n_query: int = 20) -> None:
+        self.n_query = n_query
+
+    @property
+    def info(self) -> am.TaskInfo:
+        return am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=1, n_shot=1, n_query=self.n_query)
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
+        am.check_draw(n_tasks, split, seed)
+        y = torch.from_numpy(np.random.default_rng(seed).normal(size=(n_tasks, 1 + self.n_query, 1))).float()
+        examples = am.Examples(torch.zeros_like(y), y)
+        return am.TaskBatch(support=examples.select(slice(1)), query=examples.select(slice(1, None)))
+
+
+# the factor
+
+
+@pytest.mark.parametrize("factor", [0.25, 3.0])
+def test_the_factor_undoes_what_deviations_are_wrong_by(factor: float) -> None:
+    learner = Wrong(factor)
+    assert deviation_scale(learner, nn.Module(), Noise(), 0) == pytest.approx(1 / factor, rel=0.05)
+
+
+def test_deviations_that_are_right_are_left_as_they_are() -> None:
+    found = [deviation_scale(Wrong(), nn.Module(), Noise(), seed) for seed in range(20)]
+    assert np.mean(np.array(found) == 1.0) >= 0.8
+    assert np.abs(np.array(found) - 1).max() < 0.1
+
+
+def test_learners_that_calibrate_themselves_and_classes_are_left_alone() -> None:
+    assert needs_calibration(am.make_learner("cnp"), False)
+    assert not needs_calibration(am.make_learner("kernel_experts"), True)
+    assert not any(needs_calibration(am.make_learner(name), False) for name in ("mixed_effects", "ridge"))
+
+
+def test_a_table_of_few_entities_holds_none_out() -> None:
+    for n_entities, held in ((7, None), (8, 2), (40, 10)):
+        x, y, entity = table(n_entities)
+        data = x.assign(y=y, entity=entity.astype(str))
+        whole = am.make_tasks(
+            "table",
+            data=data,
+            task="entity",
+            target="y",
+            n_shot=5,
+            valid_fraction=0,
+            test_fraction=0,
+            every_entity=True,
+        )
+        part = part_held_out(whole)
+        assert held == (None if part is None else part.describe()["tasks"]["valid"])
+        assert whole.describe()["tasks"]["train"] == n_entities
+
+
+# with estimators
+
+
+def test_every_entity_is_trained_on_though_deviations_are_measured() -> None:
+    x, y, entity = table(12)
+    estimator = meta_trained("cnp", x, y, entity, max_steps=3)
+    assert estimator.task_info_.n_base_tasks == 12
+    assert len(estimator.history_) == 3
+
+
+def test_meta_valid_tasks_of_a_sampler_are_measured_on() -> None:
+    estimator = am.FewShotRegressor(Wrong(0.5), device="cpu", random_state=0).meta_fit(Noise())
+    estimator.fit(np.zeros((1, 1)), np.zeros(1))
+    std = estimator.predict(np.zeros((4, 1)), return_std=True)[1]
+    np.testing.assert_allclose(std, 1.0, rtol=0.05)
+
+
+def test_the_factor_is_kept_in_files_and_clones(tmp_path: Path) -> None:
+    x, y, entity = table(24)
+    estimator = meta_trained("cnp", x, y, entity, max_steps=60)
+    estimator.fit(x[:5], y[:5])
+    expected = estimator.predict(x[:9], return_std=True)[1]
+    plain = estimator.learner_.predict_distribution
+    assert estimator._meta.deviation_scale != 1
+    estimator.save(tmp_path / "model.autometa")
+    loaded = am.load(tmp_path / "model.autometa")
+    assert loaded._meta.deviation_scale == estimator._meta.deviation_scale
+    np.testing.assert_array_equal(loaded.predict(x[:9], return_std=True)[1], expected)
+    np.testing.assert_array_equal(clone(loaded).fit(x[:5], y[:5]).predict(x[:9], return_std=True)[1], expected)
+    inputs = torch.tensor(loaded._meta.encoder.transform(x[:9]))[None].float()
+    raw = plain(estimator.module_, estimator._fitted.adapted, inputs)[1][0, :, 0].numpy()
+    scale = estimator._meta.deviation_scale * estimator._meta.encoder.target_scale_
+    np.testing.assert_allclose(expected, scale * raw, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cnp"])
+def test_intervals_of_new_entities_cover_what_they_say(name: str) -> None:
+    x, y, entity = table(70)
+    known = entity < 40
+    estimator = meta_trained(name, x[known], y[known], entity[known], max_steps=100)
+    assert 0.85 <= coverage(estimator, x[~known], y[~known], entity[~known]) <= 0.96
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_intervals_of_many_new_entities_cover_85_to_95_percent(name: str) -> None:
+    found = []
+    for seed in range(4):
+        x, y, entity = table(100, seed=seed)
+        known = entity < 40
+        estimator = meta_trained(name, x[known], y[known], entity[known], max_steps=200)
+        found.append(coverage(estimator, x[~known], y[~known], entity[~known]))
+    assert 0.85 <= np.mean(found) <= 0.95, found
+
+
+# quantiles
+
+
+def test_quantiles_are_those_of_a_gaussian() -> None:
+    x, y, _ = table(4)
+    estimator = am.FewShotRegressor().fit(x[:30], y[:30])
+    mean, std = estimator.predict(x[30:], return_std=True)
+    found = estimator.predict_quantiles(x[30:], [0.05, 0.5, 0.8])
+    assert found.shape == (30, 3)
+    np.testing.assert_allclose(found, mean[:, None] + std[:, None] * norm.ppf([0.05, 0.5, 0.8]))
+    np.testing.assert_allclose(estimator.predict_quantiles(x[30:], 0.5)[:, 0], mean)
+    two = am.FewShotRegressor().fit(x[:30], np.stack([y[:30], -y[:30]], axis=1))
+    assert two.predict_quantiles(x[30:], [0.1, 0.9]).shape == (30, 2, 2)
+
+
+def test_quantiles_are_of_each_rows_entity() -> None:
+    x, y, entity = table(10)
+    task = entity.astype(str)
+    estimator = am.FewShotRegressor("mixed_effects", device="cpu", random_state=0)
+    estimator.fit(x, y, task=task)
+    mean, std = estimator.predict(x, return_std=True, task=task)
+    found = estimator.predict_quantiles(x, [0.1, 0.9], task=task)
+    np.testing.assert_allclose(found, mean[:, None] + std[:, None] * norm.ppf([0.1, 0.9]))
+    assert not np.allclose(found, estimator.predict_quantiles(x, [0.1, 0.9]))
+
+
+@pytest.mark.parametrize("q", [0, 1, 1.5, -0.1, np.nan, [], [0.5, 1.0], "half", None, [[0.1, 0.9]]])
+def test_an_impossible_quantile_is_named(q: Any) -> None:
+    x, y, _ = table(2)
+    with pytest.raises(am.InvalidParameter, match="between 0 and 1"):
+        am.FewShotRegressor().fit(x, y).predict_quantiles(x, q)
+
+
+def test_quantiles_of_a_learner_without_a_distribution_are_refused_like_its_deviations() -> None:
+    x, y, _ = table(2)
+    estimator = am.FewShotRegressor("ridge").fit(x, y)
+    texts = []
+    for ask in (lambda: estimator.predict(x, return_std=True), lambda: estimator.predict_quantiles(x, 0.5)):
+        with pytest.raises(am.Incompatible, match="predicts numbers without a standard deviation") as raised:
+            ask()
+        texts.append(str(raised.value).partition(":")[2])
+    assert texts[0] == texts[1]
