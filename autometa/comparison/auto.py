@@ -233,3 +233,9 @@ class AutoFewShotRegressor(RegressorMixin, _AutoFewShot):
         check_is_fitted(self, "estimator_")
         assert isinstance(self.estimator_, FewShotRegressor)
         return self.estimator_.predict(X, return_std)
+
+    def predict_quantiles(self, X: Any, q: Any) -> NDArray[np.float64]:
+        """Predict quantiles of new observations, [n, n_quantiles]; see :class:`FewShotRegressor`."""
+        check_is_fitted(self, "estimator_")
+        assert isinstance(self.estimator_, FewShotRegressor)
+        return self.estimator_.predict_quantiles(X, q)

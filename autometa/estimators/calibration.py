@@ -45,8 +45,8 @@ def part_held_out(sampler: TaskSampler) -> TaskSampler | None:
 def deviation_scale(learner: Learner, module: nn.Module, sampler: TaskSampler, seed: int) -> float:
     """Measure by what standard deviations are to be multiplied, on meta-valid tasks.
 
-    With it, 90% of the new observations lie in the interval that a Gaussian has for 90%. Its logarithm is shrunken as by
-    James & Stein (1961), with its noise by a bootstrap over tasks; it is 1 where that cannot tell it from 1, and where
+    With it, 90% of the new observations lie in the interval that a Gaussian has for 90%. A bootstrap over tasks tells
+    its noise, by which its logarithm is shrunken (James & Stein 1961): it is 1 where the noise is as large, and where
     there are no meta-valid tasks.
     """
     distances = _distances(learner, module, sampler, seed)
