@@ -56,8 +56,15 @@ class Body(nn.Module):
         learned, left_out = self.experts.learn(cells, targets, mask, None)
         support = Cells(cells.entries, cells.known & mask.unsqueeze(-1), cells.n_categorical)
         counts = mask.sum(dim=1).to(targets.dtype)
-        features = cell_features(cells, learned.support, support, learned.weights[:, 1], counts, own=True)
-        vectors, cell_memories = self.cells.learn(features, mask)
+        at_once = self.experts.rows_at_once(learned.support)
+        parts = [slice(start, start + at_once) for start in range(0, mask.shape[1], at_once)]
+        described_cells = [
+            cell_features(
+                cells.part(part), learned.support.part(part), support, learned.weights[:, 1], counts, own=True
+            )
+            for part in parts
+        ]
+        vectors, cell_memories = self.cells.learn(torch.cat(described_cells, dim=2), mask)
         mixed = (left_out * learned.shares).sum(dim=1)
         described = self._describe(left_out, mixed, learned, counts, targets)
         rows, row_memories = self.rows.learn(vectors.unsqueeze(1) + described, mask, self._present(learned))
