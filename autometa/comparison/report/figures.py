@@ -23,6 +23,8 @@ from autometa.contracts.problems import problem_of_metric
 _WIDE = 15.0
 """Ratio of largest to smallest error from which a logarithmic axis shows more."""
 
+_WIDE_OVER_ROWS = 4.0
+"""The same for errors over labelled rows, which fall fast with the first ones."""
 _CUT = 30.0
 """Errors over labelled rows of more than so many times the median are cut off: one learner may fail with one row."""
 
@@ -53,7 +55,7 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
 def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str) -> str:
     """Score along one axis: a line per learner, thin ones per seed where there are several.
 
-    Seconds are logarithmic; numbers of labelled rows stand side by side.
+    Seconds are logarithmic; numbers of labelled rows stand side by side, without thin lines.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
             # Seconds differ a little from seed to seed: the mean is over the k-th points, wherever each lies.
             points = np.stack([seed[["value", "score"]].to_numpy(dtype=float) for seed in seeds])
             lines = [points.mean(axis=0)]
-            faint = list(points) if len(seeds) > 1 and axis != "seconds" else []
+            faint = list(points) if len(seeds) > 1 and axis not in ("seconds", AXIS) else []
         else:
             lines = [seed[["value", "score"]].to_numpy(dtype=float) for seed in seeds]
         for seed_points in faint:
@@ -197,14 +199,16 @@ def _broken(name: str, length: int = 24) -> str:
     return "\n".join(name[start : start + length] for start in range(0, len(name), length))
 
 
-def _score_axis(ax: Axes, which: str, metric: str, scores: NDArray[np.float64], *, label: bool = True) -> None:
-    """Percent for shares; a logarithmic axis for errors that span more than one magnitude."""
+def _score_axis(
+    ax: Axes, which: str, metric: str, scores: NDArray[np.float64], *, label: bool = True, wide: float = _WIDE
+) -> None:
+    """Percent for shares; a logarithmic axis for errors whose largest is more than ``wide`` times their smallest."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     if label:
         axis.set_label_text(metric_title(metric), parse_math=False)
     finite = scores[np.isfinite(scores)]
     problem = problem_of_metric(metric)
-    if not problem.higher_is_better and len(finite) and finite.min() > 0 and finite.max() > _WIDE * finite.min():
+    if not problem.higher_is_better and len(finite) and finite.min() > 0 and finite.max() > wide * finite.min():
         _log_ticks(ax, which, finite)
         return
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
