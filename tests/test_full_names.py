@@ -11,7 +11,7 @@ import pytest
 
 import autometa as am
 from autometa.cli import main
-from autometa.comparison.plan.entrants import with_baseline
+from autometa.comparison.plan.entrants import with_baselines
 from autometa.files.description import as_stored, describe, restore, same_description
 from autometa.host import components, find, get_host
 
@@ -76,7 +76,9 @@ def test_a_comparison_with_the_defaults_works(taken: None, tmp_path: Path) -> No
     assert json.loads((tmp_path / "demo" / "run.json").read_text())["plan"]["tasks"].keys() == {
         "glyphs", "digits", "sinusoid"
     }  # fmt: skip
-    assert with_baseline({"sklearn": "baselines/sklearn"}, {"classification"}) == {"sklearn": "baselines/sklearn"}
+    assert with_baselines({"sklearn": "baselines/sklearn"}, [am.make_tasks("sinusoid").info]) == {
+        "sklearn": "baselines/sklearn"
+    }
 
 
 @pytest.mark.parametrize(
