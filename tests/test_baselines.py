@@ -197,15 +197,17 @@ def pooled_after(batches: list[am.TaskBatch], problem: str, **parameters: object
     return learner, module
 
 
-def test_predictions_come_from_remembered_and_own_rows_together() -> None:
+@pytest.mark.parametrize("share", [None, 0.2])
+def test_predictions_come_from_remembered_and_own_rows_together(share: float | None) -> None:
     memory = am.TaskBatch(support=ragged(real(slope=2.0)), query=real(slope=2.0, seed=1))
     support, query = real(n_tasks=1, n=5, slope=-1.0, seed=2), real(n_tasks=1, seed=3)
-    learner, module = pooled_after([memory], "regression", estimator=Ridge(), support_share=0.2)
+    learner, module = pooled_after([memory], "regression", estimator=Ridge(), support_share=share)
     outputs = forward(learner, module, support, query.x)
     parts = [memory.support, memory.query, support]
     x = np.concatenate([rows(part.x[part.mask]) for part in parts])
     y = np.concatenate([part.y[part.mask].numpy() for part in parts])
-    alone = Ridge().fit(x, y[:, 0], sample_weight=np.repeat([1.0, (len(x) - 5) / 5 / 4], [len(x) - 5, 5]))
+    own_weight = 1.0 if share is None else (len(x) - 5) / 5 / 4
+    alone = Ridge().fit(x, y[:, 0], sample_weight=np.repeat([1.0, own_weight], [len(x) - 5, 5]))
     np.testing.assert_allclose(outputs[0, :, 0], alone.predict(rows(query.x[0])), rtol=1e-4)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Pooled(am.Learner):
     """Any scikit-learn estimator fitted on remembered meta-train rows and the support set together.
 
-    The baseline of not telling tasks apart, except that a task's own rows weigh more. It needs labels that mean the
+    The baseline of not telling tasks apart, unless a task's own rows are to weigh more. It needs labels that mean the
     same in every task. Meta-training (meta-optimizer "collect") fills a memory of distinct rows; :meth:`predict` fits a
     fresh clone per task on memory and support. A saved model holds these rows.
 
@@ -31,9 +31,9 @@ class Pooled(am.Learner):
     estimator : str or scikit-learn estimator, default="auto"
         "auto": logistic or ridge regression, quick on thousands of rows per task. Any name that learner "sklearn"
         knows works, but is fitted to the whole memory for every task.
-    support_share : float, default=0.5
-        Weight of all support rows together, between 0 and 1; a small one is plain pooling. An estimator that takes no
-        ``sample_weight`` gets the support rows several times instead.
+    support_share : float, optional
+        Weight of all support rows together, between 0 and 1. Left out, every row counts alike, whoever's it is: plain
+        pooling. An estimator that takes no ``sample_weight`` gets the support rows several times instead.
     max_rows : int, default=5000
         Size of the memory.
     """
@@ -44,7 +44,7 @@ class Pooled(am.Learner):
     predicts_unseen_classes: ClassVar[bool] = True
 
     def __init__(
-        self, estimator: str | BaseEstimator = "auto", support_share: float = 0.5, max_rows: int = 5000
+        self, estimator: str | BaseEstimator = "auto", support_share: float | None = None, max_rows: int = 5000
     ) -> None:
         self.estimator = estimator
         self.support_share = support_share
@@ -96,10 +96,9 @@ class Pooled(am.Learner):
         make = self._maker(module.has_classes)
         memory_rows, memory_targets = module.content(adapted["targets"].shape[-1])
         takes_weights = has_fit_parameter(make(self.max_rows, memory_rows.shape[1]), "sample_weight")
-        odds = self.support_share / (1 - self.support_share)
         outputs = []
         for rows, targets, mask, asked in zip(adapted["x"], adapted["targets"], adapted["mask"], x, strict=True):
-            weight = odds * len(memory_rows) / max(1, int(mask.sum())) if len(memory_rows) else 1.0
+            weight = self._weight(len(memory_rows), int(mask.sum()))
             copies = 1 if takes_weights else max(1, round(weight))
             own_rows, own_targets = (np.tile(array(t[mask]), (copies, 1)) for t in (rows, targets))
             together = np.concatenate([memory_rows, own_rows]), np.concatenate([memory_targets, own_targets])
@@ -107,13 +106,22 @@ class Pooled(am.Learner):
             outputs.append(fit_and_ask(make, module.has_classes, *together, array(asked), weights))
         return torch.as_tensor(np.stack(outputs), dtype=x.dtype, device=x.device)
 
+    def _weight(self, n_remembered: int, n_own: int) -> float:
+        """Weight of a support row beside a remembered one."""
+        if self.support_share is None or not n_remembered:
+            return 1.0
+        return self.support_share / (1 - self.support_share) * n_remembered / max(1, n_own)
+
     def _maker(self, has_classes: bool) -> Maker:
-        am.check_real("support_share", self.support_share, above=0, below=1, of="learner 'sklearn_pooled'")
+        share = self.support_share
+        am.check_real("support_share", share, above=0, below=1, also=(None,), of="learner 'sklearn_pooled'")
         return estimator_maker(self.estimator, has_classes, "sklearn_pooled")
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Pooled:
         """Search the weight of the task's own rows."""
+        if not trial.suggest_categorical("weighted", [False, True]):
+            return cls()
         return cls(support_share=trial.suggest_float("support_share", 0.01, 0.99))
 
 
