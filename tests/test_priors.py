@@ -146,7 +146,7 @@ def test_rows_as_they_come_have_uneven_classes_and_one_of_each(name: str) -> Non
 
 
 def test_fewer_rows_than_classes_are_refused_where_they_come_as_they_are() -> None:
-    with pytest.raises(am.InvalidParameter, match="n_shot=2 of a prior of tables must be an integer"):
+    with pytest.raises(am.InvalidParameter, match="n_shot=2 of task sampler 'prior_.*' must be an integer"):
         PriorTables(n_classes=3, n_shot=2, stratified=False).sample(1, seed=0)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from autometa_plugins.tabular.priors.additive import draw_additive
 from autometa_plugins.tabular.priors.draft import Family
 from autometa_plugins.tabular.priors.draws import Draws
@@ -27,6 +29,7 @@ def _told(summary: str) -> str:
 
 class PriorTables(TablePrior):
     __doc__ = _told("Tables of every family, mixed.")
+    name: ClassVar[str] = "prior_tables"
 
     def _choose(self, draws: Draws) -> Family:
         return WEIGHTS[draws.one_of([weight for _, weight in WEIGHTS])][0]
@@ -34,6 +37,7 @@ class PriorTables(TablePrior):
 
 class PriorMLP(TablePrior):
     __doc__ = _told("Columns and target are units of a random neural network.")
+    name: ClassVar[str] = "prior_mlp"
 
     def _choose(self, draws: Draws) -> Family:
         return NEURAL
@@ -41,6 +45,7 @@ class PriorMLP(TablePrior):
 
 class PriorAdditive(TablePrior):
     __doc__ = _told("The target is a sum of functions of single columns.")
+    name: ClassVar[str] = "prior_additive"
 
     def _choose(self, draws: Draws) -> Family:
         return ADDITIVE
@@ -48,6 +53,7 @@ class PriorAdditive(TablePrior):
 
 class PriorMixture(TablePrior):
     __doc__ = _told("Rows come from clusters, each of one class.")
+    name: ClassVar[str] = "prior_mixture"
 
     def _choose(self, draws: Draws) -> Family:
         return MIXTURE
@@ -55,6 +61,7 @@ class PriorMixture(TablePrior):
 
 class PriorSCM(TablePrior):
     __doc__ = _told("Columns and target are nodes of a random causal graph.")
+    name: ClassVar[str] = "prior_scm"
 
     def _choose(self, draws: Draws) -> Family:
         return GRAPH
@@ -62,6 +69,7 @@ class PriorSCM(TablePrior):
 
 class PriorTree(TablePrior):
     __doc__ = _told("The target is a sum of random decision trees.")
+    name: ClassVar[str] = "prior_tree"
 
     def _choose(self, draws: Draws) -> Family:
         return TREES
@@ -69,6 +77,7 @@ class PriorTree(TablePrior):
 
 class PriorSmooth(TablePrior):
     __doc__ = _told("The target is a smooth function of all columns.")
+    name: ClassVar[str] = "prior_smooth"
 
     def _choose(self, draws: Draws) -> Family:
         return SMOOTH
@@ -76,6 +85,7 @@ class PriorSmooth(TablePrior):
 
 class PriorRules(TablePrior):
     __doc__ = _told("The target follows a rule of a few columns, such as XOR.")
+    name: ClassVar[str] = "prior_rules"
 
     def _choose(self, draws: Draws) -> Family:
         return RULES

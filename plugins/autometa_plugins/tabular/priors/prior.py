@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.base import clone
@@ -61,6 +61,9 @@ class TablePrior(am.TaskSampler):
     missing : bool, default=False
         Whether cells are missing, from 1% to 50% of them: at random, by the value of another column, or by their own.
     """
+
+    name: ClassVar[str] = "prior"
+    """What errors call it."""
 
     def __init__(
         self,
@@ -199,7 +202,7 @@ class TablePrior(am.TaskSampler):
         ]
 
     def _check(self) -> None:
-        of = "a prior of tables"
+        of = f"task sampler {self.name!r}"
         am.check_choice("problem", self.problem, ("classification", "regression"), of=of)
         am.check_int("n_columns", self.n_columns, most=10_000, of=of)
         am.check_int("n_categorical", self.n_categorical, least=0, most=self.n_columns, of=of)
