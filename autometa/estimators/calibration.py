@@ -24,7 +24,7 @@ _N_TASKS, _AT_ONCE = 200, 25
 _SHARE, _NORMAL = 0.9, 1.6448536
 """Share of observations that lie within so many standard deviations of a Gaussian."""
 _N_RESAMPLED, _IN_NOISE = 200, 1.5
-"""A factor within so many standard errors of 1 is 1, and one that is not much further off is near 1."""
+"""A factor at most so many standard errors below 1 is 1, and one that is not much further off is near 1."""
 _LEAST, _MOST = 1e-3, 1e3
 
 
@@ -45,14 +45,16 @@ def part_held_out(sampler: TaskSampler) -> TaskSampler | None:
 def deviation_scale(learner: Learner, module: nn.Module, sampler: TaskSampler, seed: int) -> float:
     """Measure by what standard deviations are to be multiplied, on meta-valid tasks.
 
-    With it, 90% of the new observations lie in the interval that a Gaussian has for 90%. A bootstrap over tasks tells
-    its noise, by which its logarithm is shrunken (James & Stein 1961): it is 1 where the noise is as large, and where
-    there are no meta-valid tasks.
+    With it, 90% of the new observations lie in the interval that a Gaussian has for 90%. Intervals are made narrower
+    with care: the logarithm of a factor below 1 is shrunken by its noise (James & Stein 1961), which a bootstrap over
+    tasks tells. Without meta-valid tasks it is 1.
     """
     distances = _distances(learner, module, sampler, seed)
     if len(distances) < 2:
         return 1.0
     found = _scale(distances)
+    if found >= 1:
+        return found
     generator = np.random.default_rng(derive_seed(seed, "resampled"))
     draws = generator.integers(len(distances), size=(_N_RESAMPLED, len(distances)))
     noise = float(np.std([np.log(_scale([distances[i] for i in drawn])) for drawn in draws]))
