@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from typing import Any
 
@@ -51,6 +52,16 @@ def test_a_clone_keeps_what_meta_fit_learned_and_not_what_fit_did(regressor: am.
         copy.predict(x)
     np.testing.assert_allclose(copy.fit(x, y).predict(x), fitted.predict(x))
     assert np.isfinite(cross_val_score(regressor, x, y, cv=3)).all()
+
+
+def test_quantiles_are_the_winners(regressor: am.AutoFewShotRegressor) -> None:
+    x, y = np.linspace(-3, 3, 10).reshape(-1, 1), np.sin(np.linspace(-3, 3, 10))
+    chosen = copy.copy(regressor)
+    chosen.estimator_ = am.FewShotRegressor("kernel_experts").fit(x, y)
+    found = chosen.predict_quantiles(x, [0.1, 0.9])
+    np.testing.assert_array_equal(found, chosen.estimator_.predict_quantiles(x, [0.1, 0.9]))
+    with pytest.raises(am.Incompatible, match="without a standard deviation"):
+        clone(regressor).fit(x, y).predict_quantiles(x, 0.5)
 
 
 def test_pickling_and_saving_keep_the_predictions(regressor: am.AutoFewShotRegressor, tmp_path: Any) -> None:
