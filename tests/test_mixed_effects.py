@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -401,9 +402,10 @@ def test_a_saved_estimator_answers_as_before(pool: Any, tmp_path: Path) -> None:
     made.meta_fit(x, y, task=frame["entity"], n_shot=3)
     made.fit(x[:4], y[:4])
     made.save(tmp_path / "made.autometa")
-    again = am.load(tmp_path / "made.autometa")
-    for mine, other in zip(made.predict(x, return_std=True), again.predict(x, return_std=True), strict=True):
-        np.testing.assert_array_equal(mine, other)
+    again, unpickled = am.load(tmp_path / "made.autometa"), pickle.loads(pickle.dumps(made))
+    for copied in (again, unpickled):
+        for mine, other in zip(made.predict(x, return_std=True), copied.predict(x, return_std=True), strict=True):
+            np.testing.assert_array_equal(mine, other)
     again.fit(x[8:12], y[8:12])
     made.fit(x[8:12], y[8:12])
     np.testing.assert_array_equal(made.predict(x), again.predict(x))

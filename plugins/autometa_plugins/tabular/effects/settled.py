@@ -37,6 +37,9 @@ class _Kept:
     def __deepcopy__(self, memo: dict[int, Any]) -> _Kept:
         return self
 
+    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
+        return _Kept, ()  # a pickle makes the model again of rows and numbers, as a file does
+
 
 class Effects(nn.Module):
     """Rows to choose a model by, then the model chosen.
