@@ -29,7 +29,13 @@ BUNDLED = [c.full_name for c in components() if c.plugin.distribution == "autome
 
 
 SLOW = {
-    *(f"{name}-check_learns[classification]" for name in ("gru", "learned_rule", "mann", "sklearn", "sklearn_pooled")),
+    *(f"{name}-check_learns[classification]" for name in ("gru", "lstm", "mann", "sklearn", "sklearn_pooled")),
+    *(
+        f"{name}-check_learns[{problem}]"
+        for name in ("imaml", "kernel_experts", "learned_rule", "meta_lstm", "meta_networks", "pfn", "plastic")
+        for problem in ("classification", "regression")
+    ),
+    *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("learned_rule", "plastic")),
     *(f"{name}-check_improves" for name in ("cmaes", "collect", "evolution_strategy", "implicit")),
     *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("gru", "mann", "sklearn", "snail")),
     "snail-check_learns[classification]",

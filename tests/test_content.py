@@ -87,7 +87,7 @@ def test_a_table_that_changed_is_refused_on_the_command_line(tmp_path: Path, cap
     assert main(typed) == 2
     assert f"the data of data='{file}' changed since (tasks 'x')" in capsys.readouterr().err
     with pytest.warns(UserWarning, match="changed since. What is shown is what was measured before"):
-        assert len(Comparison.load(tmp_path / "out", allowed_paths=tmp_path).leaderboard) == 2
+        assert len(Comparison.load(tmp_path / "out", allowed_paths=tmp_path).leaderboard) > 1
     with pytest.raises(am.InvalidParameter, match="made from other data"):
         work(str(tmp_path / "out" / "journal.log"), "out", allowed_paths=tmp_path)
 
