@@ -120,9 +120,7 @@ class Pooled(am.Learner):
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Pooled:
         """Search the weight of the task's own rows."""
-        if not trial.suggest_categorical("weighted", [False, True]):
-            return cls()
-        return cls(support_share=trial.suggest_float("support_share", 0.01, 0.99))
+        return cls(support_share=trial.suggest_categorical("support_share", [None, 0.02, 0.1, 0.3, 0.6, 0.9]))
 
 
 class _Memory(nn.Module):
