@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -120,7 +120,8 @@ class Pooled(am.Learner):
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Pooled:
         """Search the weight of the task's own rows."""
-        return cls(support_share=trial.suggest_categorical("support_share", [None, 0.02, 0.1, 0.3, 0.6, 0.9]))
+        share: Any = trial.suggest_categorical("support_share", [None, 0.02, 0.1, 0.3, 0.6, 0.9])
+        return cls(support_share=share)
 
 
 class _Memory(nn.Module):
