@@ -113,6 +113,19 @@ def test_variances_within_and_between_are_those_of_an_analysis_of_variance() -> 
     np.testing.assert_allclose(pseudo_rows(rows, values), within / between)
 
 
+def test_one_row_of_each_entity_is_noise_and_entity_together() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 2)), rng.normal(size=200)
+    _, variances = fit_one(x, y, np.arange(200), slopes=False)
+    assert variances[:2].sum() == pytest.approx(y.var(), rel=0.05)
+
+
+def test_small_units_change_no_share_of_the_entities() -> None:
+    rows = entities(n_entities=30)
+    plain, small = (fit_one(rows.x, unit * rows.targets[:, 0], rows.entity, slopes=False)[1] for unit in (1.0, 1e-9))
+    np.testing.assert_allclose(small / small[0], plain / plain[0], rtol=1e-3)
+
+
 def test_entities_that_do_not_differ_are_not_moved_from_the_population() -> None:
     values = np.tile([[1.0], [-1.0]], (6, 1))
     rows = TrainingRows(x=np.zeros((12, 0)), targets=values, entity=np.repeat(np.arange(6), 2), has_classes=False)

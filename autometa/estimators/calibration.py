@@ -26,6 +26,7 @@ _SHARE, _NORMAL = 0.9, 1.6448536
 _N_RESAMPLED, _IN_NOISE = 200, 1.5
 """A factor at most so many standard errors below 1 is 1, and one that is not much further off is near 1."""
 _LEAST, _MOST = 1e-3, 1e3
+_FARTHEST = 1e6
 
 
 def needs_calibration(learner: Learner, problem_has_classes: bool) -> bool:
@@ -89,4 +90,6 @@ def _distances(learner: Learner, module: nn.Module, sampler: TaskSampler, seed: 
             entity = start + i if part.ids is None else int(part.ids[i])
             by_entity.setdefault(entity, []).append(values[exists].ravel())
     found = [np.concatenate(values) for values in by_entity.values()]
-    return [values for values in found if len(values) and np.isfinite(values).all()]
+    # A deviation of 0 is too small, however many it has; NaN comes of a learner that failed and tells nothing.
+    found = [np.minimum(values, _FARTHEST) for values in found]
+    return [values for values in found if len(values) and not np.isnan(values).any()]

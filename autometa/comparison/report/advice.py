@@ -57,7 +57,7 @@ def advice_on(record: Record, tasks: str) -> Advice | None:
     ]
     known = {references.own: f" ({OWN})", references.pooled: f" ({POOLED})"}
     who = f"{learner}{known.get(learner, '')}"
-    choice = f"use {who}" if all(one.p_value < ALPHA for one in beside) else f"{who} did best"
+    choice = f"use {who}" if beside and all(one.p_value < ALPHA for one in beside) else f"{who} did best"
     answer = f"For a new {entity} with {labelled_words(record, tasks, int(best['rows']))}, {choice}: "
     answer += f"{metric_title(metric)} {score_text(best['score'], metric)}"
     answer += "".join(

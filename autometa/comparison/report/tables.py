@@ -201,7 +201,9 @@ def calibration_section(record: Record, tasks: str, looks: dict[str, Style]) -> 
     names = list(leaderboard_on(record.frames.leaderboard, tasks)["learner"])
     titles = {
         "coverage": f"Share of query rows within {LEVEL:.0%} intervals. Bold: {TOLERANCE[0]:.0%} to "
-        f"{TOLERANCE[1]:.0%}, as it should be. Learners that predict no distribution are not here.",
+        f"{TOLERANCE[1]:.0%}, as it should be. Intervals are as learners tell them; an estimator "
+        "scales them to meta-valid tasks. "
+        "Learners that predict no distribution are not here.",
         "log_loss": "Log loss of the probabilities: lower is better. Bold: the lowest.",
         "calibration_error": "Expected calibration error: how far the probability of the answer is from the share of "
         "right answers, in the mean. Bold: the lowest.",

@@ -162,11 +162,12 @@ def fit_one(x: Array, y: Array, entity: Array, *, slopes: bool) -> tuple[Array, 
     design = _design(x)[:, columns]
     coefficients[columns] = np.linalg.lstsq(design, y, rcond=None)[0]
     left = float(np.square(y - design @ coefficients[columns]).sum() / max(1, n - len(columns)))
-    if left <= 1e-12 * max(1.0, float(np.square(y).mean())):  # nothing is left to be told
+    if left <= 1e-12 * float(y.var()) + 1e-24 * float(np.square(y).mean()):  # nothing is left but rounding
         return coefficients, np.array([max(left, 1e-12), 0.0, 0.0])
     n_entities = len(np.unique(entity))
     if n_entities < 2 or n_entities == n or n <= len(columns) + 1:
-        return coefficients, left * spread
+        # Where each entity has one row, what is left is both together.
+        return coefficients, left * spread / (2 if n_entities == n else 1)
     scale = np.sqrt(left)
     found, variances = _restricted_maximum(design, y / scale, x, entity, slopes)
     coefficients[columns] = found * scale
