@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,7 @@ def pretrain(
     prior : str or TaskSampler
         What tables are drawn from, such as one of your own. Its ``varied`` tells the sizes.
     learner : str or Learner, default="tabular/pfn"
-        A learner that can be reshaped. By its name it starts from fresh weights; an object with ``weights`` goes on
-        from them.
+        A learner that can be reshaped. It starts from fresh weights, unless its ``weights`` name a file.
     output : path
         File for the weights (safetensors); ``make_learner("pfn", weights=output)`` uses them.
     n_steps : int, default=5000
@@ -130,10 +130,12 @@ def pretrain(
 
 
 def _fresh(learner: str | Learner) -> Learner:
-    made = make_learner(learner)
-    if isinstance(learner, str) and "weights" in made.get_params(deep=False):
+    """Return the learner without the weights that it has by default."""
+    made: Learner = clone(make_learner(learner))
+    parameter = inspect.signature(type(made)).parameters.get("weights")
+    if parameter is not None and made.get_params(deep=False)["weights"] == parameter.default:
         made.set_params(weights=None)
-    return clone(made)  # type: ignore[no-any-return]
+    return made
 
 
 def _check_problem(learner: Learner, problem: str) -> None:

@@ -1,10 +1,10 @@
-"""Kernel experts on real tables with a few labelled rows, beside the scikit-learn baselines that lie with the tables.
+"""Kernel experts and the pretrained network on real tables with a few labelled rows, beside scikit-learn's baselines.
 
     python examples/benchmarks/tables/few_rows.py FOLDER --output examples/benchmarks/tables
 
-FOLDER holds ``classification/*.csv``, ``regression/*.csv``, ``baselines.csv`` and ``score_baselines.py``, which draws
-the episodes that the baselines were scored on; without it, ``tables`` in the folder that ``AUTOMETA_DATA`` names.
-Nothing was chosen by these scores.
+FOLDER holds ``classification/*.csv``, ``regression/*.csv``, the baselines' scores ``baselines.csv`` and
+``score_baselines.py``, which draws the episodes that they were scored on; without it, ``tables`` in the folder that
+``AUTOMETA_DATA`` names. Nothing was chosen by these scores.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ METHODS = {
     "kernel_experts": {},
     "kernel_experts, support+query": {"scaling": "support+query"},
     "plain mean of the experts": {},
+    "pfn": {},
 }
 NORMAL_90 = 1.6449
 KINDS = ("classification", "regression")
@@ -95,7 +96,7 @@ class Table:
 
 def answer(method: str, info: am.TaskInfo, support: am.Examples, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return logits of the classes, or means and deviations."""
-    learner = am.make_learner("kernel_experts", **METHODS[method])
+    learner = am.make_learner("pfn" if method == "pfn" else "kernel_experts", **METHODS[method])
     module: Any = learner.build(info)
     with torch.no_grad():
         if method.startswith("plain"):

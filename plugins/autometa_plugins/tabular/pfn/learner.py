@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NAME = "learner 'pfn'"
 _FARTHEST, _BEND = 6.0, 2.0
+_BUNDLED = Path(__file__).parents[1] / "weights"
 _SIZES = ("cell_width", "row_width", "n_heads", "cell_blocks", "row_blocks")
 
 
@@ -28,10 +29,10 @@ class PFN(am.Learner):
     """A prior-fitted network that starts at the kernel experts' mixture.
 
     It learns from many synthetic tables (:func:`autometa.pretrain`) how to answer for a table from a few labelled rows,
-    and does so for a new table in one pass, without any training. It reads the cells, by attention along columns and
-    rows, and what each of the kernel experts says of every row and class, left-out support rows included; then it
-    weights the experts anew for every row and adds what it found itself. Before any training its answers are those of
-    ``kernel_experts``. The experts' own numbers stay as they are.
+    and does so for a new table in one pass, without any training; weights that were made so come with autometa. It
+    reads the cells, by attention along columns and rows, and what each of the kernel experts says of every row and
+    class, left-out support rows included; then it weights the experts anew for every row and adds what it found itself.
+    Before any training its answers are those of ``kernel_experts``. The experts' own numbers stay as they are.
 
     The order of rows, of columns and of classes does not matter, and their number is free: every row and class has a
     vector of its own, and the same network serves them all. More than ``max_rows`` support rows are dealt to blocks
@@ -40,8 +41,9 @@ class PFN(am.Learner):
 
     Parameters
     ----------
-    weights : path or None, default=None
-        A file that :func:`autometa.pretrain` wrote, which tells the sizes below, too. None: a fresh network.
+    weights : "bundled", path or None, default="bundled"
+        What the network starts from: the weights that come with autometa, or a file that :func:`autometa.pretrain`
+        wrote; they tell the sizes below, too. None: a fresh network.
     cell_width, row_width : int, default=32, 64
         Of the vectors of a fresh network, for each cell, and for each row and class.
     n_heads : int, default=4
@@ -61,7 +63,7 @@ class PFN(am.Learner):
 
     def __init__(
         self,
-        weights: str | Path | None = None,
+        weights: str | Path | None = "bundled",
         *,
         cell_width: int = 32,
         row_width: int = 64,
@@ -94,7 +96,9 @@ class PFN(am.Learner):
         has_classes = info.problem_record.has_classes
         if self.weights is None:
             return TableNetwork(TableColumns(info), Body(has_classes, **{name: getattr(self, name) for name in _SIZES}))
-        pretrained = am.read_weights(self.weights, learner="tabular/pfn", problem=info.problem)
+        bundled = _BUNDLED / f"{info.problem}.safetensors"
+        place = bundled if self.weights == "bundled" else self.weights
+        pretrained = am.read_weights(place, learner="tabular/pfn", problem=info.problem)
         sizes: dict[str, Any] = {name: pretrained.params.get(name) for name in _SIZES}
         PFN(**sizes)._check()
         return pretrained.fill(TableNetwork(TableColumns(info), Body(has_classes, **sizes)))
