@@ -74,7 +74,7 @@ def test_every_entity_is_judged_once_on_rows_that_nothing_was_learned_from(table
 
 
 def test_scores_are_those_of_the_rows(table: pd.DataFrame) -> None:
-    frame = am.cross_validate_tasks(MeanOfSupport(), table, "score", "school", n_shot=(0, 2), order="day")
+    frame = am.cross_validate_tasks(MeanOfSupport(), table, "score", "school", n_shot=np.array([0, 2]), order="day")
     for row in frame.itertuples():
         own = table[table["school"] == row.task].sort_values("day")["score"].to_numpy()
         rest = table[~table["school"].isin(frame.loc[frame["fold"] == row.fold, "task"])]["score"]

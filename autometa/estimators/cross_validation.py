@@ -142,6 +142,7 @@ def cross_validate_tasks(
 
 def _check_shots(n_shot: Any) -> tuple[int, ...]:
     if isinstance(n_shot, (Sequence, np.ndarray)) and not isinstance(n_shot, str):
+        n_shot = list(n_shot)
         check_ints("n_shot", n_shot, least=0)
         return tuple(sorted({int(shot) for shot in n_shot}))
     check_int("n_shot", n_shot, least=0)
