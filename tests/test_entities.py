@@ -519,3 +519,15 @@ def test_predict_before_fit_draws_no_random_number() -> None:
     first, second = made.predict(frame[["x"]]), made.predict(frame[["x"]])
     assert state.get_state()[2] == before
     np.testing.assert_array_equal(first, second)
+
+
+def test_a_number_of_rows_that_no_entity_has_is_the_most_that_any_can_give() -> None:
+    frame = schools()
+    tasks = held(frame, n_shot=500, every_entity=True, valid_fraction=0, test_fraction=0)
+    most = frame.groupby("school").size().max() - 1
+    with pytest.warns(UserWarning, match=f"n_shot=500 is more than any task can give: {most} is the most"):
+        info = tasks.info
+    assert info.n_shot == most
+    assert tasks.sample(20, seed=0).support.mask.sum(1).max() == most
+    with pytest.warns(UserWarning, match="n_shot=500 is more than any task can give"):
+        am.FewShotRegressor("sklearn").meta_fit(frame, "score", task="school", n_shot=500)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import autometa as am
 from autometa_plugins.tasks.rows_to_label import rows_to_label
-from autometa_plugins.tasks.table_rows import TableRows, digest_of, prepare, read_table
+from autometa_plugins.tasks.table_rows import TableRows, digest_of, prepare, read_table, support_sizes
 
 _MOST_PLACES = 2**16
 """Places for rows, padding included, in one batch of whole tasks."""
@@ -161,7 +161,7 @@ class Table(am.TaskSampler):
         if not self.stratified:  # the rows of an entity are one group
             starts, counts = starts[:, :1], counts.sum(1, keepdims=True)
         start, count = starts[entity], counts[entity]
-        given = _support_sizes(counts, rows.n_shot)
+        given = support_sizes(counts, rows.n_shot)
         width = max(1, int(given.sum(1).max()))
         n_shot = max(1, rows.n_shot)  # none of which may be given
 
@@ -331,11 +331,6 @@ def _batches(entities: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[
 def _within(first: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers of the rows of entities, [entities, longest]; beyond an entity's own stands its last."""
     return first + np.minimum(np.arange(sizes.max()), sizes[:, None] - 1)
-
-
-def _support_sizes(count: NDArray[np.int64], n_shot: int) -> NDArray[np.int64]:
-    """Support rows of every group: ``n_shot``, or all but one, or the only one."""
-    return np.minimum(np.minimum(count, n_shot), np.maximum(count - 1, 1))
 
 
 def _existing_first(values: NDArray[np.int64], exists: NDArray[np.bool_]) -> NDArray[np.int64]:

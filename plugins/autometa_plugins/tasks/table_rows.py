@@ -47,7 +47,7 @@ class TableRows:
     times : array of shape [rows], optional
         What tells which row is earlier, where a column does.
     n_shot : int
-        Support rows of each group, as asked for or found.
+        Support rows of each group, as asked for or found; the most that any can give, if that is less.
     n_dropped : int
         Entities that are left out, as they are too small to be split.
     """
@@ -239,7 +239,9 @@ def prepare(
     group = y if encoder.has_classes_ else np.zeros(len(y), dtype=np.int64)
     rows = np.lexsort((times, group, entity) if stratified else (times, entity))
     n_groups = len(encoder.classes_) if encoder.has_classes_ else 1
-    count = np.bincount(entity * n_groups + group, minlength=len(kept) * n_groups)
+    count = np.bincount(entity * n_groups + group, minlength=len(kept) * n_groups).reshape(len(kept), n_groups)
+    n_drawn = sum(map(len, drawn.values()))  # whose numbers come first
+    n_shot = _at_most(n_shot, count[:n_drawn] if stratified else count[:n_drawn].sum(1, keepdims=True))
     return TableRows(
         x=torch.from_numpy(encoder.transform(features)[rows]),
         y=torch.from_numpy(y[rows] if encoder.has_classes_ else y[rows, None]),
@@ -247,12 +249,30 @@ def prepare(
         entities=entities,
         drawn=drawn,
         names=tuple(str(names[i]) for i in kept),
-        start=(np.cumsum(count) - count).reshape(len(kept), n_groups),
-        count=count.reshape(len(kept), n_groups),
+        start=np.cumsum(count).reshape(count.shape) - count,
+        count=count,
         times=None if order is None else times[rows],
         n_shot=n_shot,
         n_dropped=len(names) - len(kept),
     )
+
+
+def support_sizes(count: NDArray[np.int64], n_shot: int) -> NDArray[np.int64]:
+    """Support rows of every group: ``n_shot``, or all but one, or the only one."""
+    return np.minimum(np.minimum(count, n_shot), np.maximum(count - 1, 1))
+
+
+def _at_most(n_shot: int, count: NDArray[np.int64]) -> int:
+    """Return ``n_shot``, or the most rows that any group of rows can give, which a warning tells."""
+    most = int(support_sizes(count, n_shot).max(initial=0))
+    if not count.size or most == n_shot:
+        return n_shot
+    warnings.warn(
+        f"n_shot={n_shot} is more than any task can give: {most} is the most, which is taken.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return most
 
 
 def half_of_the_median(entity: NDArray[np.int64], target: pd.Series | None) -> int:
