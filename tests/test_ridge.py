@@ -195,6 +195,23 @@ def test_tasks_of_more_outputs_than_the_population_has_are_refused() -> None:
         learner.adapt(module, real(classes()))
 
 
+def test_tasks_of_fewer_real_targets_than_the_population_has_are_refused() -> None:
+    info = am.TaskInfo(problem="regression", input_shape=(2,), n_outputs=2, n_shot=3, n_query=3)
+    learner = am.make_learner("ridge", backbone="identity")
+    with pytest.raises(am.Incompatible, match="on 2 outputs, .* and this task has 1"):
+        learner.adapt(learner.build(info), am.Examples(torch.zeros(1, 3, 2), torch.zeros(1, 3, 1)))
+
+
+def test_penalties_of_any_size_leave_equal_rows_a_solution() -> None:
+    info = am.TaskInfo(problem="regression", input_shape=(2,), n_outputs=1, n_shot=3, n_query=3)
+    learner = am.make_learner("ridge", backbone="identity")
+    module = learner.build(info)
+    for size in (-100.0, 100.0):
+        torch.nn.init.constant_(module.population.log_penalties, size)
+        adapted = learner.adapt(module, am.Examples(torch.ones(1, 8, 2), torch.ones(1, 8, 1)))
+        assert all(value.isfinite().all() for value in adapted.values())
+
+
 def test_a_file_from_before_the_population_is_refused_by_name(tmp_path: Path) -> None:
     rows = pd.DataFrame({"a": np.arange(40.0), "school": np.repeat(list("abcd"), 10), "score": np.arange(40.0) % 7})
     estimator = am.FewShotRegressor("ridge", max_steps=1, device="cpu", random_state=0)

@@ -21,6 +21,8 @@ was 1.2 from a scale of 5 and 0.7 from 20."""
 _SHARED_SCALE = 4.0
 """Likewise where labels mean the same in every task: outputs of the population are then shares of classes from the
 start, and not too sure."""
+_FARTHEST = 12.0
+"""Bound of the logarithms of penalties: smaller ones would leave equal rows without a solution in single precision."""
 _PACE = 10.0
 """A penalty moves this much faster than a weight: between tasks that share all and tasks that share nothing lie factors
 of thousands."""
@@ -74,8 +76,7 @@ class Ridge(am.Learner):
         backbone = am.build_backbone(self.backbone, info.input_shape)
         population = None
         if info.shared_classes or not has_classes:
-            level = 1 / info.n_outputs if has_classes else 0.0
-            population = _Population(cast(int, backbone.n_features), info.n_outputs, level)
+            population = _Population(cast(int, backbone.n_features), info.n_outputs, has_classes)
         scale = _INITIAL_SCALE if population is None else _SHARED_SCALE
         return _RidgeHead(backbone, population, scale if has_classes else None)
 
@@ -147,8 +148,10 @@ class _RidgeHead(nn.Module):
 class _Population(nn.Module):
     """Weights and level that all tasks share, and how much a task's own are drawn to them."""
 
-    def __init__(self, n_features: int, n_outputs: int, level: float) -> None:
+    def __init__(self, n_features: int, n_outputs: int, has_classes: bool) -> None:
         super().__init__()
+        self.has_classes = has_classes
+        level = 1 / n_outputs if has_classes else 0.0
         self.weights = nn.Parameter(torch.zeros(n_features, n_outputs))
         self.level = nn.Parameter(torch.full((n_outputs,), level))
         self.log_penalties = nn.Parameter(torch.zeros(2))
@@ -156,12 +159,12 @@ class _Population(nn.Module):
     def shrink(self, x: Tensor, targets: Tensor, mask: Tensor, factor: float) -> tuple[Tensor, Tensor]:
         """Weights and intercepts of tasks; see :func:`solve_towards`."""
         missing = len(self.level) - targets.shape[-1]
-        if missing < 0:
+        if missing < 0 or (missing and not self.has_classes):
             raise am.Incompatible(
                 f"learner 'ridge' was meta-trained on {len(self.level)} outputs, which mean the same in every task, "
                 f"and this task has {targets.shape[-1]}; meta-train on tasks with as many."
             )
-        penalties = factor * (_PACE * self.log_penalties.to(x)).exp()
+        penalties = factor * (_PACE * self.log_penalties.to(x)).clamp(-_FARTHEST, _FARTHEST).exp()
         targets = nn.functional.pad(targets, (0, missing))
         return solve_towards(x, targets, mask, self.weights.to(x), self.level.to(x), penalties)
 
