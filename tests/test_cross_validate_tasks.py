@@ -182,6 +182,28 @@ def test_a_class_that_an_estimator_never_saw_has_almost_no_probability() -> None
     np.testing.assert_allclose(frame["log_loss"], -np.log(1e-12) / 2)
 
 
+def test_a_class_of_one_entity_alone_is_scored_on_and_loses_nothing() -> None:
+    rng = np.random.default_rng(0)
+    patient = np.repeat([f"p{i}" for i in range(9)], 10)
+    X, y = rng.normal(size=(90, 2)), rng.choice(["ill", "well"], 90).astype(object)
+    y[patient == "p3"] = "rare"
+    few_shot = am.FewShotClassifier(am.make_learner("mixed_effects", pool="linear"), random_state=0)
+    with pytest.warns(UserWarning, match="no entity to learn from has the class 'rare': 10 rows"):
+        frame = am.cross_validate_tasks(few_shot, X, y, patient, n_shot=3, cv=3).set_index("task")
+    assert len(frame) == 9
+    assert frame["accuracy"]["p3"] == 0
+    assert frame["log_loss"]["p3"] == pytest.approx(-np.log(1e-12))
+    assert (frame["log_loss"].drop("p3") < 5).all()
+
+
+def test_no_labelled_row_is_learned_for_from_entities_of_one_row() -> None:
+    X, y = np.arange(12.0)[:, None], np.arange(12.0)
+    few_shot = am.FewShotRegressor(am.make_learner("mixed_effects", pool="linear"), random_state=0)
+    frame = am.cross_validate_tasks(few_shot, X, y, np.arange(12), n_shot=0, cv=3)
+    assert len(frame) == 12
+    assert frame["mae"].mean() < 2
+
+
 def test_scoring_by_names_and_functions(table: pd.DataFrame) -> None:
     arguments = (MeanOfSupport(), table, "score", "school")
     both = am.cross_validate_tasks(*arguments, n_shot=3, scoring=["neg_mean_squared_error", "neg_max_error"])
@@ -223,6 +245,7 @@ def test_arguments_of_meta_fit_may_be_overridden(table: pd.DataFrame) -> None:
         ({"task": "scool"}, "did you mean 'school'"),
         ({"task": None}, "task"),
         ({"y": None}, "y"),
+        ({"order": pd.Series([pd.NaT] + [pd.Timestamp(2024, 1, 1)] * 84)}, "order misses 1 value"),
     ],
 )
 def test_bad_arguments_are_named(table: pd.DataFrame, change: dict[str, Any], message: str) -> None:

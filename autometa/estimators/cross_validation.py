@@ -21,6 +21,7 @@ from autometa.estimators.entities import entity_names
 from autometa.estimators.table_sampler import take_columns
 from autometa.tables.frames import as_column, as_frame
 from autometa.tables.targets import read_target
+from autometa.tables.text import refuse_missing
 
 Scorer: TypeAlias = Callable[[Any, pd.DataFrame, NDArray[Any]], float]
 Rows: TypeAlias = NDArray[np.int64]
@@ -69,7 +70,7 @@ def cross_validate_tasks(
         Scorers of scikit-learn, a column for each. By default ``accuracy`` and ``log_loss`` of a classifier, and of a
         regressor ``mse`` and ``mae``, in the units of ``y``.
     meta_fit_params : mapping, optional
-        Arguments of ``meta_fit`` beside those that follow from here: ``n_shot`` (the most, at least 1),
+        Arguments of ``meta_fit`` beside those that follow from here: ``n_shot`` (the most),
         ``stratified=False`` and ``order``, which may be overridden.
     random_state : int, default=0
         Decides the folds, and which rows of an entity are labelled: the same for every estimator.
@@ -78,8 +79,9 @@ def cross_validate_tasks(
     -------
     DataFrame
         A row for every entity and number of labelled rows: ``task``, ``fold``, ``n_shot``, ``n_query`` (rows scored
-        on), and the scores. An entity without a row to spare for a number has no row with it; a warning tells how
-        many there are.
+        on), and the scores. Labelled rows of a class that no entity learned from has are left out, with a warning, as
+        nothing can be adapted to them; among the rows scored on they stay. An entity without a row to spare for a
+        number has no row with it; a warning tells how many there are.
 
     Raises
     ------
@@ -108,6 +110,8 @@ def cross_validate_tasks(
     frame, names = as_frame(X).reset_index(drop=True), entity_names(task, may_miss=False)
     targets = read_target(as_column(y, "y"), problem)[1]
     times = None if order is None else as_column(order, "order")
+    if times is not None:
+        refuse_missing(times, "order")
     check_consistent_length(frame, names, targets, *([] if times is None else [times]))
     scorers = _scorers(scoring, problem)
     labels = as_column(task, "task")
@@ -115,17 +119,19 @@ def cross_validate_tasks(
     for fold, (train, test) in enumerate(_folds(cv, frame, targets, names, random_state)):
         start = clone(estimator)
         if hasattr(start, "meta_fit"):
-            given = {"n_shot": max(1, *shots), "stratified": False, "order": None if times is None else times[train]}
+            given = {"n_shot": max(shots), "stratified": False, "order": None if times is None else times[train]}
             given |= dict(meta_fit_params or {})
             start.meta_fit(frame.iloc[train], targets[train], task=names[train], **given)
         else:
             start.fit(frame.iloc[train], targets[train])
+        is_new = _of_new_classes(start, targets, train)
         for own in _rows_of_entities(names, test, times, random_state):
             served = [shot for shot in shots if shot < len(own)]
             left_out += len(shots) - len(served)
             query = own[max(served, default=len(own)) :]
             for shot in served:
-                adapted = _adapt(start, frame.iloc[own[:shot]], targets[own[:shot]])
+                known = own[:shot][~is_new[own[:shot]]]
+                adapted = _adapt(start, frame.iloc[known], targets[known])
                 scores = {name: score(adapted, frame.iloc[query], targets[query]) for name, score in scorers.items()}
                 rows.append({"task": labels[own[0]], "fold": fold, "n_shot": shot, "n_query": len(query), **scores})
     if not rows:
@@ -218,6 +224,21 @@ def _rows_of_entities(names: NDArray[np.object_], test: Rows, times: pd.Series |
             yield np.random.default_rng(derive_seed(seed, "labelled", str(name))).permutation(own)
         else:
             yield own[times.iloc[own].argsort(kind="stable").to_numpy()]
+
+
+def _of_new_classes(start: Any, targets: NDArray[Any], train: Rows) -> NDArray[np.bool_]:
+    """Tell which rows have a class that an estimator with ``meta_fit`` has not met, and warn of them, [n]."""
+    if not is_classifier(start) or not hasattr(start, "meta_fit"):
+        return np.zeros(len(targets), dtype=bool)
+    found = ~np.isin(targets, targets[train])
+    if found.any():
+        warnings.warn(
+            f"no entity to learn from has the class {targets[found][0]!r}: {found.sum()} rows of such classes are not "
+            "adapted to, but scored on.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return np.asarray(found)
 
 
 def _adapt(start: Any, X: pd.DataFrame, y: NDArray[Any]) -> Any:

@@ -15,6 +15,7 @@ from autometa.errors import InvalidParameter
 from autometa.host import make_tasks
 from autometa.tables.frames import as_column, as_frame, check_column
 from autometa.tables.targets import read_target
+from autometa.tables.text import refuse_missing
 
 
 def take_columns(X: Any, **columns: Any) -> tuple[Any, ...]:
@@ -98,6 +99,7 @@ def table_sampler(
     if order is not None:
         times = as_column(order, "order")
         check_consistent_length(frame, times)
+        refuse_missing(times, "order")
         given["order"] = _unused("order", taken)
         data[given["order"]] = times
     if "n_shot" not in given:
