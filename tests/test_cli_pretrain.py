@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import autometa as am
 from autometa.cli import main
+from autometa.training import checkpoint, progress
 from autometa.training.outer_loop import MetaTraining
 
 STUDY = """
@@ -79,12 +81,25 @@ def test_what_is_wrong_is_named(
     assert text in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.0, "What is done is kept in weights.ckpt"), (30.0, "Nothing is kept yet: weights.ckpt is first written")],
+)
 def test_ctrl_c_says_what_is_kept(
-    study: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    study: str, seconds: float, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    step = MetaTraining._step
 
-    monkeypatch.setattr(MetaTraining, "run_to", interrupted)
-    assert main(["pretrain", "--quiet", study]) == 130
-    assert "What is done is kept in weights.ckpt" in capfd.readouterr().err
+    def interrupted(training: MetaTraining, update: Any) -> None:
+        if training.step_count == 1:
+            raise KeyboardInterrupt
+        step(training, update)
+
+    monkeypatch.setattr(progress, "UPDATES", 1)  # between the steps of one update it is written as well
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", seconds)
+    with monkeypatch.context() as patched:
+        patched.setattr(MetaTraining, "_step", interrupted)
+        assert main(["pretrain", "--quiet", study]) == 130
+    assert said in capfd.readouterr().err
+    assert Path("weights.ckpt").exists() == (seconds == 0)
+    assert main(["pretrain", "--quiet", study]) == 0

@@ -116,17 +116,24 @@ def pretrain(
     import autometa as am
 
     termination: Termination = context.obj
-    termination.kept = f"What is done is kept in {options['checkpoint']}; the same command goes on from there."
     try:
         with option_names(NAMES), plugins_on_stderr():
             sampler = make_typed("task sampler", named["prior"].name, named["prior"].params)
             network = make_typed("learner", named["learner"].name, named["learner"].params)
             curve = am.pretrain(sampler, network, verbose=int(not quiet), **options)
     except KeyboardInterrupt:
+        termination.kept = _kept(options["checkpoint"])
         if not termination.asked:
             typer.echo(printable(f"\nInterrupted. {termination.kept}", lines=True), err=True)
         raise typer.Exit(INTERRUPTED) from None
     _show(curve, options["output"], as_json=as_json)
+
+
+def _kept(checkpoint: str) -> str:
+    """What an interrupted command says of its work so far."""
+    if Path(checkpoint).expanduser().exists():
+        return f"What is done is kept in {checkpoint}; the same command goes on from there."
+    return f"Nothing is kept yet: {checkpoint} is first written after half a minute."
 
 
 def _read(study: Path) -> tuple[dict[str, NamedComponent], dict[str, Any]]:

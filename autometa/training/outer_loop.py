@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -158,8 +158,14 @@ class MetaTraining:
         by_time = self.seconds / self.max_seconds if self.max_seconds else 0.0
         return min(1.0, max(self.step_count / self.n_steps, by_time))
 
-    def run_to(self, progress: float = 1.0) -> None:
+    def run_to(self, progress: float = 1.0, *, after_step: Callable[[], None] | None = None) -> None:
         """Go on until this share of the run is done.
+
+        Parameters
+        ----------
+        progress : float in [0, 1], default=1.0
+        after_step : callable, optional
+            Called after every step.
 
         Raises
         ------
@@ -173,6 +179,8 @@ class MetaTraining:
             self._step(self.meta_optimizer)
             if len(self._pending) >= LOOK_EVERY:
                 self._settle()
+            if after_step is not None:
+                after_step()
         if self._pending:
             self._settle()
 
@@ -256,6 +264,8 @@ class MetaTraining:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a continued run needs beside the constructor's arguments."""
+        if self._pending:
+            self._settle()
         return {
             "module": self.module.state_dict(),
             "meta_optimizer": self.meta_optimizer.state_dict() if self.meta_optimizer is not None else {},
