@@ -57,7 +57,8 @@ def pretrain(
     learner : str or Learner, default="tabular/pfn"
         A learner that can be reshaped. It starts from fresh weights, unless its ``weights`` name a file.
     output : path
-        File for the weights (safetensors); ``make_learner("pfn", weights=output)`` uses them.
+        File for the weights (safetensors), an existing one is replaced; ``make_learner("pfn", weights=output)`` uses
+        them.
     n_steps : int, default=5000
     tasks_per_step : int, default=64
         Tables of a step, at most.

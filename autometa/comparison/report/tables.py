@@ -94,8 +94,10 @@ def labelled_section(record: Record, tasks: str, looks: dict[str, Style]) -> str
     columns += [(title, css) for name in (POOLED, OWN) for title, css in ((f"beside {name}", ""), ("p (Holm)", "n"))]
     caption = (
         f"Every learner judged on the same {int(best['n_entities'].iloc[0])} held-out entities and query rows, "
-        "whatever the number of labelled rows; an entity with fewer gives those it has. Learners that cannot answer "
-        "without a labelled row have no score at 0."
+        "whatever the number of labelled rows; an entity with fewer gives those it has. These rows are not those of "
+        "the leaderboard. Learners that cannot answer without a labelled row have no score at 0. The best of many is "
+        "chosen by the scores shown, which are a little too good for it; p counts the learners, not the numbers of "
+        "rows."
     )
     return (
         f"<h3>{escape(tasks)}: by the number of labelled rows</h3>{table(columns, body, caption=caption)}"
