@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
-import autometa as am
-from autometa_plugins.baselines.entity_learner import N_FOLDS, EntityLearner, of_each
+from autometa_plugins.baselines.entity_learner import N_FOLDS, EntityEstimator, of_each
 from autometa_plugins.baselines.estimators import Answer, Array, estimator_maker, fit
 from autometa_plugins.baselines.memory import TrainingRows
 from autometa_plugins.baselines.shrinkage import pseudo_rows
 
-if TYPE_CHECKING:
-    from optuna import Trial
 
-
-class PooledEncoded(EntityLearner):
+class PooledEncoded(EntityEstimator):
     """Any scikit-learn estimator fitted on remembered meta-train rows, with the entity as a target-encoded column.
 
     The column is the mean of the entity's targets (of each class: its share), shrunken towards that of all rows
@@ -41,14 +36,6 @@ class PooledEncoded(EntityLearner):
 
     name: ClassVar[str] = "sklearn_encoded"
 
-    def __init__(self, estimator: str | BaseEstimator = "auto", max_rows: int = 5000) -> None:
-        self.estimator = estimator
-        self.max_rows = max_rows
-
-    def check(self, info: am.TaskInfo) -> None:
-        """Refuse an estimator that is unknown or solves another problem."""
-        estimator_maker(self.estimator, info.problem_record.has_classes, self.name)
-
     def learn(self, rows: TrainingRows) -> Encoded:
         """Encode the entities of the rows, and fit the estimator to rows and codes."""
         make = estimator_maker(self.estimator, rows.has_classes, self.name)
@@ -56,11 +43,6 @@ class PooledEncoded(EntityLearner):
         both = np.concatenate([rows.x, cross_fitted(rows, pseudo)], axis=1)
         level = rows.targets.mean(0) if len(rows) else np.zeros(rows.targets.shape[1])
         return Encoded(answer_both=fit(make, rows.has_classes, both, rows.targets), level=level, pseudo_rows=pseudo)
-
-    @classmethod
-    def suggest(cls, trial: Trial, info: am.TaskInfo) -> PooledEncoded:
-        """Search the kind of estimator."""
-        return cls(estimator=trial.suggest_categorical("estimator", ["auto", "hist_gradient_boosting"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

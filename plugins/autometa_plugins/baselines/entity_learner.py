@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import GroupKFold
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.baselines.estimators import Answer, Array, array
+from autometa_plugins.baselines.estimators import Answer, Array, array, estimator_maker
 from autometa_plugins.baselines.memory import EntityRows, TrainingRows
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 N_FOLDS = 5
 
@@ -114,6 +118,31 @@ class EntityLearner(am.Learner):
     def like(x: Tensor, values: Array) -> Tensor:
         """Return values as a tensor of the kind of ``x``."""
         return torch.as_tensor(values, dtype=x.dtype, device=x.device)
+
+
+class EntityEstimator(EntityLearner):
+    """An :class:`EntityLearner` around a scikit-learn estimator.
+
+    Parameters
+    ----------
+    estimator : str or scikit-learn estimator, default="auto"
+        As of learner "sklearn"; "auto" is logistic or ridge regression.
+    max_rows : int, default=5000
+        Size of the memory.
+    """
+
+    def __init__(self, estimator: str | BaseEstimator = "auto", max_rows: int = 5000) -> None:
+        self.estimator = estimator
+        self.max_rows = max_rows
+
+    def check(self, info: am.TaskInfo) -> None:
+        """Refuse an estimator that is unknown or solves another problem."""
+        estimator_maker(self.estimator, info.problem_record.has_classes, self.name)
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the kind of estimator."""
+        return cls(estimator=trial.suggest_categorical("estimator", ["auto", "hist_gradient_boosting"]))
 
 
 def of_each(answer: Answer, x: Array) -> Array:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
-import autometa as am
-from autometa_plugins.baselines.entity_learner import EntityLearner, of_each, out_of_fold
+from autometa_plugins.baselines.entity_learner import EntityEstimator, of_each, out_of_fold
 from autometa_plugins.baselines.estimators import Answer, Array, estimator_maker, fit
 from autometa_plugins.baselines.memory import TrainingRows
 from autometa_plugins.baselines.shrinkage import log_odds_variance, pseudo_rows, shrunken_log_odds, shrunken_mean
 
-if TYPE_CHECKING:
-    from optuna import Trial
 
-
-class PooledOffset(EntityLearner):
+class PooledOffset(EntityEstimator):
     """Any scikit-learn estimator fitted on remembered meta-train rows, and for each entity a shrunken offset.
 
     The offset of an entity with k rows is k / (k + λ) of the mean of what the pool leaves of them, where λ is the
@@ -36,23 +31,10 @@ class PooledOffset(EntityLearner):
 
     name: ClassVar[str] = "sklearn_offset"
 
-    def __init__(self, estimator: str | BaseEstimator = "auto", max_rows: int = 5000) -> None:
-        self.estimator = estimator
-        self.max_rows = max_rows
-
-    def check(self, info: am.TaskInfo) -> None:
-        """Refuse an estimator that is unknown or solves another problem."""
-        estimator_maker(self.estimator, info.problem_record.has_classes, self.name)
-
     def learn(self, rows: TrainingRows) -> Offsets:
         """Fit the pool, and measure how much entities differ from it."""
         fitting = partial(fit, estimator_maker(self.estimator, rows.has_classes, self.name), rows.has_classes)
         return measured(fitting(rows.x, rows.targets), out_of_fold(fitting, rows), rows)
-
-    @classmethod
-    def suggest(cls, trial: Trial, info: am.TaskInfo) -> PooledOffset:
-        """Search the kind of estimator."""
-        return cls(estimator=trial.suggest_categorical("estimator", ["auto", "hist_gradient_boosting"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
