@@ -160,6 +160,11 @@ def test_a_table_is_taken_as_people_have_it(tmp_path: Path, capsys: pytest.Captu
     assert {(row["metric"], row["n_shot"], row["n_test_tasks"]) for row in rows} == {("accuracy", 4, 6)}
     assert main(["compare", *options, "--stratified", "--output", str(tmp_path / "each")]) == 0
     assert {row["n_shot"] for row in json.loads(capsys.readouterr().out)} == {2}, "of each class"
+    numbers = [*options[:5], "dose", *SMALL, "--stratified", "--output", str(tmp_path / "none")]
+    assert main(["compare", *numbers]) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "it counts the rows of each class, and 'dose' is a column of numbers to predict; leave it out" in said
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from autometa.errors import StorageError
 
 if TYPE_CHECKING:
     from autometa.comparison import Comparison
+    from autometa.contracts.tasks import TaskSampler
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells give it."""
@@ -197,6 +198,8 @@ def compare(
                 {label: make_typed("task sampler", entry.name, entry.params) for label, entry in of.items()}
                 for of in (chosen, judged_on)
             )
+            for entry, sampler in zip(chosen.values(), samplers.values(), strict=True):
+                _check_classes(entry, sampler)
             entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
             comparison = am.compare(
                 samplers,
@@ -312,6 +315,13 @@ def _chosen_tasks(asked: StudyFile, tasks: list[str] | None, typed: Mapping[str,
     }
     params |= {name: about[name] for name in ("problem", "order", "test_fraction") if name in about}
     return {table.stem: NamedComponent(name="tasks/table", params=params)}
+
+
+def _check_classes(entry: NamedComponent, sampler: TaskSampler) -> None:
+    """Refuse to count the rows of each class where there are none."""
+    if entry.params.get("stratified") is True and not sampler.info.problem_record.has_classes:
+        said = f"it counts the rows of each class, and {entry.params.get('target')!r} is a column of numbers to predict"
+        raise typer.BadParameter(f"{said}; leave it out.", param_hint="--stratified")
 
 
 def _split_test_tasks(typed: Sequence[str], n_test_tasks: int | None) -> tuple[list[str], int | None]:
