@@ -18,6 +18,7 @@ from torch import nn
 import autometa as am
 from autometa.estimators.calibration import deviation_scale, needs_calibration, part_held_out
 
+LOG_2 = float(np.log(2))
 SMALL: dict[str, dict[str, int]] = {
     "cnp": {"dim": 32, "encoder_layers": 2, "decoder_layers": 2},
     "anp": {"dim": 32, "n_heads": 2},
@@ -80,11 +81,27 @@ class Wrong(am.Learner):
         return mean, self.factor * torch.ones_like(mean)
 
 
-class Noise(am.TaskSampler):
-    """Targets are standard normal."""
+class Skewed(Wrong):
+    """Knows that targets are exponentially distributed; its scale is so many times what it should be."""
 
-    def __init__(self, n_query: int = 20) -> None:
+    provides = frozenset({"distribution", "quantiles"})
+
+    def predict(self, module: nn.Module, adapted: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x.new_ones(*x.shape[:2], 1)
+
+    def predict_quantiles(
+        self, module: nn.Module, adapted: torch.Tensor, x: torch.Tensor, q: torch.Tensor
+    ) -> torch.Tensor:
+        least = (1 - self.factor) * LOG_2  # the median is right
+        return least - self.factor * torch.log1p(-q[:, None, None, None]).expand(-1, *x.shape[:2], 1)
+
+
+class Noise(am.TaskSampler):
+    """Targets are standard normal, or exponentially distributed."""
+
+    def __init__(self, n_query: int = 20, skewed: bool = False) -> None:
         self.n_query = n_query
+        self.skewed = skewed
 
     @property
     def info(self) -> am.TaskInfo:
@@ -92,7 +109,8 @@ class Noise(am.TaskSampler):
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> am.TaskBatch:
         am.check_draw(n_tasks, split, seed)
-        y = torch.from_numpy(np.random.default_rng(seed).normal(size=(n_tasks, 1 + self.n_query, 1))).float()
+        rng, shape = np.random.default_rng(seed), (n_tasks, 1 + self.n_query, 1)
+        y = torch.from_numpy(rng.exponential(size=shape) if self.skewed else rng.normal(size=shape)).float()
         examples = am.Examples(torch.zeros_like(y), y)
         return am.TaskBatch(support=examples.select(slice(1)), query=examples.select(slice(1, None)))
 
@@ -104,6 +122,16 @@ class Noise(am.TaskSampler):
 def test_the_factor_undoes_what_deviations_are_wrong_by(factor: float) -> None:
     learner = Wrong(factor)
     assert deviation_scale(learner, nn.Module(), Noise(), 0) == pytest.approx(1 / factor, rel=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 3.0])
+def test_the_factor_of_a_learner_with_quantiles_makes_them_right(factor: float) -> None:
+    assert deviation_scale(Skewed(factor), nn.Module(), Noise(skewed=True), 0) == pytest.approx(1 / factor, rel=0.05)
+
+
+def test_deviations_of_zero_are_multiplied_by_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autometa.estimators.calibration._MOST", 50.0)
+    assert deviation_scale(Wrong(0.0), nn.Module(), Noise(), 0) == 50.0
 
 
 def test_deviations_that_are_right_are_left_as_they_are() -> None:
@@ -222,6 +250,23 @@ def test_quantiles_are_those_of_a_gaussian() -> None:
     np.testing.assert_allclose(estimator.predict_quantiles(x[30:], 0.5)[:, 0], mean)
     two = am.FewShotRegressor().fit(x[:30], np.stack([y[:30], -y[:30]], axis=1))
     assert two.predict_quantiles(x[30:], [0.1, 0.9]).shape == (30, 2, 2)
+
+
+def test_quantiles_are_the_learners_own_where_it_has_them() -> None:
+    estimator = am.FewShotRegressor(Skewed(0.5), device="cpu", random_state=0).meta_fit(Noise(skewed=True))
+    estimator.fit(np.zeros((1, 1)), np.zeros(1))
+    q = [0.05, 0.5, 0.95, 0.2]
+    found, std = (
+        estimator.predict_quantiles(np.zeros((3, 1)), q),
+        estimator.predict(np.zeros((3, 1)), return_std=True)[1],
+    )
+    scale = estimator._meta.deviation_scale
+    assert scale == pytest.approx(2.0, rel=0.05)
+    own = 0.5 * LOG_2 - 0.5 * np.log1p(-np.array(q))
+    np.testing.assert_allclose(found, np.tile(LOG_2 + scale * (own - LOG_2), (3, 1)))
+    np.testing.assert_allclose(std, 0.5 * scale)
+    drawn = np.random.default_rng(1).exponential(size=20_000)
+    assert np.mean((found[0, 0] < drawn) & (drawn < found[0, 2])) == pytest.approx(0.9, abs=0.01)
 
 
 def test_quantiles_are_of_each_rows_entity() -> None:

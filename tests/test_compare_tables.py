@@ -104,6 +104,15 @@ class Level(am.Learner):
         return mean, torch.full_like(mean, self.deviation)
 
 
+class LopsidedLevel(Level):
+    """Knows that no target lies below the mean."""
+
+    provides: ClassVar[frozenset[str]] = frozenset({"distribution", "quantiles"})
+
+    def predict_quantiles(self, module: nn.Module, adapted: Tensor, x: Tensor, q: Tensor) -> Tensor:
+        return self.predict(module, adapted, x) + 2 * self.deviation * q[:, None, None, None]
+
+
 @pytest.mark.parametrize("classes", [False, True])
 def test_points_are_what_judging_each_entity_alone_gives(classes: bool) -> None:
     tasks = schools(classes)
@@ -149,13 +158,13 @@ def test_coverage_is_the_share_of_queries_within_the_interval() -> None:
     tasks = schools()
     domain = domain_of(tasks, 8)
     (batch,) = tasks.each_task(20, split="test", seed=derive_seed(domain.seed("labelled rows"), 0))
-    off = [
-        (batch.query.y[i, batch.query.mask[i], 0] - batch.support.y[i, :2, 0].mean()).abs().numpy() for i in range(8)
-    ]
-    for deviation in (0.1, 0.5, 1.0):
-        points = by_labelled_rows(trained(Level(deviation), tasks), domain)["labelled"]["points"]
-        found = next(point["coverage"] for point in points if point["rows"] == 2)
-        assert found == pytest.approx(np.mean([np.mean(row <= 1.6448536 * deviation) for row in off]))
+    off = [(batch.query.y[i, batch.query.mask[i], 0] - batch.support.y[i, :2, 0].mean()).numpy() for i in range(8)]
+    for kind, low, high in ((Level, -1.6448536, 1.6448536), (LopsidedLevel, 0.1, 1.9)):
+        for deviation in (0.1, 0.5, 1.0):
+            points = by_labelled_rows(trained(kind(deviation), tasks), domain)["labelled"]["points"]
+            found = next(point["coverage"] for point in points if point["rows"] == 2)
+            within = [np.mean((low * deviation <= row) & (row <= high * deviation)) for row in off]
+            assert found == pytest.approx(np.mean(within))
 
 
 def test_log_loss_and_calibration_error_are_those_of_all_queries() -> None:

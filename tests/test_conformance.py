@@ -380,6 +380,88 @@ def test_a_distribution_that_is_none_is_caught() -> None:
     assert "must be positive" in negative
 
 
+class Exponential(type(am.make_learner("cnp"))):  # type: ignore[misc]
+    """Sound: what is asked for lies above a least value by an exponentially distributed amount."""
+
+    provides = frozenset({"gradient", "distribution", "quantiles"})
+
+    def predict_quantiles(self, module: nn.Module, adapted: Any, x: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        mean, deviation = self.predict_distribution(module, adapted, x)
+        return mean + deviation * (-torch.log1p(-q[:, None, None, None]) - 1)
+
+
+class HasQuantilesAlone(Exponential):
+    provides = frozenset({"gradient", "quantiles"})
+
+
+class PutsQuantilesLast(Exponential):
+    def predict_quantiles(self, *given: Any) -> torch.Tensor:
+        return super().predict_quantiles(*given).movedim(0, -1)
+
+
+class KnowsNoTails(Exponential):
+    def predict_quantiles(self, *given: Any) -> torch.Tensor:
+        found = super().predict_quantiles(*given)
+        return found.where(given[-1][:, None, None, None] < 0.99, torch.inf)
+
+
+class TurnsQuantilesRound(Exponential):
+    def predict_quantiles(self, module: nn.Module, adapted: Any, x: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        return super().predict_quantiles(module, adapted, x, 1 - q)
+
+
+class MeansTheMedian(Exponential):
+    def predict_quantiles(self, *given: Any) -> torch.Tensor:
+        return super().predict_quantiles(*given) + 0.3 * self.predict_distribution(*given[:3])[1]
+
+
+class HasOtherDeviations(Exponential):
+    def predict_quantiles(self, *given: Any) -> torch.Tensor:
+        mean = self.predict(*given[:3])
+        return mean + 1.5 * (super().predict_quantiles(*given) - mean)
+
+
+class SortsItsQuantiles(Exponential):
+    def predict_quantiles(self, *given: Any) -> torch.Tensor:
+        return torch.sort(super().predict_quantiles(*given), dim=0)[0]
+
+
+class WidensByItsTasks(Exponential):
+    def predict_quantiles(self, module: nn.Module, adapted: Any, x: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        mean = self.predict(module, adapted, x)
+        return mean + (1 + len(x) / 100) * (super().predict_quantiles(module, adapted, x, q) - mean)
+
+
+class WidensByItsQueries(Exponential):
+    def predict_quantiles(self, module: nn.Module, adapted: Any, x: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        mean = self.predict(module, adapted, x)
+        return mean + (1 + x.shape[1] / 100) * (super().predict_quantiles(module, adapted, x, q) - mean)
+
+
+def test_quantiles_of_a_skewed_distribution_are_sound() -> None:
+    for check in ("check_provides", "check_supports_of_few_rows"):
+        assert failures(Exponential(), check, tasks=Lines()) == []
+
+
+@pytest.mark.parametrize(
+    ("learner", "said"),
+    [
+        (HasQuantilesAlone, "without 'distribution'"),
+        (PutsQuantilesLast, r"[quantiles, tasks, n, n_outputs] is (200, "),
+        (KnowsNoTails, "not finite"),
+        (TurnsQuantilesRound, "quantiles that decrease"),
+        (MeansTheMedian, "0.30 standard deviations from that of predict_distribution()"),
+        (HasOtherDeviations, "times that of predict_distribution()"),
+        (SortsItsQuantiles, "asked for beside it, or on their order"),
+        (WidensByItsTasks, "depend on the other tasks"),
+        (WidensByItsQueries, "depend on the queries beside it"),
+    ],
+)
+def test_quantiles_that_are_none_are_caught(learner: Callable[[], am.Learner], said: str) -> None:
+    (text,) = failures(learner(), "check_provides", tasks=Lines())
+    assert said in text
+
+
 class IgnoresTheSeed(Lines):
     """Draws as it likes."""
 

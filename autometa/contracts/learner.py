@@ -34,8 +34,9 @@ class Learner(BaseEstimator, ABC):
     """What a meta-optimizer may count on: ``"gradient"`` (query loss differentiable in θ), ``"inner_gradient"``
     (``adapt`` returns parameters by name), ``"inner_objective"`` (``adapt`` returns a dict of real tensors that
     minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`,
-    :meth:`settle`); and what estimators may: ``"distribution"`` (:meth:`predict_distribution`), ``"calibrated"`` (its
-    deviations fit new tasks; those of others are multiplied by what held-out tasks ask for)."""
+    :meth:`settle`); and what estimators may: ``"distribution"`` (:meth:`predict_distribution`), ``"quantiles"``
+    (:meth:`predict_quantiles`, beside ``"distribution"``: the whole distribution, where it is no Gaussian),
+    ``"calibrated"`` (its deviations fit new tasks; those of others are multiplied by what held-out tasks ask for)."""
 
     names_code: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters that may be import paths of functions, which the learner calls: who loads a saved estimator must
@@ -103,6 +104,24 @@ class Learner(BaseEstimator, ABC):
 
         For regression learners that provide ``"distribution"``. The means are what :meth:`predict` returns; the
         deviations are positive, in the units of the targets, and those of a new observation, its noise included.
+        """
+        raise NotImplementedError
+
+    def predict_quantiles(self, module: nn.Module, adapted: Any, x: Tensor, q: Tensor) -> Tensor:
+        """Quantiles of new observations of real targets, [quantiles, tasks, n, n_outputs].
+
+        For regression learners that provide ``"quantiles"``; a Gaussian has those of all others. They do not decrease
+        where ``q`` increases, and are of the distribution whose mean and standard deviation
+        :meth:`predict_distribution` tells.
+
+        Parameters
+        ----------
+        module : nn.Module
+        adapted : pytree of Tensor
+            What :meth:`adapt` returned.
+        x : Tensor of shape [tasks, n, *features]
+        q : Tensor of shape [quantiles], double precision where the device has it
+            Probabilities of a smaller observation, each between 0 and 1, in any order.
         """
         raise NotImplementedError
 

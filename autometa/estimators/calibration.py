@@ -1,4 +1,4 @@
-"""A factor of standard deviations, learned on tasks that meta-training has not seen."""
+"""A factor of standard deviations and quantiles, learned on tasks that meta-training has not seen."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from autometa.contracts.learner import Learner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
 from autometa.engine.few_threads import enough_threads
+from autometa.engine.quantiles import quantiles_of
 from autometa.engine.random_state import seeded
 from autometa.errors import InvalidParameter
 
@@ -21,8 +22,10 @@ HELD_OUT = 0.25
 _FEWEST = 8
 """Entities of a table below which so few would be held out that they tell nothing."""
 _N_TASKS, _AT_ONCE = 200, 25
-_SHARE, _NORMAL = 0.9, 1.6448536
-"""Share of observations that lie within so many standard deviations of a Gaussian."""
+_SHARE = 0.9
+"""Of the observations, within the interval that is measured."""
+_INTERVAL = (0.05, 0.5, 0.95)
+"""Quantiles: both ends of that interval, and the median between them."""
 _N_RESAMPLED, _IN_NOISE = 200, 1.5
 """A factor at most so many standard errors below 1 is 1, and one that is not much further off is near 1."""
 _LEAST, _MOST = 1e-3, 1e3
@@ -46,9 +49,10 @@ def part_held_out(sampler: TaskSampler) -> TaskSampler | None:
 def deviation_scale(learner: Learner, module: nn.Module, sampler: TaskSampler, seed: int) -> float:
     """Measure by what standard deviations are to be multiplied, on meta-valid tasks.
 
-    With it, 90% of the new observations lie in the interval that a Gaussian has for 90%. Intervals are made narrower
-    with care: the logarithm of a factor below 1 is shrunken by its noise (James & Stein 1961), which a bootstrap over
-    tasks tells. Without meta-valid tasks it is 1.
+    With it, 90% of the new observations lie in the interval between the quantiles 0.05 and 0.95, the learner's own or
+    those of a Gaussian, if their distances from the median are multiplied by it; the standard deviation of a
+    distribution that is stretched so is too. Intervals are made narrower with care: the logarithm of a factor below 1
+    is shrunken by its noise (James & Stein 1961), which a bootstrap over tasks tells. Without meta-valid tasks it is 1.
     """
     distances = _distances(learner, module, sampler, seed)
     if len(distances) < 2:
@@ -64,11 +68,11 @@ def deviation_scale(learner: Learner, module: nn.Module, sampler: TaskSampler, s
 
 
 def _scale(distances: list[NDArray[np.float64]]) -> float:
-    return float(np.clip(np.quantile(np.concatenate(distances), _SHARE) / _NORMAL, _LEAST, _MOST))
+    return float(np.clip(np.quantile(np.concatenate(distances), _SHARE), _LEAST, _MOST))
 
 
 def _distances(learner: Learner, module: nn.Module, sampler: TaskSampler, seed: int) -> list[NDArray[np.float64]]:
-    """Distances of query targets from their means, in standard deviations; those of one entity together."""
+    """Distances of query targets from their medians, by that of the interval's end; those of one entity together."""
     tensors = [*module.parameters(), *module.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")
     dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
@@ -83,13 +87,14 @@ def _distances(learner: Learner, module: nn.Module, sampler: TaskSampler, seed: 
         part = batch[start : start + _AT_ONCE].to(device, dtype)
         with torch.no_grad(), seeded(seed, device), enough_threads(module, part.query.x):
             adapted = learner.adapt(module, part.support)
-            mean, deviation = learner.predict_distribution(module, adapted, part.query.x)
-        distance = ((part.query.targets() - mean).abs() / deviation).double().cpu().numpy()
+            low, median, high = quantiles_of(learner, module, adapted, part.query.x, _INTERVAL)
+        error = part.query.targets() - median
+        distance = (error.abs() / torch.where(error > 0, high - median, median - low)).double().cpu().numpy()
         mask = part.query.mask.cpu().numpy()
         for i, (values, exists) in enumerate(zip(distance, mask, strict=True)):
             entity = start + i if part.ids is None else int(part.ids[i])
             by_entity.setdefault(entity, []).append(values[exists].ravel())
     found = [np.concatenate(values) for values in by_entity.values()]
-    # A deviation of 0 is too small, however many it has; NaN comes of a learner that failed and tells nothing.
+    # An interval of length 0 is too small, however many times; NaN comes of a learner that failed and tells nothing.
     found = [np.minimum(values, _FARTHEST) for values in found]
     return [values for values in found if len(values) and not np.isnan(values).any()]

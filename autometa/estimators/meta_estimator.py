@@ -76,9 +76,10 @@ class MetaEstimator(BaseEstimator):
         Whatever :meth:`fit` learned before is forgotten. An interrupted call leaves the estimator as it was.
 
         Standard deviations of a regression's learner are multiplied by a factor with which 90% of the new observations
-        of meta-valid tasks lie in their 90% intervals, unless the learner sees to that itself ("mixed_effects"). On a
-        table of at least 8 tasks, of which none is held out, the factor is measured by a second meta-training, without
-        a quarter of the tasks, on that quarter; that takes as long again.
+        of meta-valid tasks lie in their 90% intervals, unless the learner sees to that itself ("mixed_effects"); so are
+        the distances of quantiles from the median. On a table of at least 8 tasks, of which none is held out, the
+        factor is measured by a second meta-training, without a quarter of the tasks, on that quarter; that takes as
+        long again.
 
         With ``n_devices`` above 1 each device has a process of its own, which imports the main module anew: a script
         then needs ``if __name__ == "__main__":`` around what it does.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from autometa.engine.quantiles import quantiles_of
 from autometa.errors import Incompatible, InvalidData, InvalidParameter
+from autometa.estimators.asking import Read
 from autometa.estimators.base import FewShotEstimator
 from autometa.estimators.inputs import has_no_rows, real_targets_of
 from autometa.estimators.state import Affine, Fitted, MetaTrained
@@ -165,10 +167,15 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         """
         if not return_std:
             return self._targets_of(self._outputs(X, task))
-        return self._distribution(X, task, "return_std=True")
+        mean, std = self._told(X, task, "return_std=True", _distribution_of)
+        return self._targets_of(mean), self._targets_of(self._deviation_scale() * std, is_deviation=True)
 
     def predict_quantiles(self, X: Any, q: Any, *, task: Any = None) -> NDArray[np.float64]:
-        """Predict quantiles of new observations: those of a Gaussian of the mean and standard deviation.
+        """Predict quantiles of new observations.
+
+        They are the learner's own where it knows its whole distribution, as "pfn" does, and else those of a Gaussian of
+        the mean and standard deviation. After :meth:`meta_fit` the distances from the median are multiplied by the
+        factor of the standard deviations, see there; the median stays.
 
         Parameters
         ----------
@@ -199,11 +206,13 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         (20, 3)
         """
         levels = _levels(q)
-        mean, std = self._distribution(X, task, "predict_quantiles")
-        return np.asarray(mean[..., None] + std[..., None] * norm.ppf(levels))
+        median, *quantiles = self._told(X, task, "predict_quantiles", _Quantiles((0.5, *levels)))
+        scale = self._deviation_scale()
+        stretched = [self._targets_of(median + scale * (quantile - median)) for quantile in quantiles]
+        return np.stack(stretched, axis=-1)
 
-    def _distribution(self, X: Any, task: Any, asked: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return means and standard deviations in the user's units."""
+    def _told(self, X: Any, task: Any, asked: str, read: Read) -> tuple[NDArray[np.float64], ...]:
+        """Return what a learner with a distribution tells of it, in the units that it learned in."""
         check_is_fitted(self)
         learner = self.learner_
         if "distribution" not in learner.provides:
@@ -211,10 +220,11 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
                 f"{asked}: {learner} predicts numbers without a standard deviation; learners with a "
                 "predictive distribution, such as 'tnp', tell one."
             )
-        mean, std = self._answers(X, task, _distribution_of)
+        return self._answers(X, task, read)
+
+    def _deviation_scale(self) -> float:
         meta: MetaTrained | None = getattr(self, "_meta", None)
-        scale = 1.0 if meta is None else meta.deviation_scale
-        return self._targets_of(mean), self._targets_of(scale * std, is_deviation=True)
+        return 1.0 if meta is None else meta.deviation_scale
 
     def _targets_of(self, outputs: NDArray[np.float64], *, is_deviation: bool = False) -> NDArray[np.float64]:
         """Convert outputs [n, n_targets] to the user's units; one column becomes [n]."""
@@ -271,6 +281,16 @@ def _levels(q: Any) -> NDArray[np.float64]:
 
 def _distribution_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
     return fitted.learner.predict_distribution(fitted.module, fitted.adapted, x)
+
+
+@dataclass(frozen=True, slots=True)
+class _Quantiles:
+    """Ask an adapted learner for quantiles."""
+
+    levels: tuple[float, ...]
+
+    def __call__(self, fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
+        return quantiles_of(fitted.learner, fitted.module, fitted.adapted, x, self.levels).unbind(0)
 
 
 def _scale_of(meta: MetaTrained) -> Affine:

@@ -23,6 +23,7 @@ from autometa.engine.random_state import fresh_module, seeded
 from autometa.engine.replay import PLAIN_CALLS, Replay
 from autometa.errors import Incompatible
 from autometa.host import make_meta_optimizer
+from autometa.testing.distribution_checks import expect_distribution
 from autometa.testing.expectations import (
     clearly_positive,
     copied,
@@ -249,7 +250,7 @@ def check_supports_of_few_rows(case: LearnerCase) -> None:
         sound = outputs.isfinite().all() and not own.isnan().any()
         expect(sound, f"outputs are not finite for a support of {what}.")
         if "distribution" in case.learner.provides and not support.is_classification:
-            _check_distribution(case, replace(batch, support=rows), module)
+            expect_distribution(case.learner, module, replace(batch, support=rows))
     if case.learner.needs_support:
         return
     first = torch.arange(len(support)) == 0
@@ -280,7 +281,7 @@ def check_no_graph_without_gradients(case: LearnerCase) -> None:
 
 
 def check_provides(case: LearnerCase) -> None:
-    """The learner has what ``provides`` promises to meta-optimizers."""
+    """The learner has what ``provides`` promises to meta-optimizers and estimators."""
     batch, module, provides = draw(case.tasks, 2, split="train"), case.module(), case.learner.provides
     named = dict(module.named_parameters())
     if "gradient" in provides and any(p.requires_grad for p in named.values()):
@@ -295,8 +296,12 @@ def check_provides(case: LearnerCase) -> None:
         expect(not unknown, f"adapt() returned {unknown}, which are no parameters of θ.")
     if "inner_objective" in provides:
         _check_inner_objective(case, batch, module)
+    expect(
+        "distribution" in provides or "quantiles" not in provides,
+        "provides names 'quantiles' without 'distribution': estimators ask for means and deviations, too.",
+    )
     if "distribution" in provides and not batch.query.is_classification:
-        _check_distribution(case, batch, module)
+        expect_distribution(case.learner, module, batch)
     if "pooled" in provides and case.learner.n_pooled_tasks(case.tasks.info) is None:
         _expect_gradient(case.learner.pooled_loss(module, batch, 0.5), module, "pooled_loss()")
     if "memory" in provides:
@@ -323,19 +328,6 @@ def _check_inner_objective(case: LearnerCase, batch: TaskBatch, module: nn.Modul
     expect(
         (own <= other).all(),
         "adapted to another task, inner_objective() is lower than adapted to its own: adapt() does not minimize it.",
-    )
-
-
-def _check_distribution(case: LearnerCase, batch: TaskBatch, module: nn.Module) -> None:
-    with torch.no_grad():
-        adapted = case.learner.adapt(module, batch.support)
-        outputs = case.learner.predict(module, adapted, _x(batch.query))
-        mean, deviation = case.learner.predict_distribution(module, adapted, _x(batch.query))
-    expect_close(mean, outputs, "the means of predict_distribution() are not what predict() returns")
-    expect(
-        deviation.shape == mean.shape and (deviation > 0).all(),
-        f"the standard deviations of predict_distribution() {tuple(deviation.shape)} must be positive and "
-        f"of the shape of the means {tuple(mean.shape)}.",
     )
 
 

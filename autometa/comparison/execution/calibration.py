@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import norm
 from torch import Tensor, nn
 
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.learner import Learner
 from autometa.engine.judging import Outcome
+from autometa.engine.quantiles import quantiles_of
 
 LEVEL = 0.9
 """Share of new observations that an interval should cover."""
@@ -49,10 +49,10 @@ class Intervals:
         self._covered: list[Tensor] = []
 
     def __call__(self, batch: TaskBatch, adapted: Any, outcome: Outcome) -> None:
-        """Ask for means and deviations of the queries."""
-        query = batch.query
-        mean, deviation = self.learner.predict_distribution(self.module, adapted, query.x)
-        within = (query.targets() - mean).abs() <= norm.ppf((1 + LEVEL) / 2) * deviation
+        """Ask for the ends of the interval, which are a Gaussian's unless the learner has quantiles of its own."""
+        query, ends = batch.query, ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        low, high = quantiles_of(self.learner, self.module, adapted, query.x, ends)
+        within = (low <= query.targets()) & (query.targets() <= high)
         share = within.double().mean(dim=2) * query.mask
         self._covered.append((share.sum(dim=1) / query.mask.sum(dim=1)).cpu())
 
