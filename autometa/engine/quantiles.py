@@ -33,4 +33,5 @@ def quantiles_of(learner: Learner, module: nn.Module, adapted: Any, x: Tensor, q
     if "quantiles" in learner.provides:
         return learner.predict_quantiles(module, adapted, x, levels)
     mean, deviation = (moment.to(exact) for moment in learner.predict_distribution(module, adapted, x))
-    return mean + deviation * torch.special.ndtri(levels)[:, None, None, None]
+    normal: Tensor = torch.special.ndtri(levels)
+    return mean + deviation * normal[:, None, None, None]

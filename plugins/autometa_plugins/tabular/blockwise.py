@@ -8,11 +8,14 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
-from autometa_plugins.tabular.blocks import Blocks
+import autometa as am
+from autometa_plugins.tabular.blocks import Blocks, deal
 from autometa_plugins.tabular.columns import Cells, TableColumns
 from autometa_plugins.tabular.learned import as_dict
 from autometa_plugins.tabular.scale import Scale, find_scale
 
+SCALINGS = ("support", "support+query")
+"""Rows by which columns may be standardised and ranked."""
 _LARGEST_TARGET = 6.0
 
 
@@ -38,8 +41,42 @@ class BlockNetwork(Protocol):
             Further rows, without labels, that count in the scales of the columns.
         """
 
-    def answer_block(self, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
-        """Return logits and their factors, or means and standard deviations of standardised targets."""
+    def answer_block(self, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, ...]:
+        """Return logits and their factors, or means and standard deviations of standardised targets.
+
+        What more it returns, such as the shape of a distribution, has no unit.
+        """
+
+
+def learn_support(module: BlockNetwork, support: am.Examples, *, scaling: str, max_rows: int) -> dict[str, Any]:
+    """Learn support sets as blocks of rows.
+
+    Parameters
+    ----------
+    module : BlockNetwork
+    support : Examples
+    scaling : {"support", "support+query"}
+        With ``"support+query"`` nothing is learned yet: the blocks are kept until there are rows to answer.
+    max_rows : int
+        Rows of a block.
+
+    Returns
+    -------
+    dict of Tensor
+        What :func:`learn_blocks` returns, or ``blocks``; every tensor leads with [tasks].
+    """
+    blocks = deal(support, support.x.flatten(2), max_rows)
+    if scaling == "support+query":
+        return {"blocks": {"x": blocks.x, "targets": blocks.targets, "mask": blocks.mask}}
+    return learn_blocks(module, blocks)
+
+
+def answer_rows(module: BlockNetwork, adapted: dict[str, Any], x: Tensor) -> tuple[Tensor, ...]:
+    """Answer for rows ``x`` [tasks, n, *features] from what :func:`learn_support` kept."""
+    cells = module.columns.read(x.flatten(2))
+    if "blocks" in adapted:
+        adapted = learn_blocks(module, Blocks(**adapted["blocks"]), cells)
+    return answer_blocks(module, adapted, cells)
 
 
 def learn_blocks(module: BlockNetwork, blocks: Blocks, beside: Cells | None = None) -> dict[str, Any]:
@@ -68,14 +105,19 @@ def learn_blocks(module: BlockNetwork, blocks: Blocks, beside: Cells | None = No
     }
 
 
-def answer_blocks(module: BlockNetwork, adapted: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
-    """Return the mean answer of the blocks: logits and their factors, or means and standard deviations."""
-    outputs = sureness = adapted["share"].new_zeros(())
-    for number, share in enumerate(adapted["share"][:, :, None, None].unbind(1)):
+def answer_blocks(module: BlockNetwork, adapted: dict[str, Any], cells: Cells) -> tuple[Tensor, ...]:
+    """Return the mean answer of the blocks: logits and their factors, or means, standard deviations and what is beside.
+
+    So the answer is a distribution of the blocks' own kind, not a mixture, which would be wider wherever they differ.
+    """
+    total: tuple[Tensor, ...] = ()
+    for number, share in enumerate(adapted["share"].unbind(1)):
         block = pytree.tree_map(lambda t, number=number: t[:, number], adapted["learned"])
-        outputs_of, sureness_of = _answer_block(module, block, cells)
-        outputs, sureness = outputs + share * outputs_of, sureness + share * sureness_of
-    return outputs, sureness
+        answer = tuple(
+            share.reshape(-1, *(1,) * (part.dim() - 1)) * part for part in _answer_block(module, block, cells)
+        )
+        total = tuple(map(torch.add, total, answer)) if total else answer
+    return total
 
 
 def _learn_block(module: BlockNetwork, blocks: Blocks, number: int, beside: Cells | None) -> dict[str, Any]:
@@ -88,9 +130,11 @@ def _learn_block(module: BlockNetwork, blocks: Blocks, number: int, beside: Cell
     return scaled | module.learn_block(module.columns.read(x), targets, mask, beside)
 
 
-def _answer_block(module: BlockNetwork, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
-    outputs, sureness = module.answer_block({key: part for key, part in learned.items() if key != "scale"}, cells)
+def _answer_block(module: BlockNetwork, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, ...]:
+    outputs, sureness, *more = module.answer_block(
+        {key: part for key, part in learned.items() if key != "scale"}, cells
+    )
     if module.has_classes:
-        return outputs, sureness
+        return outputs, sureness, *more
     scale = Scale(**learned["scale"])
-    return scale.restore(outputs), scale.restore_spread(sureness)
+    return scale.restore(outputs), scale.restore_spread(sureness), *more

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.tabular.blocks import Blocks, deal
-from autometa_plugins.tabular.blockwise import answer_blocks, learn_blocks
+from autometa_plugins.tabular.blockwise import SCALINGS, answer_rows, learn_support
 from autometa_plugins.tabular.network import Network
 
 if TYPE_CHECKING:
     from optuna import Trial
-
-SCALINGS = ("support", "support+query")
 
 
 class KernelExperts(am.Learner):
@@ -70,10 +67,7 @@ class KernelExperts(am.Learner):
         """Return the fitted experts of every block; with ``"support+query"`` the support rows themselves."""
         self._check()
         assert isinstance(module, Network)
-        blocks = deal(support, support.x.flatten(2), self.max_rows)
-        if self.scaling == "support+query":
-            return {"blocks": {"x": blocks.x, "targets": blocks.targets, "mask": blocks.mask}}
-        return learn_blocks(module, blocks)
+        return learn_support(module, support, scaling=self.scaling, max_rows=self.max_rows)
 
     def predict(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Tensor:
         """Return logits or means, [tasks, n, n_outputs]."""
@@ -100,10 +94,8 @@ class KernelExperts(am.Learner):
     def _answer(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits or means, and factors of the logits or standard deviations."""
         assert isinstance(module, Network)
-        cells = module.columns.read(x.flatten(2))
-        if "blocks" in adapted:
-            adapted = learn_blocks(module, Blocks(**adapted["blocks"]), cells)
-        return answer_blocks(module, adapted, cells)
+        outputs, sureness = answer_rows(module, adapted, x)
+        return outputs, sureness
 
     def _check(self) -> None:
         am.check_choice("scaling", self.scaling, SCALINGS, of="learner 'kernel_experts'")

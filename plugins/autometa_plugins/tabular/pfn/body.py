@@ -50,10 +50,14 @@ class Body(nn.Module):
         return self.experts.has_classes
 
     def learn(
-        self, cells: Cells, targets: Float[Tensor, "task row out"], mask: Bool[Tensor, "task row"]
+        self,
+        cells: Cells,
+        targets: Float[Tensor, "task row out"],
+        mask: Bool[Tensor, "task row"],
+        beside: Cells | None = None,
     ) -> dict[str, Any]:
-        """Fit the experts to support rows, and keep what later rows look up."""
-        learned, left_out = self.experts.learn(cells, targets, mask, None)
+        """Fit the experts to support rows, scaled by rows ``beside`` as well, and keep what later rows look up."""
+        learned, left_out = self.experts.learn(cells, targets, mask, beside)
         support = Cells(cells.entries, cells.known & mask.unsqueeze(-1), cells.n_categorical)
         counts = mask.sum(dim=1).to(targets.dtype)
         at_once = self.experts.rows_at_once(learned.support)
@@ -78,17 +82,16 @@ class Body(nn.Module):
             "keys": self.head.retrieval.keys(rows),
         }
 
-    def answer(self, kept: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
-        """Return logits and their factors, or means and standard deviations of standardised targets."""
+    def answer(self, kept: dict[str, Any], cells: Cells) -> tuple[Tensor, ...]:
+        """Return logits and their factors, or centres, spreads and logits of histograms of standardised targets."""
         learned = Learned.from_dict(kept["experts"])
         rows = encode(cells, learned.encoding)
         at_once = self.experts.rows_at_once(learned.support)
         parts = [slice(start, start + at_once) for start in range(0, max(1, cells.entries.shape[1]), at_once)]
         answers = [self._answer(kept, learned, cells.part(part), rows.part(part)) for part in parts]
-        outputs, sureness = zip(*answers, strict=True)
-        return torch.cat(outputs, dim=1), torch.cat(sureness, dim=1)
+        return tuple(torch.cat(of_parts, dim=1) for of_parts in zip(*answers, strict=True))
 
-    def _answer(self, kept: dict[str, Any], learned: Learned, cells: Cells, rows: Rows) -> tuple[Tensor, Tensor]:
+    def _answer(self, kept: dict[str, Any], learned: Learned, cells: Cells, rows: Rows) -> tuple[Tensor, ...]:
         outputs, mask = self.experts.outputs(learned, rows), kept["mask"]
         mixed = (outputs * learned.shares).sum(dim=1)
         support = Cells(kept["entries"], kept["known"], cells.n_categorical)

@@ -1,11 +1,14 @@
-"""From vectors of rows to logits, or to means and standard deviations."""
+"""From vectors of rows to logits, or to distributions of real targets."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from autometa_plugins.tabular.pfn.histogram import N_BINS
 from autometa_plugins.tabular.pfn.row_network import mean_over_present
 
 _N_HEADS, _SIZE = 4, 16
@@ -79,7 +82,7 @@ class ClassHead(nn.Module):
 
 
 class RealHead(nn.Module):
-    """Means: the mixture's, with experts weighted anew for each row and a correction; and standard deviations.
+    """Means: the mixture's, with experts weighted anew for each row and a correction; deviations, and a histogram.
 
     Parameters
     ----------
@@ -92,7 +95,9 @@ class RealHead(nn.Module):
         self.gate = _zero(nn.Linear(width, n_experts + 1))
         self.correct = _zero(nn.Linear(width, 1))
         self.spread = _zero(nn.Linear(width, 1))
+        self.shape = _zero(nn.Linear(width, N_BINS))
         self.retrieval = Retrieval(width)
+        self.register_load_state_dict_pre_hook(_fill_in_shape)  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -102,14 +107,22 @@ class RealHead(nn.Module):
         sureness: Float[Tensor, "task 1 out"],
         present: Float[Tensor, "task out"],
         found: Float[Tensor, "task out head row"],
-    ) -> tuple[Float[Tensor, "task row out"], Float[Tensor, "task row out"]]:
-        """Return means and standard deviations of standardised targets."""
+    ) -> tuple[Float[Tensor, "task row out"], Float[Tensor, "task row out"], Float[Tensor, "task row out bin"]]:
+        """Return centres, spreads and logits of a histogram of standardised targets."""
         gates = self.gate(rows).transpose(1, 2)
         mean = mixed * (1 + gates[..., -1]) + torch.einsum("tero,troe->tro", outputs, gates[..., :-1])
         beyond = found.permute(0, 3, 1, 2) - mixed.unsqueeze(-1)
         mean = mean + self.correct(rows)[..., 0].mT + beyond @ self.retrieval.trust
         spread = self.spread(rows)[..., 0].mT.clamp(-_MOST_SPREAD, _MOST_SPREAD)
-        return mean, sureness * spread.exp()
+        return mean, sureness * spread.exp(), self.shape(rows).transpose(1, 2)
+
+
+def _fill_in_shape(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Take weights that know no histogram, only the Gaussian, for those of equal bins."""
+    assert isinstance(head, RealHead)
+    names = {f"{prefix}shape.{name}": value for name, value in head.shape.named_parameters()}
+    if not names.keys() & state.keys():
+        state.update({name: torch.zeros_like(value) for name, value in names.items()})
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.tabular.blocks import deal
-from autometa_plugins.tabular.blockwise import answer_blocks, learn_blocks
+from autometa_plugins.tabular.blockwise import SCALINGS, answer_rows, learn_support
 from autometa_plugins.tabular.columns import TableColumns
 from autometa_plugins.tabular.pfn.body import Body
+from autometa_plugins.tabular.pfn.histogram import Histogram
 from autometa_plugins.tabular.pfn.network import TableNetwork
 from autometa_plugins.tabular.scale import find_scale
 
@@ -39,6 +38,10 @@ class PFN(am.Learner):
     with targets alike, and the blocks' answers are averaged. Keys and values of the support rows are kept, so that
     further predictions cost no more than their own rows.
 
+    Of a real target it knows the whole distribution: a histogram of 32 bins that hold equal shares of a Gaussian, which
+    it is before any training. The prediction is its mean. Blocks of rows average centre, width and logits of the
+    histogram, so that the answer is one histogram again.
+
     Parameters
     ----------
     weights : "bundled", path or None, default="bundled"
@@ -49,6 +52,10 @@ class PFN(am.Learner):
     n_heads : int, default=4
         Of attention; divides both widths.
     cell_blocks, row_blocks : int, default=1, 3
+    scaling : {"support", "support+query"}, default="support"
+        Rows by which columns are standardised and ranked. ``"support+query"`` adds the rows to be predicted, without
+        their labels; then nothing of the support rows is kept between predictions but the rows themselves. A
+        prediction then depends on the rows beside it, padded ones too; say so beside a score.
     max_rows : int, default=1000
         Support rows of a block.
 
@@ -57,8 +64,8 @@ class PFN(am.Learner):
     S. Müller, N. Hollmann, S. Pineda Arango, J. Grabocka, F. Hutter: Transformers can do Bayesian inference. ICLR 2022.
     """
 
-    provides: ClassVar[frozenset[str]] = frozenset({"gradient", "distribution"})
-    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"max_rows"})
+    provides: ClassVar[frozenset[str]] = frozenset({"gradient", "distribution", "quantiles"})
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"scaling", "max_rows"})
     names_files: ClassVar[frozenset[str]] = frozenset({"weights"})
 
     def __init__(
@@ -70,6 +77,7 @@ class PFN(am.Learner):
         n_heads: int = 4,
         cell_blocks: int = 1,
         row_blocks: int = 3,
+        scaling: str = "support",
         max_rows: int = 1000,
     ) -> None:
         self.weights = weights
@@ -78,6 +86,7 @@ class PFN(am.Learner):
         self.n_heads = n_heads
         self.cell_blocks = cell_blocks
         self.row_blocks = row_blocks
+        self.scaling = scaling
         self.max_rows = max_rows
 
     def build(self, info: am.TaskInfo) -> nn.Module:
@@ -111,45 +120,55 @@ class PFN(am.Learner):
         return TableNetwork(TableColumns(info).to(next(module.parameters()).device), module.body)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Any]:
-        """Return the fitted experts of every block, and keys and values of its rows."""
+        """Return the fitted experts of every block, and keys and values of its rows; or the rows themselves."""
         self._check()
         assert isinstance(module, TableNetwork)
-        return learn_blocks(module, deal(support, support.x.flatten(2), self.max_rows))
+        return learn_support(module, support, scaling=self.scaling, max_rows=self.max_rows)
 
     def predict(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Tensor:
         """Return logits or means, [tasks, n, n_outputs]."""
-        return self._answer(module, adapted, x)[0]
+        return self.predict_distribution(module, adapted, x)[0]
 
     def predict_distribution(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and standard deviations of new observations, each [tasks, n, n_outputs]."""
-        return self._answer(module, adapted, x)
+        assert isinstance(module, TableNetwork)
+        if module.has_classes:
+            logits, factors = answer_rows(module, adapted, x)
+            return logits, factors
+        found = self._histogram(module, adapted, x)
+        return found.mean(), found.deviation()
+
+    def predict_quantiles(self, module: nn.Module, adapted: dict[str, Any], x: Tensor, q: Tensor) -> Tensor:
+        """Return quantiles of new observations, [quantiles, tasks, n, n_outputs]."""
+        return self._histogram(module, adapted, x).quantiles(q)
 
     def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Return the loss on each query set, [tasks]; for real targets in units of the support set's.
 
-        Means learn from Huber's loss, so that no outlier decides; deviations from the negative log-likelihood, which
-        takes the means as they are.
+        Centres learn from Huber's loss, so that no outlier decides; widths and bins from the negative log-likelihood,
+        which takes the centres as they are. Within a bin it is a Gaussian's, so widths learn to be the root mean square
+        of the errors, and the bins their distribution.
         """
         if batch.query.is_classification:
             return am.query_losses(self, module, batch)
         scale = find_scale(batch.support.targets(), batch.support.mask.unsqueeze(-1))
-        mean, deviation = self._answer(module, self.adapt(module, batch.support), batch.query.x)
+        found = self._histogram(module, self.adapt(module, batch.support), batch.query.x)
         target = scale.standardise(batch.query.targets()).clamp(-_FARTHEST, _FARTHEST)
-        mean, unit = scale.standardise(mean), (scale.spread * scale.unit).to(deviation.dtype)
-        error, deviation = target - mean, deviation / unit
-        surprise = deviation.log() + error.detach().square() / deviation.square() / 2 + math.log(2 * math.pi) / 2
-        losses = nn.functional.huber_loss(mean, target, reduction="none", delta=_BEND) + surprise
+        centre, unit = scale.standardise(found.centre), (scale.spread * scale.unit).to(found.spread.dtype)
+        surprise = Histogram(centre.detach(), found.spread / unit, found.logits).surprise(target)
+        losses = nn.functional.huber_loss(centre, target, reduction="none", delta=_BEND) + surprise
         return (losses.mean(dim=-1) * batch.query.mask).sum(dim=1) / batch.query.mask.sum(dim=1).clamp(min=1)
 
-    def _answer(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and their factors, or means and standard deviations."""
+    def _histogram(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Histogram:
+        """Return the distribution of new observations."""
         assert isinstance(module, TableNetwork)
-        return answer_blocks(module, adapted, module.columns.read(x.flatten(2)))
+        return Histogram(*answer_rows(module, adapted, x))
 
     def _check(self) -> None:
         for name in ("cell_width", "row_width", "n_heads", "row_blocks", "max_rows"):
             am.check_int(name, getattr(self, name), of=_NAME)
         am.check_int("cell_blocks", self.cell_blocks, least=0, of=_NAME)
+        am.check_choice("scaling", self.scaling, SCALINGS, of=_NAME)
         if self.weights is not None:
             am.check_path("weights", self.weights, of=_NAME)
         for name in ("cell_width", "row_width"):

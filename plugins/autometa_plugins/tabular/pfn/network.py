@@ -30,9 +30,9 @@ class TableNetwork(nn.Module):
         return self.body.has_classes
 
     def learn_block(self, cells: Cells, targets: Tensor, mask: Tensor, beside: Cells | None) -> dict[str, Any]:
-        """Return what the body keeps of support rows; further rows do not count."""
-        return self.body.learn(cells, targets, mask)
+        """Return what the body keeps of support rows."""
+        return self.body.learn(cells, targets, mask, beside)
 
-    def answer_block(self, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, Tensor]:
+    def answer_block(self, learned: dict[str, Any], cells: Cells) -> tuple[Tensor, ...]:
         """Return the body's answer."""
         return self.body.answer(learned, cells)
