@@ -14,7 +14,15 @@ import pytest
 # scipy reads it when it is imported, and scikit-learn's checks of array API dispatch are skipped without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+# Libraries read it when they are loaded, here and in the processes that tests start. One thread a test: as many tests
+# run at once as there are cores, and threads that wait for a core take twice the time.
+os.environ.setdefault("AUTOMETA_TEST_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = os.environ["AUTOMETA_TEST_THREADS"]
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["AUTOMETA_TEST_THREADS"]
+os.environ["MKL_NUM_THREADS"] = os.environ["AUTOMETA_TEST_THREADS"]
+
 import torch
+from threadpoolctl import threadpool_limits
 
 import shape_checks
 
@@ -23,7 +31,9 @@ shape_checks.install(["autometa.contracts", "autometa.engine", "autometa.trainin
 
 # On a GPU, convolutions as exact as the CPU's: what is compared is the code, not the tensor cores' rounding.
 torch.backends.cudnn.allow_tf32 = False
-torch.set_num_threads(int(os.environ.get("AUTOMETA_TEST_THREADS", "1")))
+THREADS = int(os.environ["AUTOMETA_TEST_THREADS"])
+threadpool_limits(THREADS)  # numpy is loaded already
+torch.set_num_threads(THREADS)
 
 REPOSITORY = Path(__file__).parents[1]
 

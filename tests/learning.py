@@ -9,9 +9,9 @@ or with a baseline, on the same tasks, and asks for a margin of four standard er
     assert_better(after, chance(tasks.info), tasks.info)
 
 Three variables of the environment show how firmly the claims hold: ``AUTOMETA_TEST_SEED`` is added to the seed of every
-training (draw it from :func:`training_seed`), ``AUTOMETA_TEST_THREADS`` is the number of torch's threads (one if
-unset), and ``AUTOMETA_TEST_MARGINS`` names a file that gets a line for each claim: its kind (``better`` or ``alike``),
-how many standard errors lie between the two sides, and its test.
+training (draw it from :func:`training_seed`), ``AUTOMETA_TEST_THREADS`` is the number of threads of torch, OpenMP and
+BLAS (one if unset), and ``AUTOMETA_TEST_MARGINS`` names a file that gets a line for each claim: its kind (``better`` or
+``alike``), how many standard errors lie between the two sides, and its test.
 """
 
 from __future__ import annotations
