@@ -36,8 +36,10 @@ METHODS = {
     "kernel_experts, support+query": {"scaling": "support+query"},
     "plain mean of the experts": {},
     "pfn": {},
+    "pfn, support+query": {"scaling": "support+query"},
 }
-NORMAL_90 = 1.6449
+ENDS = torch.tensor([0.05, 0.95], dtype=torch.float64)
+"""Of the 90% interval."""
 KINDS = ("classification", "regression")
 
 
@@ -74,10 +76,10 @@ class Table:
             log_shares = outputs[0].log_softmax(dim=-1)
             hit = (outputs[0].argmax(dim=-1) == truth).float().mean(dim=1)
             return np.stack([hit, -log_shares.gather(2, truth.unsqueeze(2)).mean(dim=(1, 2))], axis=1)
-        errors = (truth - outputs[0][..., 0]).abs()
+        mean, low, high = (output[..., 0] for output in outputs)
         spread = (truth - truth.mean(dim=1, keepdim=True)).square().sum(dim=1)
-        r2 = (1 - errors.square().sum(dim=1) / spread).clamp(-1, 1).masked_fill(spread == 0, torch.nan)
-        return np.stack([r2, (errors < NORMAL_90 * outputs[1][..., 0]).float().mean(dim=1)], axis=1)
+        r2 = (1 - (truth - mean).square().sum(dim=1) / spread).clamp(-1, 1).masked_fill(spread == 0, torch.nan)
+        return np.stack([r2, ((low < truth) & (truth < high)).float().mean(dim=1)], axis=1)
 
     def _codes(self, episode: dict[str, Any], part: str) -> torch.Tensor:
         return torch.tensor([episode["classes"].index(label) for label in self.target[episode[part]]])
@@ -95,8 +97,8 @@ class Table:
 
 
 def answer(method: str, info: am.TaskInfo, support: am.Examples, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return logits of the classes, or means and deviations."""
-    learner = am.make_learner("pfn" if method == "pfn" else "kernel_experts", **METHODS[method])
+    """Return logits of the classes, or means and both ends of the 90% interval."""
+    learner = am.make_learner("pfn" if method.startswith("pfn") else "kernel_experts", **METHODS[method])
     module: Any = learner.build(info)
     with torch.no_grad():
         if method.startswith("plain"):
@@ -105,7 +107,10 @@ def answer(method: str, info: am.TaskInfo, support: am.Examples, x: torch.Tensor
         adapted = learner.adapt(module, support)
         if support.is_classification:
             return (learner.predict(module, adapted, x),)
-        return learner.predict_distribution(module, adapted, x)
+        mean, deviation = learner.predict_distribution(module, adapted, x)
+        if "quantiles" in learner.provides:
+            return mean, *learner.predict_quantiles(module, adapted, x, ENDS)
+        return mean, *(mean + deviation * end for end in torch.special.ndtri(ENDS).to(mean))
 
 
 def score_tables(folder: Path, protocol: ModuleType, seed: int, methods: list[str]) -> Iterator[dict[str, Any]]:
