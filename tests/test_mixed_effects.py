@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from autometa_plugins.tabular.effects import choice
+from autometa_plugins.tabular.effects import choice, newcomers
 from autometa_plugins.tabular.effects.choice import choose
 from autometa_plugins.tabular.effects.components import Likelihood
 from autometa_plugins.tabular.effects.kernels import EffectColumns, grouped, kernel, kernels, self_kernel
@@ -352,6 +352,36 @@ def test_no_covariance_is_tried_twice(has_classes: bool, monkeypatch: pytest.Mon
     choose(TrainingRows(x=x, targets=targets, entity=entity, columns=TWO, has_classes=has_classes), "linear")
     tried = [tuple(one.covariance.weights.tolist()) for one in seen]
     assert len(set(tried)) == len(tried) == (13 if has_classes else 4)
+
+
+@pytest.mark.parametrize("has_classes", [False, True])
+def test_predicting_factors_nothing_and_pieces_of_rows_change_nothing(
+    has_classes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, mask = model([0.7, 0.5, 0.3], has_classes, n_outputs=2), torch.arange(6) < torch.tensor([[6], [4], [0]])
+    x, y, asked = double(3, 6, 1), double(3, 6, 2, seed=1), double(3, 20, 1, seed=2)
+    y = (torch.eye(2, dtype=torch.float64)[y[..., 0].sign().clamp_min(0).long()] if has_classes else y) * mask[
+        ..., None
+    ]
+    known, base = learn(made, x, torch.zeros_like(y), y, mask), double(3, 20, 2, seed=3)
+    whole = means(made, known, asked, base), deviations(made, known, asked)
+
+    def refused(*_: Any) -> None:
+        raise AssertionError("factored again")
+
+    monkeypatch.setattr(torch.linalg, "cholesky", refused)
+    monkeypatch.setattr(newcomers, "_MOST_PLACES", 40)
+    for together, pieces in zip(whole, (means(made, known, asked, base), deviations(made, known, asked)), strict=True):
+        torch.testing.assert_close(pieces, together)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_is_known_of_an_entity_is_kept_in_single_precision_at_least(dtype: torch.dtype) -> None:
+    run = settled(table(entities(10, 6)), pool="linear")
+    support = am.Examples(double(1, 4, 2).to(dtype), double(1, 4, 1, seed=1).to(dtype))
+    known = run.learner.adapt(run.module, support)
+    assert {value.dtype for value in known.values()} == {torch.float32, torch.bool}
+    assert run.learner.predict(run.module, known, support.x).dtype == dtype
 
 
 def test_an_entity_is_known_by_most_of_its_rows() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from torch import Tensor, nn
 
@@ -109,7 +110,8 @@ class MixedEffects(am.Learner):
         told, is_remembered = module.remembered(x, padded, mask)
         base = ask(model, x, mask.any(1)).where(~is_remembered.unsqueeze(-1), told)
         known = learn(model, x, base, padded, mask)
-        return {name: _like(value, support.x) for name, value in known.items()}
+        dtype = torch.promote_types(support.x.dtype, torch.float32)  # half precision would spoil a factor
+        return {name: _like(value, support.x, dtype) for name, value in known.items()}
 
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
         """Means of real targets, or log-odds of all classes, [tasks, n, n_outputs]."""
@@ -151,8 +153,8 @@ def _numbers(x: Tensor) -> Tensor:
     return x.detach().flatten(2).cpu().double()
 
 
-def _like(value: Tensor, x: Tensor) -> Tensor:
-    return value.to(device=x.device, dtype=x.dtype if value.is_floating_point() else None)
+def _like(value: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return value.to(device=x.device, dtype=(dtype or x.dtype) if value.is_floating_point() else None)
 
 
 def _known(adapted: dict[str, Tensor]) -> dict[str, Tensor]:

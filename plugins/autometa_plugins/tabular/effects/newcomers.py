@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,10 @@ from torch import Tensor
 from autometa_plugins.tabular.effects.episodes import SHOTS
 from autometa_plugins.tabular.effects.kernels import EffectColumns, kernel, self_kernel
 from autometa_plugins.tabular.effects.pools import Array, Pool
-from autometa_plugins.tabular.effects.posterior import class_noise, class_scores, explained, factor, moderated, solve
+from autometa_plugins.tabular.effects.posterior import class_noise, class_scores, explained, factor, moderated
+
+_MOST_PLACES = 2**22
+"""Numbers in the kernels between rows and known rows at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,24 +74,20 @@ def learn(model: Model, x: Tensor, base: Tensor, targets: Tensor, mask: Tensor) 
     Returns
     -------
     dict of Tensor
-        The rows; ``solved`` [entities, n, outputs], which times the kernel is an effect; ``row_noise`` [entities, n],
-        the variance of the noise beside the effects; ``scale`` [entities, outputs], the variance of an entity's numbers
-        beside that of all.
+        The rows; ``solved`` [entities, n, outputs], which times the kernel is an effect; ``factor`` [entities, n, n],
+        the Cholesky factor of the covariance of the rows, by which they explain the variance of an effect; ``scale``
+        [entities, outputs], the variance of an entity's numbers beside that of all.
     """
     gram, known = kernel(x, x, model.weights, model.columns), {"x": x, "mask": mask}
     if model.has_classes:
         solved = class_scores(gram, base, targets, mask)
-        return {
-            **known,
-            "solved": solved,
-            "row_noise": class_noise(targets - solved),
-            "scale": base.new_ones(len(x), 1),
-        }
-    residuals = (targets - base) * mask.unsqueeze(-1)
-    solved = solve(gram, residuals, mask)
+        whole = factor(gram, mask, class_noise(targets - solved))
+        return {**known, "solved": solved, "factor": whole, "scale": base.new_ones(len(x), 1)}
+    residuals, whole = (targets - base) * mask.unsqueeze(-1), factor(gram, mask)
+    solved = torch.cholesky_solve(residuals, whole)
     distance = (solved * residuals).sum(1) / model.noise
     scale = (model.degrees + distance) / (model.degrees + mask.sum(1, keepdim=True))
-    return {**known, "solved": solved, "row_noise": x.new_ones(mask.shape), "scale": scale}
+    return {**known, "solved": solved, "factor": whole, "scale": scale}
 
 
 def means(model: Model, known: dict[str, Tensor], x: Tensor, base: Tensor) -> Tensor:
@@ -98,6 +98,21 @@ def means(model: Model, known: dict[str, Tensor], x: Tensor, base: Tensor) -> Te
     base : Tensor of shape [entities, n, outputs]
         Answers without effects.
     """
+    return torch.cat([_means(model, known, *part) for part in _pieces(known, x, base)], dim=1)
+
+
+def deviations(model: Model, known: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Standard deviations of new observations of real targets, [entities, n, outputs]."""
+    return torch.cat([_deviations(model, known, *part) for part in _pieces(known, x)], dim=1)
+
+
+def _pieces(known: dict[str, Tensor], *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Split values [entities, n, ...] along n, so that kernels to the known rows bound the memory."""
+    size = max(1, _MOST_PLACES // max(1, known["mask"].numel()))
+    return zip(*(value.split(size, dim=1) for value in values), strict=True)
+
+
+def _means(model: Model, known: dict[str, Tensor], x: Tensor, base: Tensor) -> Tensor:
     cross = kernel(x, known["x"], model.weights, model.columns)
     outputs = base + cross @ known["solved"]
     if not model.has_classes:
@@ -107,8 +122,7 @@ def means(model: Model, known: dict[str, Tensor], x: Tensor, base: Tensor) -> Te
     return shrunken * _calibration(model, known)
 
 
-def deviations(model: Model, known: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Standard deviations of new observations of real targets, [entities, n, outputs]."""
+def _deviations(model: Model, known: dict[str, Tensor], x: Tensor) -> Tensor:
     variance = 1 + _variance(model, known, x, kernel(x, known["x"], model.weights, model.columns))
     each = (variance.unsqueeze(-1) * known["scale"].unsqueeze(1) * model.noise).sqrt()
     return each * _calibration(model, known)
@@ -122,8 +136,7 @@ def _calibration(model: Model, known: dict[str, Tensor]) -> Tensor:
 
 def _variance(model: Model, known: dict[str, Tensor], x: Tensor, cross: Tensor) -> Tensor:
     """Variance of the effects that is left when the rows are known, [entities, n]."""
-    gram = kernel(known["x"], known["x"], model.weights, model.columns)
-    told = explained(factor(gram, known["mask"], known["row_noise"]), cross, known["mask"])
+    told = explained(known["factor"], cross, known["mask"])
     return (self_kernel(x, model.weights, model.columns) - told).clamp_min(0.0)
 
 
