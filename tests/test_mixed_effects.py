@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 import torch
 from autometa_plugins.tabular.effects import choice, newcomers
-from autometa_plugins.tabular.effects.choice import choose
+from autometa_plugins.tabular.effects.calibration import n_independent, widening
+from autometa_plugins.tabular.effects.choice import Candidate, Losses, choose
 from autometa_plugins.tabular.effects.components import Likelihood
+from autometa_plugins.tabular.effects.episodes import simulate
 from autometa_plugins.tabular.effects.kernels import EffectColumns, grouped, kernel, kernels, self_kernel
 from autometa_plugins.tabular.effects.memory import Rows
 from autometa_plugins.tabular.effects.newcomers import Model, deviations, learn, means
@@ -21,7 +23,9 @@ from autometa_plugins.tabular.effects.pools import Pool
 from autometa_plugins.tabular.effects.posterior import class_scores
 from autometa_plugins.tabular.effects.remembered import Index
 from autometa_plugins.tabular.effects.training_rows import TrainingRows, mixed_coefficients
+from autometa_plugins.tabular.effects.variances import Covariance
 from scipy.optimize import brentq, check_grad, minimize
+from scipy.stats import norm
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
@@ -310,6 +314,89 @@ def test_what_makes_intervals_right_holds_on_beyond_the_largest_entity(has_class
     assert (found.calibration[3:] == found.calibration[2]).all()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("n_entities", [8, 12, 20, 50])
+def test_a_factor_measured_on_few_entities_covers_nine_of_ten_rows_of_others(n_entities: int, share: float) -> None:
+    rng, entity, covered = np.random.default_rng(n_entities), np.repeat(np.arange(n_entities), 10), []
+    for _ in range(300):
+        own, rest = rng.normal(size=(n_entities, 1)), rng.normal(size=(n_entities, 10))
+        distances = (share**0.5 * own + (1 - share) ** 0.5 * rest).reshape(-1, 1)
+        covered.append(2 * norm.cdf(1.6448536 * widening(distances, np.arange(len(entity)), entity)) - 1)
+    assert 0.87 < np.mean(covered) < 0.93
+
+
+def test_values_of_one_entity_count_as_far_as_they_differ() -> None:
+    rng, entity = np.random.default_rng(0), np.repeat(np.arange(200), 10)
+    own, places = rng.normal(size=(200, 1)), np.arange(2000)
+    assert n_independent(own[entity], places, entity) == pytest.approx(200)
+    assert 1500 < n_independent(rng.normal(size=(2000, 1)), places, entity) <= 2000
+    half = 0.7**0.5 * own[entity] + 0.3**0.5 * rng.normal(size=(2000, 1))
+    once = n_independent(half, places, entity)
+    assert 250 < once < 600
+    often = np.tile(places, 5)
+    assert n_independent(half[often], often, entity[often]) == pytest.approx(once, rel=0.02)
+
+
+@pytest.mark.parametrize("has_classes", [False, True])
+def test_what_is_chosen_without_an_entity_does_not_see_it(has_classes: bool) -> None:
+    x, entity = double(60, 2).numpy(), np.repeat(np.arange(6), 10)
+    y = 2 * double(6, seed=1).numpy()[entity] + x[:, 0] + double(60, seed=2).numpy()
+    targets = np.eye(2)[(y > 0).astype(int)] if has_classes else y[:, None]
+    rows = TrainingRows(x=x, targets=targets, entity=entity, columns=TWO, has_classes=has_classes)
+    answers = {"mean": np.zeros_like(targets), "linear": x[:, [0]] * np.linspace(-1, 1, targets.shape[1] + 1)[1:]}
+    noise = torch.ones(targets.shape[1], dtype=torch.float64)
+    candidates = [
+        Candidate(name, Covariance(weights=a * torch.eye(5, dtype=torch.float64)[0], noise=noise, degrees=9.0))
+        for name in answers
+        for a in (0.0, 1.0, 4.0)
+    ]
+    drawn = list(simulate(entity, 0))
+    found = Losses(rows, answers, candidates, drawn).without_each()
+    for number in range(6):
+        others = [few.take(entity[few.query[:, 0]] != number) for few in drawn]
+        assert found[number, 0] == Losses(rows, answers, candidates, others).best()
+        left = {name: values[entity != number] for name, values in answers.items()}
+        fewer = rows.take(np.flatnonzero(entity != number))
+        assert found[number, 1] == Losses(fewer, left, candidates, []).least()
+
+
+DRAWS = {"intercept": (2, 1.0, 0.0), "slopes": (4, 1.0, 0.5), "no effect": (3, 0.0, 0.0), "wide": (10, 2.0, 0.3)}
+"""Columns, and standard deviations of an entity's intercept and slopes."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_entities", [8, 12, 20, 50])
+@pytest.mark.parametrize("drawn", DRAWS)
+def test_intervals_hold_nine_of_ten_however_few_entities_train(drawn: str, n_entities: int) -> None:
+    p, intercept, slope = DRAWS[drawn]
+    columns, shots = EffectColumns(tuple((i,) for i in range(p)), (False,) * p), (0, 1, 2, 5, 10)
+    covered = []
+    for seed in range(20):
+        rng = np.random.default_rng([seed, n_entities])
+        x = rng.normal(size=(n_entities + 60, 30, p))
+        slopes = np.linspace(1, -1, p) + rng.normal(0, slope, (len(x), 1, p))
+        y = (x * slopes).sum(-1) + rng.normal(0, intercept, (len(x), 1)) + rng.normal(0, 0.7, x.shape[:2])
+        y = (y / y.std())[..., None]
+        train = TrainingRows(
+            x=x[:n_entities, :15].reshape(-1, p),
+            targets=y[:n_entities, :15].reshape(-1, 1),
+            entity=np.repeat(np.arange(n_entities), 15),
+            columns=columns,
+            has_classes=False,
+        )
+        made = choose(train, "linear")
+        new, truth = torch.from_numpy(x[n_entities:]), torch.from_numpy(y[n_entities:])
+        for k in shots:
+            mask, has_rows = torch.ones(60, k, dtype=torch.bool), torch.full((60,), k > 0)
+            base = newcomers.ask(made, new, has_rows)
+            known = learn(made, new[:, :k], base[:, :k], truth[:, :k], mask)
+            mean, std = means(made, known, new[:, 10:], base[:, 10:]), deviations(made, known, new[:, 10:])
+            covered.append(((mean - truth[:, 10:]).abs() < 1.6448536 * std).double().mean().item())
+    found = np.reshape(covered, (20, len(shots))).mean(0)
+    assert (found > 0.85).all(), found
+    assert (found < 0.95).all(), found
+
+
 def curves(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """20 rows of each of 40 entities; the level of an entity does not depend on the seed."""
     rng, level, entity = np.random.default_rng(seed), 1.5 * double(40).numpy(), np.repeat(np.arange(40), 20)
@@ -345,8 +432,8 @@ def test_numbers_saved_without_what_pools_told_are_loaded() -> None:
 @pytest.mark.parametrize("has_classes", [False, True])
 def test_no_covariance_is_tried_twice(has_classes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    losses = choice._relative_losses
-    monkeypatch.setattr(choice, "_relative_losses", lambda *given: (seen.extend(given[2]), losses(*given))[1])
+    losses = choice.Losses
+    monkeypatch.setattr(choice, "Losses", lambda *given: (seen.extend(given[2]), losses(*given))[1])
     x, entity = double(60, 2).numpy(), np.repeat(np.arange(12), 5)
     targets = np.eye(2)[(x[:, 0] > 0).astype(int)] if has_classes else x[:, :1]
     choose(TrainingRows(x=x, targets=targets, entity=entity, columns=TWO, has_classes=has_classes), "linear")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator
-from torch import Tensor
 
+from autometa_plugins.tabular.effects.calibration import Choice, calibrate
 from autometa_plugins.tabular.effects.episodes import SHOTS, Episodes, gather, simulate
 from autometa_plugins.tabular.effects.estimators import ESTIMATORS, fit_named
 from autometa_plugins.tabular.effects.kernels import grouped
-from autometa_plugins.tabular.effects.newcomers import Model, deviations, learn, means
+from autometa_plugins.tabular.effects.newcomers import Model
 from autometa_plugins.tabular.effects.pools import (
     Answer,
     Array,
@@ -44,8 +44,6 @@ POOLS: Mapping[str, tuple[str, str | None]] = {
 _REAL_ONLY = frozenset({"mixed", "mixed_boosting", "mixed_average"})
 _SCALES = (0.5, 1.0, 2.0, 4.0)
 """Variances of effects on log-odds are tried times these, as the estimate is too low for classes."""
-_QUANTILE, _DEVIATIONS = 0.9, 1.6448536
-"""Share of observations that lie within so many standard deviations of a Gaussian."""
 _LEAST_LOSS = 1e-12
 
 
@@ -88,8 +86,8 @@ def choose(rows: TrainingRows, pool: str | BaseEstimator = "auto", seed: int = 0
         for scaled in _scaled(covariance, rows.has_classes)
     ]
     newcomers = list(simulate(rows.entity, seed))
-    best = candidates[int(_relative_losses(rows, pools.answers, candidates, newcomers).argmin())]
-    least = min(pools.answers, key=lambda name: _loss(rows, pools.answers[name]))
+    losses = Losses(rows, pools.answers, candidates, newcomers)
+    best, least = candidates[losses.best()], losses.names[losses.least()]
     model = Model(
         pool=pools.whole(best.pool),
         population=pools.whole(least),
@@ -102,8 +100,9 @@ def choose(rows: TrainingRows, pool: str | BaseEstimator = "auto", seed: int = 0
         has_classes=rows.has_classes,
         told=pools.answers[best.pool],
     )
-    calibration = _calibration(model, rows, pools.answers[best.pool], pools.answers[least], newcomers)
-    return replace(model, calibration=calibration)
+    pairs, chosen = np.unique(losses.without_each(), axis=0, return_inverse=True)
+    choices = [Choice(candidates[i].pool, losses.names[j], candidates[i].covariance) for i, j in pairs]
+    return calibrate(model, rows, pools.answers, choices, chosen, newcomers)
 
 
 def _scaled(covariance: Covariance, has_classes: bool) -> list[Covariance]:
@@ -182,31 +181,92 @@ class Pools:
         return fit(rows.x, rows.targets, rows.has_classes)
 
 
-def _loss(rows: TrainingRows, answers: Array) -> float:
-    """Loss of pools by themselves."""
+class Losses:
+    """Losses of candidates on simulated newcomers, and of pools by themselves, of all entities or of all but one.
+
+    Parameters
+    ----------
+    rows : TrainingRows
+    answers : mapping of str to array of shape [rows, outputs]
+        Out-of-fold answers of every pool.
+    candidates : list of Candidate
+    newcomers : list of Episodes
+    """
+
+    def __init__(
+        self,
+        rows: TrainingRows,
+        answers: Mapping[str, Array],
+        candidates: list[Candidate],
+        newcomers: list[Episodes],
+    ) -> None:
+        self.names = list(answers)
+        n_entities = int(rows.entity.max()) + 1
+        self.of_candidates = [
+            _Sums.of(_newcomer_losses(rows, answers, candidates, few), rows.entity[few.query[:, 0]], n_entities)
+            for few in newcomers
+        ]
+        alone = np.stack([_row_losses(rows, answers[name]) for name in self.names])
+        self.of_pools = _Sums.of(alone, rows.entity, n_entities)
+
+    def best(self) -> int:
+        """Number of the candidate with the least loss beside the least of all, mean over numbers of known rows."""
+        return int(self._relative([sums.whole() for sums in self.of_candidates]).argmin())
+
+    def least(self) -> int:
+        """Number of the pool with the least loss by itself."""
+        return int(self.of_pools.whole().argmin())
+
+    def without_each(self) -> NDArray[np.int64]:
+        """What both numbers were without an entity, [entities, 2]."""
+        best = self._relative([sums.without_each() for sums in self.of_candidates]).argmin(0)
+        least = self.of_pools.without_each().argmin(0)
+        return np.stack([best, least], axis=1)
+
+    def _relative(self, losses: list[Array]) -> Array:
+        each = [np.maximum(part, _LEAST_LOSS) for part in losses]
+        return np.mean([part / part.min(0, keepdims=True) for part in each], axis=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums of losses [candidates, entities], and how many losses each is of [entities]."""
+
+    losses: Array
+    count: Array
+
+    @classmethod
+    def of(cls, losses: Array, entity: Array, n_entities: int) -> _Sums:
+        """Add losses [candidates, n] of entities [n]."""
+        sums = np.stack([np.bincount(entity, part, n_entities) for part in losses])
+        return cls(sums, np.bincount(entity, minlength=n_entities))
+
+    def whole(self) -> Array:
+        """Mean of all, [candidates]."""
+        return np.asarray(self.losses.sum(1) / self.count.sum())
+
+    def without_each(self) -> Array:
+        """Mean of all but those of an entity, [candidates, entities]; that of all where no other has any."""
+        left = self.count.sum() - self.count
+        others = (self.losses.sum(1, keepdims=True) - self.losses) / np.maximum(left, 1)
+        return np.where(left > 0, others, self.whole()[:, None])
+
+
+def _row_losses(rows: TrainingRows, answers: Array) -> Array:
+    """Loss of a pool by itself on every row, [rows]."""
     if rows.has_classes:
-        return -float((log_softmax(answers, axis=1) * rows.targets).sum(1).mean())
-    return float((np.square(rows.targets - answers).mean(0) / _scale(rows)).mean())
+        return np.asarray(-(log_softmax(answers, axis=1) * rows.targets).sum(1))
+    return np.asarray((np.square(rows.targets - answers) / _scale(rows)).mean(1))
 
 
 def _scale(rows: TrainingRows) -> Array:
     return np.asarray(np.maximum(rows.targets.var(0), _LEAST_LOSS))
 
 
-def _relative_losses(
-    rows: TrainingRows, answers: Mapping[str, Array], candidates: list[Candidate], newcomers: list[Episodes]
-) -> Tensor:
-    """Loss of every candidate beside the best, [candidates]; without newcomers, that of its pool."""
-    if not newcomers:
-        return torch.tensor([_loss(rows, answers[one.pool]) for one in candidates])
-    each = torch.stack([_newcomer_losses(rows, answers, candidates, few) for few in newcomers]).clamp_min(_LEAST_LOSS)
-    return (each / each.min(1, keepdim=True).values).mean(0)
-
-
 def _newcomer_losses(
     rows: TrainingRows, answers: Mapping[str, Array], candidates: list[Candidate], few: Episodes
-) -> Tensor:
-    """Mean loss of the queries of newcomers with equally many known rows, [candidates]."""
+) -> Array:
+    """Mean loss of the queries of newcomers with equally many known rows, [candidates, episodes]."""
     groups, places = torch.unique(torch.stack([c.covariance.weights for c in candidates]), dim=1, return_inverse=True)
     x = torch.from_numpy(rows.x)
     known, asked = gather(x, few.support), gather(x, few.query)
@@ -226,38 +286,5 @@ def _newcomer_losses(
         else:
             outputs = base_asked + crossed @ solve(sums, y_known - base_known, every)
             each = ((outputs - y_asked).square() / scale).mean(-1)
-        losses.append(((each * exists).sum(1) / exists.sum(1)).mean())
-    return torch.stack(losses)
-
-
-def _calibration(
-    model: Model, rows: TrainingRows, chosen: Array, population: Array, newcomers: list[Episodes]
-) -> Tensor:
-    """What makes intervals or probabilities of simulated newcomers right, for each of ``SHOTS``.
-
-    Where no training entity has so many rows, it is what is right for the most that any has.
-
-    Parameters
-    ----------
-    chosen, population : array of shape [rows, outputs]
-        Out-of-fold answers of both pools of the model.
-    """
-    found, measured = dict.fromkeys(SHOTS, 1.0), {few.n_shot for few in newcomers}
-    for few in newcomers:
-        known_rows, asked_rows = (
-            tuple(gather(torch.from_numpy(values), places) for values in (rows.x, rows.targets, answers))
-            for places, answers in ((few.support, chosen), (few.query, chosen if few.n_shot else population))
-        )
-        x, targets, base = known_rows
-        known = learn(model, x, base, targets, torch.ones(few.support.shape, dtype=torch.bool))
-        x, targets, base = (values[few.mask] for values in asked_rows)
-        outputs = means(model, known, asked_rows[0], asked_rows[2])
-        if rows.has_classes:
-            found[few.n_shot] = best_temperature(outputs[few.mask].numpy(), targets.numpy())
-            continue
-        distance = (outputs - asked_rows[1]) / deviations(model, known, asked_rows[0])
-        found[few.n_shot] = float(distance[few.mask].abs().quantile(_QUANTILE).clamp_min(_LEAST_LOSS)) / _DEVIATIONS
-    for fewer, more in pairwise(SHOTS):
-        if more not in measured:
-            found[more] = found[fewer]
-    return torch.tensor(list(found.values()), dtype=torch.float64)
+        losses.append((each * exists).sum(1) / exists.sum(1))
+    return torch.stack(losses).numpy()

@@ -39,6 +39,10 @@ class Episodes:
         """Support rows of each."""
         return int(self.support.shape[1])
 
+    def take(self, chosen: NDArray[np.bool_]) -> Episodes:
+        """Return some of the newcomers."""
+        return Episodes(self.support[chosen], self.query[chosen])
+
     @property
     def mask(self) -> Tensor:
         """True where a query is, [episodes, m]."""
