@@ -19,11 +19,12 @@ import autometa as am
 from autometa.estimators.calibration import deviation_scale, needs_calibration, part_held_out
 
 LOG_2 = float(np.log(2))
-SMALL: dict[str, dict[str, int]] = {
+SMALL: dict[str, dict[str, Any]] = {
     "cnp": {"dim": 32, "encoder_layers": 2, "decoder_layers": 2},
     "anp": {"dim": 32, "n_heads": 2},
     "tnp": {"dim": 32, "n_heads": 2, "n_layers": 2, "embedding_layers": 2},
     "kernel_experts": {},
+    "pfn": {"weights": None, "cell_width": 8, "row_width": 16, "row_blocks": 1},
     "mixed_effects": {},
     "linear_mixed": {},
 }
@@ -46,13 +47,14 @@ def meta_trained(name: str, x: pd.DataFrame, y: np.ndarray, entity: np.ndarray, 
     return estimator.meta_fit(x, y, task=entity.astype(str), n_shot=5)
 
 
-def coverage(estimator: Any, x: pd.DataFrame, y: np.ndarray, entity: np.ndarray, scale: float = 1.0) -> float:
+def coverage(estimator: Any, x: pd.DataFrame, y: np.ndarray, entity: np.ndarray) -> float:
     """Share of the targets of new entities, after 5 rows of each, within their 90% intervals."""
     within = []
     for one in np.unique(entity):
         own = np.flatnonzero(entity == one)
-        mean, std = estimator.fit(x.iloc[own[:5]], y[own[:5]]).predict(x.iloc[own[5:]], return_std=True)
-        within.append(np.abs(mean - y[own[5:]]) < norm.ppf(0.95) * scale * std)
+        estimator.fit(x.iloc[own[:5]], y[own[:5]])
+        low, high = estimator.predict_quantiles(x.iloc[own[5:]], [0.05, 0.95]).T
+        within.append((low < y[own[5:]]) & (y[own[5:]] < high))
     return float(np.concatenate(within).mean())
 
 
