@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from autometa_plugins.tabular.pfn.histogram import N_BINS, Histogram
+from autometa_plugins.tabular.pfn.histogram import N_BINS, N_SHAPE, Histogram
 from scipy.stats import norm
 from torch import Tensor
 
@@ -15,19 +15,23 @@ from derivatives import finite_differences
 def drawn(dtype: torch.dtype = torch.float64, size: float = 1.5) -> Histogram:
     """Distributions [2, 3, 1] of all shapes."""
     generator = torch.Generator().manual_seed(0)
-    centre, spread, logits = (
-        torch.randn(2, 3, 1, *more, generator=generator, dtype=torch.float64) for more in ((), (), (N_BINS,))
+    centre, spread, shape = (
+        torch.randn(2, 3, 1, *more, generator=generator, dtype=torch.float64) for more in ((), (), (N_SHAPE,))
     )
-    return Histogram(centre.to(dtype), (spread / 2).exp().to(dtype), (size * logits).to(dtype))
+    return Histogram(
+        centre.to(dtype),
+        (spread / 2).exp().to(dtype),
+        torch.cat([size * shape[..., :N_BINS], shape[..., N_BINS:] / 2], dim=-1).to(dtype),
+    )
 
 
 def gaussian(dtype: torch.dtype = torch.float64) -> Histogram:
-    return Histogram(drawn(dtype).centre, drawn(dtype).spread, torch.zeros(2, 3, 1, N_BINS, dtype=dtype))
+    return Histogram(drawn(dtype).centre, drawn(dtype).spread, torch.zeros(2, 3, 1, N_SHAPE, dtype=dtype))
 
 
 def fine_grid(found: Histogram) -> tuple[Tensor, Tensor]:
     """Targets [2, 3, 19200], each in the middle of a piece of a bin, and the lengths of the pieces."""
-    edges = [-9.0, *norm.ppf(np.arange(1, N_BINS) / N_BINS), 9.0]
+    edges = [-30.0, *norm.ppf(np.arange(1, N_BINS) / N_BINS), 30.0]
     u = torch.from_numpy(np.interp(np.arange(600 * N_BINS + 1) / 600, np.arange(N_BINS + 1), edges))
     pieces = found.centre + found.spread * u
     return (pieces[..., 1:] + pieces[..., :-1]) / 2, pieces.diff(dim=-1)
@@ -35,7 +39,7 @@ def fine_grid(found: Histogram) -> tuple[Tensor, Tensor]:
 
 def one_by_one(found: Histogram, n: int) -> Histogram:
     """The same distributions for ``n`` targets each, in place of the outputs."""
-    parts = found.centre, found.spread, found.logits
+    parts = found.centre, found.spread, found.shape
     return Histogram(*(part.repeat_interleave(n, dim=2) for part in parts))
 
 
@@ -92,10 +96,11 @@ def test_quantiles_far_out_are_finite_in_single_precision() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_target_is_impossible_however_sure_the_logits_are(dtype: torch.dtype) -> None:
     found = drawn(dtype, size=1e4)
+    found.shape[..., N_BINS:].abs_()  # shorter tails than the Gaussian's cost more by themselves
     for target in (-30.0, 0.0, 30.0):
         y = torch.full_like(found.centre, target)
         gauss = -torch.distributions.Normal(found.centre, found.spread).log_prob(y)
-        assert (found.surprise(y) <= gauss + np.log(100.1)).all()
+        assert (found.surprise(y) <= gauss + found.shape[..., N_BINS:].amax(dim=-1) + np.log(100.1)).all()
     assert (found.deviation() > 0).all()
     assert found.mean().isfinite().all()
 
@@ -107,16 +112,19 @@ def test_draws_are_distributed_as_it_says() -> None:
     torch.testing.assert_close(y.std(dim=0), found.deviation(), rtol=0.05, atol=0.05)
 
 
-def test_tails_are_those_of_the_gaussian() -> None:
+def test_tails_are_those_of_a_stretched_gaussian() -> None:
     found = drawn()
-    far = found.centre + found.spread * torch.tensor([3.0, 5.0], dtype=torch.float64)
-    slope = one_by_one(found, 2).surprise(far).diff(dim=-1)
-    torch.testing.assert_close(slope, torch.full_like(slope, norm.logpdf(3) - norm.logpdf(5)))
+    edge = norm.ppf(1 - 1 / N_BINS)
+    for sign, stretch in ((-1, found.shape[..., N_BINS]), (1, found.shape[..., N_BINS + 1])):
+        beyond = torch.tensor([1.0, 3.0], dtype=torch.float64)
+        far = found.centre + found.spread * sign * (edge + stretch.clamp(-0.5, 2).exp() * beyond)
+        slope = one_by_one(found, 2).surprise(far).diff(dim=-1)
+        torch.testing.assert_close(slope, torch.full_like(slope, norm.logpdf(edge + 1) - norm.logpdf(edge + 3)))
 
 
 def test_gradients_of_the_likelihood_and_of_moments_are_finite_differences() -> None:
     found, y = drawn(), torch.tensor([0.3, -1.0, 4.0], dtype=torch.float64)[None, :, None].expand(2, 3, 1)
-    parts = [part.clone().requires_grad_() for part in (found.centre, found.spread, found.logits)]
+    parts = [part.clone().requires_grad_() for part in (found.centre, found.spread, found.shape)]
 
     def loss() -> Tensor:
         moved = Histogram(*parts)

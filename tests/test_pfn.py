@@ -155,7 +155,7 @@ def test_blocks_average_the_histograms_of_each() -> None:
         share[:, number] = 1
         found.append(learner._histogram(module, adapted | {"share": share}, x))
     both = learner._histogram(module, adapted, x)
-    for name in ("centre", "spread", "logits"):
+    for name in ("centre", "spread", "shape"):
         torch.testing.assert_close(getattr(both, name), (getattr(found[0], name) + getattr(found[1], name)) / 2)
 
 
@@ -299,6 +299,21 @@ def test_the_bins_learn_the_distribution_of_the_errors() -> None:
     torch.testing.assert_close(quantiles[2], torch.ones_like(quantiles[2]), rtol=0.1, atol=0)
 
 
+def test_mean_and_deviation_are_those_of_all_quantiles() -> None:
+    learner, module = moved("regression")
+    with torch.no_grad():
+        module.get_submodule("body.head.shape").bias += torch.linspace(-2, 2, 34, dtype=torch.float64)
+    support, x = task("regression"), mixed_rows(2, 7, seed=9)
+    with torch.no_grad():
+        adapted = learner.adapt(module, support)
+        mean, deviation = learner.predict_distribution(module, adapted, x)
+        levels = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+        quantiles = learner.predict_quantiles(module, adapted, x, levels)
+    torch.testing.assert_close(quantiles.mean(dim=0), mean, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(quantiles.std(dim=0), deviation, rtol=1e-2, atol=0)
+    assert not torch.allclose(learner._histogram(module, adapted, x).centre, mean, rtol=0.1)
+
+
 def test_weights_that_know_no_histogram_are_those_of_the_gaussian() -> None:
     learner, module = moved("regression")
     support, x = task("regression"), mixed_rows(2, 7, seed=9)
@@ -307,7 +322,7 @@ def test_weights_that_know_no_histogram_are_those_of_the_gaussian() -> None:
     module.load_state_dict(state)
     with torch.no_grad():
         found = learner._histogram(module, learner.adapt(module, support), x)
-    assert (found.logits == 0).all()
+    assert (found.shape == 0).all()
     assert (found.centre != 0).all()
     with pytest.raises(RuntimeError, match=r"head\.shape\.bias"):
         module.load_state_dict(state | {"body.head.shape.weight": module.state_dict()["body.head.shape.weight"]})

@@ -83,7 +83,7 @@ class Body(nn.Module):
         }
 
     def answer(self, kept: dict[str, Any], cells: Cells) -> tuple[Tensor, ...]:
-        """Return logits and their factors, or centres, spreads and logits of histograms of standardised targets."""
+        """Return logits and their factors, or centres, spreads and shapes of histograms of standardised targets."""
         learned = Learned.from_dict(kept["experts"])
         rows = encode(cells, learned.encoding)
         at_once = self.experts.rows_at_once(learned.support)

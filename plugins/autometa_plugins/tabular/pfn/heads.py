@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from autometa_plugins.tabular.pfn.histogram import N_BINS
+from autometa_plugins.tabular.pfn.histogram import N_SHAPE
 from autometa_plugins.tabular.pfn.row_network import mean_over_present
 
 _N_HEADS, _SIZE = 4, 16
@@ -95,7 +95,7 @@ class RealHead(nn.Module):
         self.gate = _zero(nn.Linear(width, n_experts + 1))
         self.correct = _zero(nn.Linear(width, 1))
         self.spread = _zero(nn.Linear(width, 1))
-        self.shape = _zero(nn.Linear(width, N_BINS))
+        self.shape = _zero(nn.Linear(width, N_SHAPE))
         self.retrieval = Retrieval(width)
         self.register_load_state_dict_pre_hook(_fill_in_shape)  # type: ignore[no-untyped-call]
 
@@ -107,8 +107,8 @@ class RealHead(nn.Module):
         sureness: Float[Tensor, "task 1 out"],
         present: Float[Tensor, "task out"],
         found: Float[Tensor, "task out head row"],
-    ) -> tuple[Float[Tensor, "task row out"], Float[Tensor, "task row out"], Float[Tensor, "task row out bin"]]:
-        """Return centres, spreads and logits of a histogram of standardised targets."""
+    ) -> tuple[Float[Tensor, "task row out"], Float[Tensor, "task row out"], Float[Tensor, "task row out shape"]]:
+        """Return centres, spreads and shapes of histograms of standardised targets."""
         gates = self.gate(rows).transpose(1, 2)
         mean = mixed * (1 + gates[..., -1]) + torch.einsum("tero,troe->tro", outputs, gates[..., :-1])
         beyond = found.permute(0, 3, 1, 2) - mixed.unsqueeze(-1)
@@ -118,7 +118,7 @@ class RealHead(nn.Module):
 
 
 def _fill_in_shape(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Take weights that know no histogram, only the Gaussian, for those of equal bins."""
+    """Take weights that know no histogram, only the Gaussian, for those of the shape zero."""
     assert isinstance(head, RealHead)
     names = {f"{prefix}shape.{name}": value for name, value in head.shape.named_parameters()}
     if not names.keys() & state.keys():

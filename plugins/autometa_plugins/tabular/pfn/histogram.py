@@ -16,50 +16,54 @@ from autometa_plugins.tabular.scale import exact_type
 
 N_BINS = 32
 """Each holds as much of a Gaussian as every other; a power of 2, so that their shares of it are exact."""
+N_SHAPE = N_BINS + 2
+"""Numbers that tell the shape of a distribution: logits of the bins, and how far both tails are stretched."""
 _LEAST = 0.01
-"""No density is less than this part of the Gaussian's, however sure the logits are: no target is impossible."""
+"""No density is less than about this part of the Gaussian's, however sure the logits are: no target is impossible."""
+_SHORTEST, _LONGEST = -0.5, 2.0
+"""Logarithms of the stretches of tails: those of a few rows are seldom short, and an outlier costs most there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """Targets ``centre + spread · u``, where u has the density φ(u) · B · p(bin of u), with B bins of equal mass of φ.
 
-    Within a bin, those at both ends included, the density has the shape of the Gaussian; so the tails beyond the last
-    edge, ±1.86, are a Gaussian's, with as much probability as the outer bins have. With equal logits it is the
-    Gaussian itself.
+    So within a bin the density has the shape of the Gaussian. The two outer bins reach from ±1.86 to infinity; what
+    lies beyond that edge is stretched, so that tails may be longer or shorter than a Gaussian's. A shape of zeros is
+    the Gaussian itself.
 
     Parameters
     ----------
     centre, spread : Tensor of shape [tasks, n, n_outputs]
         Mean and standard deviation of the Gaussian.
-    logits : Tensor of shape [tasks, n, n_outputs, N_BINS]
-        Of the bins, in ascending order.
+    shape : Tensor of shape [tasks, n, n_outputs, N_SHAPE]
+        Logits of the bins in ascending order, then the logarithms of the stretches of the lower and the upper tail.
     """
 
     centre: Float[Tensor, "task row out"]
     spread: Float[Tensor, "task row out"]
-    logits: Float[Tensor, "task row out bin"]
+    shape: Float[Tensor, "task row out shape"]
 
     def mean(self) -> Float[Tensor, "task row out"]:
         """Return the mean."""
-        return self.centre + self.spread * self._shift()
+        return self.centre + self.spread * self._moments()[0]
 
     def deviation(self) -> Float[Tensor, "task row out"]:
         """Return the standard deviation."""
-        excess = _excess(self.logits)
-        squares = (excess * excess.new_tensor(_bins().second_moments)).sum(dim=-1)
-        variance: Tensor = 1 + squares - self._shift().square()
-        return self.spread * variance.sqrt()
+        return self.spread * self._moments()[1].sqrt()
 
     def surprise(self, target: Float[Tensor, "task row out"]) -> Float[Tensor, "task row out"]:
         """Return the negative logarithm of the density."""
         u = (target - self.centre) / self.spread
-        dealt: Tensor = (N_BINS * _excess(self.logits).gather(-1, _place(u))[..., 0]).log1p()
-        return u.square() / 2 + self.spread.log() + math.log(2 * math.pi) / 2 - dealt
+        stretch = self._stretch_at(u)
+        u = _stretched(u, (-stretch).exp())
+        dealt: Tensor = (N_BINS * _excess(self.shape).gather(-1, _place(u))[..., 0]).log1p()
+        return u.square() / 2 + self.spread.log() + stretch + math.log(2 * math.pi) / 2 - dealt
 
     def cdf(self, target: Float[Tensor, "task row out"]) -> Float[Tensor, "task row out"]:
         """Return the probability of a smaller target."""
         u = (target - self.centre) / self.spread
+        u = _stretched(u, (-self._stretch_at(u)).exp())
         shares, below = self._shares()
         place = _place(u)
         inside = N_BINS * torch.special.ndtr(u.to(shares.dtype)).unsqueeze(-1) - place
@@ -75,23 +79,44 @@ class Histogram:
         number = torch.finfo(shares.dtype)
         mass = ((place + inside) / N_BINS).clamp(number.tiny, 1 - number.eps / 2)
         u: Tensor = torch.special.ndtri(mass).movedim(-1, 0)
+        u = _stretched(u, self._stretch_at(u).exp())
         return (self.centre.to(u.dtype) + self.spread.to(u.dtype) * u).to(self.centre.dtype)
 
-    def _shift(self) -> Float[Tensor, "task row out"]:
-        """Return the mean of u."""
-        excess = _excess(self.logits)
-        return (excess * excess.new_tensor(_bins().means)).sum(dim=-1)
+    def _stretches(self) -> Float[Tensor, "task row out 2"]:
+        return self.shape[..., N_BINS:].clamp(_SHORTEST, _LONGEST)
+
+    def _stretch_at(self, u: Tensor) -> Tensor:
+        """Return the logarithm of the stretch of the tail that u [..., tasks, n, n_outputs] lies in, 0 between both."""
+        lower, upper = self._stretches().unbind(-1)
+        edge = _bins().edges[-1]
+        return torch.where(u > edge, upper, torch.where(u < -edge, lower, 0))
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of u: exactly 0 and 1 of the Gaussian, as all terms are differences from it."""
+        bins, excess = _bins(), _excess(self.shape)
+        tails = (excess[..., :: N_BINS - 1] + 1 / N_BINS) * self._stretches().expm1()
+        further = tails * self._stretches().expm1()
+        mean = (excess * excess.new_tensor(bins.means)).sum(dim=-1) + bins.beyond * (tails[..., 1] - tails[..., 0])
+        square = (excess * excess.new_tensor(bins.squares)).sum(dim=-1)
+        square = square + (2 * bins.beyond_product * tails + bins.beyond_square * further).sum(dim=-1)
+        return mean, 1 + square - mean.square()
 
     def _shares(self) -> tuple[Tensor, Tensor]:
         """Return the probability of each bin, and that of all bins before it."""
-        excess = _excess(self.logits.to(exact_type(self.logits)))
+        excess = _excess(self.shape.to(exact_type(self.shape)))
         before = torch.arange(N_BINS, device=excess.device).to(excess) / N_BINS
         return 1 / N_BINS + excess, before + nn.functional.pad(excess.cumsum(dim=-1)[..., :-1], (1, 0))
 
 
-def _excess(logits: Float[Tensor, "task row out bin"]) -> Float[Tensor, "task row out bin"]:
+def _excess(shape: Float[Tensor, "task row out shape"]) -> Float[Tensor, "task row out bin"]:
     """Return the probability of each bin less that of the Gaussian, which is exactly 0 where the logits are."""
-    return (1 - _LEAST) * (logits.softmax(dim=-1) - 1 / N_BINS)
+    return (1 - _LEAST) * (shape[..., :N_BINS].softmax(dim=-1) - 1 / N_BINS)
+
+
+def _stretched(u: Tensor, factor: Tensor) -> Tensor:
+    """Multiply what lies beyond the outer edges."""
+    inner = u.clamp(-_bins().edges[-1], _bins().edges[-1])
+    return inner + (u - inner) * factor
 
 
 def _place(u: Float[Tensor, "task row out"]) -> Int[Tensor, "task row out 1"]:
@@ -100,11 +125,16 @@ def _place(u: Float[Tensor, "task row out"]) -> Int[Tensor, "task row out 1"]:
 
 @dataclass(frozen=True, slots=True)
 class _Bins:
-    """Of a standard Gaussian: inner edges, and the first two moments within each bin."""
+    """Of a standard Gaussian v: inner edges, means of v and v² in each bin; in the outer ones, which reach to or from
+    the edge a, also those of |v - a|, v (v - a) and (v - a)².
+    """
 
     edges: list[float]
     means: list[float]
-    second_moments: list[float]
+    squares: list[float]
+    beyond: float
+    beyond_product: float
+    beyond_square: float
 
 
 @functools.cache
@@ -113,8 +143,7 @@ def _bins() -> _Bins:
     edges = [gaussian.inv_cdf(number / N_BINS) for number in range(1, N_BINS)]
     density = [0.0, *map(gaussian.pdf, edges), 0.0]
     slope = [0.0, *(edge * gaussian.pdf(edge) for edge in edges), 0.0]
-    return _Bins(
-        edges,
-        [N_BINS * (low - high) for low, high in pairwise(density)],
-        [1 + N_BINS * (low - high) for low, high in pairwise(slope)],
-    )
+    means = [N_BINS * (low - high) for low, high in pairwise(density)]
+    squares = [1 + N_BINS * (low - high) for low, high in pairwise(slope)]
+    edge, mean, square = edges[-1], means[-1], squares[-1]
+    return _Bins(edges, means, squares, mean - edge, square - edge * mean, square - 2 * edge * mean + edge**2)

@@ -39,8 +39,8 @@ class PFN(am.Learner):
     further predictions cost no more than their own rows.
 
     Of a real target it knows the whole distribution: a histogram of 32 bins that hold equal shares of a Gaussian, which
-    it is before any training. The prediction is its mean. Blocks of rows average centre, width and logits of the
-    histogram, so that the answer is one histogram again.
+    it is before any training, with tails that may be stretched. The prediction is its mean. Blocks of rows average
+    centre, width and shape of the histogram, so that the answer is one histogram again.
 
     Parameters
     ----------
@@ -145,9 +145,9 @@ class PFN(am.Learner):
     def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Return the loss on each query set, [tasks]; for real targets in units of the support set's.
 
-        Centres learn from Huber's loss, so that no outlier decides; widths and bins from the negative log-likelihood,
-        which takes the centres as they are. Within a bin it is a Gaussian's, so widths learn to be the root mean square
-        of the errors, and the bins their distribution.
+        Centres learn from Huber's loss, so that no outlier decides; widths and shapes from the negative log-likelihood,
+        which takes the centres as they are. Within a bin its slope is a Gaussian's, so that widths learn the size of
+        the errors, and shapes how they are distributed.
         """
         if batch.query.is_classification:
             return am.query_losses(self, module, batch)
@@ -155,7 +155,7 @@ class PFN(am.Learner):
         found = self._histogram(module, self.adapt(module, batch.support), batch.query.x)
         target = scale.standardise(batch.query.targets()).clamp(-_FARTHEST, _FARTHEST)
         centre, unit = scale.standardise(found.centre), (scale.spread * scale.unit).to(found.spread.dtype)
-        surprise = Histogram(centre.detach(), found.spread / unit, found.logits).surprise(target)
+        surprise = Histogram(centre.detach(), found.spread / unit, found.shape).surprise(target)
         losses = nn.functional.huber_loss(centre, target, reduction="none", delta=_BEND) + surprise
         return (losses.mean(dim=-1) * batch.query.mask).sum(dim=1) / batch.query.mask.sum(dim=1).clamp(min=1)
 
