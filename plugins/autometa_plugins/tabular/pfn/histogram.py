@@ -21,7 +21,7 @@ N_SHAPE = N_BINS + 2
 _LEAST = 0.01
 """No density is less than about this part of the Gaussian's, however sure the logits are: no target is impossible."""
 _SHORTEST, _LONGEST = -0.5, 2.0
-"""Logarithms of the stretches of tails: those of a few rows are seldom short, and an outlier costs most there."""
+"""Bounds of the logarithms of the stretches; in tails that are much shorter an outlier would cost too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Histogram:
         return torch.where(u > edge, upper, torch.where(u < -edge, lower, 0))
 
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of u: exactly 0 and 1 of the Gaussian, as all terms are differences from it."""
+        """Return mean and variance of u: the Gaussian's and differences from it, which a shape of zeros makes 0."""
         bins, excess = _bins(), _excess(self.shape)
         tails = (excess[..., :: N_BINS - 1] + 1 / N_BINS) * self._stretches().expm1()
         further = tails * self._stretches().expm1()
@@ -125,8 +125,10 @@ def _place(u: Float[Tensor, "task row out"]) -> Int[Tensor, "task row out 1"]:
 
 @dataclass(frozen=True, slots=True)
 class _Bins:
-    """Of a standard Gaussian v: inner edges, means of v and v² in each bin; in the outer ones, which reach to or from
-    the edge a, also those of |v - a|, v (v - a) and (v - a)².
+    """Of a standard Gaussian v: the inner edges, and the means of v and v² within each bin.
+
+    ``beyond``, ``beyond_product`` and ``beyond_square`` are the means of |v| - a, |v| (|v| - a) and (|v| - a)² within
+    an outer bin, where a is the last edge.
     """
 
     edges: list[float]
