@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Self, get_args
 
 import jaxtyping
@@ -16,6 +18,17 @@ WHOLE_NUMBERS_ARE_REAL = BeartypeConf(is_pep484_tower=True)
 
 check_all_calls = jaxtyping.jaxtyped
 calls: Counter[CodeType] = Counter()
+strict: dict[CodeType, Callable[..., Any]] = {}
+"""Checks by the code of what they check. A function inside another one is made anew by every call; its check is not."""
+
+
+class Running(threading.local):
+    """The function that a check is to call."""
+
+    function: Callable[..., Any]
+
+
+running = Running()
 
 
 def install(packages: list[str]) -> None:
@@ -42,18 +55,34 @@ def checked(function: Any = None, *, typechecker: object = None) -> Any:
         return property(checked(function.fget))
     if isinstance(function, type) or function.__qualname__.endswith((".__init__", ".forward")):
         return function
-    strict: Callable[..., Any] | None = None
+    code = function.__code__
 
     @wraps(function)
     def first_calls_checked(*arguments: Any, **named: Any) -> Any:
-        nonlocal strict
-        if calls[function.__code__] == CALLS:
+        if calls[code] == CALLS:
             return function(*arguments, **named)
-        calls[function.__code__] += 1
-        strict = strict or check_all_calls(function, typechecker=_with_beartype)
-        return strict(*arguments, **named)
+        calls[code] += 1
+        if code not in strict:
+            strict[code] = check_all_calls(_stand_in(function), typechecker=_with_beartype)
+        running.function = function
+        return strict[code](*arguments, **named)
 
     return first_calls_checked
+
+
+def _stand_in(function: FunctionType) -> FunctionType:
+    """Make a function of the same signature that calls `running.function` and keeps nothing of ``function`` alive."""
+    now = running
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        function = now.function
+        del now.function
+        return function(*arguments, **named)
+
+    made = FunctionType(call.__code__, function.__globals__, function.__name__, closure=call.__closure__)
+    made.__qualname__, made.__module__ = function.__qualname__, function.__module__
+    made.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return made
 
 
 def _with_beartype(function: Any) -> Any:
