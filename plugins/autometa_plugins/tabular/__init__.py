@@ -47,6 +47,14 @@ def autometa_learners() -> Iterable[am.LearnerSpec]:
         summary="A network pretrained on synthetic tables, which starts at the kernel experts and reads them.",
         reference="Müller et al. 2022 (prior-fitted networks); Hollmann et al. 2025 (attention along rows and columns)",
     )
+    yield am.LearnerSpec(
+        name="pfn_related",
+        factory="autometa_plugins.tabular.related.learner:RelatedPFN",
+        family="tabular",
+        problems=both,
+        summary="The pretrained network, beside Gaussian processes that read rows of the other tasks of a table.",
+        reference="Bonilla, Chai & Williams 2007 (processes of related tasks); Müller et al. 2022",
+    )
 
 
 @am.hookimpl
@@ -60,3 +68,10 @@ def autometa_task_samplers() -> Iterable[am.TaskSamplerSpec]:
             problems=frozenset({"classification", "regression"}),
             reference=reference,
         )
+    yield am.TaskSamplerSpec(
+        name="prior_entities",
+        factory="autometa_plugins.tabular.priors.entities:PriorEntities",
+        summary="The entities of one synthetic table, which share a function and depart from it.",
+        problems=frozenset({"classification", "regression"}),
+        reference="Baxter 2000, A model of inductive bias learning (related tasks)",
+    )

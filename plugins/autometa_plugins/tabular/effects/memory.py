@@ -96,10 +96,21 @@ class Rows(nn.Module):
         self.told = torch.empty_like(self.targets)
         self.told[torch.from_numpy(places).to(self.told.device)] = torch.from_numpy(told).to(self.told)
 
+    def numbers(self) -> Tensor:
+        """Return the number of each row's entity, as in :meth:`in_order`, in the order the rows came."""
+        places, number = self._order(self.x.cpu().double().numpy(), self.targets.cpu().double().numpy())
+        return torch.from_numpy(number[np.argsort(places)])
+
     def index(self) -> Index:
         """Return what finds rows, with entities numbered as in :meth:`in_order`."""
-        places, number = self._order(self.x.cpu().double().numpy(), self.targets.cpu().double().numpy())
-        return Index(self.x, self.targets, torch.from_numpy(number[np.argsort(places)]))
+        return Index(self.x, self.targets, self.numbers())
+
+    def select(self, places: Tensor) -> None:
+        """Keep only the rows at some places of :meth:`in_order`."""
+        order, _ = self._order(self.x.cpu().double().numpy(), self.targets.cpu().double().numpy())
+        kept = torch.from_numpy(order)[places].sort().values.to(self.x.device)
+        self.x, self.targets, self.entity = self.x[kept], self.targets[kept], self.entity[kept]
+        self.told, self._keys = self.told[:0].clone(), None
 
     def clear(self) -> None:
         """Drop all rows."""
