@@ -22,18 +22,28 @@ if TYPE_CHECKING:
     from autometa.comparison import Comparison as Comparison
     from autometa.comparison.compare import compare as compare
     from autometa.comparison.results.from_scores import significance as significance
+    from autometa.contracts.actor import Actor as Actor
     from autometa.contracts.backbone import Backbone as Backbone
     from autometa.contracts.backbone import BackboneLike as BackboneLike
     from autometa.contracts.content import content_of as content_of
+    from autometa.contracts.environments import Environments as Environments
+    from autometa.contracts.environments import StepResult as StepResult
+    from autometa.contracts.environments import Worlds as Worlds
     from autometa.contracts.examples import Examples as Examples
     from autometa.contracts.examples import TaskBatch as TaskBatch
+    from autometa.contracts.experience import Experience as Experience
+    from autometa.contracts.experience import Transition as Transition
     from autometa.contracts.folders import walk_folder as walk_folder
     from autometa.contracts.forward import query_losses as query_losses
     from autometa.contracts.forward import task_losses as task_losses
     from autometa.contracts.hookspecs import hookimpl as hookimpl
+    from autometa.contracts.keys import draw_keys as draw_keys
     from autometa.contracts.learner import Learner as Learner
     from autometa.contracts.losses import IGNORED_CLASS as IGNORED_CLASS
     from autometa.contracts.meta_optimizer import MetaOptimizer as MetaOptimizer
+    from autometa.contracts.policies import Choice as Choice
+    from autometa.contracts.policies import Decision as Decision
+    from autometa.contracts.policies import Normal as Normal
     from autometa.contracts.seeding import derive_seed as derive_seed
     from autometa.contracts.specs import BackboneSpec as BackboneSpec
     from autometa.contracts.specs import LearnerSpec as LearnerSpec
@@ -43,6 +53,7 @@ if TYPE_CHECKING:
     from autometa.contracts.tasks import TaskInfo as TaskInfo
     from autometa.contracts.tasks import TaskSampler as TaskSampler
     from autometa.contracts.tasks import check_draw as check_draw
+    from autometa.engine.collecting import collect as collect
     from autometa.engine.folding import apply_per_task as apply_per_task
     from autometa.engine.folding import build_backbone as build_backbone
     from autometa.engine.heads import apply_head as apply_head
@@ -54,6 +65,7 @@ if TYPE_CHECKING:
     from autometa.engine.inner_loop import loss_on as loss_on
     from autometa.engine.inner_loop import per_task as per_task
     from autometa.engine.judging import Outcome as Outcome
+    from autometa.engine.judging import TrialOutcome as TrialOutcome
     from autometa.engine.judging import judge as judge
     from autometa.engine.population import PopulationLosses as PopulationLosses
     from autometa.engine.replay import Replay as Replay
@@ -85,6 +97,7 @@ if TYPE_CHECKING:
     from autometa.sampling.pixels import PixelReader as PixelReader
     from autometa.sampling.random_draws import draw_distinct as draw_distinct
     from autometa.sampling.random_draws import draw_uniform as draw_uniform
+    from autometa.sampling.tensor_environments import TensorEnvironments as TensorEnvironments
     from autometa.tables.encoder import TableEncoder as TableEncoder
     from autometa.tables.frames import as_frame as as_frame
     from autometa.tables.frames import check_column as check_column
@@ -144,6 +157,20 @@ _EXPORTS = {
     "derive_seed": "autometa.contracts.seeding",
     "draw_distinct": "autometa.sampling.random_draws",
     "draw_uniform": "autometa.sampling.random_draws",
+    # control
+    "Actor": "autometa.contracts.actor",
+    "Choice": "autometa.contracts.policies",
+    "Decision": "autometa.contracts.policies",
+    "Environments": "autometa.contracts.environments",
+    "Experience": "autometa.contracts.experience",
+    "Normal": "autometa.contracts.policies",
+    "StepResult": "autometa.contracts.environments",
+    "TensorEnvironments": "autometa.sampling.tensor_environments",
+    "Transition": "autometa.contracts.experience",
+    "TrialOutcome": "autometa.engine.judging",
+    "Worlds": "autometa.contracts.environments",
+    "collect": "autometa.engine.collecting",
+    "draw_keys": "autometa.contracts.keys",
     # components by name
     "make_backbone": "autometa.host",
     "make_learner": "autometa.host",

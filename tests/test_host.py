@@ -464,7 +464,9 @@ def test_an_object_passes_through_and_is_copied_only_to_change_it() -> None:
 
 
 def test_an_object_of_another_kind_is_refused() -> None:
-    with pytest.raises(am.InvalidParameter, match=r"is no learner; give a name .* or an autometa.Learner object"):
+    with pytest.raises(
+        am.InvalidParameter, match=r"is no learner; give a name .* or an autometa.Learner or autometa.Actor object"
+    ):
         am.make_learner(am.make_backbone("mlp"))
 
 

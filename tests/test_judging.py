@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.contracts.forward import present_classes
+from autometa.contracts.problems import TASKS_AT_ONCE
 from autometa.contracts.seeding import derive_seed
 from autometa.engine.judging import timed
 from autometa.engine.random_state import fresh_module
 from autometa.testing.toys import Blobs, Lines, Shifts
-from autometa.training.evaluation import TASKS_AT_ONCE, evaluate, judge_all
+from autometa.training.evaluation import evaluate, judge_all
 
 PAIRS = [("prototypical", Blobs()), ("ridge", Lines()), ("maml", Lines()), ("in_context", Shifts())]
 

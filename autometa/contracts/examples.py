@@ -191,6 +191,11 @@ class TaskBatch:
     def __len__(self) -> int:
         return len(self.support)
 
+    @property
+    def inputs(self) -> tuple[Inputs, Inputs]:
+        """Inputs of the support and the query sets."""
+        return self.support.x, self.query.x
+
     def __getitem__(self, tasks: slice | Tensor) -> TaskBatch:
         return TaskBatch(
             support=self.support[tasks],

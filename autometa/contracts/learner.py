@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from abc import ABC, abstractmethod
-from collections.abc import Set
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from abc import abstractmethod
+from typing import Any, ClassVar
 
-from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import query_losses
 from autometa.contracts.problems import problem_of_targets
 from autometa.contracts.tasks import TaskInfo
-from autometa.errors import Incompatible, PluginError
-
-if TYPE_CHECKING:
-    from optuna import Trial
+from autometa.errors import Incompatible
 
 
-class Learner(BaseEstimator, ABC):
+class Learner(BaseLearner):
     """How one task is learned: hyperparameters in the constructor, θ in the module that :meth:`build` returns.
 
     Subclasses implement :meth:`build`, :meth:`adapt` and :meth:`predict`, all batched over tasks.
@@ -38,29 +33,12 @@ class Learner(BaseEstimator, ABC):
     (:meth:`predict_quantiles`, beside ``"distribution"``: the whole distribution, where it is no Gaussian),
     ``"calibrated"`` (its deviations fit new tasks; those of others are multiplied by what held-out tasks ask for)."""
 
-    names_code: ClassVar[frozenset[str]] = frozenset()
-    """Hyperparameters that may be import paths of functions, which the learner calls: who loads a saved estimator must
-    say that they are trusted."""
-
-    names_files: ClassVar[frozenset[str]] = frozenset()
-    """Hyperparameters whose text is the path of a file or folder: its content then is part of a comparison's plan and
-    of a checkpoint. Path objects count in every hyperparameter."""
-
     predicts_unseen_classes: ClassVar[bool] = False
     """True if it may predict a class that the support set lacks (it knows classes from elsewhere)."""
 
     needs_support: ClassVar[bool] = False
     """True if it cannot answer for a task without any labelled example, even where labels mean the same in every task.
     All others then give the population's answer, from a support set whose mask is False everywhere."""
-
-    @property
-    def adaptation_parameters(self) -> frozenset[str]:
-        """Hyperparameters that may change after meta-training and count at the next adaptation.
-
-        Like the two properties below, a class attribute overrides it where the answer is the same for every object:
-        ``adaptation_parameters = frozenset({"steps"})``.
-        """
-        return frozenset()
 
     @property
     def replayable(self) -> bool:
@@ -72,18 +50,9 @@ class Learner(BaseEstimator, ABC):
         """
         return False
 
-    @property
-    def needs_meta_training(self) -> frozenset[str]:
-        """Problems on which it is useless before meta-training, such as ``frozenset({"regression"})``."""
-        return frozenset()
-
     def encode_rows(self, X: Any) -> Any:
         """Turn raw rows, as a user gives them to an estimator, into numbers; by default ``X`` itself."""
         return X
-
-    @abstractmethod
-    def build(self, info: TaskInfo) -> nn.Module:
-        """Return θ, freshly initialised from torch's current random state."""
 
     @abstractmethod
     def adapt(self, module: nn.Module, support: Examples) -> Any:
@@ -194,37 +163,3 @@ class Learner(BaseEstimator, ABC):
 
     def settle(self, module: nn.Module) -> None:
         """Work out what follows from all that :meth:`remember` kept, once nothing more comes; by default nothing."""
-
-    @classmethod
-    def suggest(cls, trial: Trial, info: TaskInfo) -> Self:
-        """Draw hyperparameters from the search space; parameter names are constructor names."""
-        return cls()
-
-
-_NAMES = ("adaptation_parameters", "needs_meta_training", "provides", "names_code", "names_files")
-_FLAGS = ("replayable", "predicts_unseen_classes", "needs_support")
-
-
-def check_promises(learner: Learner) -> None:
-    """Refuse a learner whose properties are not of the kind that they are read as.
-
-    Raises
-    ------
-    PluginError
-        Names the learner and the property.
-    """
-    for name in _NAMES:
-        value = getattr(learner, name)
-        if not isinstance(value, Set) or not all(isinstance(item, str) for item in value):
-            raise _broken_promise(learner, name, "a frozenset of names, such as frozenset({'steps'})")
-    for name in _FLAGS:
-        if not isinstance(getattr(learner, name), bool):
-            raise _broken_promise(learner, name, "True or False")
-    if not isinstance(learner.default_meta_optimizer, str | None):
-        raise _broken_promise(learner, "default_meta_optimizer", "the name of a meta-optimizer, or None")
-
-
-def _broken_promise(learner: Learner, name: str, wanted: str) -> PluginError:
-    value = getattr(learner, name)
-    found, hint = ("a method", "; put @property above it") if inspect.ismethod(value) else (repr(value), "")
-    return PluginError(f"{name} of learner {type(learner).__name__} is {found}; it must be {wanted}{hint}.")

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from autometa.contracts.examples import TaskBatch
-from autometa.contracts.learner import Learner
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 
 if TYPE_CHECKING:
@@ -44,15 +42,18 @@ class MetaOptimizer(BaseEstimator, ABC):
     """Set by :meth:`step` once further steps would change nothing; the outer loop then ends."""
 
     @abstractmethod
-    def start(self, learner: Learner, module: nn.Module, info: TaskInfo) -> None:
-        """Take over ``module`` (θ, changed in place by :meth:`step`) and forget any earlier run."""
+    def start(self, learner: Any, module: nn.Module, info: TaskInfo) -> None:
+        """Take over ``module`` (θ, changed in place by :meth:`step`) and forget any earlier run.
+
+        ``learner`` is a Learner, or an Actor, that provides what is required.
+        """
 
     @abstractmethod
-    def step(self, batch: TaskBatch) -> dict[str, Tensor]:
+    def step(self, batch: Any) -> dict[str, Tensor]:
         """Improve θ on a batch of tasks; return scalars to record, at least ``"loss"``, left on the device."""
 
-    def draw(self, sampler: TaskSampler, n_tasks: int, seed: int) -> TaskBatch:
-        """Draw the batch for one step."""
+    def draw(self, sampler: TaskSampler, n_tasks: int, seed: int) -> Any:
+        """Draw the batch for one step: a TaskBatch, or Environments."""
         return sampler.sample(n_tasks, split="train", seed=seed)
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,9 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autometa.checks import check_choice
+from autometa.errors import Incompatible
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+TASKS_AT_ONCE = 25
+"""Tasks per forward pass when learners are judged. Fixed, for it decides which tasks a seed stands for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +43,10 @@ class Problem:
         Power of the targets' unit in which a score is told: 2 for squared errors, 0 where targets have no unit.
     has_classes : bool
         True if targets are indices of classes; sizes such as ``n_shot`` then count examples of a class, else of a task.
-    loss_path : str
-        Path of the default loss, see :attr:`loss`; ``Learner.loss`` may override it.
-    score_path : str
-        Path of the score, see :attr:`score`.
+    loss_path : str, optional
+        Path of the default loss, see :attr:`loss`; ``Learner.loss`` may override it. None where learners act.
+    score_path : str, optional
+        Path of the score, see :attr:`score`. None where learners act: a return is its own score.
     learner : str
         Full name of the default learner.
     rows_learner : str, optional
@@ -50,6 +55,10 @@ class Problem:
         Full name of the default learner for the tasks of a table, where it is installed.
     estimator_path : str
         Path of the estimator.
+    acts : bool, default=False
+        True if tasks are environments, and learners act in them.
+    tasks_at_once : int, default=25
+        Tasks that are drawn and judged together; it decides which tasks a seed stands for.
     """
 
     name: str
@@ -59,22 +68,30 @@ class Problem:
     is_share: bool
     unit_power: int
     has_classes: bool
-    loss_path: str
-    score_path: str
+    loss_path: str | None
+    score_path: str | None
     learner: str
     rows_learner: str | None = None
     table_learner: str | None = None
     estimator_path: str
+    acts: bool = False
+    tasks_at_once: int = TASKS_AT_ONCE
 
     @property
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         """Import and return the loss: from outputs and targets as in ``Learner.loss`` to [tasks]."""
-        return _found(self.loss_path)  # type: ignore[no-any-return]
+        return self._named("loss")  # type: ignore[no-any-return]
 
     @property
     def score(self) -> Callable[[Tensor, Any], Tensor]:
         """Import and return the score: from outputs [tasks, n, n_outputs] and the query's ``Examples`` to [tasks]."""
-        return _found(self.score_path)  # type: ignore[no-any-return]
+        return self._named("score")  # type: ignore[no-any-return]
+
+    def _named(self, what: str) -> Any:
+        path = getattr(self, f"{what}_path")
+        if path is None:
+            raise Incompatible(f"problem {self.name!r} has no {what} of outputs: its learners act; use autometa.judge.")
+        return _found(path)
 
     @property
     def estimator_name(self) -> str:
@@ -125,6 +142,21 @@ PROBLEMS = {
             rows_learner="tabular/kernel_experts",
             table_learner="tabular/mixed_effects",
             estimator_path="autometa.estimators.regressor:FewShotRegressor",
+        ),
+        Problem(
+            name="control",
+            metric="return",
+            metric_title="return",
+            higher_is_better=True,
+            is_share=False,
+            unit_power=0,
+            has_classes=False,
+            loss_path=None,
+            score_path=None,
+            learner="control/rl2",
+            estimator_path="autometa.estimators.agent:MetaAgent",
+            acts=True,
+            tasks_at_once=250,
         ),
     )
 }

@@ -29,17 +29,17 @@ class TaskInfo:
 
     Parameters
     ----------
-    problem : {"classification", "regression"}
+    problem : {"classification", "regression", "control"}
         One of ``autometa.contracts.problems``.
     input_shape : tuple of int
-        Shape of one example, channels first for images.
+        Shape of one example or observation, channels first for images.
     n_outputs : int
-        Classes of the widest task as drawn, or number of real targets.
+        Classes of the widest task as drawn, number of real targets, number of choices or of real actions.
     n_shot : int
         Support examples per class (classification) or per task (regression, or where classes are drawn as they come);
-        the most that are drawn where they vary.
+        the most that are drawn where they vary. Control: episodes to adapt in, before those that are judged; may be 0.
     n_query : int
-        Query examples per class or per task; likewise.
+        Query examples per class or per task; likewise. Control: episodes that are judged.
     n_base_classes : int, optional
         Number of meta-train classes behind ``TaskBatch.classes``.
     n_base_tasks : int, optional
@@ -53,6 +53,12 @@ class TaskInfo:
         The column of the table that every feature comes from, counted from 0.
     target_scale : float, default=1.0
         Standard deviation by which the targets drawn were divided; scores are told in undivided units.
+    horizon : int, default=0
+        Control: most steps of an episode.
+    action_bounds : (low, high), optional
+        Control: bounds of real actions, ``n_outputs`` numbers each; None: an action is one of ``n_outputs`` choices.
+    n_hidden : int, default=0
+        Control: width of ``Environments.hidden``.
     """
 
     problem: str
@@ -66,6 +72,9 @@ class TaskInfo:
     feature_kinds: tuple[str, ...] | None = None
     feature_columns: tuple[int, ...] | None = None
     target_scale: float = 1.0
+    horizon: int = 0
+    action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    n_hidden: int = 0
 
     def __post_init__(self) -> None:
         find_problem(self.problem)
@@ -77,7 +86,7 @@ class TaskInfo:
 
     @property
     def metric(self) -> str:
-        """Name of the score of one task: ``"accuracy"`` or ``"mse"``."""
+        """Name of the score of one task: ``"accuracy"``, ``"mse"`` or ``"return"``."""
         return self.problem_record.metric
 
     @property
@@ -95,6 +104,16 @@ class TaskInfo:
         """True if examples are rows of a table, whose columns have kinds."""
         return self.feature_kinds is not None
 
+    @property
+    def n_episodes(self) -> int:
+        """Episodes of a trial: those to adapt in, and those that are judged."""
+        return self.n_shot + self.n_query
+
+    @property
+    def n_steps(self) -> int:
+        """Most steps of a trial."""
+        return self.n_episodes * self.horizon
+
     def in_target_units(self, scores: Tensor) -> Tensor:
         """Tell scores of tasks as drawn in the targets' own units; see ``target_scale``."""
         return scores * self.target_scale**self.problem_record.unit_power
@@ -106,6 +125,9 @@ class TaskSampler(BaseEstimator, ABC):
     names_files: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters whose text is the path of a file or folder; :meth:`content` tells what lies there. Path objects
     count in every hyperparameter."""
+
+    tasks_recur: ClassVar[bool] = False
+    """True if there are so few tasks that different draws, and splits, may hold the same one."""
 
     @property
     def encoder(self) -> RowEncoder | None:
@@ -123,8 +145,8 @@ class TaskSampler(BaseEstimator, ABC):
         """Shapes and sizes of the tasks drawn."""
 
     @abstractmethod
-    def sample(self, n_tasks: int, *, split: Split = "train", seed: int) -> TaskBatch:
-        """Draw tasks.
+    def sample(self, n_tasks: int, *, split: Split = "train", seed: int) -> Any:
+        """Draw tasks: a TaskBatch, or Environments where the problem is control.
 
         Pure: the same arguments give the same tasks on any machine, device and worker and in any order, and
         task ``i`` does not depend on ``n_tasks``.
@@ -134,7 +156,7 @@ class TaskSampler(BaseEstimator, ABC):
         n_tasks : int
             At least 1.
         split : {"train", "valid", "test"}
-            Part of the distribution; parts share no class, entity or function.
+            Part of the distribution; parts share no class, entity or function (but see ``tasks_recur``).
         seed : int
             Non-negative.
         """

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, overload
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from autometa.contracts.actor import Actor
+from autometa.contracts.base_learner import BaseLearner
+from autometa.contracts.environments import Environments
 from autometa.contracts.examples import Examples, TaskBatch
+from autometa.contracts.experience import Experience
 from autometa.contracts.forward import Adapted, forward, task_losses, task_scores
 from autometa.contracts.learner import Learner
+from autometa.engine.collecting import collect
 from autometa.engine.pulse import step_finished
 from autometa.errors import Incompatible, InvalidParameter
 
@@ -50,22 +56,88 @@ class Outcome:
         return self.query.problem_record.error(self.scores)
 
 
-def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any = Adapted.NOT_YET) -> Outcome:
-    """Adapt to the support of every task and judge the answers to its query.
+@dataclass(frozen=True, slots=True)
+class TrialOutcome:
+    """What an actor got in trials of the tasks of a batch.
 
     Parameters
     ----------
-    learner : Learner
+    experience : Experience
+        All that happened.
+    environments : Environments
+    memory
+        After each trial.
+    """
+
+    experience: Experience
+    environments: Environments
+    memory: Any
+
+    @property
+    def returns(self) -> Float[Tensor, "task episode"]:
+        """Return of every episode of a trial, those to adapt in first."""
+        return self.experience.returns(self.environments.info.n_episodes)
+
+    @property
+    def losses(self) -> Float[Tensor, " task"]:
+        """Negative sum of the rewards of the whole trial: what meta-training descends."""
+        return -self.returns.sum(1)
+
+    @property
+    def scores(self) -> Float[Tensor, " task"]:
+        """Mean return of the episodes that are judged, those after the adaptation."""
+        return self.returns[:, self.environments.info.n_shot :].mean(1)
+
+    @property
+    def errors(self) -> Float[Tensor, " task"]:
+        """Negative scores, of which smaller ones are better."""
+        return self.environments.problem_record.error(self.scores)
+
+    @property
+    def normalized(self) -> Float[Tensor, "task episode"] | None:
+        """Returns, 0 of which is what a random actor gets and 1 the best of who knows the task; None if not known."""
+        return normalize_returns(self.returns, self.environments.reference)
+
+
+def normalize_returns(
+    returns: Float[Tensor, "task episode"], reference: Mapping[str, Tensor]
+) -> Float[Tensor, "task episode"] | None:
+    """Return the share of the way from ``"random"`` to ``"best"``; None where either is not known."""
+    if not {"random", "best"} <= set(reference):
+        return None
+    low, high = reference["random"].unsqueeze(1), reference["best"].unsqueeze(1)
+    return (returns - low) / (high - low)
+
+
+@overload
+def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any = Adapted.NOT_YET) -> Outcome: ...
+
+
+@overload
+def judge(
+    learner: Actor, module: nn.Module, batch: Environments, *, adapted: Any = Adapted.NOT_YET
+) -> TrialOutcome: ...
+
+
+def judge(
+    learner: BaseLearner, module: nn.Module, batch: TaskBatch | Environments, *, adapted: Any = Adapted.NOT_YET
+) -> Outcome | TrialOutcome:
+    """Adapt to the support of every task and judge the answers to its query; an actor lives through trials instead.
+
+    Parameters
+    ----------
+    learner : Learner or Actor
     module : nn.Module
         θ, in evaluation mode where that makes a difference.
-    batch : TaskBatch
+    batch : TaskBatch or Environments
     adapted : optional
-        What ``learner.adapt`` returned for these tasks, where that is known already.
+        What ``learner.adapt`` returned for these tasks, where that is known already; the memory that an actor has
+        before the trials.
 
     Returns
     -------
-    Outcome
-        Differentiable in θ if gradients are enabled and the learner is.
+    Outcome or TrialOutcome
+        The first is differentiable in θ if gradients are enabled and the learner is.
 
     Raises
     ------
@@ -84,11 +156,14 @@ def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any
     >>> outcome.outputs.shape, outcome.scores.shape
     (torch.Size([3, 10, 1]), torch.Size([3]))
     """
+    if isinstance(batch, Environments):
+        return _judge_actor(learner, module, batch, adapted)
     given = (("learner", learner, Learner), ("module", module, nn.Module), ("batch", batch, TaskBatch))
     for name, value, kind in given:
         if not isinstance(value, kind):
             known = "a torch.nn.Module" if kind is nn.Module else f"an autometa.{kind.__name__}"
             raise InvalidParameter(f"{name}={value!r:.80} of judge must be {known} object.")
+    assert isinstance(learner, Learner)
     query = batch.query
     assert isinstance(query.x, Tensor)
     outputs = forward(learner, module, batch.support, query.x, adapted=adapted)
@@ -98,6 +173,34 @@ def judge(learner: Learner, module: nn.Module, batch: TaskBatch, *, adapted: Any
             f"{type(learner).__name__} predicts {outputs.shape[-1]} real targets and the tasks have {wanted}."
         )
     return Outcome(outputs, query, learner)
+
+
+def _judge_actor(actor: BaseLearner, module: nn.Module, environments: Environments, memory: Any) -> TrialOutcome:
+    if not isinstance(actor, Actor):
+        raise InvalidParameter(f"learner={actor!r:.80} of judge must be an autometa.Actor object: it is to act.")
+    info = environments.info
+    experience, after = collect(
+        actor,
+        module,
+        environments,
+        n_episodes=info.n_episodes,
+        horizon=info.horizon,
+        memory=None if memory is Adapted.NOT_YET else memory,
+        greedy=actor.greedy,
+    )
+    return TrialOutcome(experience, environments, after)
+
+
+def adapt_and_judge(
+    learner: BaseLearner, module: nn.Module, batch: TaskBatch | Environments
+) -> tuple[Any, Outcome | TrialOutcome]:
+    """Return what a learner adapted to the tasks of a batch, which is an actor's memory, and its outcome."""
+    if isinstance(batch, Environments):
+        outcome = judge(cast(Actor, learner), module, batch)
+        return outcome.memory, outcome
+    assert isinstance(learner, Learner)
+    adapted = learner.adapt(module, batch.support)
+    return adapted, judge(learner, module, batch, adapted=adapted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +214,15 @@ class Seconds:
 
 
 @torch.no_grad()
-def timed(learner: Learner, module: nn.Module, batch: TaskBatch) -> Seconds:
-    """Adapt to the support of every task and predict its query, on the clock."""
+def timed(learner: BaseLearner, module: nn.Module, batch: TaskBatch | Environments) -> Seconds:
+    """Adapt to the support of every task and predict its query, on the clock.
+
+    What an actor takes for its trials is divided between their episodes of either kind.
+    """
+    if isinstance(batch, Environments):
+        return _timed_trials(learner, module, batch)
     assert isinstance(batch.query.x, Tensor)
+    assert isinstance(learner, Learner)
     device = batch.query.x.device
     _wait(device)
     started = time.perf_counter()
@@ -124,6 +233,17 @@ def timed(learner: Learner, module: nn.Module, batch: TaskBatch) -> Seconds:
     _wait(device)
     step_finished()
     return Seconds(adapting - started, time.perf_counter() - adapting)
+
+
+def _timed_trials(actor: BaseLearner, module: nn.Module, environments: Environments) -> Seconds:
+    info, device = environments.info, environments.key.device
+    _wait(device)
+    started = time.perf_counter()
+    _judge_actor(actor, module, environments, Adapted.NOT_YET)
+    _wait(device)
+    step_finished()
+    seconds = time.perf_counter() - started
+    return Seconds(seconds * info.n_shot / info.n_episodes, seconds * info.n_query / info.n_episodes)
 
 
 def _wait(device: torch.device) -> None:

@@ -15,9 +15,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
 from autometa.checks import check_choice
+from autometa.contracts.base_learner import BaseLearner
+from autometa.contracts.environments import Environments
 from autometa.contracts.examples import TaskBatch
-from autometa.contracts.learner import Learner
-from autometa.engine.judging import judge
+from autometa.engine.judging import adapt_and_judge
 from autometa.engine.random_state import seeded
 
 Population = Mapping[str, Tensor]
@@ -36,7 +37,7 @@ class PopulationLosses:
 
     Parameters
     ----------
-    learner : Learner
+    learner : Learner or Actor
     module : nn.Module
         θ; candidates take the place of its parameters.
     fitness : {"loss", "score"}, default="loss"
@@ -60,28 +61,30 @@ class PopulationLosses:
         ``fitness`` or ``strategy`` is not one of these.
     """
 
-    def __init__(self, learner: Learner, module: nn.Module, *, fitness: str = "loss", strategy: str = "auto") -> None:
+    def __init__(
+        self, learner: BaseLearner, module: nn.Module, *, fitness: str = "loss", strategy: str = "auto"
+    ) -> None:
         check_choice("fitness", fitness, ("loss", "score"))
         check_choice("strategy", strategy, ("auto", "vmap", "loop"))
         self.strategy = strategy
         self._judge = _Judge(learner, module, fitness)
 
     @torch.no_grad()
-    def __call__(self, population: Population, batch: TaskBatch) -> Float[Tensor, "candidate task"]:
+    def __call__(self, population: Population, batch: TaskBatch | Environments) -> Float[Tensor, "candidate task"]:
         """Loss, or error, of every candidate on every task.
 
         Parameters
         ----------
         population : dict of Tensor, each [candidates, *shape]
             By name in ``module``; parameters that are left out stay as they are.
-        batch : TaskBatch
+        batch : TaskBatch or Environments
         """
         seed = int(torch.randint(2**62, ()))
         if self.strategy == "auto":
             return self._decide(population, batch, seed)
         return (self._together if self.strategy == "vmap" else self._in_turn)(population, batch, seed)
 
-    def _decide(self, population: Population, batch: TaskBatch, seed: int) -> Tensor:
+    def _decide(self, population: Population, batch: TaskBatch | Environments, seed: int) -> Tensor:
         self.strategy = "loop"
         device = _device(population)
         if _count(population) > 1 and not (device.type == "cpu" and _is_convolutional(self._judge.module)):
@@ -103,8 +106,8 @@ class PopulationLosses:
                     return losses
         return self._in_turn(population, batch, seed)
 
-    def _together(self, population: Population, batch: TaskBatch, seed: int) -> Tensor:
-        count, x = _count(population), batch.query.x
+    def _together(self, population: Population, batch: TaskBatch | Environments, seed: int) -> Tensor:
+        count, x = _count(population), batch.inputs[-1]
         numbers = sum(part.numel() for part in (x if isinstance(x, tuple) else (x,)))
 
         def judge(candidate: dict[str, Tensor]) -> Tensor:
@@ -116,7 +119,7 @@ class PopulationLosses:
         with seeded(seed, _device(population)), sdpa_kernel(SDPBackend.MATH):
             return torch.vmap(judge, randomness="same", chunk_size=min(size, count))(candidates)
 
-    def _in_turn(self, population: Population, batch: TaskBatch, seed: int) -> Tensor:
+    def _in_turn(self, population: Population, batch: TaskBatch | Environments, seed: int) -> Tensor:
         count, losses = _count(population), []
         candidates = self._judge.with_own_statistics(population, count)
         for values in zip(*(value.unbind() for value in candidates.values()), strict=True):
@@ -128,7 +131,7 @@ class PopulationLosses:
 class _Judge(nn.Module):
     """A learner's whole forward pass as a module, whose parameters can be replaced for one call."""
 
-    def __init__(self, learner: Learner, module: nn.Module, fitness: str) -> None:
+    def __init__(self, learner: BaseLearner, module: nn.Module, fitness: str) -> None:
         super().__init__()
         self.module = module
         self.learner = learner
@@ -136,11 +139,10 @@ class _Judge(nn.Module):
         self.n_adapted = 0
         """How many numbers the last candidate adapted, of all tasks."""
 
-    def forward(self, batch: TaskBatch) -> Tensor:
+    def forward(self, batch: TaskBatch | Environments) -> Tensor:
         """Smaller is better, [tasks]."""
-        adapted = self.learner.adapt(self.module, batch.support)
+        adapted, outcome = adapt_and_judge(self.learner, self.module, batch)
         self.n_adapted = sum(leaf.numel() for leaf in pytree.tree_leaves(adapted) if isinstance(leaf, Tensor))
-        outcome = judge(self.learner, self.module, batch, adapted=adapted)
         return outcome.losses if self.fitness == "loss" else outcome.errors
 
     def with_own_statistics(self, population: Population, count: int) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo
 
@@ -47,7 +47,7 @@ def _forked(device: torch.device) -> Iterator[None]:
             yield
 
 
-def fresh_module(learner: Learner, info: TaskInfo, seed: int) -> nn.Module:
+def fresh_module(learner: BaseLearner, info: TaskInfo, seed: int) -> nn.Module:
     """Build a learner's θ from a seed."""
     with seeded(derive_seed(seed, "init")):
         return learner.build(info)

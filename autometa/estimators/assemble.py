@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeAlias, cast
 from sklearn.base import clone
 
 from autometa.contracts.backbone import BackboneLike
-from autometa.contracts.learner import Learner, check_promises
+from autometa.contracts.base_learner import check_promises
+from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.own_network import check_network
 from autometa.contracts.problems import find_problem

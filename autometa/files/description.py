@@ -18,8 +18,9 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 
+from autometa.contracts.base_learner import check_promises
 from autometa.contracts.content import named_content
-from autometa.contracts.learner import Learner, check_promises
+from autometa.contracts.learner import Learner
 from autometa.contracts.same_value import settings_of
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible

@@ -114,12 +114,12 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
     PluginError
         The component's constructor raised.
     """
-    base = KINDS[kind].base()
+    base, public = KINDS[kind].base(), KINDS[kind].public
     if isinstance(component, str):
         spec = find(kind, component).spec
         factory = spec.resolve()
         if isinstance(factory, type) and not issubclass(factory, base):
-            raise PluginError(f"{kind} {component!r} is made by {factory!r}, which is no autometa.{base.__name__}.")
+            raise PluginError(f"{kind} {component!r} is made by {factory!r}, which is no {public}.")
         retired = spec.retired
         params = {key: value for key, value in params.items() if not (key in retired and retired[key] == value)}
         with watch_ctrl_c() as ctrl_c:
@@ -132,11 +132,11 @@ def make(kind: str, component: Any, /, **params: Any) -> Any:
                 ctrl_c.stop_if_pressed()
                 raise PluginError(f"{kind} {component!r} cannot be made: {one_line(error)}") from error
         if not isinstance(made, base):
-            raise PluginError(f"{kind} {component!r} is a {type(made).__name__}, which is no autometa.{base.__name__}.")
+            raise PluginError(f"{kind} {component!r} is a {type(made).__name__}, which is no {public}.")
         return made
     if not isinstance(component, base):
         raise InvalidParameter(
-            f"{component!r} is no {kind}; give a name (see 'autometa plugins') or an autometa.{base.__name__} object."
+            f"{component!r} is no {kind}; give a name (see 'autometa plugins') or an {public} object."
         )
     if not params:
         return component

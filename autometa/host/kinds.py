@@ -16,6 +16,8 @@ class Kind:
     spec: type[Spec]
     hook: str
     base_path: str
+    public: str
+    """Names of the classes that plugins derive from, for messages."""
 
     @property
     def name(self) -> str:
@@ -30,10 +32,20 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind(TaskSamplerSpec, "autometa_task_samplers", "autometa.contracts.tasks:TaskSampler"),
-        Kind(LearnerSpec, "autometa_learners", "autometa.contracts.learner:Learner"),
-        Kind(MetaOptimizerSpec, "autometa_meta_optimizers", "autometa.contracts.meta_optimizer:MetaOptimizer"),
-        Kind(BackboneSpec, "autometa_backbones", "autometa.contracts.backbone:Backbone"),
+        Kind(TaskSamplerSpec, "autometa_task_samplers", "autometa.contracts.tasks:TaskSampler", "autometa.TaskSampler"),
+        Kind(
+            LearnerSpec,
+            "autometa_learners",
+            "autometa.contracts.base_learner:BaseLearner",
+            "autometa.Learner or autometa.Actor",
+        ),
+        Kind(
+            MetaOptimizerSpec,
+            "autometa_meta_optimizers",
+            "autometa.contracts.meta_optimizer:MetaOptimizer",
+            "autometa.MetaOptimizer",
+        ),
+        Kind(BackboneSpec, "autometa_backbones", "autometa.contracts.backbone:Backbone", "autometa.Backbone"),
     )
 }
 HOOKS = frozenset(kind.hook for kind in KINDS.values())

@@ -103,4 +103,5 @@ def copied(value: T) -> T:
 
 def draw(tasks: TaskSampler, n_tasks: int, seed: int = 0, split: str = "valid") -> TaskBatch:
     """Tasks in double precision, in which rounding hides no difference."""
-    return tasks.sample(n_tasks, split=split, seed=seed).to(dtype=torch.float64)  # type: ignore[arg-type]
+    batch: TaskBatch = tasks.sample(n_tasks, split=split, seed=seed)  # type: ignore[arg-type]
+    return batch.to(dtype=torch.float64)

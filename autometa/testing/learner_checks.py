@@ -12,9 +12,10 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
+from autometa.contracts.base_learner import check_promises
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.forward import forward
-from autometa.contracts.learner import Learner, check_promises
+from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskInfo, TaskSampler

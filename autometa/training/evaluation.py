@@ -11,19 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from autometa.contracts.base_learner import BaseLearner
+from autometa.contracts.environments import Environments
 from autometa.contracts.examples import Examples, TaskBatch
-from autometa.contracts.learner import Learner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskInfo, TaskSampler
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import describe_normalization
-from autometa.engine.judging import Outcome, judge
+from autometa.engine.judging import adapt_and_judge
 from autometa.engine.pulse import step_finished
 from autometa.engine.random_state import seeded
 from autometa.training.finite import check_drawn
-
-TASKS_AT_ONCE = 25
-"""Tasks per forward pass. Fixed, for it decides which tasks a seed stands for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +29,14 @@ class Evaluation:
     """Scores of one learner on held-out tasks."""
 
     scores: NDArray[np.float64]
-    """Score per task [n_tasks], in the targets' own units: accuracy, or mean squared error."""
+    """Score per task [n_tasks], in the targets' own units: accuracy, mean squared error or return."""
     losses: NDArray[np.float64]
     """Loss per task [n_tasks]."""
     tasks: NDArray[np.int64]
     """Number of the task that each score belongs to [n_tasks]; an entity drawn twice has two scores."""
     queries: NDArray[np.int64]
-    """Query examples of each task [n_tasks]: of a class where every task has classes of its own, else of the task."""
+    """Query examples of each task [n_tasks]: of a class where every task has classes of its own, else of the task.
+    Control: episodes that are judged."""
     normalization: str
     """How the network normalises; see ``describe_normalization``."""
 
@@ -48,7 +47,7 @@ class Evaluation:
 
 
 def evaluate(
-    learner: Learner, module: nn.Module, sampler: TaskSampler, *, split: Split, n_tasks: int, seed: int
+    learner: BaseLearner, module: nn.Module, sampler: TaskSampler, *, split: Split, n_tasks: int, seed: int
 ) -> Evaluation:
     """Adapt to held-out tasks and score their queries; no autograd graph is built and nothing is changed.
 
@@ -63,20 +62,20 @@ def evaluate(
     place = next(iter(module.parameters()), None)
     device = place.device if place is not None else torch.device("cpu")
     dtype = place.dtype if place is not None and place.is_floating_point() else torch.get_default_dtype()
-    tasks, queries = [], []
+    tasks, queries, at_once = [], [], sampler.info.problem_record.tasks_at_once
 
-    def draw() -> Iterator[TaskBatch]:
-        for start in range(0, n_tasks, TASKS_AT_ONCE):
-            count = min(TASKS_AT_ONCE, n_tasks - start)
+    def draw() -> Iterator[TaskBatch | Environments]:
+        for start in range(0, n_tasks, at_once):
+            count = min(at_once, n_tasks - start)
             drawn = sampler.sample(count, split=split, seed=derive_seed(seed, split, start))
             tasks.append((drawn.ids if drawn.ids is not None else torch.arange(start, start + count)).cpu().numpy())
-            queries.append(count_queries(drawn.query, sampler.info))
+            queries.append(_queries_of(drawn, sampler.info))
             yield drawn.to(device, dtype)
 
     with seeded(derive_seed(seed, "evaluate"), device):
         losses, scores = judge_all(learner, module, draw(), sampler.info)
-    for start in sorted({int(i) // TASKS_AT_ONCE * TASKS_AT_ONCE for i in np.flatnonzero(~np.isfinite(scores))}):
-        count = min(TASKS_AT_ONCE, n_tasks - start)
+    for start in sorted({int(i) // at_once * at_once for i in np.flatnonzero(~np.isfinite(scores))}):
+        count = min(at_once, n_tasks - start)
         check_drawn(sampler.sample(count, split=split, seed=derive_seed(seed, split, start)), sampler, split)
     return Evaluation(
         scores=scores,
@@ -85,6 +84,12 @@ def evaluate(
         queries=np.concatenate(queries),
         normalization=describe_normalization(module),
     )
+
+
+def _queries_of(batch: TaskBatch | Environments, info: TaskInfo) -> NDArray[np.int64]:
+    if isinstance(batch, Environments):
+        return np.full(len(batch), info.n_query, dtype=np.int64)
+    return count_queries(batch.query, info)
 
 
 def count_queries(query: Examples, info: TaskInfo) -> NDArray[np.int64]:
@@ -98,15 +103,15 @@ def count_queries(query: Examples, info: TaskInfo) -> NDArray[np.int64]:
     return count.cpu().numpy()
 
 
-Look: TypeAlias = Callable[[TaskBatch, Any, Outcome], None]
-"""Look at a batch, at the state adapted to its tasks, and at the answers."""
+Look: TypeAlias = Callable[[Any, Any, Any], None]
+"""Look at a batch, at the state adapted to its tasks, and at the outcome."""
 
 
 @torch.no_grad()
 def judge_all(
-    learner: Learner,
+    learner: BaseLearner,
     module: nn.Module,
-    batches: Iterable[TaskBatch],
+    batches: Iterable[TaskBatch | Environments],
     info: TaskInfo,
     *,
     look: Look | None = None,
@@ -115,9 +120,9 @@ def judge_all(
 
     Parameters
     ----------
-    learner : Learner
+    learner : Learner or Actor
     module : nn.Module
-    batches : iterable of TaskBatch
+    batches : iterable of TaskBatch or Environments
     info : TaskInfo
     look : callable, optional
         Sees what is judged, batch by batch.
@@ -131,9 +136,8 @@ def judge_all(
     module.eval()
     losses, scores = [], []
     for batch in batches:
-        with enough_threads(module, batch.support.x, batch.query.x):
-            adapted = learner.adapt(module, batch.support)
-            outcome = judge(learner, module, batch, adapted=adapted)
+        with enough_threads(module, *batch.inputs):
+            adapted, outcome = adapt_and_judge(learner, module, batch)
             if look is not None:
                 look(batch, adapted, outcome)
         losses.append(outcome.losses.double())

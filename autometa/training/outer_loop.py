@@ -12,8 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from autometa.contracts.base_learner import BaseLearner, check_promises
+from autometa.contracts.environments import Environments
 from autometa.contracts.examples import TaskBatch
-from autometa.contracts.learner import Learner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
@@ -31,7 +32,7 @@ LOOK_EVERY = 50
 """Steps between two looks at the loss: looking waits for the device."""
 
 
-def check_compatible(learner: Learner, meta_optimizer: MetaOptimizer | None) -> None:
+def check_compatible(learner: BaseLearner, meta_optimizer: MetaOptimizer | None) -> None:
     """Refuse a learner and a meta-optimizer that cannot work together.
 
     Raises
@@ -83,7 +84,7 @@ class MetaTraining:
 
     Parameters
     ----------
-    learner : Learner
+    learner : Learner or Actor
     meta_optimizer : MetaOptimizer or None
         None: the learner has nothing to meta-train, and every step is over at once.
     sampler : TaskSampler
@@ -114,7 +115,7 @@ class MetaTraining:
 
     def __init__(
         self,
-        learner: Learner,
+        learner: BaseLearner,
         meta_optimizer: MetaOptimizer | None,
         sampler: TaskSampler,
         *,
@@ -190,7 +191,7 @@ class MetaTraining:
         meta_optimizer.progress = self.progress
         batch = meta_optimizer.draw(self.sampler, self.tasks_per_step, seed)
         if self._processes is None:
-            with seeded(seed, self.device), enough_threads(self.module, batch.support.x, batch.query.x):
+            with seeded(seed, self.device), enough_threads(self.module, *batch.inputs):
                 metrics = meta_optimizer.step(batch.to(self.device, self.dtype))
         else:
             metrics = self._shared_step(meta_optimizer, batch, seed, self._processes)
@@ -200,7 +201,7 @@ class MetaTraining:
         step_finished()
 
     def _shared_step(
-        self, meta_optimizer: MetaOptimizer, batch: TaskBatch, seed: int, processes: Processes
+        self, meta_optimizer: MetaOptimizer, batch: TaskBatch | Environments, seed: int, processes: Processes
     ) -> dict[str, Tensor]:
         """Take a step on this process's share of the tasks."""
         check_shares(meta_optimizer, len(batch), processes.count)
@@ -209,7 +210,7 @@ class MetaTraining:
         with (
             self._buffers_averaged(processes),
             seeded(own_seed, self.device),
-            enough_threads(self.module, share.support.x, share.query.x),
+            enough_threads(self.module, *share.inputs),
         ):
             metrics = meta_optimizer.step(share)
         means = processes.average(list(metrics.values()))

@@ -12,10 +12,11 @@ from sklearn.base import clone
 from autometa.comparison.plan.domains import Domain
 from autometa.contracts.examples import TaskBatch, map_inputs
 from autometa.contracts.learner import Learner
+from autometa.contracts.problems import TASKS_AT_ONCE
 from autometa.engine.judging import timed
 from autometa.engine.random_state import seeded
 from autometa.training import MetaTraining
-from autometa.training.evaluation import TASKS_AT_ONCE, judge_all
+from autometa.training.evaluation import judge_all
 
 CURVE_TASKS = 50
 """Most meta-test tasks behind one point of an adaptation curve."""
@@ -106,7 +107,7 @@ def _with_kept(batch: TaskBatch, rank: torch.Tensor, most: int) -> TaskBatch:
 
 def _draw(training: MetaTraining, domain: Domain, most: int) -> TaskBatch:
     n_tasks = min(most, domain.settings.n_test_tasks)
-    drawn = domain.sampler.sample(n_tasks, split="test", seed=domain.seed("curve"))
+    drawn: TaskBatch = domain.sampler.sample(n_tasks, split="test", seed=domain.seed("curve"))
     return drawn.to(training.device, training.dtype)
 
 

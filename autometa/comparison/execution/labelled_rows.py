@@ -14,10 +14,11 @@ from autometa.comparison.execution.patient_storage import lost_in
 from autometa.comparison.plan.domains import Domain
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.plugin_code import one_line, plugin_code
+from autometa.contracts.problems import TASKS_AT_ONCE
 from autometa.contracts.seeding import derive_seed
 from autometa.engine.random_state import seeded
 from autometa.training import MetaTraining
-from autometa.training.evaluation import TASKS_AT_ONCE, judge_all
+from autometa.training.evaluation import judge_all
 
 ROWS = (0, 1, 2, 5, 10, 20)
 """Numbers of labelled rows tried, as far as half of the entities have as many."""

@@ -104,7 +104,8 @@ class EvolutionStrategy(am.MetaOptimizer):
     def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch:
         """Draw the batch for one step, and the seed of its candidates, which all processes share."""
         self.seed_ = am.derive_seed(seed, "candidates")
-        return super().draw(sampler, n_tasks, seed)
+        batch: am.TaskBatch = super().draw(sampler, n_tasks, seed)
+        return batch
 
     def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
         """Take one step; record the mean query loss of θ before it, and the candidates' mean fitness."""

@@ -108,7 +108,7 @@ class Pooled(am.MetaOptimizer):
         A task's examples are of a few classes only; a batch of few classes, each with many examples, is far from a
         draw of all base classes, and a large softmax learns little from it.
         """
-        wide = sampler.sample(n_tasks * _MIX, split="train", seed=seed)
+        wide: am.TaskBatch = sampler.sample(n_tasks * _MIX, split="train", seed=seed)
         examples = wide.support.join(wide.query)
         n = examples.y.shape[1]
         order = np.random.default_rng(am.derive_seed(seed, "which examples")).permutation(n)

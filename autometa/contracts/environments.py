@@ -1,0 +1,109 @@
+"""Tasks to act in: environments drawn together, and the worlds that come to life when somebody acts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from autometa.contracts.problems import Problem
+from autometa.contracts.tasks import TaskInfo
+
+
+class StepResult(NamedTuple):
+    """What a step leads to; all lead with [tasks]."""
+
+    observation: Tensor
+    """As the step left it, before any reset [tasks, *observation]."""
+    reward: Tensor
+    terminated: Tensor
+    """True if the episode has ended in the world, bool."""
+    truncated: Tensor
+    """True if the episode was cut off, bool; the world could have gone on."""
+
+
+class Worlds(ABC):
+    """Environments that are being acted in; they change with every step."""
+
+    @abstractmethod
+    def reset(self, mask: Tensor | None = None) -> Tensor:
+        """Begin the next episode of the tasks in ``mask`` [tasks], or of all; the others stay as they are.
+
+        Returns
+        -------
+        Tensor of shape [tasks, *observation]
+            What every task shows now.
+        """
+
+    @abstractmethod
+    def step(self, action: Tensor) -> StepResult:
+        """Act in every task: ``action`` is [tasks], int64, or [tasks, n_outputs] within the bounds.
+
+        What a step gives in a task whose episode has ended means nothing until that task is reset.
+        """
+
+
+class Environments(ABC):
+    """Control tasks drawn together: a value, which acting leaves as it is.
+
+    Attributes
+    ----------
+    info : TaskInfo
+        Episodes of a trial, their longest length, shapes.
+    key : Tensor of shape [tasks], int64
+        Decides everything random in each task, the choices of an actor included.
+    hidden : Tensor of shape [tasks, n_hidden]
+        Parameters of the tasks, for critics and labels in meta-training alone: no actor sees them.
+    ids : Tensor of shape [tasks], int64, or None
+        Which of finitely many tasks each is; None when every drawn task is a new one.
+    """
+
+    info: TaskInfo
+    key: Tensor
+    ids: Tensor | None = None
+
+    has_fixed_length: ClassVar[bool] = False
+    """True if every episode lasts exactly ``info.horizon`` steps: collecting then never waits for the device."""
+
+    @property
+    @abstractmethod
+    def hidden(self) -> Tensor:
+        """Parameters of the tasks, [tasks, n_hidden]; ``info.n_hidden`` may be 0."""
+
+    @property
+    def reference(self) -> Mapping[str, Tensor]:
+        """Expected returns of an episode where they are known, each [tasks]: ``"random"`` and ``"best"``.
+
+        Random chooses every action with the same probability; best knows the task.
+        """
+        return {}
+
+    @abstractmethod
+    def begin(self) -> Worlds:
+        """Return worlds before their first episode; the same ones however often this is called."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, tasks: slice | Tensor) -> Self: ...
+
+    @abstractmethod
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Move to a device and cast floating-point numbers."""
+
+    @property
+    def problem_record(self) -> Problem:
+        """What sets their problem apart."""
+        return self.info.problem_record
+
+    @property
+    def inputs(self) -> tuple[Tensor]:
+        """Stand-in for all observations of the trials [tasks, steps, *observation], which takes no memory.
+
+        What is shared among threads or candidates is decided by its size.
+        """
+        return (torch.empty(()).expand(len(self), self.info.n_steps, *self.info.input_shape),)

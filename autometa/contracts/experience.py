@@ -1,0 +1,92 @@
+"""What happened while an actor acted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Transition(NamedTuple):
+    """One step of every task; all lead with [tasks]."""
+
+    observation: Tensor
+    """What the actor saw before it acted."""
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    """True if the episode has ended in the world, bool."""
+    truncated: Tensor
+    """True if the episode was cut off, bool."""
+    next_observation: Tensor
+    """As the step left it, before any reset."""
+    told: Tensor
+    """True if the actor may know the reward, bool."""
+
+    @property
+    def ended(self) -> Tensor:
+        """True where the episode is over, for either reason."""
+        return self.terminated | self.truncated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experience:
+    """Trials of many tasks, step by step; tensors are [tasks, time, ...] unless said otherwise.
+
+    Parameters
+    ----------
+    observation, action, reward, terminated, truncated, next_observation, told : Tensor
+        See :class:`Transition`.
+    log_prob : Tensor
+        Of the actions, when they were chosen.
+    episode : Tensor, int64
+        Number of the episode in its trial, from 0.
+    mask : Tensor, bool
+        True where a step belongs to the trial. Padded steps come last.
+    hidden : Tensor of shape [tasks, n_hidden]
+        See ``Environments.hidden``.
+    is_full : bool
+        True if ``mask`` is known to be True everywhere.
+    """
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    next_observation: Tensor
+    told: Tensor
+    log_prob: Tensor
+    episode: Tensor
+    mask: Tensor
+    hidden: Tensor
+    is_full: bool = False
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    def __getitem__(self, tasks: slice | Tensor) -> Experience:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {name: value[tasks] for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **parts)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the longest trial."""
+        return self.reward.shape[1]
+
+    @property
+    def ended(self) -> Tensor:
+        """True where an episode is over, for either reason."""
+        return self.terminated | self.truncated
+
+    def at(self, time: int) -> Transition:
+        """Return the step of every task at one time."""
+        return Transition(*(getattr(self, name)[:, time] for name in Transition._fields))
+
+    def returns(self, n_episodes: int) -> Float[Tensor, "task episode"]:
+        """Sum of the rewards of every episode; 0 for episodes that did not happen."""
+        zeros = self.reward.new_zeros(len(self), n_episodes)
+        return zeros.scatter_add(1, self.episode.clamp(max=n_episodes - 1), self.reward * self.mask)

@@ -1,0 +1,40 @@
+"""Bundled plugin: worlds to act in, and actors that find out which one they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import autometa as am
+
+_CONTROL = frozenset({"control"})
+
+
+@am.hookimpl
+def autometa_task_samplers() -> Iterator[am.TaskSamplerSpec]:
+    """Offer the distributions of worlds."""
+    yield am.TaskSamplerSpec(
+        name="bandit",
+        factory="autometa_plugins.control.bandit:Bandit",
+        problems=_CONTROL,
+        summary="Arms that pay by distributions of their own; one episode of pulls, in which to find the best.",
+        reference="Duan et al. 2016, section 3.1",
+    )
+    yield am.TaskSamplerSpec(
+        name="gridnavi",
+        factory="autometa_plugins.control.gridnavi:GridNavi",
+        problems=_CONTROL,
+        summary="A hidden goal on a grid: find it in one episode, go straight to it in the next.",
+        reference="Zintgraf et al. 2020, VariBAD, section 5.1",
+    )
+
+
+@am.hookimpl
+def autometa_learners() -> Iterator[am.LearnerSpec]:
+    """Offer the actors."""
+    yield am.LearnerSpec(
+        name="random",
+        factory="autometa_plugins.control.random_actor:RandomActor",
+        problems=_CONTROL,
+        summary="Every action with the same probability: what any actor must beat.",
+        family="baseline",
+    )

@@ -1,0 +1,119 @@
+"""Bandits: which arm pays best?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+import autometa as am
+
+
+class Bandit(am.TaskSampler):
+    """Arms that pay by distributions of their own; one episode of pulls, in which to find the best arm.
+
+    What is best, for an actor that has to find out, follows from Bayes' rule: 6.660 for 5 arms and 10 pulls
+    (``autometa_plugins.control.bandit_optimum``).
+
+    Parameters
+    ----------
+    arms : int, default=5
+    pulls : int, default=10
+        Length of the episode.
+    rewards : {"bernoulli", "gaussian"}, default="bernoulli"
+        Bernoulli: an arm pays 1 with a probability that is uniform on [0, 1]. Gaussian: a normal number of deviation 1
+        around a mean that is standard normal.
+    """
+
+    def __init__(
+        self, *, arms: int = 5, pulls: int = 10, rewards: Literal["bernoulli", "gaussian"] = "bernoulli"
+    ) -> None:
+        self.arms = arms
+        self.pulls = pulls
+        self.rewards = rewards
+
+    @property
+    def info(self) -> am.TaskInfo:
+        """Shapes and sizes of the tasks drawn."""
+        am.check_int("arms", self.arms, least=2, of="tasks 'bandit'")
+        am.check_int("pulls", self.pulls, of="tasks 'bandit'")
+        am.check_choice("rewards", self.rewards, ("bernoulli", "gaussian"), of="tasks 'bandit'")
+        return am.TaskInfo(
+            problem="control",
+            input_shape=(1,),
+            n_outputs=self.arms,
+            n_shot=0,
+            n_query=1,
+            horizon=self.pulls,
+            n_hidden=self.arms,
+        )
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Arms:
+        """Draw bandits, see :meth:`autometa.TaskSampler.sample`."""
+        am.check_draw(n_tasks, split, seed)
+        uniform = torch.from_numpy(am.draw_uniform((n_tasks, self.arms), seed, split, "arms"))
+        is_bernoulli = self.rewards == "bernoulli"
+        # Half a step of the generator from 0, whose inverse would be infinite.
+        mean = uniform if is_bernoulli else math.sqrt(2) * (2 * (uniform + 2**-54) - 1).erfinv()
+        kind = BernoulliArms if is_bernoulli else GaussianArms
+        return kind(info=self.info, key=am.draw_keys(n_tasks, seed, split), mean=mean.float())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arms(am.TensorEnvironments):
+    """Bandits with means of their arms, [tasks, arms]; what an arm pays is for subclasses."""
+
+    mean: Tensor
+
+    n_noise: ClassVar[int] = 1
+    has_fixed_length: ClassVar[bool] = True
+
+    @property
+    def hidden(self) -> Tensor:
+        """Means of the arms."""
+        return self.mean
+
+    @property
+    def reference(self) -> Mapping[str, Tensor]:
+        """Expected returns of pulling at random, and of pulling the best arm."""
+        pulls = self.info.horizon
+        return {"random": self.mean.mean(1) * pulls, "best": self.mean.amax(1) * pulls}
+
+    def initial(self, noise: Tensor) -> dict[str, Tensor]:
+        """Nothing changes in a bandit."""
+        return {}
+
+    def observation(self, state: dict[str, Tensor]) -> Tensor:
+        """Show 1, always."""
+        return self.mean.new_ones(len(self), 1)
+
+    def change(
+        self, state: dict[str, Tensor], action: Tensor, noise: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Pull an arm."""
+        mean = self.mean.gather(1, action.unsqueeze(1)).squeeze(1)
+        return state, self.pay(mean, noise[:, 0].to(mean)), torch.zeros_like(action, dtype=torch.bool)
+
+    def pay(self, mean: Tensor, noise: Tensor) -> Tensor:
+        """Return what arms of these means pay, [tasks], from uniform numbers."""
+        raise NotImplementedError
+
+
+class BernoulliArms(Arms):
+    """Arms that pay 1 or nothing."""
+
+    def pay(self, mean: Tensor, noise: Tensor) -> Tensor:
+        """Return 1 with the probability of the arm."""
+        return (noise < mean).to(mean)
+
+
+class GaussianArms(Arms):
+    """Arms that pay normal numbers."""
+
+    def pay(self, mean: Tensor, noise: Tensor) -> Tensor:
+        """Return a number around the mean."""
+        return mean + math.sqrt(2) * (2 * noise - 1).erfinv()
