@@ -32,9 +32,29 @@ def autometa_task_samplers() -> Iterator[am.TaskSamplerSpec]:
 def autometa_learners() -> Iterator[am.LearnerSpec]:
     """Offer the actors."""
     yield am.LearnerSpec(
+        name="rl2",
+        factory="autometa_plugins.control.rl2:RL2",
+        problems=_CONTROL,
+        summary="A network that reads what it did and what came of it: its memory is all that it learns.",
+        reference="Duan et al. 2016, RL²; Wang et al. 2016, Learning to reinforcement learn",
+        family="model",
+    )
+    yield am.LearnerSpec(
         name="random",
         factory="autometa_plugins.control.random_actor:RandomActor",
         problems=_CONTROL,
         summary="Every action with the same probability: what any actor must beat.",
         family="baseline",
+    )
+
+
+@am.hookimpl
+def autometa_meta_optimizers() -> Iterator[am.MetaOptimizerSpec]:
+    """Offer what improves a policy by what it got."""
+    yield am.MetaOptimizerSpec(
+        name="policy_gradient",
+        factory="autometa_plugins.control.policy_gradient:PolicyGradient",
+        problems=_CONTROL,
+        summary="Proximal policy optimization over whole trials.",
+        reference="Schulman et al. 2017, Proximal policy optimization; Schulman et al. 2016 for the advantages",
     )

@@ -1,0 +1,214 @@
+"""Proximal policy optimization over whole trials."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+_STEPS_AT_ONCE = 40_000
+_MOST_TRIALS = 1000
+_SCALE_KEPT = 0.9
+"""Share of the old unit of values that stays in an outer step."""
+
+
+class PolicyGradient(am.MetaOptimizer):
+    """PPO (Schulman et al. 2017) whose episode is a whole trial, so that exploring early may pay late.
+
+    An outer step collects trials, estimates advantages (Schulman et al. 2016), and descends the clipped surrogate a few
+    times over them. Only the end of a trial ends the sum of rewards.
+
+    Parameters
+    ----------
+    trials : int or "auto", default="auto"
+        Trials of an outer step. "auto": as many as make 40,000 steps, at most 1,000, and never fewer than
+        ``tasks_per_step``.
+    epochs : int, default=3
+        Times that the trials of an outer step are gone through.
+    minibatches : int, default=4
+        Parts of the trials, each of which makes a step of the optimizer.
+    clip : float, default=0.2
+        How far the ratio of the new to the old probability of an action counts.
+    lr : float, default=2e-3
+    optimizer : str, default="adam"
+        Any of ``torch.optim`` that needs nothing but a learning rate.
+    schedule : {"cosine", "constant", "step"}, default="cosine"
+        Learning rate over meta-training.
+    discount : float, default=0.99
+    trace : float, default=0.95
+        λ of the advantages: 1 sums up rewards, 0 trusts the critic after one step.
+    entropy : float, default=0.02
+        Weight of the policy's entropy, which falls to 0 over meta-training.
+    value_weight : float, default=0.5
+        Weight of the critic's squared error, in units of the spread of returns.
+    largest_gradient : float, default=0.5
+        Largest norm of a gradient.
+    blind : float, default=0.5
+        Share of the tasks whose rewards are withheld in the episodes that are judged, so that the actor can do without
+        them later; nothing is withheld where there is no episode before those.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"policy"})
+
+    def __init__(
+        self,
+        *,
+        trials: int | Literal["auto"] = "auto",
+        epochs: int = 3,
+        minibatches: int = 4,
+        clip: float = 0.2,
+        lr: float = 2e-3,
+        optimizer: str = "adam",
+        schedule: str = "cosine",
+        discount: float = 0.99,
+        trace: float = 0.95,
+        entropy: float = 0.02,
+        value_weight: float = 0.5,
+        largest_gradient: float = 0.5,
+        blind: float = 0.5,
+    ) -> None:
+        self.trials = trials
+        self.epochs = epochs
+        self.minibatches = minibatches
+        self.clip = clip
+        self.lr = lr
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.discount = discount
+        self.trace = trace
+        self.entropy = entropy
+        self.value_weight = value_weight
+        self.largest_gradient = largest_gradient
+        self.blind = blind
+
+    def start(self, learner: am.Actor, module: nn.Module, info: am.TaskInfo) -> None:
+        """Take over θ.
+
+        Raises
+        ------
+        InvalidParameter
+            Names the parameter, its value and what would work.
+        """
+        whose = "meta-optimizer 'policy_gradient'"
+        am.check_int("trials", self.trials, also=("auto",), of=whose)
+        for name in ("epochs", "minibatches"):
+            am.check_int(name, getattr(self, name), of=whose)
+        for name in ("clip", "largest_gradient"):
+            am.check_real(name, getattr(self, name), above=0, of=whose)
+        for name in ("entropy", "value_weight"):
+            am.check_real(name, getattr(self, name), least=0, of=whose)
+        for name in ("discount", "trace", "blind"):
+            am.check_real(name, getattr(self, name), least=0, most=1, of=whose)
+        self.learner_, self.module_, self.info_ = learner, module, info
+        self.n_taken_ = 0
+        self.update_ = am.ParameterUpdate(
+            module,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            schedule=self.schedule,
+            clip=self.largest_gradient,
+            average=self.average,
+        )
+
+    def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.Environments:
+        """Draw the environments of one step: not ``n_tasks``, but as many as a policy gradient needs."""
+        n_trials = n_tasks
+        if self.trials == "auto":
+            n_trials = max(n_tasks, min(_MOST_TRIALS, _STEPS_AT_ONCE // self.info_.n_steps))
+        elif isinstance(self.trials, int):
+            n_trials = self.trials
+        environments: am.Environments = sampler.sample(n_trials, split="train", seed=seed)
+        return environments
+
+    def step(self, batch: am.Environments) -> dict[str, Tensor]:
+        """Collect a trial of every task, and improve the policy that did it."""
+        info, module = self.info_, self.module_
+        with torch.no_grad():
+            seen, _ = am.collect(
+                self.learner_,
+                module,
+                batch,
+                n_episodes=info.n_episodes,
+                horizon=info.horizon,
+                blind=self.blind if info.n_shot else 0.0,
+            )
+            value = self.learner_.along(module, seen)[0].value
+            assert value is not None
+            advantage = advantages(seen.reward, value, seen.mask, self.discount, self.trace)
+            target = advantage + value
+            self._rescale(target[seen.mask])
+            chosen = advantage[seen.mask]
+            advantage = (advantage - chosen.mean()) / (chosen.std() + 1e-8)
+        metrics: dict[str, Tensor] = {}
+        for _ in range(self.epochs):
+            for rows in torch.randperm(len(seen), device=value.device).chunk(self.minibatches):
+                loss, metrics = self._loss(seen[rows], advantage[rows], target[rows])
+                self.update_.step([loss], self.progress)
+        self.n_taken_ += int(seen.mask.numel()) if seen.is_full else int(seen.mask.sum())
+        returns = seen.returns(info.n_episodes).mean(0)
+        record = {"loss": -returns.sum(), **metrics, "environment_steps": torch.tensor(float(self.n_taken_))}
+        return record | {f"return_{k + 1}": value for k, value in enumerate(returns)}
+
+    def _rescale(self, target: Tensor) -> None:
+        """Let the unit of values follow returns slowly: the critic's error would else drown the policy's gradient."""
+        scale = getattr(self.module_, "value_scale", None)
+        if scale is None:
+            return
+        found = target.square().mean().sqrt().clamp(min=1e-3)
+        scale.copy_(found if self.n_taken_ == 0 else _SCALE_KEPT * scale + (1 - _SCALE_KEPT) * found)
+
+    def _loss(self, seen: am.Experience, advantage: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        (policy, value), _ = self.learner_.along(self.module_, seen)
+        assert value is not None
+        unit = getattr(self.module_, "value_scale", 1.0)
+        ratio = (policy.log_prob(seen.action) - seen.log_prob).exp()
+        gain = torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
+        entropy, error = policy.entropy, ((value - target) / unit).square()
+        each = self.value_weight * error - gain - self.entropy * (1 - self.progress) * entropy
+        mask = seen.mask.to(each)
+        loss, entropy, error = ((part * mask).sum() / mask.sum() for part in (each, entropy, error))
+        return loss, {"entropy": entropy.detach(), "value_loss": error.detach()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the optimizer, and steps taken in environments."""
+        return {"update": self.update_.state_dict(), "n_taken": self.n_taken_}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        self.update_.load_state_dict(state["update"])
+        self.n_taken_ = state["n_taken"]
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the learning rate."""
+        return cls(lr=trial.suggest_float("lr", 3e-4, 6e-3, log=True))
+
+
+def advantages(reward: Tensor, value: Tensor, mask: Tensor, discount: float, trace: float) -> Tensor:
+    """Generalised advantage estimates over whole trials (Schulman et al. 2016, eq. 16): nothing ends but the trial.
+
+    Parameters
+    ----------
+    reward, value, mask : Tensor of shape [tasks, time]
+    discount, trace : float
+
+    Returns
+    -------
+    Tensor of shape [tasks, time]
+        0 where padded.
+    """
+    found = []
+    ahead = later = torch.zeros_like(value[:, 0])
+    for time in range(reward.shape[1] - 1, -1, -1):
+        exists = mask[:, time].to(value)
+        surprise = reward[:, time] + discount * later - value[:, time]
+        ahead = (surprise + discount * trace * ahead) * exists
+        later = value[:, time] * exists
+        found.append(ahead)
+    return torch.stack(found[::-1], 1)
