@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from autometa.errors import UnknownName as UnknownName
     from autometa.estimators import FewShotClassifier as FewShotClassifier
     from autometa.estimators import FewShotRegressor as FewShotRegressor
+    from autometa.estimators import MetaAgent as MetaAgent
     from autometa.estimators import load as load
     from autometa.estimators.cross_validation import cross_validate_tasks as cross_validate_tasks
     from autometa.files.weights import read_weights as read_weights
@@ -198,6 +199,7 @@ _EXPORTS = {
     # estimators
     "FewShotClassifier": "autometa.estimators",
     "FewShotRegressor": "autometa.estimators",
+    "MetaAgent": "autometa.estimators",
     "load": "autometa.estimators",
     "cross_validate_tasks": "autometa.estimators.cross_validation",
     # pretraining

@@ -261,7 +261,7 @@ def test_a_learner_without_a_policy_to_improve_is_refused() -> None:
 def test_rl2_learns_to_find_the_better_arm() -> None:
     """Better than random by four standard errors after seconds of meta-training."""
     tasks = am.make_tasks("bandit", arms=2, pulls=6)
-    run = trained(tasks, 20, lr=0.01, trials=150, epochs=2, minibatches=2)
+    run = trained(tasks, 25, lr=0.01, trials=200, minibatches=2)
     scores = evaluate(run.learner, run.module, tasks, split="test", n_tasks=1000, seed=0).scores
     random = am.make_learner("control/random")
     chance = evaluate(random, random.build(tasks.info), tasks, split="test", n_tasks=1000, seed=0).scores
@@ -272,7 +272,7 @@ def test_rl2_learns_to_find_the_better_arm() -> None:
 @pytest.mark.slow
 def test_the_gates_of_gridnavi_are_reached() -> None:
     tasks = am.make_tasks("gridnavi")
-    run = trained(tasks, 150)
+    run = trained(tasks, 200)
     with torch.no_grad():
         outcome = am.judge(run.learner, run.module.eval(), tasks.sample(2000, split="test", seed=1))
     episodes = outcome.returns.mean(0)

@@ -7,8 +7,7 @@ from typing import Any, Literal, TypeAlias, cast
 from sklearn.base import clone
 
 from autometa.contracts.backbone import BackboneLike
-from autometa.contracts.base_learner import check_promises
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner, check_promises
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.own_network import check_network
 from autometa.contracts.problems import find_problem
@@ -21,8 +20,8 @@ Setting: TypeAlias = Literal["tasks", "rows", "table"]
 
 
 def resolve_learner(
-    learner: str | Learner, problem: str, backbone: BackboneLike = "auto", *, setting: Setting = "tasks"
-) -> Learner:
+    learner: str | BaseLearner, problem: str, backbone: BackboneLike = "auto", *, setting: Setting = "tasks"
+) -> BaseLearner:
     """Return a fresh learner for a problem.
 
     Parameters
@@ -51,14 +50,14 @@ def resolve_learner(
     check_problem(learner if isinstance(learner, str) and not _is_auto(learner) else made, problem)
     for network in (backbone, made.get_params(deep=False).get("backbone")):
         check_network(network)
-    made = cast(Learner, clone(made))
+    made = cast(BaseLearner, clone(made))
     parameters = made.get_params(deep=False)
     if "backbone" in parameters and _is_auto(parameters["backbone"]) and not _is_auto(backbone):
         made.set_params(backbone=clone(make_backbone(backbone)))
     return made
 
 
-def resolve_meta_optimizer(meta_optimizer: str | MetaOptimizer, learner: Learner) -> MetaOptimizer | None:
+def resolve_meta_optimizer(meta_optimizer: str | MetaOptimizer, learner: BaseLearner) -> MetaOptimizer | None:
     """Return a fresh meta-optimizer; None for ``"auto"`` if the learner has nothing to meta-train.
 
     Raises
@@ -83,7 +82,7 @@ def _default_learner(problem: str, setting: Setting) -> str:
     return wanted if wanted is not None and wanted in installed else record.learner
 
 
-def check_problem(learner: str | Learner, problem: str) -> None:
+def check_problem(learner: str | BaseLearner, problem: str) -> None:
     """Refuse an installed learner for a problem its plugin does not claim.
 
     Raises

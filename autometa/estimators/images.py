@@ -68,7 +68,7 @@ def range_met(sampler: TaskSampler, n_tasks: int, seed: int) -> InputRange | Non
     seed : int
         Decides which tasks.
     """
-    if not are_images(sampler.info) or sampler.encoder is not None:
+    if not are_images(sampler.info) or sampler.encoder is not None or sampler.info.problem_record.acts:
         return None
     ends = []
     for look in range(N_LOOKS):

@@ -12,7 +12,7 @@ from sklearn.utils import Tags, check_random_state
 
 from autometa.checks import check_int, check_path
 from autometa.contracts.backbone import BackboneLike
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskSampler
 from autometa.engine.device import pick_device, pick_dtype
@@ -37,7 +37,7 @@ class MetaEstimator(BaseEstimator):
 
     def __init__(
         self,
-        learner: str | Learner = "auto",
+        learner: str | BaseLearner = "auto",
         meta_optimizer: str | MetaOptimizer = "auto",
         backbone: BackboneLike = "auto",
         max_steps: int = 1000,
@@ -245,7 +245,7 @@ class MetaEstimator(BaseEstimator):
         if meta.feature_names is not None:
             self.feature_names_in_ = meta.feature_names
 
-    def _learner_now(self) -> Learner:
+    def _learner_now(self) -> BaseLearner:
         """Return the learner of the present parameters; after ``meta_fit`` it must be the one meta-trained."""
         meta: MetaTrained | None = getattr(self, "_meta", None)
         if meta is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, clone
 
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.same_value import same_value
 from autometa.errors import InvalidParameter
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
@@ -51,7 +51,7 @@ def _as_object(estimator: BaseEstimator, component: str) -> Any:
     return clone(make_backbone(value))
 
 
-def changed_since(meta: MetaTrained, learner: Learner, estimator: BaseEstimator) -> str | None:
+def changed_since(meta: MetaTrained, learner: BaseLearner, estimator: BaseEstimator) -> str | None:
     """Name a parameter that changed after meta-training and needs a new one; None if there is none."""
     if type(learner) is not type(meta.learner):
         return f"learner={type(learner).__name__}"
@@ -68,7 +68,7 @@ def changed_since(meta: MetaTrained, learner: Learner, estimator: BaseEstimator)
     return None
 
 
-def changed_for_adaptation(meta: MetaTrained, learner: Learner) -> str:
+def changed_for_adaptation(meta: MetaTrained, learner: BaseLearner) -> str:
     """Tell the values in meta-training of the parameters that changed after it, such as ``"steps=5"``."""
     now, then = learner.get_params(deep=False), meta.learner.get_params(deep=False)
     return ", ".join(f"{name}={then[name]!r}" for name in now if not same_value(now[name], then[name]))

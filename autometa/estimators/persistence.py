@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from autometa.checks import check_path, check_texts
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, UnknownName
 from autometa.estimators.base import FewShotEstimator
@@ -89,7 +89,7 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     return estimator
 
 
-def code_named_by(*components: Learner | MetaOptimizer | None) -> set[str]:
+def code_named_by(*components: BaseLearner | MetaOptimizer | None) -> set[str]:
     """Return the import paths that a file with these components names, or what they call where none can be written."""
     tensors = Tensors()
     try:

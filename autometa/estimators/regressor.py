@@ -280,7 +280,8 @@ def _levels(q: Any) -> NDArray[np.float64]:
 
 
 def _distribution_of(fitted: Fitted, x: Tensor) -> tuple[Tensor, ...]:
-    return fitted.learner.predict_distribution(fitted.module, fitted.adapted, x)
+    parts: tuple[Tensor, ...] = fitted.learner.predict_distribution(fitted.module, fitted.adapted, x)
+    return parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sklearn.utils.validation import NotFittedError
 from torch import Tensor, nn
 
 from autometa.checks import check_bool, check_path
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskInfo
 from autometa.engine.random_state import fresh_module
@@ -55,6 +55,8 @@ _INFO: Schema = {
     "feature_kinds?": (None, [("numeric", "categorical", "missing")]),
     "feature_columns?": (None, [whole()]),
     "target_scale?": positive,
+    **dict.fromkeys(("horizon?", "n_hidden?"), whole()),
+    "action_bounds?": (None, Row([[finite], [finite]])),
 }
 _META: Schema = {
     "learner": PARAMETER,
@@ -243,15 +245,18 @@ def _decode_affine(code: Any) -> Affine | None:
 
 
 def _info(code: dict[str, Any]) -> TaskInfo:
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in code.items()}
-    return TaskInfo(**fields)
+    return TaskInfo(**{name: _as_tuples(value) for name, value in code.items()})
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def _precision(module: nn.Module) -> set[torch.dtype]:
     return {value.dtype for value in (*module.parameters(), *module.buffers())}
 
 
-def _module(learner: Learner, info: TaskInfo, state: dict[str, Any]) -> nn.Module:
+def _module(learner: BaseLearner, info: TaskInfo, state: dict[str, Any]) -> nn.Module:
     """Build a learner's network and give it the saved values, in their precision."""
     _check_sizes(learner, info, state)
     module = fresh_module(learner, info, seed=0)
@@ -264,7 +269,7 @@ def _module(learner: Learner, info: TaskInfo, state: dict[str, Any]) -> nn.Modul
     return module.eval()
 
 
-def _check_sizes(learner: Learner, info: TaskInfo, state: dict[str, Any]) -> None:
+def _check_sizes(learner: BaseLearner, info: TaskInfo, state: dict[str, Any]) -> None:
     """Refuse a network of another size than the saved weights, before memory is taken for it."""
     try:
         with torch.device("meta"):
@@ -306,7 +311,7 @@ def check_consistent(estimator: Any) -> None:
     for record in (meta, fitted):
         if record is None:
             continue
-        if not isinstance(record.learner, Learner):
+        if not isinstance(record.learner, BaseLearner):
             raise InvalidFile(f"the file holds {record.learner!r:.40} where a learner must be.")
         if record.info.problem != estimator.problem:
             raise InvalidFile(f"the file holds a {type(estimator).__name__} for {record.info.problem}.")
@@ -374,6 +379,9 @@ def _check_fitted(fitted: Fitted, classes: Any) -> None:
         found = 0 if classes is None else len(classes)
         if found != n_classes:
             raise InvalidFile(f"the file holds {found} classes for {n_classes} outputs.")
+    elif fitted.info.problem_record.acts:
+        if fitted.targets is not None or fitted.present is not None:
+            raise InvalidFile("the file tells of targets, and an agent has none.")
     elif fitted.targets is None or fitted.present is not None:
         raise InvalidFile("the file does not tell the scale of the targets.")
     if fitted.targets is not None and not fitted.targets.fits((1, n_outputs)):

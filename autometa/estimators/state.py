@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.row_encoder import RowEncoder
 from autometa.contracts.tasks import TaskInfo
@@ -57,7 +56,8 @@ class Affine:
 class MetaTrained:
     """What ``meta_fit`` learned; clones share it, and nothing changes it."""
 
-    learner: Learner
+    learner: Any
+    """Learner, or Actor."""
     meta_optimizer: MetaOptimizer | None
     module: nn.Module
     info: TaskInfo
@@ -81,7 +81,8 @@ class MetaTrained:
 class Fitted:
     """What ``fit`` learned of one task."""
 
-    learner: Learner
+    learner: Any
+    """Learner, or Actor."""
     module: nn.Module
     info: TaskInfo
     adapted: Any

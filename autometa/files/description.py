@@ -18,9 +18,8 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 
-from autometa.contracts.base_learner import check_promises
+from autometa.contracts.base_learner import BaseLearner, check_promises
 from autometa.contracts.content import named_content
-from autometa.contracts.learner import Learner
 from autometa.contracts.same_value import settings_of
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible
@@ -163,7 +162,7 @@ def _content(value: BaseEstimator, params: Mapping[str, Any]) -> dict[str, str]:
     """Return digests of the files that the parameters of a component name; those of its parts are told by the parts."""
     if isinstance(value, TaskSampler):
         return value.content()
-    if isinstance(value, Learner):
+    if isinstance(value, BaseLearner):
         check_promises(value)
     code = {name: _module_file(params[name]) for name in getattr(value, "names_code", ()) if name in params}
     files = {name: Path(file) for name, file in code.items() if file is not None}

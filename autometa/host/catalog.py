@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from autometa.contracts.backbone import Backbone, BackboneLike
-    from autometa.contracts.learner import Learner
+    from autometa.contracts.base_learner import BaseLearner
     from autometa.contracts.meta_optimizer import MetaOptimizer
     from autometa.contracts.tasks import TaskSampler
 
@@ -221,9 +221,12 @@ def make_tasks(tasks: str | TaskSampler, /, **params: Any) -> TaskSampler:
     return cast("TaskSampler", make("task sampler", tasks, **params))
 
 
-def make_learner(learner: str | Learner, /, **params: Any) -> Learner:
-    """Make a learner by name, such as ``make_learner("maml", inner_lr=0.01)``; see ``autometa plugins``."""
-    return cast("Learner", make("learner", learner, **params))
+def make_learner(learner: str | BaseLearner, /, **params: Any) -> Any:
+    """Make a learner by name, such as ``make_learner("maml", inner_lr=0.01)``; see ``autometa plugins``.
+
+    It is an ``autometa.Learner``, or an ``autometa.Actor`` where the problem is control.
+    """
+    return make("learner", learner, **params)
 
 
 def make_meta_optimizer(meta_optimizer: str | MetaOptimizer, /, **params: Any) -> MetaOptimizer:

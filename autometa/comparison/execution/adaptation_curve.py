@@ -10,10 +10,11 @@ import torch
 from sklearn.base import clone
 
 from autometa.comparison.plan.domains import Domain
+from autometa.contracts.base_learner import BaseLearner
+from autometa.contracts.environments import Environments
 from autometa.contracts.examples import TaskBatch, map_inputs
-from autometa.contracts.learner import Learner
 from autometa.contracts.problems import TASKS_AT_ONCE
-from autometa.engine.judging import timed
+from autometa.engine.judging import judge, timed
 from autometa.engine.random_state import seeded
 from autometa.training import MetaTraining
 from autometa.training.evaluation import judge_all
@@ -24,6 +25,8 @@ STEPS = (0, 1, 3, 5, 10, 30, 100)
 """Adaptation steps tried, up to twice the learner's own number."""
 SHOTS = (1, 2, 3, 5, 10, 20, 50, 100)
 """Support sizes tried, up to the distribution's own."""
+CURVE_TRIALS = 250
+"""Most meta-test tasks behind the returns by episode."""
 TIMED_TASKS = 10
 
 
@@ -40,10 +43,13 @@ def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool
     Returns
     -------
     dict
-        ``axis``: ``"adaptation steps"`` or ``"shots"``; ``adaptation``: list of [value, score], NaN where the learner
-        gives answers that are not finite, as it may for more steps than it was trained with.
+        ``axis``: ``"adaptation steps"`` or ``"shots"``, or ``"episodes"`` of a trial, from 1, where learners act;
+        ``adaptation``: list of [value, score], NaN where the learner gives answers that are not finite, as it may for
+        more steps than it was trained with.
     """
     learner, n_shot = training.learner, domain.info.n_shot
+    if domain.info.problem_record.acts:
+        return {"axis": "episodes", "adaptation": _returns_by_episode(training, domain)}
     if not over_shots and "steps" not in learner.adaptation_parameters:
         return {"axis": "shots", "adaptation": []}
     batch = _draw(training, domain, CURVE_TASKS)
@@ -55,6 +61,15 @@ def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool
     values = sorted({shots for shots in SHOTS if shots < n_shot} | {n_shot})
     points = [[shots, _score(learner, training, with_fewer_shots(batch, shots))] for shots in values]
     return {"axis": "shots", "adaptation": points}
+
+
+@torch.no_grad()
+def _returns_by_episode(training: MetaTraining, domain: Domain) -> list[list[float]]:
+    """Mean return of every episode of a trial, those to adapt in first."""
+    n_tasks = min(CURVE_TRIALS, domain.settings.n_test_tasks)
+    drawn: Environments = domain.sampler.sample(n_tasks, split="test", seed=domain.seed("curve"))
+    outcome = judge(training.learner, training.module.eval(), drawn.to(training.device, training.dtype))
+    return [[episode + 1, float(score)] for episode, score in enumerate(outcome.returns.mean(0))]
 
 
 def milliseconds_per_task(training: MetaTraining, domain: Domain) -> dict[str, float]:
@@ -111,7 +126,7 @@ def _draw(training: MetaTraining, domain: Domain, most: int) -> TaskBatch:
     return drawn.to(training.device, training.dtype)
 
 
-def _score(learner: Learner, training: MetaTraining, batch: TaskBatch) -> float:
+def _score(learner: BaseLearner, training: MetaTraining, batch: TaskBatch) -> float:
     """Mean score of the tasks; the learner's own randomness is the same for every point of a curve."""
     parts = (batch[start : start + TASKS_AT_ONCE] for start in range(0, len(batch), TASKS_AT_ONCE))
     with seeded(0, training.device):

@@ -21,7 +21,7 @@ from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
 from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.errors import InvalidParameter, TrainingDiverged
-from autometa.estimators import FewShotClassifier, FewShotRegressor
+from autometa.estimators.meta_estimator import MetaEstimator
 from autometa.training import MetaTraining, evaluate
 
 CURVE_POINTS = 4
@@ -149,7 +149,7 @@ def _training_record(training: MetaTraining) -> dict[str, Any]:
     }
 
 
-def to_estimator(training: MetaTraining) -> FewShotClassifier | FewShotRegressor:
+def to_estimator(training: MetaTraining) -> MetaEstimator:
     """Wrap a finished meta-training as the estimator for its problem."""
     return training.sampler.info.problem_record.estimator.from_training(training)  # type: ignore[no-any-return]
 

@@ -58,7 +58,7 @@ RESULT: Schema = {
     "history": [Row([finite, finite, finite])],
     "steps": whole(),
     "meta_train_seconds": finite,
-    "axis": ("adaptation steps", "shots"),
+    "axis": ("adaptation steps", "shots", "episodes"),
     "adaptation": [Row([finite, float])],
     "labelled?": {"tasks": [whole()], "points": [(_POINT, {"rows": whole(), "error": str})]},
     "elsewhere?": {str: (_JUDGED, {"error": str})},

@@ -9,7 +9,7 @@ import torch
 from optuna.trial import Trial
 
 from autometa.comparison.plan.pair import Pair
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.errors import TrainingDiverged
 from autometa.training import MetaTraining, evaluate
@@ -19,7 +19,7 @@ RUNGS = (0.25, 0.5, 1.0)
 
 
 def run_trial(
-    pair: Pair, components: tuple[Learner, MetaOptimizer | None], trial: Trial, device: torch.device
+    pair: Pair, components: tuple[BaseLearner, MetaOptimizer | None], trial: Trial, device: torch.device
 ) -> float:
     """Run a trial of the components drawn for it and return its score on the meta-valid tasks.
 
@@ -48,7 +48,7 @@ def run_trial(
 
 
 def start_training(
-    pair: Pair, components: tuple[Learner, MetaOptimizer | None], device: torch.device, *, seed: int
+    pair: Pair, components: tuple[BaseLearner, MetaOptimizer | None], device: torch.device, *, seed: int
 ) -> MetaTraining:
     """Set up a meta-training run of the components with the budget of the comparison."""
     settings = pair.settings

@@ -77,7 +77,7 @@ def open_test_domains(
 
 def misfit(here: Domain, there: Domain) -> str | None:
     """Return why nothing trained on one distribution can be judged on another, or None if it can."""
-    for name in ("problem", "input_shape", "feature_kinds", "feature_columns"):
+    for name in ("problem", "input_shape", "feature_kinds", "feature_columns", "action_bounds"):
         ours, theirs = getattr(here.info, name), getattr(there.info, name)
         if ours != theirs:
             return f"{name} is {ours} in {here.label!r}, which is trained on, and {theirs} in {there.label!r}."
@@ -115,6 +115,8 @@ def _failure(training: MetaTraining, sampler: TaskSampler) -> str | None:
 
 
 def _outputs(info: TaskInfo) -> str:
+    if info.problem_record.acts:
+        return f"{info.n_outputs} {'choices' if info.action_bounds is None else 'real actions'}"
     what = "real target" if not info.problem_record.has_classes else "class label" if info.shared_classes else "class"
     ending = ("es" if what == "class" else "s") * (info.n_outputs != 1)
     return f"{info.n_outputs} {what}{ending}{' that mean the same in every task' * info.shared_classes}"

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from autometa.checks import check_text
 from autometa.comparison.plan.guarded import guarded
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import SPLITS, Split, TaskInfo, TaskSampler
 from autometa.errors import InvalidParameter
 from autometa.host import make_learner, make_meta_optimizer, make_tasks
@@ -22,8 +23,8 @@ BASELINES = "baseline"
 """Family of the learners that must be beaten."""
 
 Tasks = str | TaskSampler
-Learners = str | Learner | tuple[str | Learner, str | MetaOptimizer]
-Entrant = tuple[Learner, MetaOptimizer | Literal["auto"]]
+Learners = str | BaseLearner | tuple[str | BaseLearner, str | MetaOptimizer]
+Entrant = tuple[BaseLearner, MetaOptimizer | Literal["auto"]]
 """A learner, and the meta-optimizer asked for with it."""
 
 
@@ -47,7 +48,7 @@ def labelled(what: str, given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         found = dict(given)
     else:
-        single = isinstance(given, str | TaskSampler | Learner) or (what == "learners" and isinstance(given, tuple))
+        single = isinstance(given, str | TaskSampler | BaseLearner) or (what == "learners" and isinstance(given, tuple))
         if not single and not isinstance(given, Sequence):
             raise InvalidParameter(
                 f"{what}={given!r} must be a name, an object, a list of those or a dict with labels."
@@ -69,7 +70,7 @@ def _label(item: Any) -> str:
         return item.rpartition("/")[2]
     if isinstance(item, tuple) and len(item) == 2:
         return f"{_label(item[0])}:{_label(item[1])}"
-    if isinstance(item, TaskSampler | Learner | MetaOptimizer):
+    if isinstance(item, TaskSampler | BaseLearner | MetaOptimizer):
         return (name_of(item) or type(item).__name__).rpartition("/")[2]
     raise InvalidParameter(f"{item!r} is neither a name nor a component; see 'autometa plugins'.")
 
@@ -98,17 +99,19 @@ def every_learner(problems: Collection[str]) -> dict[str, Learners]:
 
 
 def with_baselines(given: dict[str, Any], infos: Collection[TaskInfo]) -> dict[str, Any]:
-    """Add the baseline if it is installed, fits a problem and is not there already; on tables alone, every baseline.
+    """Add the baseline if it is installed, fits a problem and is not there already; every baseline on tables alone.
 
-    Tables count where labels mean the same in every task, as pooled baselines need.
+    Tables count where labels mean the same in every task, as pooled baselines need. Where learners act, every baseline
+    is added too.
     """
     problems = {info.problem for info in infos}
     are_tables = all(info.is_table and info.labels_are_shared for info in infos)
     known = {name for item in given.values() if (name := _full_name(item)) is not None}
     found = dict(given)
     for component in components("learner"):
+        acts = any(PROBLEMS[problem].acts for problem in component.spec.problems & problems)
         is_wanted = component.full_name == BASELINE or (
-            are_tables and getattr(component.spec, "family", "") == BASELINES
+            (are_tables or acts) and getattr(component.spec, "family", "") == BASELINES
         )
         if is_wanted and component.spec.problems & problems and component.full_name not in known:
             label = component.name if component.name not in found else component.full_name.replace("/", ".")
@@ -119,7 +122,7 @@ def with_baselines(given: dict[str, Any], infos: Collection[TaskInfo]) -> dict[s
 def _full_name(item: Any) -> str | None:
     """Full name of a learner that is given by name or as an object, with or without its meta-optimizer."""
     learner = item[0] if isinstance(item, tuple) else item
-    if isinstance(learner, Learner):
+    if isinstance(learner, BaseLearner):
         return name_of(learner, full=True)
     return find("learner", learner.partition(":")[0]).full_name if isinstance(learner, str) else None
 

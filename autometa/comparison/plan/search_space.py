@@ -18,12 +18,12 @@ from optuna.distributions import (
 )
 
 from autometa.comparison.plan.suggests import Prefixed, Suggests
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskInfo
 from autometa.errors import PluginError
 
-ComponentT = TypeVar("ComponentT", Learner, MetaOptimizer)
+ComponentT = TypeVar("ComponentT", BaseLearner, MetaOptimizer)
 Corner = Literal["default", "low", "high"]
 
 
@@ -68,7 +68,7 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     return distribution.low <= value <= distribution.high
 
 
-def changed_params(component: Learner | MetaOptimizer) -> dict[str, Any]:
+def changed_params(component: BaseLearner | MetaOptimizer) -> dict[str, Any]:
     """Parameters whose values are not the class's defaults."""
     signature = inspect.signature(type(component)).parameters
     return {
@@ -104,11 +104,11 @@ class Candidate:
 
     label: str
     """Its name on the leaderboard."""
-    learner: Learner
+    learner: BaseLearner
     meta_optimizer: MetaOptimizer | None
     info: TaskInfo
 
-    def draw(self, trial: Suggests) -> tuple[Learner, MetaOptimizer | None]:
+    def draw(self, trial: Suggests) -> tuple[BaseLearner, MetaOptimizer | None]:
         """Draw the hyperparameters of both; names are ``learner__x`` and ``meta_optimizer__x``."""
         learner = draw(self.learner, Prefixed(trial, "learner__"), self.info)
         if self.meta_optimizer is None:

@@ -99,7 +99,7 @@ class RL2(am.Actor):
         tokens = module.tokens(experience.observation, told[:, :-1])
         features, state = module.cell.read(tokens, mask, memory["state"])
         length = experience.mask.sum(1).view(-1, 1, 1).expand(-1, 1, told.shape[2])
-        decision = am.Decision(module.policy_of(features), module.value_of(features, experience.hidden))
+        decision = am.Decision(module.policy_of(features), module.value(features, experience.hidden))
         return decision, {"state": state, "last": told.gather(1, length)[:, 0]}
 
     def _reader(self) -> _Reader:
@@ -138,7 +138,6 @@ class RecurrentPolicy(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.cell: Any = cell
-        self.n_hidden = n_hidden
         self.n_outputs = info.n_outputs
         self.is_choice = info.action_bounds is None
         self.n_told = info.n_outputs + _FACTS
@@ -151,13 +150,15 @@ class RecurrentPolicy(nn.Module):
         self.register_buffer("middle", bounds.mean(0))
         self.register_buffer("reach", (bounds[1] - bounds[0]) / 2)
         self.log_std = None if self.is_choice else nn.Parameter(torch.full((info.n_outputs,), -0.5))
-        self.critic = nn.Sequential(nn.Linear(cell.n_features + n_hidden, 64), nn.Tanh(), nn.Linear(64, 1))
-        self.register_buffer("value_scale", torch.ones(()))
+        self.value = Critic(cell.n_features, n_hidden)
 
     middle: Tensor
     reach: Tensor
-    value_scale: Tensor
-    """What the critic's output is multiplied by: returns are told in units that the meta-optimizer sets."""
+
+    @property
+    def value_scale(self) -> Tensor:
+        """Unit in which the critic learns returns; the meta-optimizer changes it in place."""
+        return self.value.scale
 
     def tokens(self, observation: Tensor, last: Tensor) -> Tensor:
         """Join observations [tasks, n, *observation] with what was told before each, [tasks, n, n_told]."""
@@ -180,10 +181,29 @@ class RecurrentPolicy(nn.Module):
         log_std = (self.log_std + self.reach.log()).expand_as(outputs)
         return am.Normal(self.middle + self.reach * outputs, log_std)
 
-    def value_of(self, features: Tensor, hidden: Tensor) -> Tensor:
-        """Expected return of the rest of the trial, [tasks, n], from features [tasks, n, n_features]."""
+
+class Critic(nn.Module):
+    """Expected return of the rest of a trial, in the units of rewards.
+
+    Parameters
+    ----------
+    n_features : int
+    n_hidden : int
+        Hidden parameters of a task that it sees.
+    """
+
+    scale: Tensor
+
+    def __init__(self, n_features: int, n_hidden: int) -> None:
+        super().__init__()
+        self.n_hidden = n_hidden
+        self.layers = nn.Sequential(nn.Linear(n_features + n_hidden, 64), nn.Tanh(), nn.Linear(64, 1))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, features: Tensor, hidden: Tensor) -> Tensor:
+        """Values [tasks, n] of features [tasks, n, n_features]; ``hidden`` is [tasks, n_hidden]."""
         if self.n_hidden:
             seen = hidden.unsqueeze(1).expand(-1, features.shape[1], -1).to(features)
             features = torch.cat([features, seen], -1)
-        values: Tensor = self.critic(features).squeeze(-1)
-        return values * self.value_scale
+        values: Tensor = self.layers(features).squeeze(-1)
+        return values * self.scale

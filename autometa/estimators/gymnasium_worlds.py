@@ -1,0 +1,176 @@
+"""Environments of Gymnasium as worlds: one of them, or a vector of them."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autometa.contracts.environments import Environments, StepResult, Worlds
+from autometa.contracts.keys import draw_keys
+from autometa.contracts.tasks import TaskInfo
+from autometa.errors import Incompatible, InvalidData, InvalidParameter
+
+_LARGEST_SEED = 2**31
+
+
+class GymnasiumEnvironments(Environments):
+    """One environment, or a vector environment that does not reset by itself, as tasks to act in.
+
+    Unlike drawn ones these are not a value: there is one world, which every :meth:`begin` resets.
+
+    Parameters
+    ----------
+    env : gymnasium.Env or gymnasium.vector.VectorEnv
+    info : TaskInfo
+        What the agent was meta-trained on; the spaces must be of these shapes.
+    seed : int
+        Of the first reset, and of the choices of an actor.
+
+    Raises
+    ------
+    InvalidParameter
+        It is no environment.
+    Incompatible
+        A space is of another kind or shape, or the vector resets by itself.
+    """
+
+    def __init__(self, env: Any, info: TaskInfo, seed: int) -> None:
+        for name in ("reset", "step", "observation_space", "action_space"):
+            if not hasattr(env, name):
+                raise InvalidParameter(f"env={type(env).__name__} is no environment of Gymnasium: it has no {name!r}.")
+        self.env, self.info, self.seed = env, info, seed
+        self.is_vector = hasattr(env, "num_envs") and hasattr(env, "single_action_space")
+        if self.is_vector:
+            mode = getattr(env, "metadata", {}).get("autoreset_mode")
+            if getattr(mode, "name", None) != "DISABLED":
+                raise Incompatible(
+                    f"autoreset_mode={getattr(mode, 'name', mode)} of the vector environment must be "
+                    "gymnasium.vector.AutoresetMode.DISABLED: the agent resets episodes itself."
+                )
+        self.spaces = Spaces.of(env, self.is_vector)
+        self.spaces.check(info)
+        self.key = draw_keys(env.num_envs if self.is_vector else 1, seed)
+
+    @property
+    def hidden(self) -> Tensor:
+        """Nothing is known of them."""
+        return torch.zeros(len(self), 0)
+
+    def begin(self) -> GymnasiumWorlds:
+        """Return the worlds, which the first reset begins anew."""
+        return GymnasiumWorlds(self)
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def __getitem__(self, tasks: slice | Tensor) -> Self:
+        raise Incompatible("environments of Gymnasium cannot be taken apart; give fewer of them.")
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Return itself: its numbers come from Gymnasium."""
+        return self
+
+
+class Spaces:
+    """Kinds of observations and actions of an environment.
+
+    Parameters
+    ----------
+    observation, action
+        Spaces of Gymnasium: Box or Discrete.
+    """
+
+    def __init__(self, observation: Any, action: Any) -> None:
+        self.observation, self.action = observation, action
+        self.n_codes = _choices("observation", observation)
+        self.n_choices = _choices("action", action)
+
+    @classmethod
+    def of(cls, env: Any, is_vector: bool) -> Self:
+        """Read the spaces of one environment, or of each of a vector."""
+        if is_vector:
+            return cls(env.single_observation_space, env.single_action_space)
+        return cls(env.observation_space, env.action_space)
+
+    def check(self, info: TaskInfo) -> None:
+        """Refuse spaces of other shapes than were met in meta-training."""
+        seen = tuple(self.observation.shape) if self.n_codes is None else (self.n_codes,)
+        if seen != info.input_shape:
+            raise Incompatible(
+                f"observations have the shape {seen}, and the agent was meta-trained on {info.input_shape}."
+            )
+        ours = "choices" if info.action_bounds is None else "real numbers"
+        theirs = "real numbers" if self.n_choices is None else "choices"
+        n_outputs = int(np.prod(self.action.shape)) if self.n_choices is None else self.n_choices
+        if (theirs, n_outputs) != (ours, info.n_outputs):
+            raise Incompatible(
+                f"actions are {n_outputs} {theirs}, and the agent was meta-trained on {info.n_outputs} {ours}."
+            )
+
+    def encode(self, observation: Any, n_tasks: int, dtype: torch.dtype) -> Tensor:
+        """Return observations [tasks, *observation], numbers of Discrete spaces one-hot."""
+        array = np.asarray(observation)
+        if self.n_codes is None:
+            found = torch.as_tensor(array, dtype=dtype).reshape(n_tasks, *self.observation.shape)
+        else:
+            first = int(self.observation.start)
+            codes = torch.as_tensor(array, dtype=torch.int64).reshape(n_tasks) - first
+            found = torch.nn.functional.one_hot(codes, self.n_codes).to(dtype)
+        if not bool(found.isfinite().all()):
+            raise InvalidData("the environment shows an observation that is not finite.")
+        return found
+
+    def decode(self, action: Tensor) -> Any:
+        """Return actions [tasks] or [tasks, *shape] as the environment takes them: within bounds, of its own type."""
+        if self.n_choices is not None:
+            return action.cpu().numpy().astype(self.action.dtype) + self.action.start
+        real = action.cpu().numpy().reshape(-1, *self.action.shape)
+        return np.clip(real, self.action.low, self.action.high).astype(self.action.dtype)
+
+
+def _choices(what: str, space: Any) -> int | None:
+    """Return the size of a Discrete space, None of a Box."""
+    kind = type(space).__name__
+    if kind == "Discrete":
+        return int(space.n)
+    if kind == "Box":
+        return None
+    raise Incompatible(f"the {what} space {space} is a {kind}; an agent knows Box and Discrete.")
+
+
+class GymnasiumWorlds(Worlds):
+    """What Gymnasium's environments do, as tensors.
+
+    Parameters
+    ----------
+    environments : GymnasiumEnvironments
+    """
+
+    def __init__(self, environments: GymnasiumEnvironments) -> None:
+        self._of = environments
+        self._begun = False
+
+    def reset(self, mask: Tensor | None = None) -> Tensor:
+        """Begin the next episode, see :meth:`Worlds.reset`."""
+        seed = None if self._begun else self._of.seed % _LARGEST_SEED
+        self._begun = True
+        options = None if mask is None or not self._of.is_vector else {"reset_mask": mask.cpu().numpy()}
+        observation, _ = self._of.env.reset(seed=seed, options=options)
+        return self._encode(observation)
+
+    def step(self, action: Tensor) -> StepResult:
+        """Act, see :meth:`Worlds.step`."""
+        actions = self._of.spaces.decode(action)
+        observation, reward, *ends, _ = self._of.env.step(actions if self._of.is_vector else actions[0])
+        n_tasks = len(self._of)
+        rewards = torch.as_tensor(np.asarray(reward), dtype=torch.get_default_dtype()).reshape(n_tasks)
+        if not bool(rewards.isfinite().all()):
+            raise InvalidData("the environment pays a reward that is not finite.")
+        terminated, truncated = (torch.as_tensor(np.asarray(end), dtype=torch.bool).reshape(n_tasks) for end in ends)
+        return StepResult(self._encode(observation), rewards, terminated, truncated & ~terminated)
+
+    def _encode(self, observation: Any) -> Tensor:
+        return self._of.spaces.encode(observation, len(self._of), torch.get_default_dtype())

@@ -1,0 +1,187 @@
+"""MetaAgent: meta-trained once, it explores a new environment and acts in it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+import autometa as am
+from autometa.testing.toys import Lines
+
+TASKS = am.make_tasks("gridnavi", size=3, steps=4, n_shot=1)
+
+
+@pytest.fixture(scope="module")
+def meta_trained() -> am.MetaAgent:
+    optimizer = am.make_meta_optimizer("policy_gradient", trials=10)
+    return am.MetaAgent("rl2", optimizer, max_steps=2, device="cpu", random_state=0).meta_fit(TASKS)
+
+
+@pytest.fixture
+def agent(meta_trained: am.MetaAgent) -> am.MetaAgent:
+    return clone(meta_trained)
+
+
+def new_world(seed: int = 0) -> am.Environments:
+    return TASKS.sample(1, split="test", seed=seed)
+
+
+def walk(agent: am.MetaAgent, n: int = 6, **kwargs: Any) -> list[int]:
+    """Actions in a world that shows its start again and again."""
+    state, actions, start = None, [], new_world().begin().reset()[0].numpy()
+    for step in range(n):
+        action, state = agent.predict(start, state, np.array([step == 0]), **kwargs)
+        actions.append(int(action))
+    return actions
+
+
+def test_meta_training_tells_returns_and_steps_in_environments(agent: am.MetaAgent) -> None:
+    assert agent.history_["environment_steps"].tolist() == [80, 160]
+    assert {"loss", "return_1", "return_2"} <= set(agent.history_)
+    assert agent.task_info_ == TASKS.info
+
+
+def test_the_returns_of_exploring_are_those_of_collecting(agent: am.MetaAgent) -> None:
+    world = new_world()
+    agent.fit(world, episodes=3)
+    with torch.no_grad():
+        seen, _ = am.collect(agent.learner_, agent.module_, world, n_episodes=3, horizon=4)
+    np.testing.assert_allclose(agent.returns_, seen.returns(3).numpy())
+
+
+def test_the_adaptation_curve_has_every_episode_of_every_task(agent: am.MetaAgent) -> None:
+    curve = agent.adaptation_curve(TASKS, n_tasks=300, seed=1)
+    assert curve.columns.tolist() == ["task", "episode", "return", "normalised"]
+    assert len(curve) == 600
+    assert sorted(curve["episode"].unique()) == [1, 2]
+    assert curve["task"].nunique() == 300
+    assert curve.equals(agent.adaptation_curve(TASKS, n_tasks=300, seed=1))
+
+
+def test_memory_of_what_was_explored_changes_what_is_done(agent: am.MetaAgent) -> None:
+    start = torch.zeros(1, 6)
+    before = agent.learner_.act(agent.module_, agent.learner_.start(agent.module_, 1), start)[0].policy.logits
+    agent.fit(new_world(), episodes=2)
+    after = agent.learner_.act(agent.module_, agent._fitted.adapted, start)[0].policy.logits
+    assert not torch.allclose(before, after)
+    agent.fit(new_world(), episodes=0)
+    forgotten = agent.learner_.act(agent.module_, agent._fitted.adapted, start)[0].policy.logits
+    torch.testing.assert_close(forgotten, before)
+
+
+def test_predicting_follows_the_memory_of_its_own_steps(agent: am.MetaAgent) -> None:
+    agent.fit(new_world(), episodes=1)
+    start = new_world().begin().reset()
+    (action, state) = agent.predict(start[0].numpy(), deterministic=True)
+    assert action.shape == ()
+    decision, memory = agent.learner_.act(agent.module_, agent._fitted.adapted, start)
+    assert int(action) == int(decision.policy.mode)
+    for name, value in state[0]["memory"]["state"].items():
+        torch.testing.assert_close(value, memory["state"][name])
+    begins = np.ones(5, dtype=bool)
+    many, _ = agent.predict(start.expand(5, -1).numpy(), None, begins, deterministic=True)
+    assert (many == int(action)).all()
+
+
+def test_an_episode_that_was_not_told_begins_from_what_was_fitted(agent: am.MetaAgent) -> None:
+    agent.fit(new_world(), episodes=1)
+    start = new_world().begin().reset()[0].numpy()
+    fresh, _ = agent.predict(start, None, np.array([True]), deterministic=True)
+    state = None
+    for step in range(5):
+        _, state = agent.predict(start, state, np.array([step == 0]), deterministic=True)
+    again, state = agent.predict(start, state, np.array([True]), deterministic=True)
+    assert again == fresh
+    kept, _ = agent.predict(start, None, np.array([True]), deterministic=True)
+    assert kept == fresh
+
+
+def test_a_forgetful_caller_is_told(agent: am.MetaAgent) -> None:
+    start = new_world().begin().reset()[0].numpy()
+    agent.predict(start)
+    with pytest.warns(UserWarning, match="state=None twice in a row: the agent forgets"):
+        agent.predict(start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, state = agent.predict(start, None, np.array([True]))
+        agent.predict(start, state)
+        agent.predict(start, None, np.array([True]))
+
+
+def test_a_saved_agent_does_what_the_first_one_did(agent: am.MetaAgent, tmp_path: Path) -> None:
+    agent.fit(new_world(), episodes=2)
+    agent.save(tmp_path / "agent.autometa")
+    loaded = am.load(tmp_path / "agent.autometa")
+    assert isinstance(loaded, am.MetaAgent)
+    assert walk(loaded) == walk(agent)
+    assert loaded.task_info_ == agent.task_info_
+    assert loaded.score(new_world(), episodes=2) == agent.score(new_world(), episodes=2)
+    assert loaded.history_.equals(agent.history_)
+    without = tmp_path / "without.autometa"
+    agent.save(without, keep_support=False)
+    assert walk(am.load(without).fit(new_world(), episodes=2)) == walk(agent)
+
+
+def test_clones_and_nested_parameters_are_those_of_scikit_learn(agent: am.MetaAgent) -> None:
+    agent.fit(new_world())
+    copied = clone(agent)
+    assert copied.module_ is agent._meta.module
+    assert not hasattr(copied, "returns_")
+    copied.set_params(learner__greedy=False)
+    assert copied.fit(new_world()).learner_.greedy is False
+    copied.set_params(learner__hidden_size=8)
+    with pytest.raises(am.InvalidParameter, match="learner__hidden_size=8 changed after meta_fit"):
+        copied.fit(new_world())
+    assert repr(am.MetaAgent(learner="rl2")) == "MetaAgent(learner='rl2')"
+
+
+def test_what_happened_elsewhere_can_be_learned_from(agent: am.MetaAgent) -> None:
+    world = new_world()
+    with torch.no_grad():
+        seen, memory = am.collect(agent.learner_, agent.module_, world, n_episodes=2, horizon=4)
+    agent.fit(transitions=seen)
+    torch.testing.assert_close(agent._fitted.adapted["state"], memory["state"])
+    assert agent.returns_.shape == (1, 2)
+
+
+def test_policy_and_value_are_networks_in_the_units_of_rewards(agent: am.MetaAgent) -> None:
+    features = torch.zeros(1, 1, 64)
+    assert agent.policy_(features).shape == (1, 1, 5)
+    unit = agent.value_(features, torch.zeros(1, 0))
+    agent.value_.scale.mul_(2)
+    torch.testing.assert_close(agent.value_(features, torch.zeros(1, 0)), 2 * unit)
+    agent.value_.scale.div_(2)
+    random = am.MetaAgent("control/random", max_steps=0).meta_fit(TASKS)
+    with pytest.raises(AttributeError, match="has no value_"):
+        _ = random.value_
+
+
+def test_what_cannot_be_is_said_in_one_sentence(agent: am.MetaAgent) -> None:
+    with pytest.raises(NotFittedError, match="has met no worlds yet; call meta_fit"):
+        am.MetaAgent().fit(new_world())
+    with pytest.raises(am.Incompatible, match="are regression and MetaAgent is for control; use FewShotRegressor"):
+        am.MetaAgent().meta_fit(Lines())
+    with pytest.raises(am.Incompatible, match="are control and FewShotRegressor is for regression; use MetaAgent"):
+        am.FewShotRegressor().meta_fit(TASKS)
+    with pytest.raises(am.Incompatible, match="learner 'ridge' is for classification and regression, not for control"):
+        am.MetaAgent("ridge").meta_fit(TASKS)
+    with pytest.raises(am.InvalidParameter, match="env=int is no environment of Gymnasium"):
+        agent.fit(3)
+    with pytest.raises(am.Incompatible, match=r"input_shape of the environments is \(10,\), and the agent"):
+        agent.fit(am.make_tasks("gridnavi").sample(1, seed=0))
+    with pytest.raises(am.Incompatible, match=r"n_outputs of the environments is 3, and the agent was .* on 5"):
+        agent.adaptation_curve(am.make_tasks("bandit", arms=3))
+    with pytest.raises(am.InvalidParameter, match="either env or transitions"):
+        agent.fit()
+    with pytest.raises(am.InvalidData, match=r"observation has the shape \(4,\); it must be \(6,\)"):
+        agent.predict(np.zeros(4))
+    agent.fit(TASKS.sample(3, seed=0))
+    with pytest.raises(am.InvalidParameter, match="fit met 3 environments, and there are 2"):
+        agent.predict(np.zeros((2, 6)))
