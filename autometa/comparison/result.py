@@ -71,7 +71,7 @@ class Comparison:
     curves : pandas.DataFrame
         ``tasks``, ``learner``, ``seed``, ``axis`` ("outer steps", "seconds", "adaptation steps" or "shots"),
         ``value``, ``score``: on meta-valid tasks over outer steps and seconds, else on meta-test tasks. On tables the
-        axis "labelled rows" takes the place of "shots".
+        axis "labelled rows" takes the place of "shots", and where learners act "episodes" (of a trial, from 1) does.
     trials : pandas.DataFrame
         ``tasks``, ``learner``, ``slot``, ``state``, ``value``, ``seconds``, ``params``.
     failures : pandas.DataFrame

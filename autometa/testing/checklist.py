@@ -10,22 +10,25 @@ from typing import Any
 from unittest import SkipTest
 
 from autometa.checks import check_choice
+from autometa.contracts.actor import Actor
 from autometa.contracts.backbone import Backbone
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import Incompatible, InvalidParameter
 from autometa.host import Component, components, find, make, name_of
 from autometa.host.kinds import KINDS
+from autometa.testing.actor_checks import ACTOR_CHECKS, ActorCase
 from autometa.testing.backbone_checks import BACKBONE_CHECKS, BackboneCase
 from autometa.testing.component_checks import COMPONENT_CHECKS
+from autometa.testing.environment_checks import ENVIRONMENT_CHECKS
 from autometa.testing.learner_checks import LEARNER_CHECKS, LearnerCase
 from autometa.testing.meta_optimizer_checks import META_OPTIMIZER_CHECKS, case_for
 from autometa.testing.sampler_checks import SAMPLER_CHECKS
 from autometa.testing.spec_checks import SPEC_CHECKS
 from autometa.testing.toys import TOYS
-
-SUPERVISED = ("classification", "regression")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +147,12 @@ def _object_checks(
 ) -> Iterator[Check]:
     label = entry.name if entry is not None else type(component).__name__
     yield from _bind(label, COMPONENT_CHECKS, partial(_same, component))
-    problems: Sequence[str] = [tasks.info.problem] if tasks is not None else SUPERVISED
+    problems: Sequence[str] = [tasks.info.problem] if tasks is not None else _problems_of(component)
     if entry is not None:
         problems = [problem for problem in problems if problem in entry.spec.problems]
     if isinstance(component, TaskSampler):
-        yield from _bind(label, SAMPLER_CHECKS, partial(_same, component))
+        checks = ENVIRONMENT_CHECKS if component.info.problem_record.acts else SAMPLER_CHECKS
+        yield from _bind(label, checks, partial(_same, component))
     elif isinstance(component, Backbone):
         yield from _bind(label, BACKBONE_CHECKS, partial(BackboneCase.of, component))
     elif isinstance(component, MetaOptimizer):
@@ -158,11 +162,44 @@ def _object_checks(
         for problem in problems:
             case = partial(learner_case_for, component, problem, tasks, claimed=entry is not None)
             yield from _bind(label, LEARNER_CHECKS, case, problem)
+    elif isinstance(component, Actor):
+        for problem in problems or ["control"]:  # one that claims no problem to act in is checked all the same
+            actor_case = partial(actor_case_for, component, problem, tasks, claimed=entry is not None)
+            yield from _bind(label, ACTOR_CHECKS, actor_case, problem)
     else:
         raise InvalidParameter(f"{component!r} is no task sampler, learner, meta-optimizer or backbone.")
 
 
+def _problems_of(component: Any) -> list[str]:
+    """Return the problems that a component may be for: those of its kind of learner; first the one it needs most."""
+    acting = [name for name in TOYS if PROBLEMS[name].acts]
+    answering = [name for name in TOYS if not PROBLEMS[name].acts]
+    if isinstance(component, Actor):
+        return acting
+    if isinstance(component, MetaOptimizer):
+        return [*acting, *answering] if "policy" in component.requires else [*answering, *acting]
+    return answering
+
+
 def learner_case_for(learner: Learner, problem: str, tasks: TaskSampler | None, claimed: bool) -> LearnerCase:
+    """Find a distribution that the learner does not refuse; see :func:`actor_case_for`."""
+    return LearnerCase(learner, _tasks_for(learner, problem, tasks, claimed))
+
+
+def actor_case_for(actor: Actor, problem: str, tasks: TaskSampler | None, claimed: bool) -> ActorCase:
+    """Find worlds that the actor does not refuse.
+
+    Raises
+    ------
+    AssertionError
+        It claims to solve the problem and refuses every distribution of it.
+    unittest.SkipTest
+        It makes no claim and refuses.
+    """
+    return ActorCase(actor, _tasks_for(actor, problem, tasks, claimed))
+
+
+def _tasks_for(learner: BaseLearner, problem: str, tasks: TaskSampler | None, claimed: bool) -> TaskSampler:
     """Find a distribution that the learner does not refuse.
 
     Raises
@@ -179,7 +216,7 @@ def learner_case_for(learner: Learner, problem: str, tasks: TaskSampler | None, 
         except Incompatible as error:
             refusals.append(f"{toy!r}: {error}")
         else:
-            return LearnerCase(learner, toy)
+            return toy
     text = f"the learner refuses every task distribution of {problem} tried:\n" + "\n".join(refusals)
     if claimed:
         raise AssertionError(text)

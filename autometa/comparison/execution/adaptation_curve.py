@@ -66,10 +66,21 @@ def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool
 @torch.no_grad()
 def _returns_by_episode(training: MetaTraining, domain: Domain) -> list[list[float]]:
     """Mean return of every episode of a trial, those to adapt in first."""
+    worlds = _draw_worlds(domain).to(training.device, training.dtype)
+    outcome = judge(training.learner, training.module.eval(), worlds)
+    return [[episode + 1, float(score)] for episode, score in enumerate(outcome.returns.mean(0))]
+
+
+def best_return(domain: Domain) -> float | None:
+    """Mean return of an episode, in the worlds behind the returns by episode, of who knows them; None if not known."""
+    best = _draw_worlds(domain).reference.get("best")
+    return None if best is None else float(best.mean())
+
+
+def _draw_worlds(domain: Domain) -> Environments:
     n_tasks = min(CURVE_TRIALS, domain.settings.n_test_tasks)
     drawn: Environments = domain.sampler.sample(n_tasks, split="test", seed=domain.seed("curve"))
-    outcome = judge(training.learner, training.module.eval(), drawn.to(training.device, training.dtype))
-    return [[episode + 1, float(score)] for episode, score in enumerate(outcome.returns.mean(0))]
+    return drawn
 
 
 def milliseconds_per_task(training: MetaTraining, domain: Domain) -> dict[str, float]:

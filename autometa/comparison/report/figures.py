@@ -14,7 +14,7 @@ from optuna import Study
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from autometa.comparison.report.canvas import MUTED, PAPER, Style, axes, to_svg
+from autometa.comparison.report.canvas import INK, MUTED, PAPER, Style, axes, to_svg
 from autometa.comparison.report.markup import LARGE, metric_title
 from autometa.comparison.results.labelled_rows import AXIS
 from autometa.contracts.printable import printable
@@ -52,7 +52,9 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
     return to_svg(figure, f"{metric_title(metric)} and 95% interval of each learner")
 
 
-def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str) -> str:
+def curve_figure(
+    curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str, *, best: float | None = None
+) -> str:
     """Score along one axis: a line per learner, thin ones per seed where there are several.
 
     Seconds are logarithmic; numbers of labelled rows stand side by side, without thin lines.
@@ -65,6 +67,8 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
     looks : mapping of learner to Style
     axis : str
         Name of the axis, such as ``"outer steps"``.
+    best : float, optional
+        The best score there is, drawn as a dotted line.
     """
     figure, ax = axes(4.7, 3.0)
     numbers = sorted(set(curves["value"]))
@@ -96,7 +100,11 @@ def curve_figure(curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], 
     else:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     scores = curves["score"].to_numpy(dtype=float)
-    _score_axis(ax, "y", metric, scores)
+    shown = scores
+    if best is not None:
+        ax.axhline(best, linestyle=":", color=INK, linewidth=1.2)
+        shown = np.append(scores, best)
+    _score_axis(ax, "y", metric, shown)
     if (
         axis == AXIS
         and not problem_of_metric(metric).higher_is_better

@@ -49,11 +49,14 @@ GAP = (
     "(Holm's correction for the number of learners)."
 )
 INCOMPLETE = "Not complete: this is what was done so far."
+EPISODES = "episodes"
+"""Axis of the curves of learners that act."""
 _AXES = {
     "outer steps": "on meta-valid tasks",
     "seconds": "of meta-training, on meta-valid tasks",
     "adaptation steps": "on meta-test tasks",
     "shots": "on meta-test tasks",
+    EPISODES: "of a trial in meta-test worlds, those to adapt in first",
     AXIS: f"on meta-test entities: the best {DRAWN} learners, and the baselines; what lies far above is cut off",
 }
 
@@ -158,7 +161,10 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
         found = curves[curves["axis"] == axis].dropna(subset=["score"])
         found = curves_to_draw(record, tasks, found) if axis == AXIS else found
         if len(found) and found["value"].min() < found["value"].max():
-            plots.append(figure(curve_figure(found, metric, here, axis), f"<b>Score over {axis}</b> {where}"))
+            best = record.best_returns.get(tasks) if axis == EPISODES else None
+            where += "; dotted: the best of who knows the world" * (best is not None)
+            drawn = curve_figure(found, metric, here, axis, best=best)
+            plots.append(figure(drawn, f"<b>Score over {axis}</b> {where}"))
     costs = {
         "seconds to meta-train": rows["meta_train_seconds"],
         "milliseconds to adapt and predict one task": rows["adapt_ms"] + rows["predict_ms"],
@@ -178,6 +184,7 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
 def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict[str, Style]) -> str:
     """The leaderboard of one task distribution, with marks on the best and on those not found to differ from it."""
     metric = str(rows["metric"].iloc[0])
+    acts = problem_of_metric(metric).acts
     body, marks = [], []
     has_gaps = "gap_to_pooled" in rows.columns and bool(rows["gap_to_pooled"].notna().any())
     for row in rows.itertuples():
@@ -211,8 +218,8 @@ def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict
         *((("gap to pooled", "n"), ("p of the gap", "n")) if has_gaps else ()),
         ("test tasks", "n"),
         ("seeds", "n"),
-        ("shots", "n"),
-        ("queries", "n"),
+        ("episodes to adapt" if acts else "shots", "n"),
+        ("episodes judged" if acts else "queries", "n"),
         ("normalization", ""),
         ("meta-training", "n"),
         ("adapt, ms per task", "n"),

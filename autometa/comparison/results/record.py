@@ -49,3 +49,5 @@ class Record:
     """True if every trial and final run is over."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What the samplers of tables tell of themselves, by task distribution."""
+    best_returns: Mapping[str, float] = field(default_factory=dict)
+    """Mean return of an episode of who knows the world, by distribution of worlds where that is known."""

@@ -138,8 +138,7 @@ class PolicyGradient(am.MetaOptimizer):
                 horizon=info.horizon,
                 blind=self.blind if info.n_shot else 0.0,
             )
-            value = self.learner_.along(module, seen)[0].value
-            assert value is not None
+            value = self._read(seen)[1]
             advantage = advantages(seen.reward, value, seen.mask, self.discount, self.trace)
             target = advantage + value
             self._rescale(target[seen.mask])
@@ -155,6 +154,15 @@ class PolicyGradient(am.MetaOptimizer):
         record = {"loss": -returns.sum(), **metrics, "environment_steps": torch.tensor(float(self.n_taken_))}
         return record | {f"return_{k + 1}": value for k, value in enumerate(returns)}
 
+    def _read(self, seen: am.Experience) -> tuple[am.Choice | am.Normal, Tensor]:
+        (policy, value), _ = self.learner_.along(self.module_, seen)
+        if value is None:
+            raise am.PluginError(
+                f"along() of actor {type(self.learner_).__name__} gives no values, which 'policy' in its provides "
+                "promises; add a critic."
+            )
+        return policy, value
+
     def _rescale(self, target: Tensor) -> None:
         """Let the unit of values follow returns slowly: the critic's error would else drown the policy's gradient."""
         scale = getattr(self.module_, "value_scale", None)
@@ -164,8 +172,7 @@ class PolicyGradient(am.MetaOptimizer):
         scale.copy_(found if self.n_taken_ == 0 else _SCALE_KEPT * scale + (1 - _SCALE_KEPT) * found)
 
     def _loss(self, seen: am.Experience, advantage: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        (policy, value), _ = self.learner_.along(self.module_, seen)
-        assert value is not None
+        policy, value = self._read(seen)
         unit = getattr(self.module_, "value_scale", 1.0)
         ratio = (policy.log_prob(seen.action) - seen.log_prob).exp()
         gain = torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)

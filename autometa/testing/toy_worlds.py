@@ -1,0 +1,85 @@
+"""Worlds in which any sound actor learns within seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from autometa.contracts.keys import draw_keys
+from autometa.contracts.tasks import TaskInfo, TaskSampler, check_draw
+from autometa.sampling.random_draws import draw_uniform
+from autometa.sampling.tensor_environments import State, TensorEnvironments
+
+N_DOORS = 3
+
+
+class Doors(TaskSampler):
+    """One of three doors leads out, and pays 1; every other one costs 0.2. The same door does in all episodes.
+
+    Parameters
+    ----------
+    patience : int
+        Most steps of an episode.
+    n_shot, n_query : int
+        Episodes to adapt in, and those that are judged.
+    """
+
+    tasks_recur: ClassVar[bool] = True
+
+    def __init__(self, *, patience: int = 4, n_shot: int = 1, n_query: int = 1) -> None:
+        self.patience = patience
+        self.n_shot = n_shot
+        self.n_query = n_query
+
+    @property
+    def info(self) -> TaskInfo:
+        """Two numbers are seen, of which one is noise; three choices."""
+        return TaskInfo(
+            problem="control",
+            input_shape=(2,),
+            n_outputs=N_DOORS,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            horizon=self.patience,
+            n_hidden=N_DOORS,
+        )
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> DoorEnvironments:
+        """Draw tasks, see :meth:`TaskSampler.sample`."""
+        check_draw(n_tasks, split, seed)
+        door = torch.from_numpy(N_DOORS * draw_uniform((n_tasks,), seed, split, "door")).long()
+        way_out = torch.nn.functional.one_hot(door, N_DOORS).float()
+        return DoorEnvironments(info=self.info, key=draw_keys(n_tasks, seed, split), way_out=way_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoorEnvironments(TensorEnvironments):
+    """Rooms with three doors each."""
+
+    way_out: Tensor
+    """One-hot [tasks, doors]."""
+
+    n_noise: ClassVar[int] = 1
+
+    @property
+    def hidden(self) -> Tensor:
+        """Which door leads out."""
+        return self.way_out
+
+    def initial(self, noise: Tensor) -> State:
+        """Nothing tried yet."""
+        return {"seen": torch.cat([torch.zeros_like(noise), noise], 1).to(self.way_out)}
+
+    def change(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
+        """Try a door."""
+        out = self.way_out.gather(1, action.unsqueeze(1)).squeeze(1) > 0
+        steps = state["seen"][:, :1] + 0.25
+        seen = torch.cat([steps, noise.to(steps)], 1)
+        return {"seen": seen}, torch.where(out, 1.0, -0.2).to(steps), out
+
+    def observation(self, state: State) -> Tensor:
+        """Show the steps so far, and noise."""
+        return state["seen"]

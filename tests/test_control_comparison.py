@@ -1,0 +1,88 @@
+"""Comparing learners that act: the leaderboard, the returns by episode and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import autometa as am
+from autometa.comparison.execution.adaptation_curve import best_return
+from autometa.comparison.plan.domains import open_domains
+from autometa.comparison.plan.settings import Settings
+
+FAST = {"n_trials": 1, "n_seeds": 2, "n_test_tasks": 60, "max_steps": 3, "verbose": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, Path]:
+    output = tmp_path_factory.mktemp("worlds")
+    learners = {"rl2": ("rl2", am.make_meta_optimizer("policy_gradient", trials=40))}
+    tasks = {"grid": am.make_tasks("gridnavi", size=3, steps=4, n_shot=1)}
+    return am.compare(tasks, learners, output=output, **FAST), output
+
+
+def test_the_leaderboard_tells_returns_of_which_larger_ones_are_better(compared: tuple[am.Comparison, Path]) -> None:
+    board = compared[0].leaderboard
+    assert set(board["learner"]) == {"rl2", "random"}
+    assert set(board["metric"]) == {"return"}
+    assert board["score"].is_monotonic_decreasing
+    assert board.set_index("learner").loc["rl2", ["n_shot", "n_query", "n_test_tasks"]].tolist() == [1, 1, 60]
+
+
+def test_returns_are_told_by_episode(compared: tuple[am.Comparison, Path]) -> None:
+    curves = compared[0].curves
+    episodes = curves[curves["axis"] == "episodes"]
+    assert set(episodes["learner"]) == {"rl2", "random"}
+    assert sorted(episodes["value"].unique()) == [1.0, 2.0]
+    assert np.isfinite(episodes["score"]).all()
+    assert not (curves["axis"] == "shots").any()
+
+
+def test_the_report_speaks_of_episodes_and_shows_the_best_return(compared: tuple[am.Comparison, Path]) -> None:
+    text = (compared[1] / "report.html").read_text()
+    for words in (
+        "Score over episodes",
+        "of a trial in meta-test worlds",
+        "dotted: the best of who knows the world",
+        "episodes to adapt",
+        "episodes judged",
+        "higher is better",
+    ):
+        assert words in text
+    assert ">shots<" not in text
+
+
+def test_the_best_return_is_that_of_the_worlds_in_the_curve() -> None:
+    tasks = am.make_tasks("gridnavi", size=3, steps=4)
+    (domain,) = open_domains({"grid": tasks}, Settings(n_test_tasks=30, random_state=0)).values()
+    drawn = tasks.sample(30, split="test", seed=domain.seed("curve"))
+    assert best_return(domain) == pytest.approx(float(drawn.reference["best"].mean()))
+
+
+def test_the_winner_is_an_agent_that_acts(compared: tuple[am.Comparison, Path]) -> None:
+    comparison, output = compared
+    agent = comparison.best_estimator()
+    assert isinstance(agent, am.MetaAgent)
+    world = am.make_tasks("gridnavi", size=3, steps=4).sample(1, split="test", seed=3)
+    assert agent.fit(world, episodes=2).returns_.shape == (1, 2)
+    loaded = am.load(output / "best.autometa")
+    assert isinstance(loaded, am.MetaAgent)
+
+
+def test_what_was_trained_in_some_worlds_is_judged_in_others(tmp_path: Path) -> None:
+    few, many = (am.make_tasks("bandit", arms=2, pulls=pulls) for pulls in (3, 5))
+    learner = ("rl2", am.make_meta_optimizer("policy_gradient", trials=20))
+    found = am.compare({"few": few}, [learner], test_tasks={"many": many}, output=tmp_path, **FAST)
+    assert set(found.leaderboard["tasks"]) == {"few", "many"}
+    assert len(found.skipped) == 0
+
+
+def test_learners_of_other_problems_are_left_out_with_the_reason(tmp_path: Path) -> None:
+    tasks = {"arms": am.make_tasks("bandit", arms=2, pulls=3), "waves": "sinusoid"}
+    found = am.compare(tasks, ["ridge", "random"], baselines=False, output=tmp_path, **FAST)
+    reasons = found.skipped.set_index("learner")["reason"]
+    assert "not for control; use one of ['random', 'rl2']" in reasons["ridge"]
+    assert "learner 'random' is for control, not for regression" in reasons["random"]
+    assert found.leaderboard.set_index("tasks")["metric"].to_dict() == {"arms": "return", "waves": "mse"}
