@@ -36,7 +36,7 @@ SLOW = {
         for problem in ("classification", "regression")
     ),
     *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("learned_rule", "plastic")),
-    *(f"{name}-check_improves" for name in ("cmaes", "collect", "evolution_strategy", "implicit")),
+    *(f"{name}-check_improves" for name in ("cmaes", "collect", "evolution_strategy", "implicit", "policy_gradient")),
     *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("gru", "mann", "sklearn", "snail")),
     "snail-check_learns[classification]",
     *(
@@ -66,7 +66,11 @@ def test_bundled_component(check: Check) -> None:
     check()
 
 
-META_OPTIMIZERS = [c.full_name for c in components("meta-optimizer") if c.plugin.distribution == "autometa"]
+META_OPTIMIZERS = [
+    c.full_name
+    for c in components("meta-optimizer")
+    if c.plugin.distribution == "autometa" and "regression" in c.spec.problems
+]
 TESTED_ELSEWHERE = {
     "cifar_fs": {"classification"},
     "images": {"classification"},
@@ -95,7 +99,8 @@ def test_a_prior_of_tables_conforms_on_regression_as_well(name: str) -> None:
 
 def problems_tested(component: Component) -> set[str]:
     if component.kind == "meta-optimizer":
-        return {"classification", "regression"}  # the kit, and the test above
+        acts = "policy" in am.make_meta_optimizer(component.full_name).requires
+        return {"control"} if acts else {"classification", "regression"}  # the kit, and the test above
     if component.kind == "task sampler":
         if component.name in NEED_FILES:
             return TESTED_ELSEWHERE[component.name]

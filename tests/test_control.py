@@ -15,6 +15,7 @@ from autometa_plugins.control.bandit_optimum import bernoulli_optimum
 from torch import Tensor, nn
 
 import autometa as am
+from autometa.cli import main
 from autometa.contracts.keys import uniform
 from autometa.training import evaluate
 
@@ -427,3 +428,22 @@ def test_candidates_for_θ_are_judged_in_the_same_worlds() -> None:
     losses = am.PopulationLosses(actor, module, fitness="score")(population, environments)
     torch.testing.assert_close(losses[0], am.judge(actor, module, environments).errors)
     assert losses.shape == (2, 5)
+
+
+# ---------------------------------------------------------------- on the command line
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gridnavi", ("S . .", "G", "horizon", "observation [10], hidden [10]", "return of an episode, best: 1")),
+        ("bandit", ("hidden: 0.", "horizon", "return of an episode, random: ")),
+        ("sinusoid", ("support [10, 1], query [10, 1]",)),
+    ],
+)
+def test_the_command_line_draws_worlds(name: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks", name, "-n", "2"]) == 0
+    shown = capsys.readouterr().out
+    for word in words:
+        assert word in shown
+    assert ("horizon" in shown) == (name != "sinusoid")

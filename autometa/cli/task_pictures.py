@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from autometa.contracts.environments import Environments
 from autometa.contracts.examples import Examples, TaskBatch
 
 TALLEST = 28
@@ -24,8 +25,11 @@ ROWS = 8
 """Rows of a table."""
 
 
-def draw_task(console: Console, batch: TaskBatch, index: int) -> None:
+def draw_task(console: Console, batch: TaskBatch | Environments, index: int) -> None:
     """Draw one task of a batch in the way that suits its inputs."""
+    if isinstance(batch, Environments):
+        _draw_world(console, batch, index)
+        return
     support, query = _of_task(batch.support, index), _of_task(batch.query, index)
     shape = support[0].shape[1:]
     if len(shape) == 3 and shape[0] in (1, 3):
@@ -35,6 +39,18 @@ def draw_task(console: Console, batch: TaskBatch, index: int) -> None:
         _draw_function(console, support, query)
     else:
         _draw_rows(console, *support)
+
+
+def _draw_world(console: Console, environments: Environments, index: int) -> None:
+    """Show a world's picture if it has one, its hidden parameters and the returns that are known of it."""
+    picture = environments.picture(index)
+    if picture is not None:
+        console.print(Text(picture))
+    hidden = environments.hidden[index].tolist()
+    if hidden and picture is None:
+        console.print(f"hidden: {', '.join(f'{value:.3g}' for value in hidden)}", markup=False)
+    for name, values in environments.reference.items():
+        console.print(f"return of an episode, {name}: {float(values[index]):.3f}", markup=False)
 
 
 def _of_task(examples: Examples, index: int) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,10 @@ def tasks(
         draw_task(console, batch, index)
 
 
+_OF_WORLDS = ("horizon", "n_hidden")
+"""Facts that are told of worlds to act in alone."""
+
+
 def _facts(sampler: TaskSampler) -> dict[str, Any]:
     """What is the same for all tasks, and the shapes of one drawn from every split."""
     from autometa.contracts.tasks import SPLITS
@@ -65,9 +69,12 @@ def _facts(sampler: TaskSampler) -> dict[str, Any]:
     splits = {}
     for split in SPLITS:
         batch = sampler.sample(1, split=split, seed=0)
-        splits[split] = {
-            part: list(examples.x.shape[1:]) for part, examples in (("support", batch.support), ("query", batch.query))
-        }
+        parts = (
+            {"observation": batch.begin().reset(), "hidden": batch.hidden}
+            if sampler.info.problem_record.acts
+            else {"support": batch.support.x, "query": batch.query.x}
+        )
+        splits[split] = {part: list(values.shape[1:]) for part, values in parts.items()}
     return {"info": dataclasses.asdict(sampler.info), "splits": splits, "about": sampler.describe()}
 
 
@@ -76,14 +83,16 @@ def _show_facts(console: Console, title: str, facts: dict[str, Any]) -> None:
     from rich.text import Text
 
     from autometa.contracts.printable import printable
+    from autometa.contracts.problems import find_problem
 
     console.print(Text(printable(title), style="bold"))
     table = Table(box=None, show_header=False, pad_edge=False)
+    acts = find_problem(facts["info"]["problem"]).acts
     for key, value in facts["info"].items():
-        if value is not None:
+        if value is not None and (acts or key not in _OF_WORLDS):
             table.add_row(Text(key), Text(printable(list(value) if isinstance(value, tuple) else value)))
     for split, shapes in facts["splits"].items():
-        table.add_row(f"split {split}", Text(f"support {shapes['support']}, query {shapes['query']}"))
+        table.add_row(f"split {split}", Text(", ".join(f"{part} {shape}" for part, shape in shapes.items())))
     for key, value in facts["about"].items():
         table.add_row(Text(printable(key)), Text(printable(value)))
     console.print(table)

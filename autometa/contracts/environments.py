@@ -95,6 +95,10 @@ class Environments(ABC):
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Move to a device and cast floating-point numbers."""
 
+    def picture(self, task: int) -> str | None:
+        """Return a picture of a task in characters, for the command line; None: there is none."""
+        return None
+
     @property
     def problem_record(self) -> Problem:
         """What sets their problem apart."""

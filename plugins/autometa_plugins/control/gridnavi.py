@@ -106,6 +106,13 @@ class Grids(am.TensorEnvironments):
         visits = random_visits(self.size, steps).to(self.one)[self.goal[:, 0], self.goal[:, 1]]
         return {"random": _ON_GOAL * visits + _ELSEWHERE * (steps - visits), "best": best}
 
+    def picture(self, task: int) -> str:
+        """Draw the grid, the first row at the top, with S where episodes start and G for the goal."""
+        goal = tuple(self.goal[task].tolist())
+        marks = {(0, 0): "S", goal: "G"}
+        rows = ((marks.get((x, y), ".") for y in range(self.size)) for x in range(self.size))
+        return "\n".join(" ".join(row) for row in rows)
+
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Start in the corner."""
         return {"cell": torch.zeros_like(self.goal)}
