@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,25 @@ def test_what_cannot_be_is_said_in_one_sentence(agent: am.MetaAgent) -> None:
     agent.fit(TASKS.sample(3, seed=0))
     with pytest.raises(am.InvalidParameter, match="fit met 3 environments, and there are 2"):
         agent.predict(np.zeros((2, 6)))
+
+
+def test_an_interrupted_meta_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    optimizer = am.make_meta_optimizer("policy_gradient", trials=10)
+    made = am.MetaAgent("rl2", optimizer, max_steps=2, device="cpu", random_state=0)
+    first = clone(made).meta_fit(TASKS, checkpoint=tmp_path / "begun")
+    again = clone(made).meta_fit(TASKS, checkpoint=tmp_path / "begun")
+    assert again.history_.equals(first.history_)
+    for name, value in first.module_.state_dict().items():
+        assert torch.equal(value, again.module_.state_dict()[name])
+
+
+def test_an_agent_that_learns_nothing_is_saved_and_acts(tmp_path: Path) -> None:
+    agent = am.MetaAgent("control/random", max_steps=0, device="cpu", random_state=0).meta_fit(TASKS)
+    agent.fit(new_world(), episodes=2)
+    agent.save(tmp_path / "random.autometa")
+    assert walk(am.load(tmp_path / "random.autometa")) == walk(agent)
+
+
+def test_an_agent_travels_to_another_process(agent: am.MetaAgent) -> None:
+    agent.fit(new_world(), episodes=1)
+    assert walk(pickle.loads(pickle.dumps(agent))) == walk(agent)

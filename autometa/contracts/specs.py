@@ -31,7 +31,7 @@ class Spec:
         The class, or ``"package.module:Class"``, which is imported on first use.
     summary : str
         One line for listings.
-    problems : frozenset of {"classification", "regression"}
+    problems : frozenset of {"classification", "regression", "control"}
         What it can be used for. Task samplers and learners must say; others may leave it out, which means all.
     reference : str
         Paper and section.
