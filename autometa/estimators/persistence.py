@@ -127,6 +127,9 @@ def _decode(document: dict[str, Any], by_name: dict[str, Tensor], trusted: Colle
     tensors = Tensors(by_name)
     params = {name: decode_parameter(code, tensors, trusted) for name, code in document["params"].items()}
     estimator: FewShotEstimator = pkgutil.resolve_name(ESTIMATORS[document["estimator"]])(**params)
+    for record in (document["meta"], document["fitted"]):
+        if record is not None and record["info"]["problem"] != estimator.problem:  # before a network is built for it
+            raise InvalidFile(f"the file holds a {document['estimator']} for {record['info']['problem']}.")
     meta = None if document["meta"] is None else decode_meta(document["meta"], tensors, trusted)
     if meta is not None:
         estimator._become(meta)

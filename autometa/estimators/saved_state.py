@@ -313,8 +313,6 @@ def check_consistent(estimator: Any) -> None:
             continue
         if not isinstance(record.learner, BaseLearner):
             raise InvalidFile(f"the file holds {record.learner!r:.40} where a learner must be.")
-        if record.info.problem != estimator.problem:
-            raise InvalidFile(f"the file holds a {type(estimator).__name__} for {record.info.problem}.")
     if meta is not None and meta.encoder is None and meta.n_features != n_features(meta.info.input_shape):
         raise InvalidFile(f"the file tells {meta.n_features} features for inputs of the shape {meta.info.input_shape}.")
     if meta is not None and estimator.n_features_in_ != meta.n_features:

@@ -54,7 +54,7 @@ def across_section(board: pd.DataFrame, looks: dict[str, Style]) -> str:
         cells.append(f"{mean_rank[name]:.1f}" if complete[name] else "–")
         body.append(cells)
     columns = [("learner", ""), *((name, "n") for name in names), ("mean rank", "n")]
-    caption = "Scores with ranks in brackets; accuracies are better when higher, errors when lower."
+    caption = "Scores with ranks in brackets; accuracies and returns are better when higher, errors when lower."
     return table(columns, body, caption=caption)
 
 
