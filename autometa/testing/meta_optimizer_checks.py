@@ -62,7 +62,8 @@ def case_for(
     AssertionError
         No installed learner suits it.
     """
-    learners = [make("learner", c.full_name) for c in components("learner")] if learner is None else [learner]
+    claiming = [c.full_name for c in components("learner") if problem in c.spec.problems]
+    learners = [make("learner", name) for name in claiming] if learner is None else [learner]
     suitable = [one for one in learners if meta_optimizer.requires <= one.provides]
     # Among learners that suit equally well those of the same package come first, which were made for it.
     suitable.sort(key=lambda one: (_distance(meta_optimizer, one), _package(one) != _package(meta_optimizer)))
