@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.learner import Learner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
@@ -32,7 +33,7 @@ _LEAST, _MOST = 1e-3, 1e3
 _FARTHEST = 1e6
 
 
-def needs_calibration(learner: Learner, problem_has_classes: bool) -> bool:
+def needs_calibration(learner: BaseLearner, problem_has_classes: bool) -> bool:
     """Tell whether a learner has a predictive distribution that it does not fit to new tasks by itself."""
     return not problem_has_classes and "distribution" in learner.provides and "calibrated" not in learner.provides
 

@@ -159,7 +159,7 @@ class MetaEstimator(BaseEstimator):
 
     def _trained(
         self,
-        learner: Learner,
+        learner: BaseLearner,
         sampler: TaskSampler,
         seed: int,
         checkpoint: str | os.PathLike[str] | None = None,
