@@ -84,7 +84,7 @@ def test_what_the_requirements_need_is_pinned_too(pinned: dict[str, Version]) ->
 def test_the_oldest_versions_that_are_tested_are_the_lower_bounds() -> None:
     extras = PROJECT["optional-dependencies"]
     oldest = pins("constraints-oldest.txt")
-    optional = [extras[name] for name in ("evolution", "gpboost", "mixed", "parallel")]
+    optional = [extras[name] for name in ("control", "evolution", "gpboost", "mixed", "parallel")]
     direct = required(sum(optional, PROJECT["dependencies"]))
     for name, requirement in direct.items():
         assert {Version(bound.version) for bound in requirement.specifier if bound.operator == ">="} == {oldest[name]}
