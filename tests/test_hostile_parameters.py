@@ -53,6 +53,8 @@ def as_users_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def tasks(problem: str) -> am.TaskSampler:
     if problem == "regression":
         return am.make_tasks("sinusoid", n_shot=2, n_query=2)
+    if problem == "control":
+        return am.make_tasks("gridnavi", size=3, steps=3, n_shot=1)
     return am.make_tasks("glyphs", size=8, n_way=2, n_shot=1, n_query=1)
 
 
@@ -66,7 +68,9 @@ def use(component: Component, made: Any) -> None:
         made.build((3, 16, 16) if component.name in ("conv4", "resnet12") else (5,))
         return
     problem = "regression" if "regression" in problems and kind == "learner" else "classification"
-    learner = resolve_learner(made if kind == "learner" else "optimization/maml", problem)
+    problem = problem if problem in problems else "control"
+    teacher = "control/rl2" if problem == "control" else "optimization/maml"
+    learner = resolve_learner(made if kind == "learner" else teacher, problem)
     optimizer = resolve_meta_optimizer(made if kind == "meta-optimizer" else "auto", learner)
     MetaTraining(learner, optimizer, tasks(problem), n_steps=1, tasks_per_step=1, seed=0)
 
@@ -135,10 +139,13 @@ def test_every_argument_of_a_function_is_taken_or_refused(
     assert len(str(done)) < 1500
 
 
-@pytest.mark.parametrize("estimator", [am.FewShotClassifier, am.FewShotRegressor])
+@pytest.mark.parametrize("estimator", [am.FewShotClassifier, am.FewShotRegressor, am.MetaAgent])
 def test_every_parameter_of_an_estimator_is_taken_or_refused(estimator: type) -> None:
-    problem = "classification" if estimator is am.FewShotClassifier else "regression"
+    problem = estimator.problem
     quick = {"max_steps": 1, "tasks_per_step": 1, "learner": "optimization/maml", "device": "cpu"}
+    if problem == "control":
+        optimizer = am.make_meta_optimizer("policy_gradient", trials=2, epochs=1)
+        quick |= {"learner": "control/rl2", "meta_optimizer": optimizer}
     raw = []
     for name in inspect.signature(estimator).parameters:
         for what, value in HOSTILE.items():

@@ -38,10 +38,17 @@ class Bandit(am.TaskSampler):
 
     @property
     def info(self) -> am.TaskInfo:
-        """Shapes and sizes of the tasks drawn."""
-        am.check_int("arms", self.arms, least=2, of="tasks 'bandit'")
-        am.check_int("pulls", self.pulls, of="tasks 'bandit'")
-        am.check_choice("rewards", self.rewards, ("bernoulli", "gaussian"), of="tasks 'bandit'")
+        """Shapes and sizes of the tasks drawn.
+
+        Raises
+        ------
+        InvalidParameter
+            There are not 2 to 1,000 arms, not 1 to 10,000 pulls, or the kind of rewards is not known.
+        """
+        whose = "task sampler 'bandit'"
+        am.check_int("arms", self.arms, least=2, most=1000, of=whose)
+        am.check_int("pulls", self.pulls, most=10_000, of=whose)
+        am.check_choice("rewards", self.rewards, ("bernoulli", "gaussian"), of=whose)
         return am.TaskInfo(
             problem="control",
             input_shape=(1,),
@@ -55,12 +62,13 @@ class Bandit(am.TaskSampler):
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Arms:
         """Draw bandits, see :meth:`autometa.TaskSampler.sample`."""
         am.check_draw(n_tasks, split, seed)
+        info = self.info
         uniform = torch.from_numpy(am.draw_uniform((n_tasks, self.arms), seed, split, "arms"))
         is_bernoulli = self.rewards == "bernoulli"
         # Half a step of the generator from 0, whose inverse would be infinite.
         mean = uniform if is_bernoulli else math.sqrt(2) * (2 * (uniform + 2**-54) - 1).erfinv()
         kind = BernoulliArms if is_bernoulli else GaussianArms
-        return kind(info=self.info, key=am.draw_keys(n_tasks, seed, split), mean=mean.float())
+        return kind(info=info, key=am.draw_keys(n_tasks, seed, split), mean=mean.float())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,9 +45,15 @@ class GridNavi(am.TaskSampler):
 
     @property
     def info(self) -> am.TaskInfo:
-        """Shapes and sizes of the tasks drawn."""
-        for name, least in (("size", 3), ("steps", 1), ("n_shot", 0), ("n_query", 1)):
-            am.check_int(name, getattr(self, name), least=least, of="tasks 'gridnavi'")
+        """Shapes and sizes of the tasks drawn.
+
+        Raises
+        ------
+        InvalidParameter
+            A size is not a whole number within its bounds, which the error tells.
+        """
+        for name, least, most in (("size", 3, 100), ("steps", 1, 10_000), ("n_shot", 0, 1000), ("n_query", 1, 1000)):
+            am.check_int(name, getattr(self, name), least=least, most=most, of="task sampler 'gridnavi'")
         return am.TaskInfo(
             problem="control",
             input_shape=(2 * self.size,),
@@ -61,10 +67,11 @@ class GridNavi(am.TaskSampler):
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Grids:
         """Draw goals, see :meth:`autometa.TaskSampler.sample`."""
         am.check_draw(n_tasks, split, seed)
+        info = self.info
         cells = torch.tensor([(x, y) for x in range(self.size) for y in range(self.size) if max(x, y) > 1])
         uniform = torch.from_numpy(am.draw_uniform((n_tasks,), seed, split, "goal"))
         return Grids(
-            info=self.info,
+            info=info,
             key=am.draw_keys(n_tasks, seed, split),
             goal=cells[(uniform * len(cells)).long()],
             one=torch.ones(n_tasks),

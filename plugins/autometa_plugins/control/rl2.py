@@ -61,8 +61,10 @@ class RL2(am.Actor):
         Raises
         ------
         InvalidParameter
-            ``reader`` reads no sequences, or a size is none.
+            ``reader`` reads no sequences, a size is none, or a flag is neither True nor False.
         """
+        for name in ("privileged", "greedy"):
+            am.check_bool(name, getattr(self, name), of="learner 'rl2'")
         am.check_int("hidden_size", self.hidden_size, also=(None,), of="learner 'rl2'")
         is_vector = self.backbone == "auto" and len(info.input_shape) != 3
         backbone = am.build_backbone("identity" if is_vector else self.backbone, info.input_shape)
