@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 import autometa as am
 from autometa.contracts.problems import PROBLEMS
@@ -89,6 +89,33 @@ def test_a_bundled_meta_optimizer_improves_on_regression_as_well(name: str) -> N
     check_improves(case_for(am.make_meta_optimizer(name), "regression", tasks, None))
 
 
+class Habit(am.Actor):
+    """Choose by the same probabilities everywhere."""
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        return nn.ParameterList([torch.zeros(info.n_outputs)])
+
+    def start(self, module: nn.Module, n_tasks: int) -> dict[str, Tensor]:
+        return {}
+
+    def act(self, module: nn.Module, memory: Any, observation: Tensor) -> tuple[am.Decision, Any]:
+        (logits,) = module.parameters()
+        return am.Decision(am.Choice(logits.expand(len(observation), -1)), None), memory
+
+    def observe(self, module: nn.Module, memory: Any, transition: am.Transition) -> Any:
+        return memory
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("cmaes", {}), ("evolution_strategy", {"population": 6, "sigma": 0.5, "lr": 0.1})]
+)
+def test_a_bundled_meta_optimizer_that_differentiates_nothing_improves_an_actor_as_well(
+    name: str, params: dict[str, Any]
+) -> None:
+    tasks = am.make_tasks("gridnavi", size=3, steps=6, n_shot=0)
+    check_improves(case_for(am.make_meta_optimizer(name, **params), "control", tasks, Habit()))
+
+
 PRIORS = [name for name in BUNDLED if name.startswith("tabular/prior_")]
 
 
@@ -99,8 +126,10 @@ def test_a_prior_of_tables_conforms_on_regression_as_well(name: str) -> None:
 
 def problems_tested(component: Component) -> set[str]:
     if component.kind == "meta-optimizer":
-        acts = "policy" in am.make_meta_optimizer(component.full_name).requires
-        return {"control"} if acts else {"classification", "regression"}  # the kit, and the test above
+        required = am.make_meta_optimizer(component.full_name).requires
+        if "policy" in required:
+            return {"control"}
+        return {"classification", "regression"} | (set() if required else {"control"})  # the kit, and the tests above
     if component.kind == "task sampler":
         if component.name in NEED_FILES:
             return TESTED_ELSEWHERE[component.name]

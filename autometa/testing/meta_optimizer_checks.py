@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import Tensor
 
-from autometa.contracts.learner import Learner
+from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import AutometaError, Incompatible
@@ -34,9 +34,9 @@ class MetaOptimizerCase:
     """A meta-optimizer, a learner that suits it and tasks to meta-train on."""
 
     meta_optimizer: MetaOptimizer
-    learner: Learner
+    learner: BaseLearner
     tasks: TaskSampler
-    others: tuple[Learner, ...] = ()
+    others: tuple[BaseLearner, ...] = ()
     """Further learners that suit it."""
 
     def training(self, n_steps: int, seed: int = 0) -> MetaTraining:
@@ -53,7 +53,7 @@ class MetaOptimizerCase:
 
 
 def case_for(
-    meta_optimizer: MetaOptimizer, problem: str, tasks: TaskSampler | None, learner: Learner | None
+    meta_optimizer: MetaOptimizer, problem: str, tasks: TaskSampler | None, learner: BaseLearner | None
 ) -> MetaOptimizerCase:
     """Find a learner and tasks for it: a learner whose default it is, else any that provides what it requires.
 
@@ -80,7 +80,7 @@ def _package(component: object) -> str:
     return type(component).__module__.rpartition(".")[0]
 
 
-def _distance(meta_optimizer: MetaOptimizer, learner: Learner) -> int:
+def _distance(meta_optimizer: MetaOptimizer, learner: BaseLearner) -> int:
     """Return 0 for the learner's default, 1 if it requires the same, 3 if nothing is meta-trained, else 2."""
     if learner.default_meta_optimizer is None:
         return 3
@@ -90,7 +90,7 @@ def _distance(meta_optimizer: MetaOptimizer, learner: Learner) -> int:
     return 1 if default.requires == meta_optimizer.requires else 2
 
 
-def _takes(meta_optimizer: MetaOptimizer, learner: Learner, tasks: TaskSampler) -> bool:
+def _takes(meta_optimizer: MetaOptimizer, learner: BaseLearner, tasks: TaskSampler) -> bool:
     """Return whether the learner takes the tasks and the meta-optimizer takes the learner; it may be too large."""
     try:
         module = learner.build(tasks.info)

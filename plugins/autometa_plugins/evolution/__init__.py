@@ -27,13 +27,13 @@ def autometa_meta_optimizers() -> Iterator[am.MetaOptimizerSpec]:
         name="evolution_strategy",
         factory="autometa_plugins.evolution.evolution_strategy:EvolutionStrategy",
         summary="Follow the fitness of mirrored candidates around θ: for any learner, and any fitness.",
-        problems=frozenset({"classification", "regression"}),
+        problems=frozenset({"classification", "regression", "control"}),
         reference="Salimans et al. 2017, algorithm 1; Song et al. 2020, ES-MAML",
     )
     yield am.MetaOptimizerSpec(
         name="cmaes",
         factory="autometa_plugins.evolution.cmaes:CMAES",
         summary="Candidates from a normal distribution whose covariance is learned: for up to 1000 numbers.",
-        problems=frozenset({"classification", "regression"}),
+        problems=frozenset({"classification", "regression", "control"}),
         reference="Hansen & Ostermeier 2001; Hansen 2016, The CMA Evolution Strategy, figure 6",
     )

@@ -67,7 +67,7 @@ class CMAES(am.MetaOptimizer):
         self.parameters = parameters
         self.strategy = strategy
 
-    def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
+    def start(self, learner: am.Learner | am.Actor, module: nn.Module, info: am.TaskInfo) -> None:
         """Take over ``module``.
 
         Raises
@@ -85,7 +85,8 @@ class CMAES(am.MetaOptimizer):
             ) from None
         am.check_real("sigma", self.sigma, above=0, of="meta-optimizer 'cmaes'", such_as=0.1)
         am.check_int("population", self.population, least=2, also=("auto",), of="meta-optimizer 'cmaes'")
-        self.learner_, self.module_ = learner, module
+        self.learner_: Any = learner
+        self.module_ = module
         self.genome_ = Genome(module, self.parameters)
         if len(self.genome_) > MOST:
             raise am.Incompatible(
@@ -99,13 +100,13 @@ class CMAES(am.MetaOptimizer):
         mean = self.genome_.read().double().cpu().numpy()
         self.distribution_ = _plain(CMA(mean, self.sigma, population_size=size))
 
-    def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch:
+    def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch | am.Environments:
         """Draw the batch for one step, and the seed of its candidates."""
         self.seed_ = am.derive_seed(seed, "candidates")
-        batch: am.TaskBatch = super().draw(sampler, n_tasks, seed)
+        batch: am.TaskBatch | am.Environments = super().draw(sampler, n_tasks, seed)
         return batch
 
-    def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
+    def step(self, batch: am.TaskBatch | am.Environments) -> dict[str, Tensor]:
         """Take one step; record the mean query loss of θ before it, and the candidates' mean fitness."""
         theta, cma = self.genome_.read(), _made(self.distribution_)
         seed = int(torch.randint(2**62, ())) if self.seed_ is None else self.seed_
@@ -113,7 +114,7 @@ class CMAES(am.MetaOptimizer):
         cma.reseed_rng(seed % 2**32)
         candidates = [cma.ask() for _ in range(cma.population_size)]
         with torch.no_grad():
-            loss = am.query_losses(self.learner_, self.module_, batch).mean()
+            loss = am.judge(self.learner_, self.module_, batch).losses.mean()
             vectors = torch.from_numpy(np.stack(candidates)).to(theta)
             fitness = self.losses_(self.genome_.named(vectors), batch).mean(dim=1)
         values = fitness.nan_to_num(nan=torch.inf, posinf=torch.inf).tolist()

@@ -83,13 +83,14 @@ class EvolutionStrategy(am.MetaOptimizer):
         self.parameters = parameters
         self.strategy = strategy
 
-    def start(self, learner: am.Learner, module: nn.Module, info: am.TaskInfo) -> None:
+    def start(self, learner: am.Learner | am.Actor, module: nn.Module, info: am.TaskInfo) -> None:
         """Take over ``module``."""
         whose = "meta-optimizer 'evolution_strategy'"
         am.check_int("population", self.population, of=whose)
         am.check_real("sigma", self.sigma, above=0, of=whose, such_as=0.05)
         am.check_choice("shaping", self.shaping, ("ranks", "none"), of=whose)
-        self.learner_, self.module_ = learner, module
+        self.learner_: Any = learner
+        self.module_ = module
         self.genome_ = Genome(module, self.parameters)
         self.losses_ = am.PopulationLosses(learner, module, fitness=self.fitness, strategy=self.strategy)
         self.seed_: int | None = None
@@ -101,16 +102,16 @@ class EvolutionStrategy(am.MetaOptimizer):
             schedule=self.schedule,
         )
 
-    def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch:
+    def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.TaskBatch | am.Environments:
         """Draw the batch for one step, and the seed of its candidates, which all processes share."""
         self.seed_ = am.derive_seed(seed, "candidates")
-        batch: am.TaskBatch = super().draw(sampler, n_tasks, seed)
+        batch: am.TaskBatch | am.Environments = super().draw(sampler, n_tasks, seed)
         return batch
 
-    def step(self, batch: am.TaskBatch) -> dict[str, Tensor]:
+    def step(self, batch: am.TaskBatch | am.Environments) -> dict[str, Tensor]:
         """Take one step; record the mean query loss of θ before it, and the candidates' mean fitness."""
         with torch.no_grad():
-            loss = am.query_losses(self.learner_, self.module_, batch).mean()
+            loss = am.judge(self.learner_, self.module_, batch).losses.mean()
             noise = self._noise()
             offsets = self.sigma * torch.cat([noise, -noise])
             fitness = self.losses_(self.genome_.named(self.genome_.read() + offsets), batch).mean(dim=1)
