@@ -134,7 +134,8 @@ def test_checking_an_unknown_name_is_bad_usage(capsys: Any) -> None:
 def new_plugins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A new plugin of each kind, by its name; all are looked at in the same few processes, which import torch once."""
     folder = tmp_path_factory.mktemp("new")
-    kinds = {f"my_{kind.replace('-', '_')}": kind for kind in ("learner", "task-sampler", "meta-optimizer", "backbone")}
+    sorts = ("learner", "actor", "task-sampler", "environment", "meta-optimizer", "backbone")
+    kinds = {f"my_{kind.replace('-', '_')}": kind for kind in sorts}
     for name, kind in kinds.items():
         assert main(["plugins", "new", name, "--kind", kind, "--directory", str(folder)]) == 0
     return {name: folder / name for name in kinds}
@@ -186,7 +187,9 @@ def test_a_new_plugin_is_found_where_it_is_installed(new_plugins: dict[str, Path
     rows = {row["name"]: row for row in json.loads(listed.stdout) if row["plugin"] in new_plugins}
     assert {(row["kind"], row["status"], row["distribution"]) for row in rows.values()} == {
         ("learner", "active", "autometa-my-learner"),
+        ("learner", "active", "autometa-my-actor"),
         ("task sampler", "active", "autometa-my-task-sampler"),
+        ("task sampler", "active", "autometa-my-environment"),
         ("meta-optimizer", "active", "autometa-my-meta-optimizer"),
         ("backbone", "active", "autometa-my-backbone"),
     }
@@ -249,7 +252,9 @@ def test_a_new_plugin_never_overwrites(tmp_path: Path, capsys: Any) -> None:
 
 def test_a_new_plugin_of_an_unknown_kind_is_bad_usage(tmp_path: Path, capsys: Any) -> None:
     assert main(["plugins", "new", "my_plugin", "--kind", "sampler", "--directory", str(tmp_path)]) == 2
-    assert "--kind='sampler' must be one of 'task-sampler', 'learner', 'meta-optimizer'" in capsys.readouterr().err
+    assert (
+        "--kind='sampler' must be one of 'learner', 'actor', 'task-sampler', 'environment'" in capsys.readouterr().err
+    )
 
 
 def test_tasks_of_regression_are_shown_with_their_functions(capsys: Any) -> None:

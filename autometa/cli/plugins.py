@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,9 +162,12 @@ def kind_named(text: str | None) -> str | None:
     """The kind that a user means by ``task-sampler``, ``task_sampler`` or ``"task sampler"``."""
     from autometa.host.kinds import KINDS
 
-    if text is None:
-        return None
-    plain = {name.replace(" ", "-"): name for name in KINDS}
+    return None if text is None else _one_of(KINDS, text)
+
+
+def _one_of(names: Iterable[str], text: str) -> str:
+    """Return the name that a user means, or refuse the text."""
+    plain = {name.replace(" ", "-"): name for name in names}
     key = text.strip().lower().replace(" ", "-").replace("_", "-")
     check_choice("--kind", key, plain)
     return plain[key]
@@ -171,16 +175,18 @@ def kind_named(text: str | None) -> str | None:
 
 def new(
     name: Annotated[str, typer.Argument(help="Name of the plugin, such as my_plugin.", show_default=False)],
-    kind: Annotated[str, typer.Option(help="learner, task-sampler, meta-optimizer or backbone.")] = "learner",
+    kind: Annotated[
+        str, typer.Option(help="learner, actor, task-sampler, environment, meta-optimizer or backbone.")
+    ] = "learner",
     directory: Annotated[Path, typer.Option(help="Where the project's folder is made.")] = Path(),
 ) -> None:
     """Write a small installable plugin project whose test passes at once.
 
     Example: autometa plugins new my_plugin --kind learner
     """
-    from autometa.cli.scaffold import write_project
+    from autometa.cli.scaffold import SKETCHES, write_project
 
-    folder = write_project(name, str(kind_named(kind)), directory)
+    folder = write_project(name, _one_of(SKETCHES, kind), directory)
     typer.echo(
         f'{folder} is ready:\n  pip install -e "{folder}[test]"\n  pytest {folder}\n  autometa plugins check {name}'
     )

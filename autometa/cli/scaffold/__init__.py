@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from importlib.resources import files
 from importlib.util import find_spec
@@ -12,13 +13,35 @@ from string import Template
 
 from autometa.errors import InvalidParameter, StorageError
 
-MODULES = {
-    "learner": "learner",
-    "task sampler": "task_sampler",
-    "meta-optimizer": "meta_optimizer",
-    "backbone": "backbone",
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sketch:
+    """What a project starts with.
+
+    Parameters
+    ----------
+    module : str
+        Module of the class, and name of its template.
+    offers : str
+        Kind of component that it is, as the hook and the spec are named after.
+    problems : str
+        Those of its spec, as code.
+    """
+
+    module: str
+    offers: str
+    problems: str = '{"classification", "regression"}'
+
+
+SKETCHES = {
+    "learner": Sketch(module="learner", offers="learner"),
+    "actor": Sketch(module="actor", offers="learner", problems='{"control"}'),
+    "task sampler": Sketch(module="task_sampler", offers="task_sampler", problems='{"regression"}'),
+    "environment": Sketch(module="environment", offers="task_sampler", problems='{"control"}'),
+    "meta-optimizer": Sketch(module="meta_optimizer", offers="meta_optimizer"),
+    "backbone": Sketch(module="backbone", offers="backbone"),
 }
-"""Module of the class, and name of its template, by kind."""
+"""What can be begun, by what it is called: kinds of components, a learner that acts, and a sampler of environments."""
 
 
 def write_project(name: str, kind: str, directory: Path) -> Path:
@@ -28,7 +51,7 @@ def write_project(name: str, kind: str, directory: Path) -> Path:
     ----------
     name : str
         Name of plugin, package and component: lower case, digits and ``_``.
-    kind : {"learner", "task sampler", "meta-optimizer", "backbone"}
+    kind : {"learner", "actor", "task sampler", "environment", "meta-optimizer", "backbone"}
     directory : Path
         The project becomes its folder ``name``.
 
@@ -50,15 +73,18 @@ def write_project(name: str, kind: str, directory: Path) -> Path:
     folder = directory / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidParameter(f"{folder} exists already; choose another name or --directory.")
-    module = MODULES[kind]
+    sketch = SKETCHES[kind]
+    module = sketch.module
     words = {
         "name": name,
         "Class": "".join(part.capitalize() for part in name.split("_")),
         "distribution": f"autometa-{name.replace('_', '-')}",
         "kind": kind,
+        "Kind": f"{'An' if kind[0] in 'aeiou' else 'A'} {kind}",
         "module": module,
-        "problems": '{"regression"}' if kind == "task sampler" else '{"classification", "regression"}',
-        "Spec": f"{module.title().replace('_', '')}Spec",
+        "offers": sketch.offers,
+        "problems": sketch.problems,
+        "Spec": f"{sketch.offers.title().replace('_', '')}Spec",
     }
     texts = {
         "pyproject.toml": "pyproject.toml",
