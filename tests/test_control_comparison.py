@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import autometa as am
@@ -52,6 +53,8 @@ def test_the_report_speaks_of_episodes_and_shows_the_best_return(compared: tuple
     ):
         assert words in text
     assert ">shots<" not in text
+    for words in ("labelled rows", "by sharing", "gap to pooled"):
+        assert words not in text
 
 
 def test_the_best_return_is_that_of_the_worlds_in_the_curve() -> None:
@@ -86,3 +89,25 @@ def test_learners_of_other_problems_are_left_out_with_the_reason(tmp_path: Path)
     assert "not for control; use one of ['random', 'rl2']" in reasons["ridge"]
     assert "learner 'random' is for control, not for regression" in reasons["random"]
     assert found.leaderboard.set_index("tasks")["metric"].to_dict() == {"arms": "return", "waves": "mse"}
+
+
+@pytest.mark.slow
+def test_the_report_tells_rows_of_a_table_and_episodes_of_worlds_each_where_it_belongs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"school": np.repeat([f"school {i}" for i in range(16)], 12), "hours": rng.normal(size=192)})
+    frame["score"] = frame["hours"] + rng.normal(size=192)
+    tasks = {
+        "schools": am.make_tasks("table", data=frame, task="school", target="score", n_shot=3),
+        "grid": am.make_tasks("gridnavi", size=3, steps=4, n_shot=1),
+    }
+    found = am.compare(tasks, ["sklearn_pooled", "random"], output=tmp_path, **FAST)
+    assert set(zip(found.leaderboard["tasks"], found.leaderboard["learner"], strict=True)) == {
+        ("schools", "sklearn_pooled"), ("schools", "sklearn"), ("grid", "random"),
+    }  # fmt: skip
+    text = (tmp_path / "report.html").read_text()
+    of_schools, of_grid = text.split("<h2>schools</h2>")[1].split("<h2>Significance</h2>")[0].split("<h2>grid</h2>")
+    assert "by the number of labelled rows" in of_schools
+    assert "which are hurt by sharing" in of_schools
+    assert "episodes" not in of_schools
+    assert "Score over episodes" in of_grid
+    assert "labelled rows" not in of_grid
