@@ -181,6 +181,12 @@ def test_what_cannot_be_is_said_in_one_sentence(agent: am.MetaAgent) -> None:
         agent.adaptation_curve(am.make_tasks("bandit", arms=3))
     with pytest.raises(am.InvalidParameter, match="either env or transitions"):
         agent.fit()
+    with pytest.raises(am.InvalidParameter, match=r"transitions=\[1\] must be an autometa.Experience"):
+        agent.fit(transitions=[1])
+    elsewhere, tasks = am.make_learner("control/random"), am.make_tasks("bandit")
+    seen, _ = am.collect(elsewhere, elsewhere.build(tasks.info), tasks.sample(1, seed=0), n_episodes=1, horizon=2)
+    with pytest.raises(am.Incompatible, match=r"observations of shape \(1,\) .* was meta-trained on \(6,\)"):
+        agent.fit(transitions=seen)
     with pytest.raises(am.InvalidData, match=r"observation has the shape \(4,\); it must be \(6,\)"):
         agent.predict(np.zeros(4))
     agent.fit(TASKS.sample(3, seed=0))

@@ -31,7 +31,13 @@ class World(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated = self.worlds.step(torch.tensor([int(action)]))
+        if "error" in self.broken:
+            raise self.broken["error"]
         pays = self.broken.get("reward", float(reward))
+        if "shows" in self.broken:
+            return self.broken["shows"], pays, False, False, {}
+        if "tells" in self.broken:
+            return self.broken["tells"]
         return observation[0].numpy(), pays, bool(terminated), bool(truncated), {}
 
 
@@ -108,6 +114,9 @@ def test_discrete_observations_and_real_actions_are_translated() -> None:
     assert ((actions >= [-1, 0]) & (actions <= [1, 10])).all()
     action, _ = agent.predict(np.eye(4)[1])
     assert action.shape == (2,)
+    env.observation_space = spaces.Discrete(4, start=1)
+    with pytest.raises(am.InvalidData, match="the environment shows observation=.*5.*, which is not in its space"):
+        agent.fit(env)
 
 
 def test_what_is_wrong_with_an_environment_is_one_sentence(agent: am.MetaAgent) -> None:
@@ -123,8 +132,27 @@ def test_what_is_wrong_with_an_environment_is_one_sentence(agent: am.MetaAgent) 
     more.action_space = spaces.Discrete(7)
     with pytest.raises(am.Incompatible, match="actions are 7 choices, and the agent was meta-trained on 5 choices"):
         agent.fit(more)
-    with pytest.raises(am.InvalidData, match="pays a reward that is not finite"):
-        agent.fit(World(TASKS.sample(1, seed=0), reward=float("nan")))
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"reward": float("nan")}, "the environment tells reward=nan, which is not finite"),
+        ({"reward": "much"}, "the environment tells reward=.much., which is not a number"),
+        ({"reward": [1.0, 2.0]}, r"the environment tells reward=\[1.0, 2.0\], which is not a number"),
+        ({"shows": np.full(6, np.inf)}, "the environment tells observation=.*, which is not finite"),
+        ({"shows": np.zeros(4)}, r"the environment tells observation=.*, which is not numbers of shape \(1, 6\)"),
+        (
+            {"error": RuntimeError("the motor\nbroke")},
+            r"step\(\) of the environment World raised RuntimeError: the motor",
+        ),
+        ({"tells": (np.zeros(6), 1.0, True, {})}, r"step\(\) of the environment World returned .* a tuple of 5"),
+    ],
+    ids=repr,
+)
+def test_what_a_faulty_environment_does_is_one_error(agent: am.MetaAgent, broken: dict[str, Any], said: str) -> None:
+    with pytest.raises(am.InvalidData, match=said):
+        agent.fit(World(TASKS.sample(1, seed=0), **broken))
 
 
 def test_a_watched_environment_tells_its_rewards(agent: am.MetaAgent) -> None:

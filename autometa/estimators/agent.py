@@ -140,6 +140,8 @@ class MetaAgent(MetaEstimator):
         check_int("episodes", episodes, least=0)
         if (env is None) == (transitions is None):
             raise InvalidParameter("fit takes either env or transitions.")
+        if transitions is not None:
+            self._check_transitions(transitions)
         meta: MetaTrained = self._meta
         learner, device, dtype = self._learner_now(), pick_device(self.device), pick_dtype(self.precision)
         module = copy.deepcopy(meta.module).to(device=device, dtype=dtype)
@@ -356,6 +358,18 @@ class MetaAgent(MetaEstimator):
             ours, theirs = getattr(self._meta.info, name), getattr(info, name)
             if ours != theirs:
                 raise Incompatible(f"{name} of the environments is {theirs}, and the agent was meta-trained on {ours}.")
+
+    def _check_transitions(self, transitions: Any) -> None:
+        if not isinstance(transitions, Experience) or not transitions.n_steps or not len(transitions):
+            raise InvalidParameter(f"transitions={transitions!r:.80} must be an autometa.Experience of a step or more.")
+        info = self._meta.info
+        seen, acted = tuple(transitions.observation.shape[2:]), tuple(transitions.action.shape[2:])
+        wanted = (info.input_shape, () if info.action_bounds is None else (info.n_outputs,))
+        if (seen, acted) != wanted:
+            raise Incompatible(
+                f"transitions have observations of shape {seen} and actions of shape {acted}, and the agent was "
+                f"meta-trained on {wanted[0]} and {wanted[1]}."
+            )
 
     def _knowing(self) -> Fitted:
         """Return what ``fit`` learned; an agent that has met no environment knows what all have in common."""

@@ -6,12 +6,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from autometa.contracts.environments import Environments, StepResult, Worlds
 from autometa.contracts.keys import draw_keys
+from autometa.contracts.plugin_code import one_line
 from autometa.contracts.tasks import TaskInfo
-from autometa.errors import Incompatible, InvalidData, InvalidParameter
+from autometa.errors import AutometaError, Incompatible, InvalidData, InvalidParameter
 
 _LARGEST_SEED = 2**31
 
@@ -112,16 +114,13 @@ class Spaces:
 
     def encode(self, observation: Any, n_tasks: int, dtype: torch.dtype) -> Tensor:
         """Return observations [tasks, *observation], numbers of Discrete spaces one-hot."""
-        array = np.asarray(observation)
         if self.n_codes is None:
-            found = torch.as_tensor(array, dtype=dtype).reshape(n_tasks, *self.observation.shape)
-        else:
-            first = int(self.observation.start)
-            codes = torch.as_tensor(array, dtype=torch.int64).reshape(n_tasks) - first
-            found = torch.nn.functional.one_hot(codes, self.n_codes).to(dtype)
-        if not bool(found.isfinite().all()):
-            raise InvalidData("the environment shows an observation that is not finite.")
-        return found
+            array = _numbers("observation", observation, (n_tasks, *self.observation.shape))
+            return torch.as_tensor(array, dtype=dtype)
+        codes = _numbers("observation", observation, (n_tasks,)) - int(self.observation.start)
+        if not np.isin(codes, np.arange(self.n_codes)).all():
+            raise InvalidData(f"the environment shows observation={observation!r:.80}, which is not in its space.")
+        return torch.nn.functional.one_hot(torch.as_tensor(codes, dtype=torch.int64), self.n_codes).to(dtype)
 
     def decode(self, action: Tensor) -> Any:
         """Return actions [tasks] or [tasks, *shape] as the environment takes them: within bounds, of its own type."""
@@ -129,6 +128,21 @@ class Spaces:
             return action.cpu().numpy().astype(self.action.dtype) + self.action.start
         real = action.cpu().numpy().reshape(-1, *self.action.shape)
         return np.clip(real, self.action.low, self.action.high).astype(self.action.dtype)
+
+
+def _numbers(what: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return what an environment tells as finite numbers of a shape, or refuse it."""
+    try:
+        array = np.asarray(value, dtype=np.float64).reshape(shape)
+    except (TypeError, ValueError) as error:
+        raise InvalidData(f"the environment tells {what}={value!r:.80}, which is not {_size(shape)}.") from error
+    if not np.isfinite(array).all():
+        raise InvalidData(f"the environment tells {what}={value!r:.80}, which is not finite.")
+    return array
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "a number" if shape == (1,) else f"numbers of shape {shape}"
 
 
 def _choices(what: str, space: Any) -> int | None:
@@ -158,19 +172,31 @@ class GymnasiumWorlds(Worlds):
         seed = None if self._begun else self._of.seed % _LARGEST_SEED
         self._begun = True
         options = None if mask is None or not self._of.is_vector else {"reset_mask": mask.cpu().numpy()}
-        observation, _ = self._of.env.reset(seed=seed, options=options)
+        observation, _ = self._told("reset", 2, seed=seed, options=options)
         return self._encode(observation)
 
     def step(self, action: Tensor) -> StepResult:
         """Act, see :meth:`Worlds.step`."""
         actions = self._of.spaces.decode(action)
-        observation, reward, *ends, _ = self._of.env.step(actions if self._of.is_vector else actions[0])
+        told = self._told("step", 5, actions if self._of.is_vector else actions[0])
+        observation, reward, *ends, _ = told
         n_tasks = len(self._of)
-        rewards = torch.as_tensor(np.asarray(reward), dtype=torch.get_default_dtype()).reshape(n_tasks)
-        if not bool(rewards.isfinite().all()):
-            raise InvalidData("the environment pays a reward that is not finite.")
-        terminated, truncated = (torch.as_tensor(np.asarray(end), dtype=torch.bool).reshape(n_tasks) for end in ends)
+        rewards = torch.as_tensor(_numbers("reward", reward, (n_tasks,)), dtype=torch.get_default_dtype())
+        terminated, truncated = (torch.as_tensor(_numbers("end", end, (n_tasks,)) != 0) for end in ends)
         return StepResult(self._encode(observation), rewards, terminated, truncated & ~terminated)
+
+    def _told(self, method: str, count: int, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Return what a method of the environment tells; it is somebody's code, which may fail."""
+        name = f"{method}() of the environment {type(self._of.env).__name__}"
+        try:
+            told = getattr(self._of.env, method)(*args, **kwargs)
+        except AutometaError:
+            raise
+        except Exception as error:
+            raise InvalidData(f"{name} raised {one_line(error)}") from error
+        if not isinstance(told, tuple) or len(told) != count:
+            raise InvalidData(f"{name} returned {told!r:.80}; Gymnasium's returns a tuple of {count}.")
+        return told
 
     def _encode(self, observation: Any) -> Tensor:
         return self._of.spaces.encode(observation, len(self._of), torch.get_default_dtype())
