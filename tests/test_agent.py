@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,12 @@ def test_what_cannot_be_is_said_in_one_sentence(agent: am.MetaAgent) -> None:
     agent.fit(TASKS.sample(3, seed=0))
     with pytest.raises(am.InvalidParameter, match="fit met 3 environments, and there are 2"):
         agent.predict(np.zeros((2, 6)))
+
+
+def test_watching_without_gymnasium_names_the_extra(agent: am.MetaAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(am.MissingData, match=r"needs the package gymnasium; install autometa with the extra 'control'"):
+        agent.watch(object())
 
 
 def test_an_interrupted_meta_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import autometa
 
-HEAVY = ["torch", "sklearn", "scipy", "pandas", "optuna", "matplotlib", "numpy"]
+HEAVY = ["torch", "sklearn", "scipy", "pandas", "optuna", "matplotlib", "numpy", "gymnasium"]
 
 
 def heavy_after(statements: str) -> list[str]:

@@ -19,7 +19,7 @@ def watched(env: Any, tell: Callable[[Any], None]) -> Any:
     try:
         import gymnasium
     except ImportError as error:
-        raise MissingData("watch() wraps environments of Gymnasium, which the extra 'control' installs.") from error
+        raise MissingData("watch() needs the package gymnasium; install autometa with the extra 'control'.") from error
     is_vector = isinstance(env, gymnasium.vector.VectorEnv)
     base: Any = gymnasium.vector.VectorWrapper if is_vector else gymnasium.Wrapper
 
