@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 import autometa as am
-from autometa.comparison.execution.adaptation_curve import best_return
+from autometa.comparison.execution.adaptation_curve import best_return, known_returns
 from autometa.comparison.plan.domains import open_domains
 from autometa.comparison.plan.settings import Settings
+from autometa.contracts.seeding import derive_seed
 
 FAST = {"n_trials": 1, "n_seeds": 2, "n_test_tasks": 60, "max_steps": 3, "verbose": 0, "device": "cpu"}
 
@@ -50,11 +51,26 @@ def test_the_report_speaks_of_episodes_and_shows_the_best_return(compared: tuple
         "episodes to adapt",
         "episodes judged",
         "higher is better",
+        ">normalised<",
+        "1 the best of who knows them",
     ):
         assert words in text
     assert ">shots<" not in text
     for words in ("labelled rows", "by sharing", "gap to pooled"):
         assert words not in text
+
+
+def test_scores_are_normalised_by_what_is_known_of_the_worlds_judged_on(compared: tuple[am.Comparison, Path]) -> None:
+    comparison, output = compared
+    tasks = am.make_tasks("gridnavi", size=3, steps=4, n_shot=1)
+    (domain,) = open_domains({"grid": tasks}, Settings(n_test_tasks=60, random_state=0)).values()
+    drawn = tasks.sample(60, split="test", seed=derive_seed(domain.seed("test"), "test", 0))
+    low, high = (float(drawn.reference[name].mean()) for name in ("random", "best"))
+    found = known_returns(domain)
+    assert found == {"random": pytest.approx(low), "best": pytest.approx(high)}
+    text = (output / "report.html").read_text()
+    for score in comparison.leaderboard["score"]:
+        assert f">{(score - low) / (high - low):.3f}<" in text
 
 
 def test_the_best_return_is_that_of_the_worlds_in_the_curve() -> None:

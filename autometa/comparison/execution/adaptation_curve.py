@@ -14,6 +14,7 @@ from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.environments import Environments
 from autometa.contracts.examples import TaskBatch, map_inputs
 from autometa.contracts.problems import TASKS_AT_ONCE
+from autometa.contracts.seeding import derive_seed
 from autometa.engine.judging import judge, timed
 from autometa.engine.random_state import seeded
 from autometa.training import MetaTraining
@@ -75,6 +76,18 @@ def best_return(domain: Domain) -> float | None:
     """Mean return of an episode, in the worlds behind the returns by episode, of who knows them; None if not known."""
     best = _draw_worlds(domain).reference.get("best")
     return None if best is None else float(best.mean())
+
+
+def known_returns(domain: Domain) -> dict[str, float]:
+    """Mean returns of an episode that are known of the worlds judged on: ``"random"`` and ``"best"``, or nothing."""
+    seed, n_tasks, at_once = domain.seed("test"), domain.settings.n_test_tasks, domain.info.problem_record.tasks_at_once
+    found: dict[str, list[torch.Tensor]] = {}
+    for start in range(0, n_tasks, at_once):  # as evaluate() draws them
+        count = min(at_once, n_tasks - start)
+        drawn = domain.sampler.sample(count, split="test", seed=derive_seed(seed, "test", start))
+        for name, returns in drawn.reference.items():
+            found.setdefault(name, []).append(returns.double())
+    return {name: float(torch.cat(returns).mean()) for name, returns in found.items()}
 
 
 def _draw_worlds(domain: Domain) -> Environments:

@@ -48,6 +48,8 @@ GAP = (
     '<span class="better">better</span> and <span class="worse">worse</span> where the difference is significant '
     "(Holm's correction for the number of learners)."
 )
+SHARE = "Normalised: 0 is what acting at random gets in these worlds, 1 the best of who knows them."
+_NOTHING: Mapping[str, float] = {}
 INCOMPLETE = "Not complete: this is what was done so far."
 EPISODES = "episodes"
 """Axis of the curves of learners that act."""
@@ -175,18 +177,30 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
     return (
         advice_section(record, tasks)
         + f'<p class="note">{escape(component_words(described_tasks(record)[tasks]))}</p>'
-        + leaderboard_table(rows, verdicts_beside_best(board, record.frames.significance, tasks), looks)
+        + leaderboard_table(
+            rows,
+            verdicts_beside_best(board, record.frames.significance, tasks),
+            looks,
+            record.known_returns.get(tasks, {}),
+        )
         + f'<div class="legend">{legend}</div><div class="figures">{"".join(plots)}</div>'
         + table_sections(record, tasks, looks)
     )
 
 
-def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict[str, Style]) -> str:
-    """The leaderboard of one task distribution, with marks on the best and on those not found to differ from it."""
+def leaderboard_table(
+    rows: pd.DataFrame, beside: Mapping[str, str], looks: dict[str, Style], known: Mapping[str, float] = _NOTHING
+) -> str:
+    """The leaderboard of one task distribution, with marks on the best and on those not found to differ from it.
+
+    Where the returns of acting at random and of the best are known, scores are told as shares of the way between.
+    """
     metric = str(rows["metric"].iloc[0])
     acts = problem_of_metric(metric).acts
     body, marks = [], []
     has_gaps = "gap_to_pooled" in rows.columns and bool(rows["gap_to_pooled"].notna().any())
+    low, high = known.get("random", math.nan), known.get("best", math.nan)
+    has_shares = low < high
     for row in rows.itertuples():
         badge = '<span class="badge">best</span>' if row.rank == 1 else ""
         badge = f'<span class="badge tie">{escape(beside[row.learner])}</span>' if row.learner in beside else badge
@@ -198,6 +212,7 @@ def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict
                 escape(row.family),
                 f"<b>{score_text(row.score, metric)}</b>",
                 interval_text(row.ci_low, row.ci_high, metric),
+                *((f"{(row.score - low) / (high - low):.3f}",) if has_shares else ()),
                 *(_gap_cells(row, metric) if has_gaps else ()),
                 f"{int(row.n_test_tasks)}",
                 f"{int(row.n_seeds)}",
@@ -215,6 +230,7 @@ def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict
         ("family", ""),
         (metric_title(metric), "n"),
         ("95% interval", "n"),
+        *((("normalised", "n"),) if has_shares else ()),
         *((("gap to pooled", "n"), ("p of the gap", "n")) if has_gaps else ()),
         ("test tasks", "n"),
         ("seeds", "n"),
@@ -225,7 +241,8 @@ def leaderboard_table(rows: pd.DataFrame, beside: Mapping[str, str], looks: dict
         ("adapt, ms per task", "n"),
         ("predict, ms per task", "n"),
     ]
-    return table(columns, body, marks=marks, caption=f"{CLAIM} {GAP}" if has_gaps else CLAIM)
+    caption = " ".join([CLAIM, *((GAP,) if has_gaps else ()), *((SHARE,) if has_shares else ())])
+    return table(columns, body, marks=marks, caption=caption)
 
 
 def _gap_cells(row: Any, metric: str) -> list[str]:

@@ -51,3 +51,5 @@ class Record:
     """What the samplers of tables tell of themselves, by task distribution."""
     best_returns: Mapping[str, float] = field(default_factory=dict)
     """Mean return of an episode of who knows the world, by distribution of worlds where that is known."""
+    known_returns: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Likewise of the worlds judged on, ``"random"`` and ``"best"`` where they are known."""

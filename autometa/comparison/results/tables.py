@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from autometa.comparison.execution.adaptation_curve import best_return
+from autometa.comparison.execution.adaptation_curve import best_return, known_returns
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.stored_trials import result_of
@@ -55,6 +55,9 @@ def collect_record(plan: Plan, arms: Sequence[Arm], environment: Mapping[str, An
             label: best
             for label, domain in plan.judged_on.items()
             if domain.info.problem_record.acts and (best := best_return(domain)) is not None
+        },
+        known_returns={
+            label: known_returns(domain) for label, domain in plan.judged_on.items() if domain.info.problem_record.acts
         },
     )
 
