@@ -1,7 +1,6 @@
 """Tasks to act in: environments drawn together, and the worlds that come to life when somebody acts."""
 
-from __future__ import annotations
-
+# Annotations are evaluated at once: names in those of a NamedTuple are not found later, as by the API reference.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple, Self

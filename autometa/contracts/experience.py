@@ -1,9 +1,8 @@
 """What happened while an actor acted."""
 
-from __future__ import annotations
-
+# Annotations are evaluated at once: names in those of a NamedTuple are not found later, as by the API reference.
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from jaxtyping import Float
 from torch import Tensor
@@ -67,7 +66,7 @@ class Experience:
     def __len__(self) -> int:
         return len(self.reward)
 
-    def __getitem__(self, tasks: slice | Tensor) -> Experience:
+    def __getitem__(self, tasks: slice | Tensor) -> Self:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         parts: dict[str, Any] = {name: value[tasks] for name, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **parts)

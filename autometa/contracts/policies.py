@@ -1,7 +1,6 @@
 """What an actor decides: a distribution over actions."""
 
-from __future__ import annotations
-
+# Annotations are evaluated at once: names in those of a NamedTuple are not found later, as by the API reference.
 import math
 from typing import NamedTuple, TypeAlias
 
