@@ -1,7 +1,6 @@
 """Environments that are functions of tensors, so that all tasks step at once."""
 
-from __future__ import annotations
-
+# Annotations are evaluated at once: subclasses, whose modules may lack these names, inherit those of the fields.
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -49,7 +48,7 @@ class TensorEnvironments(Environments):
     def observation(self, state: State) -> Tensor:
         """Return what an actor sees, [tasks, *observation]."""
 
-    def begin(self) -> TensorWorlds:
+    def begin(self) -> "TensorWorlds":
         """Return worlds before their first episode."""
         return TensorWorlds(self)
 
