@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from autometa_plugins.tabular.effects import choice, newcomers
+from autometa_plugins.tabular.effects import choice, inducing, newcomers
 from autometa_plugins.tabular.effects.calibration import n_independent, widening
 from autometa_plugins.tabular.effects.choice import Candidate, Losses, choose
 from autometa_plugins.tabular.effects.components import Likelihood
@@ -462,12 +462,77 @@ def test_predicting_factors_nothing_and_pieces_of_rows_change_nothing(
         torch.testing.assert_close(pieces, together)
 
 
+def many_rows(has_classes: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows of three entities with 300, 120 and no rows, their targets, and the mask."""
+    x, noise = double(3, 300, 2), double(3, 300, 1, seed=1)
+    y = 1 + x[..., :1] - (2 * x[..., 1:]).sin() + noise
+    if has_classes:
+        y = torch.eye(2, dtype=torch.float64)[(y[..., 0] > 0).long()]
+    mask = torch.arange(300) < torch.tensor([[300], [120], [0]])
+    return x * mask[..., None], y * mask[..., None], mask
+
+
+def told(made: Model, x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    known = learn(made, x, torch.zeros_like(y), y, mask)
+    asked = double(1, 50, 2, seed=2).expand(len(x), -1, -1)
+    return means(made, known, asked, torch.zeros(len(x), 50, y.shape[-1])), deviations(made, known, asked)
+
+
+def few_rows_factored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (inducing, newcomers):
+        monkeypatch.setattr(module, "MOST_ROWS", 100)
+
+
+@pytest.mark.parametrize("has_classes", [False, True])
+@pytest.mark.parametrize("weights", [[0.8, 0, 0, 0, 0], [0.8, 0.5, 0.3, 0, 0], [0.0] * 5, [1e4, 1e-5, 0, 0, 0]])
+def test_intercepts_and_slopes_of_many_rows_are_learned_at_a_few_of_them_exactly(
+    weights: list[float], has_classes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, given = model(weights, has_classes, n_outputs=1 + has_classes, degrees=9.0), many_rows(has_classes)
+    exact = told(made, *given)
+    few_rows_factored(monkeypatch)
+    for found, expected in zip(told(made, *given), exact, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    assert learn(made, given[0], torch.zeros_like(given[1]), given[1], given[2])["factor"].shape[-1] <= 3
+
+
+@pytest.mark.parametrize("has_classes", [False, True])
+def test_curves_of_many_rows_are_learned_at_some_of_them_nearly_as_well(
+    has_classes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, given = model([0.8, 0.3, 0.2, 0.4, 0.4], has_classes, n_outputs=1 + has_classes), many_rows(has_classes)
+    exact = told(made, *given)
+    few_rows_factored(monkeypatch)
+    means_found, deviations_found = told(made, *given)
+    spread = exact[0][0].std()
+    assert (means_found - exact[0])[0].square().mean().sqrt() < 0.05 * spread
+    assert (deviations_found / exact[1] - 1).abs().mean() < 0.01
+    torch.testing.assert_close(deviations_found, exact[1], rtol=0.1, atol=0)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    for again in (
+        told(made, *(part[:, order] for part in given)),
+        tuple(
+            torch.cat(parts)
+            for parts in zip(*(told(made, *(p[i : i + 1] for p in given)) for i in range(3)), strict=True)
+        ),
+    ):
+        torch.testing.assert_close(again[0], means_found, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(again[1], deviations_found, atol=1e-6, rtol=1e-6)
+
+
+def test_what_is_kept_of_an_entity_does_not_grow_beyond_a_thousand_rows() -> None:
+    made, x = model([0.8, 0.3, 0.4]), double(1, 1300, 1)
+    known = learn(made, x, torch.zeros_like(x), x, torch.ones(1, 1300, dtype=torch.bool))
+    assert known["factor"].shape[-1] <= 1000
+    assert known["n_rows"] == 1300
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_what_is_known_of_an_entity_is_kept_in_single_precision_at_least(dtype: torch.dtype) -> None:
     run = settled(table(entities(10, 6)), pool="linear")
     support = am.Examples(double(1, 4, 2).to(dtype), double(1, 4, 1, seed=1).to(dtype))
     known = run.learner.adapt(run.module, support)
-    assert {value.dtype for value in known.values()} == {torch.float32, torch.bool}
+    assert {value.dtype for value in known.values()} == {torch.float32, torch.bool, torch.int64}
     assert run.learner.predict(run.module, known, support.x).dtype == dtype
 
 

@@ -225,7 +225,7 @@ class Losses:
 
     def _relative(self, losses: list[Array]) -> Array:
         each = [np.maximum(part, _LEAST_LOSS) for part in losses]
-        return np.mean([part / part.min(0, keepdims=True) for part in each], axis=0)
+        return np.asarray(np.mean([part / part.min(0, keepdims=True) for part in each], axis=0))
 
 
 @dataclass(frozen=True, slots=True)

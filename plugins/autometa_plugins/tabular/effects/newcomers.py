@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autometa_plugins.tabular.effects.episodes import SHOTS
+from autometa_plugins.tabular.effects.inducing import MOST_ROWS, Inducing
 from autometa_plugins.tabular.effects.kernels import EffectColumns, kernel, self_kernel
 from autometa_plugins.tabular.effects.pools import Array, Pool
 from autometa_plugins.tabular.effects.posterior import class_noise, class_scores, explained, factor, moderated
@@ -60,7 +61,7 @@ class Model:
 
 
 def learn(model: Model, x: Tensor, base: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Learn the effects of entities from their rows.
+    """Learn the effects of entities from their rows; of many rows, at some of them (:class:`Inducing`).
 
     Parameters
     ----------
@@ -74,11 +75,47 @@ def learn(model: Model, x: Tensor, base: Tensor, targets: Tensor, mask: Tensor) 
     Returns
     -------
     dict of Tensor
-        The rows; ``solved`` [entities, n, outputs], which times the kernel is an effect; ``factor`` [entities, n, n],
-        the Cholesky factor of the covariance of the rows, by which they explain the variance of an effect; ``scale``
-        [entities, outputs], the variance of an entity's numbers beside that of all.
+        ``x`` [entities, m, features] and ``mask`` [entities, m], the rows that effects are learned at; ``n_rows``
+        [entities], how many they are learned from; ``solved`` [entities, m, outputs], which times the kernel is an
+        effect; ``factor`` [entities, m, m], the Cholesky factor of the covariance of the rows, by which they explain
+        the variance of an effect; ``scale`` [entities, outputs], the variance of an entity's numbers beside that of
+        all.
     """
-    gram, known = kernel(x, x, model.weights, model.columns), {"x": x, "mask": mask}
+    if x.shape[1] <= MOST_ROWS:
+        return _learn_together(model, x, base, targets, mask)
+    each = [
+        (_learn_together if int(exists.sum()) <= MOST_ROWS else _learn_many)(
+            model, *(part[exists].unsqueeze(0) for part in (*parts, exists))
+        )
+        for *parts, exists in zip(x, base, targets, mask, strict=True)
+    ]
+    width = max(known["mask"].shape[1] for known in each)
+    padded = [_padded(known, width - known["mask"].shape[1]) for known in each]
+    return {name: torch.cat([known[name] for known in padded]) for name in padded[0]}
+
+
+def _padded(known: dict[str, Tensor], n: int) -> dict[str, Tensor]:
+    """Add ``n`` padded places."""
+    longer = {name: nn.functional.pad(known[name], (0, 0, 0, n)) for name in ("x", "solved")}
+    whole = nn.functional.pad(known["factor"], (0, n, 0, n))
+    whole.diagonal(dim1=-2, dim2=-1)[:, whole.shape[-1] - n :] = 1.0
+    return {**known, **longer, "factor": whole, "mask": nn.functional.pad(known["mask"], (0, n))}
+
+
+def _learn_many(model: Model, x: Tensor, base: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Learn the effects of one entity, of which all places are rows."""
+    rows, scale = Inducing(x[0], targets[0], model.weights, model.columns), base.new_ones(1)
+    if model.has_classes:
+        solved, whole = rows.solve_classes(base[0], targets[0])
+    else:
+        solved, whole, distance = rows.solve(targets[0] - base[0])
+        scale = (model.degrees + distance / model.noise) / (model.degrees + x.shape[1])
+    found = {"x": rows.x, "mask": mask[0, : len(rows.x)], "n_rows": mask.sum(), "solved": solved, "factor": whole}
+    return {name: value.unsqueeze(0) for name, value in (*found.items(), ("scale", scale))}
+
+
+def _learn_together(model: Model, x: Tensor, base: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    gram, known = kernel(x, x, model.weights, model.columns), {"x": x, "mask": mask, "n_rows": mask.sum(1)}
     if model.has_classes:
         solved = class_scores(gram, base, targets, mask)
         whole = factor(gram, mask, class_noise(targets - solved))
@@ -109,7 +146,7 @@ def deviations(model: Model, known: dict[str, Tensor], x: Tensor) -> Tensor:
 def _pieces(known: dict[str, Tensor], *values: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Split values [entities, n, ...] along n, so that kernels to the known rows bound the memory."""
     size = max(1, _MOST_PLACES // max(1, known["mask"].numel()))
-    return zip(*(value.split(size, dim=1) for value in values), strict=True)
+    return zip(*(torch.split(value, size, dim=1) for value in values), strict=True)
 
 
 def _means(model: Model, known: dict[str, Tensor], x: Tensor, base: Tensor) -> Tensor:
@@ -130,7 +167,7 @@ def _deviations(model: Model, known: dict[str, Tensor], x: Tensor) -> Tensor:
 
 def _calibration(model: Model, known: dict[str, Tensor]) -> Tensor:
     """Factor of every entity, [entities, 1, 1]: between those of neighbouring numbers of rows, on a log scale."""
-    n_rows, shots = known["mask"].sum(1).numpy(), np.log1p(SHOTS)
+    n_rows, shots = known["n_rows"].numpy(), np.log1p(SHOTS)
     return torch.from_numpy(np.interp(np.log1p(n_rows), shots, model.calibration.numpy()))[:, None, None]
 
 
