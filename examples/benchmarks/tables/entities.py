@@ -122,13 +122,14 @@ def report(scores: pd.DataFrame) -> list[str]:
         f"Ahead of the best baseline in {int((gain > 0).sum())} of {len(gain)} cells, mean gain {gain.mean():+.4f}, "
         f"furthest behind {gain.min():+.3f}.",
         "",
-        "| table | rows | mixed_effects | best baseline | gain | pooled | no row | within 90% | log loss |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| table | rows | mixed_effects | best baseline | gain | pooled | no row | within 90% | no row: 90% | log loss |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (table, shots), row in scores.iterrows():
         cells = [f"{row['own_score']:.3f}", f"{row['best']:.3f} ({row['best_model']})"]
         cells += [f"{row['own_score'] - row['best']:+.3f}", f"{row['pooled_best']:.3f}", f"{row['pooled_score']:.3f}"]
-        cells += ["" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("own_coverage", "own_log_loss")]
+        told = ("own_coverage", "pooled_coverage", "own_log_loss")
+        cells += ["" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in told]
         lines.append(f"| {table} | {shots} | " + " | ".join(cells) + " |")
     lines += ["", "Not ahead:", ""]
     lines += [
