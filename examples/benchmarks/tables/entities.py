@@ -122,7 +122,8 @@ def report(scores: pd.DataFrame) -> list[str]:
         f"Ahead of the best baseline in {int((gain > 0).sum())} of {len(gain)} cells, mean gain {gain.mean():+.4f}, "
         f"furthest behind {gain.min():+.3f}.",
         "",
-        "| table | rows | mixed_effects | best baseline | gain | pooled | no row | within 90% | no row: 90% | log loss |",
+        "| table | rows | mixed_effects | best baseline | gain | pooled | no row | within 90% | no row: 90% "
+        "| log loss |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (table, shots), row in scores.iterrows():

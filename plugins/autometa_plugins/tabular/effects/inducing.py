@@ -1,4 +1,4 @@
-"""Entities of many rows: what their effects are is learned at some of the rows, from all."""
+"""Effects of an entity of many rows, learned from all of them at some of them."""
 
 from __future__ import annotations
 
