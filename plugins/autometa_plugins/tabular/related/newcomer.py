@@ -14,7 +14,7 @@ from autometa_plugins.tabular.pfn.network import TableNetwork
 from autometa_plugins.tabular.related.context import Context
 from autometa_plugins.tabular.scale import Scale, find_scale
 
-POWER = 1.0
+POWER = 0.3
 """Of the likelihood of left-out rows in the weights."""
 DOUBT = 2.0
 """Nats by which a task's own rows alone are less believed at first than all rows together."""
@@ -189,4 +189,5 @@ def _rows(cells: Cells, task: int, mask: Tensor) -> Cells:
 def _without(inverse: Tensor, rows: Tensor) -> Tensor:
     """Return the inverse of the covariance of all other rows; zero for ``rows``."""
     own = inverse[:, rows]
-    return inverse - own @ torch.linalg.solve(own[rows], own.mT)
+    rest: Tensor = inverse - own @ torch.linalg.solve(own[rows], own.mT)
+    return rest
