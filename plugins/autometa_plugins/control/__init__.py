@@ -26,6 +26,13 @@ def autometa_task_samplers() -> Iterator[am.TaskSamplerSpec]:
         summary="A hidden goal on a grid: find it in one episode, go straight to it in the next.",
         reference="Zintgraf et al. 2020, VariBAD, section 5.1",
     )
+    yield am.TaskSamplerSpec(
+        name="cartpole_flip",
+        factory="autometa_plugins.control.cartpole_flip:CartPoleFlip",
+        problems=_CONTROL,
+        summary="A pole to balance on a cart whose sides may be swapped: push, watch, remember.",
+        reference="Barto, Sutton & Anderson 1983, for the cart; sides and constants are drawn",
+    )
 
 
 @am.hookimpl
