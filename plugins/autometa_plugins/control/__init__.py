@@ -27,6 +27,13 @@ def autometa_task_samplers() -> Iterator[am.TaskSamplerSpec]:
         reference="Zintgraf et al. 2020, VariBAD, section 5.1",
     )
     yield am.TaskSamplerSpec(
+        name="dark_room",
+        factory="autometa_plugins.control.dark_room:DarkRoom",
+        problems=_CONTROL,
+        summary="A goal in the dark that pays only who stands on it: search it once, then go straight to it.",
+        reference="Laskin et al. 2022, Algorithm distillation; Lee et al. 2023, DPT",
+    )
+    yield am.TaskSamplerSpec(
         name="cartpole_flip",
         factory="autometa_plugins.control.cartpole_flip:CartPoleFlip",
         problems=_CONTROL,

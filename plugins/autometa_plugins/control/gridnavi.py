@@ -8,11 +8,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import autometa as am
+from autometa_plugins.control.grid import MOVES, code, drawn, moved, random_visits
 
-_MOVES = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
 _ON_GOAL, _ELSEWHERE = 1.0, -0.1
 
 
@@ -57,7 +56,7 @@ class GridNavi(am.TaskSampler):
         return am.TaskInfo(
             problem="control",
             input_shape=(2 * self.size,),
-            n_outputs=len(_MOVES),
+            n_outputs=len(MOVES),
             n_shot=self.n_shot,
             n_query=self.n_query,
             horizon=self.steps,
@@ -110,15 +109,13 @@ class Grids(am.TensorEnvironments):
         far, steps = self.goal.sum(1).to(self.one), self.info.horizon
         stay = (steps - far + 1).clamp(min=0)
         best = _ON_GOAL * stay + _ELSEWHERE * (steps - stay)
-        visits = random_visits(self.size, steps).to(self.one)[self.goal[:, 0], self.goal[:, 1]]
+        visits = random_visits(self.size, steps, (0, 0)).to(self.one)[self.goal[:, 0], self.goal[:, 1]]
         return {"random": _ON_GOAL * visits + _ELSEWHERE * (steps - visits), "best": best}
 
     def picture(self, task: int) -> str:
         """Draw the grid, the first row at the top, with S where episodes start and G for the goal."""
-        goal = tuple(self.goal[task].tolist())
-        marks = {(0, 0): "S", goal: "G"}
-        rows = ((marks.get((x, y), ".") for y in range(self.size)) for x in range(self.size))
-        return "\n".join(" ".join(row) for row in rows)
+        row, column = self.goal[task].tolist()
+        return drawn(self.size, {(0, 0): "S", (row, column): "G"})
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Start in the corner."""
@@ -132,26 +129,9 @@ class Grids(am.TensorEnvironments):
         self, state: dict[str, Tensor], action: Tensor, noise: Tensor
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Move, or stay at a wall."""
-        moves = torch.tensor(_MOVES, device=action.device)
-        cell = (state["cell"] + moves[action]).clamp(0, self.size - 1)
+        cell = moved(state["cell"], action, self.size)
         there = (cell == self.goal).all(1)
         return {"cell": cell}, torch.where(there, _ON_GOAL * self.one, _ELSEWHERE * self.one), torch.zeros_like(there)
 
     def _code(self, cell: Tensor) -> Tensor:
-        return F.one_hot(cell, self.size).flatten(1).to(self.one)
-
-
-def random_visits(size: int, steps: int) -> Tensor:
-    """Expected number of steps that end in each cell, [size, size], of a walk at random from the corner."""
-    here = torch.zeros(size, size, dtype=torch.float64)
-    here[0, 0] = 1.0
-    visits = torch.zeros_like(here)
-    places = torch.arange(size)
-    for _ in range(steps):
-        after = torch.zeros_like(here)
-        for dx, dy in _MOVES:
-            x, y = (places + dx).clamp(0, size - 1), (places + dy).clamp(0, size - 1)
-            after.index_put_((x[:, None].expand_as(here), y.expand_as(here)), here / len(_MOVES), accumulate=True)
-        here = after
-        visits += here
-    return visits
+        return code(cell, self.size).to(self.one)
