@@ -85,12 +85,75 @@ def test_goals_of_dark_rooms_are_anywhere_and_nothing_is_seen_of_them() -> None:
     assert picture[4] == ". . . . S . . . ."
 
 
+# ---------------------------------------------------------------- navigation_2d
+
+
+def walked(environments: am.Environments, choose: Any) -> Tensor:
+    """Return of an episode, which may end early, of who goes where ``choose(places)`` says."""
+    worlds = environments.begin()
+    place = worlds.reset()
+    total, is_open = torch.zeros(len(environments)), torch.ones(len(environments), dtype=torch.bool)
+    for _ in range(environments.info.horizon):
+        place, reward, terminated, _ = worlds.step(choose(place))
+        total = total + reward * is_open
+        is_open = is_open & ~terminated
+    return total
+
+
+@pytest.mark.parametrize(("rewards", "best", "still"), [("dense", -0.506, -38.26), ("sparse", 13.385, 0.0)])
+def test_the_best_of_a_plane_is_to_go_straight_to_the_goal(rewards: str, best: float, still: float) -> None:
+    planes = am.make_tasks("navigation_2d", rewards=rewards).sample(20_000, seed=0)
+    known = planes.reference["best"]
+    torch.testing.assert_close(walked(planes, lambda place: planes.goal - place), known, atol=1e-4, rtol=0)
+    assert float(known.mean()) == pytest.approx(best, abs=4 * float(known.std()) / 141 + 1e-3)
+    stood = walked(planes, torch.zeros_like)
+    assert float(stood.mean()) == pytest.approx(still, abs=4 * float(stood.std()) / 141)
+
+
+def test_no_plan_crosses_a_plane_better() -> None:
+    moves = torch.tensor(list(itertools.product((-0.1, -0.05, 0.0, 0.05, 0.1), repeat=2)))
+    plans = moves[torch.cartesian_prod(*[torch.arange(25)] * 3)]
+    near = {"dense": [[0.15, -0.3], [0.1, 0.05], [0.25, 0.25]], "sparse": [[0.35, 0.2], [0.0, -0.3]]}
+    for rewards, goals in near.items():
+        planes = am.make_tasks("navigation_2d", rewards=rewards, steps=3).sample(1, seed=0)
+        for goal in goals:
+            here = replace(planes, goal=torch.tensor([goal]))
+            many, steps = here[torch.zeros(len(plans), dtype=torch.int64)], iter(plans.unbind(1))
+            found = walked(many, lambda place, steps=steps: next(steps))
+            assert float(found.max()) == pytest.approx(float(here.reference["best"]), abs=1e-5)
+
+
+def test_a_step_in_a_plane_is_cut_to_its_reach_and_costs_the_distance() -> None:
+    drawn = am.make_tasks("navigation_2d").sample(3, seed=0)
+    planes = replace(drawn, goal=torch.tensor([[0.4, 0.5], [0.1, -0.1], [0.105, -0.095]]))
+    state = planes.initial(torch.zeros(3, 0))
+    after, reward, ended = planes.change(state, torch.tensor([[1.0, 0.1], [0.1, -7.0], [0.1, -0.1]]), torch.zeros(3, 0))
+    torch.testing.assert_close(after["place"], torch.tensor([[0.1, 0.1], [0.1, -0.1], [0.1, -0.1]]))
+    torch.testing.assert_close(reward, torch.tensor([-0.5, 0.0, -0.005 * 2**0.5]))
+    assert ended.tolist() == [False, True, True]
+
+
+def test_sparse_rewards_are_felt_near_the_goal_alone() -> None:
+    drawn = am.make_tasks("navigation_2d", rewards="sparse").sample(3, seed=0)
+    torch.testing.assert_close(drawn.goal.norm(dim=1), torch.ones(3))
+    assert (drawn.goal[:, 1] >= 0).all()
+    reward, ended = drawn.pay(torch.tensor([[0.0, 0.0], [0.12, -0.16], [0.15, 0.15]]))
+    torch.testing.assert_close(reward, torch.tensor([1.0, 0.8, 0.0]))
+    assert not ended.any()
+    assert am.make_tasks("navigation_2d", rewards="sparse").info.horizon == 20
+
+
 # ---------------------------------------------------------------- parameters
 
 
 @pytest.mark.parametrize(
     ("name", "params", "text"),
-    [("dark_room", {"size": 1}, "size=1"), ("dark_room", {"n_query": 0}, "n_query=0")],
+    [
+        ("dark_room", {"size": 1}, "size=1"),
+        ("dark_room", {"n_query": 0}, "n_query=0"),
+        ("navigation_2d", {"rewards": "rare"}, "rewards='rare'"),
+        ("navigation_2d", {"steps": "all"}, "steps='all'"),
+    ],
 )
 def test_sizes_that_cannot_be_are_named(name: str, params: dict[str, Any], text: str) -> None:
     with pytest.raises(am.InvalidParameter, match=f"{text} of task sampler '{name}' must be"):

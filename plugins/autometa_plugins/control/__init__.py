@@ -34,6 +34,13 @@ def autometa_task_samplers() -> Iterator[am.TaskSamplerSpec]:
         reference="Laskin et al. 2022, Algorithm distillation; Lee et al. 2023, DPT",
     )
     yield am.TaskSamplerSpec(
+        name="navigation_2d",
+        factory="autometa_plugins.control.navigation_2d:Navigation2D",
+        problems=_CONTROL,
+        summary="A goal in the plane that is not seen, with dense or sparse rewards.",
+        reference="Finn et al. 2017, MAML, section 5.3; Rakelly et al. 2019, PEARL, section 6.3, for the sparse one",
+    )
+    yield am.TaskSamplerSpec(
         name="cartpole_flip",
         factory="autometa_plugins.control.cartpole_flip:CartPoleFlip",
         problems=_CONTROL,
