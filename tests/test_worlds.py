@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from autometa_plugins.control.dark_room import best_blind_return
+from autometa_plugins.control.value_iteration import action_values
 from torch import Tensor
 
 import autometa as am
@@ -143,6 +144,55 @@ def test_sparse_rewards_are_felt_near_the_goal_alone() -> None:
     assert am.make_tasks("navigation_2d", rewards="sparse").info.horizon == 20
 
 
+# ---------------------------------------------------------------- mdp
+
+
+def worth(chance: Tensor, reward: Tensor, policy: Tensor) -> Tensor:
+    """Return of a policy [time, states] in one process, by the chances of being in each state."""
+    states = torch.arange(len(chance))
+    here, total = torch.nn.functional.one_hot(torch.tensor(0), len(chance)).to(reward), reward.new_zeros(())
+    for action in policy:
+        total = total + (here * reward[states, action]).sum()
+        here = here @ chance[states, action]
+    return total
+
+
+def test_the_values_of_a_process_are_those_of_the_best_of_all_policies_and_of_their_mean() -> None:
+    processes = am.make_tasks("mdp", states=3, actions=2, steps=3).sample(2, seed=0).to(dtype=torch.float64)
+    policies = [torch.tensor(plan).view(3, 3) for plan in itertools.product(range(2), repeat=9)]
+    for i in range(2):
+        chance, reward = processes.chance[i], processes.reward[i]
+        worths = torch.stack([worth(chance, reward, policy) for policy in policies])
+        torch.testing.assert_close(processes.reference["best"][i], worths.max())
+        torch.testing.assert_close(processes.reference["random"][i], worths.mean())
+
+
+def test_processes_are_as_hard_as_the_ones_of_the_paper() -> None:
+    reference = am.make_tasks("mdp").sample(4000, split="test", seed=0).reference
+    assert 10 * float(reference["best"].mean()) == pytest.approx(218.5, abs=1.5)
+    assert 10 * float(reference["random"].mean()) == pytest.approx(100.0, abs=1.0)
+
+
+def test_what_happens_in_a_process_follows_its_chances_and_its_rewards() -> None:
+    n = 40_000
+    drawn = am.make_tasks("mdp", states=4, actions=3).sample(1, seed=1)
+    torch.testing.assert_close(drawn.chance.sum(3), torch.ones(1, 4, 3))
+    process = replace(drawn[torch.zeros(n, dtype=torch.int64)], key=am.draw_keys(n, 5))
+    worlds, best = process.begin(), action_values(drawn.chance, drawn.reward, 10)[0].argmax(2)
+    state, total = worlds.reset().argmax(1), torch.zeros(n)
+    assert (state == 0).all()
+    for time in range(10):
+        action = best[time][state]
+        after, reward, _, truncated = worlds.step(action)
+        if time == 0:
+            torch.testing.assert_close(after.mean(0), drawn.chance[0, 0, action[0]], atol=0.01, rtol=0)
+            torch.testing.assert_close(reward.mean(), drawn.reward[0, 0, action[0]], atol=0.02, rtol=0)
+            torch.testing.assert_close(reward.std(), torch.tensor(1.0), atol=0.02, rtol=0)
+        state, total = after.argmax(1), total + reward
+    assert truncated.all()
+    assert float(total.mean()) == pytest.approx(float(drawn.reference["best"]), abs=4 * float(total.std()) / 200)
+
+
 # ---------------------------------------------------------------- parameters
 
 
@@ -151,6 +201,7 @@ def test_sparse_rewards_are_felt_near_the_goal_alone() -> None:
     [
         ("dark_room", {"size": 1}, "size=1"),
         ("dark_room", {"n_query": 0}, "n_query=0"),
+        ("mdp", {"actions": 1}, "actions=1"),
         ("navigation_2d", {"rewards": "rare"}, "rewards='rare'"),
         ("navigation_2d", {"steps": "all"}, "steps='all'"),
     ],

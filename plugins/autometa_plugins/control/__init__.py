@@ -41,6 +41,13 @@ def autometa_task_samplers() -> Iterator[am.TaskSamplerSpec]:
         reference="Finn et al. 2017, MAML, section 5.3; Rakelly et al. 2019, PEARL, section 6.3, for the sparse one",
     )
     yield am.TaskSamplerSpec(
+        name="mdp",
+        factory="autometa_plugins.control.mdp:MDP",
+        problems=_CONTROL,
+        summary="A few states and actions: find out where actions lead and what they pay.",
+        reference="Duan et al. 2016, section 3.2",
+    )
+    yield am.TaskSamplerSpec(
         name="cartpole_flip",
         factory="autometa_plugins.control.cartpole_flip:CartPoleFlip",
         problems=_CONTROL,

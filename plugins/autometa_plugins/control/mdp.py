@@ -1,0 +1,138 @@
+"""Markov decision processes of a few states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import autometa as am
+from autometa_plugins.control.value_iteration import action_values
+
+
+class MDP(am.TaskSampler):
+    """Find out where actions lead and what they pay; every episode starts in the first state.
+
+    Probabilities of the next state are uniform on the simplex for every state and action; rewards are normal with
+    deviation 1 around a mean that is normal around 1 with deviation 1 (Duan et al. 2016, section 3.2). The actor sees
+    the state. With 10 states, 5 actions and 10 steps an episode brings 10.0 at random and 21.85 to who knows the
+    process; papers tell the sum over 10 episodes, 100 and 218.5, of which Duan et al. reach 156.2.
+
+    Parameters
+    ----------
+    states : int, default=10
+    actions : int, default=5
+    steps : int, default=10
+        Of an episode.
+    n_shot : int, default=0
+        Episodes before those that are judged.
+    n_query : int, default=10
+        Episodes that are judged, in which the actor goes on learning.
+    """
+
+    def __init__(
+        self, *, states: int = 10, actions: int = 5, steps: int = 10, n_shot: int = 0, n_query: int = 10
+    ) -> None:
+        self.states = states
+        self.actions = actions
+        self.steps = steps
+        self.n_shot = n_shot
+        self.n_query = n_query
+
+    @property
+    def info(self) -> am.TaskInfo:
+        """Shapes and sizes of the tasks drawn.
+
+        Raises
+        ------
+        InvalidParameter
+            A size is not a whole number within its bounds, which the error tells.
+        """
+        for name, least, most in (
+            ("states", 2, 100),
+            ("actions", 2, 20),
+            ("steps", 1, 10_000),
+            ("n_shot", 0, 1000),
+            ("n_query", 1, 1000),
+        ):
+            am.check_int(name, getattr(self, name), least=least, most=most, of="task sampler 'mdp'")
+        return am.TaskInfo(
+            problem="control",
+            input_shape=(self.states,),
+            n_outputs=self.actions,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            horizon=self.steps,
+            n_hidden=self.states * self.actions * (self.states + 1),
+        )
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Processes:
+        """Draw processes, see :meth:`autometa.TaskSampler.sample`."""
+        am.check_draw(n_tasks, split, seed)
+        info = self.info
+        shape = (n_tasks, self.states, self.actions, self.states)
+        # Waiting times of equal rates, divided by their sum, are uniform on the simplex.
+        waits = -torch.from_numpy(1 - am.draw_uniform(shape, seed, split, "chance")).log()
+        uniform = torch.from_numpy(am.draw_uniform(shape[:3], seed, split, "rewards"))
+        # Half a step of the generator from 0, whose inverse would be infinite.
+        reward = 1 + math.sqrt(2) * (2 * (uniform + 2**-54) - 1).erfinv()
+        return Processes(
+            info=info,
+            key=am.draw_keys(n_tasks, seed, split),
+            chance=(waits / waits.sum(3, keepdim=True)).float(),
+            reward=reward.float(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes(am.TensorEnvironments):
+    """Markov decision processes.
+
+    Parameters
+    ----------
+    chance : Tensor of shape [tasks, states, actions, states]
+        Probability of every next state.
+    reward : Tensor of shape [tasks, states, actions]
+        Mean rewards.
+    """
+
+    chance: Tensor
+    reward: Tensor
+
+    n_noise: ClassVar[int] = 2
+    has_fixed_length: ClassVar[bool] = True
+
+    @property
+    def hidden(self) -> Tensor:
+        """Mean rewards and probabilities, one after the other."""
+        return torch.cat([self.reward.flatten(1), self.chance.flatten(1)], 1)
+
+    @property
+    def reference(self) -> Mapping[str, Tensor]:
+        """Expected returns of acting at random, and of the best policy for the process."""
+        steps = self.info.horizon
+        at_random = action_values(self.chance, self.reward, steps, at_random=True)[:, 0, 0].mean(1)
+        return {"random": at_random, "best": action_values(self.chance, self.reward, steps)[:, 0, 0].amax(1)}
+
+    def initial(self, noise: Tensor) -> dict[str, Tensor]:
+        """Start in the first state."""
+        return {"state": torch.zeros_like(self.key)}
+
+    def observation(self, state: dict[str, Tensor]) -> Tensor:
+        """Show the state, one-hot."""
+        return F.one_hot(state["state"], self.reward.shape[1]).to(self.reward)
+
+    def change(
+        self, state: dict[str, Tensor], action: Tensor, noise: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Be paid, and go on to a state by its probability."""
+        tasks, here = torch.arange(len(self), device=action.device), state["state"]
+        noise = noise.to(self.reward)
+        reward = self.reward[tasks, here, action] + math.sqrt(2) * (2 * noise[:, 1] - 1).erfinv()
+        after = (self.chance[tasks, here, action].cumsum(1)[:, :-1] < noise[:, :1]).sum(1)
+        return {"state": after}, reward, torch.zeros_like(action, dtype=torch.bool)
