@@ -167,6 +167,12 @@ def test_the_values_of_a_process_are_those_of_the_best_of_all_policies_and_of_th
         torch.testing.assert_close(processes.reference["random"][i], worths.mean())
 
 
+def test_a_picture_of_a_process_marks_the_best_actions() -> None:
+    processes = am.make_tasks("mdp", states=2, actions=2, steps=1).sample(1, seed=0)
+    process = replace(processes, reward=torch.tensor([[[1.0, -0.5], [0.25, 2.0]]]))
+    assert process.picture(0).splitlines() == ["  0   1.00*  -0.50 ", "  1   0.25    2.00*"]
+
+
 def test_processes_are_as_hard_as_the_ones_of_the_paper() -> None:
     reference = am.make_tasks("mdp").sample(4000, split="test", seed=0).reference
     assert 10 * float(reference["best"].mean()) == pytest.approx(218.5, abs=1.5)

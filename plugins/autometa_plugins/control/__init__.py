@@ -54,6 +54,27 @@ def autometa_task_samplers() -> Iterator[am.TaskSamplerSpec]:
         summary="A pole to balance on a cart whose sides may be swapped: push, watch, remember.",
         reference="Barto, Sutton & Anderson 1983, for the cart; sides and constants are drawn",
     )
+    yield am.TaskSamplerSpec(
+        name="cartpole",
+        factory="autometa_plugins.control.cartpole:CartPole",
+        problems=_CONTROL,
+        summary="A pole to balance on a cart; gravity, lengths, masses and force are the task's own.",
+        reference="Barto, Sutton & Anderson 1983; Gymnasium's CartPole-v1",
+    )
+    yield am.TaskSamplerSpec(
+        name="pendulum",
+        factory="autometa_plugins.control.pendulum:Pendulum",
+        problems=_CONTROL,
+        summary="A pendulum to swing up; gravity, mass, length and torque are the task's own.",
+        reference="Gymnasium's Pendulum-v1",
+    )
+    yield am.TaskSamplerSpec(
+        name="acrobot",
+        factory="autometa_plugins.control.acrobot:Acrobot",
+        problems=_CONTROL,
+        summary="Two links to swing up by the joint between them; masses, lengths and torque are the task's own.",
+        reference="Sutton 1996; Gymnasium's Acrobot-v1",
+    )
 
 
 @am.hookimpl

@@ -119,6 +119,15 @@ class Processes(am.TensorEnvironments):
         at_random = action_values(self.chance, self.reward, steps, at_random=True)[:, 0, 0].mean(1)
         return {"random": at_random, "best": action_values(self.chance, self.reward, steps)[:, 0, 0].amax(1)}
 
+    def picture(self, task: int) -> str:
+        """Write down the mean rewards of all actions, a state each line; a star is at the best one to begin with."""
+        best = action_values(self.chance, self.reward, self.info.horizon)[task, 0].argmax(1).tolist()
+        lines = []
+        for state, rewards in enumerate(self.reward[task].tolist()):
+            marked = (f"{value:6.2f}{'*' if i == best[state] else ' '}" for i, value in enumerate(rewards))
+            lines.append(f"{state:3d} " + " ".join(marked))
+        return "\n".join(lines)
+
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Start in the first state."""
         return {"state": torch.zeros_like(self.key)}

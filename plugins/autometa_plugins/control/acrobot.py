@@ -1,0 +1,140 @@
+"""Two links that hang from a bar, with constants of their own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+import autometa as am
+from autometa_plugins.control.varied_physics import check_spread, draw_factors
+
+_TIME_STEP = 0.2
+_GRAVITY = 9.8
+_FASTEST = (4 * math.pi, 9 * math.pi)
+
+
+class Acrobot(am.TaskSampler):
+    """Swing two links up by the joint between them (Sutton 1996), as Gymnasium's ``Acrobot-v1``, with other constants.
+
+    Masses of both links (1 kg), length of the first (1 m, its centre of mass half-way), place of the second one's
+    centre of mass (0.5 m from the joint), moment of inertia of each link (1 kg m²) and the torque at the joint (1 N m)
+    are each multiplied by a factor of the task. Actions turn to one side, do nothing, or turn to the other. A step
+    costs 1 until the end of the second link, were both 1 m long, is 1 m above the bar: that step costs nothing and ends
+    the episode. The actor sees cosine and sine of both angles (of the first link from hanging down, of the second from
+    the first), and both angular speeds (rad/s).
+
+    Parameters
+    ----------
+    spread : float, default=1.5
+        Factors are between 1 / ``spread`` and ``spread``, uniform in their logarithm; 1: as in Gymnasium.
+    steps : int, default=500
+        Most steps of an episode, 0.2 seconds each.
+    n_shot : int, default=2
+        Episodes before those that are judged.
+    n_query : int, default=1
+        Episodes that are judged.
+    """
+
+    def __init__(self, *, spread: float = 1.5, steps: int = 500, n_shot: int = 2, n_query: int = 1) -> None:
+        self.spread = spread
+        self.steps = steps
+        self.n_shot = n_shot
+        self.n_query = n_query
+
+    @property
+    def info(self) -> am.TaskInfo:
+        """Shapes and sizes of the tasks drawn.
+
+        Raises
+        ------
+        InvalidParameter
+            A number is not within its bounds, which the error tells.
+        """
+        check_spread(self.spread, "task sampler 'acrobot'")
+        for name, least, most in (("steps", 1, 10_000), ("n_shot", 0, 1000), ("n_query", 1, 1000)):
+            am.check_int(name, getattr(self, name), least=least, most=most, of="task sampler 'acrobot'")
+        return am.TaskInfo(
+            problem="control",
+            input_shape=(6,),
+            n_outputs=3,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            horizon=self.steps,
+            n_hidden=6,
+        )
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Acrobots:
+        """Draw acrobots, see :meth:`autometa.TaskSampler.sample`."""
+        am.check_draw(n_tasks, split, seed)
+        info = self.info
+        factors = draw_factors(n_tasks, info.n_hidden, self.spread, seed, split)
+        return Acrobots(info=info, key=am.draw_keys(n_tasks, seed, split), factors=factors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acrobots(am.TensorEnvironments):
+    """Pairs of links.
+
+    Parameters
+    ----------
+    factors : Tensor of shape [tasks, 6]
+        Of the masses of the first and the second link, length of the first, place of the centre of mass of the second,
+        moments of inertia, and torque.
+    """
+
+    factors: Tensor
+
+    n_noise: ClassVar[int] = 4
+
+    @property
+    def hidden(self) -> Tensor:
+        """Logarithms of the factors."""
+        return self.factors.log()
+
+    def initial(self, noise: Tensor) -> dict[str, Tensor]:
+        """Hang down, almost at rest: angles and speeds within 0.1."""
+        return {"links": 0.2 * (noise.to(self.factors) - 0.5)}
+
+    def observation(self, state: dict[str, Tensor]) -> Tensor:
+        """Show both angles by their cosines and sines, and the speeds."""
+        first, second, spin_1, spin_2 = state["links"].unbind(1)
+        return torch.stack([first.cos(), first.sin(), second.cos(), second.sin(), spin_1, spin_2], 1)
+
+    def change(
+        self, state: dict[str, Tensor], action: Tensor, noise: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Turn the joint for one time step, by the fourth-order rule of Runge and Kutta."""
+        links, step = state["links"], _TIME_STEP
+        torque = (action - 1) * self.factors[:, 5]
+        slope_1 = self.slope(links, torque)
+        slope_2 = self.slope(links + step / 2 * slope_1, torque)
+        slope_3 = self.slope(links + step / 2 * slope_2, torque)
+        slope_4 = self.slope(links + step * slope_3, torque)
+        after = links + step / 6 * (slope_1 + 2 * slope_2 + 2 * slope_3 + slope_4)
+        angles = torch.remainder(after[:, :2] + math.pi, 2 * math.pi) - math.pi
+        fastest = after.new_tensor(_FASTEST)
+        after = torch.cat([angles, after[:, 2:].clamp(-fastest, fastest)], 1)
+        is_up = -angles[:, 0].cos() - angles.sum(1).cos() > 1
+        return {"links": after}, is_up.to(after) - 1, is_up
+
+    def slope(self, links: Tensor, torque: Tensor) -> Tensor:
+        """Return how fast angles and speeds change, [tasks, 4], by the equations of Sutton & Barto's book."""
+        mass_1, mass_2, length, centre_2, inertia, _ = self.factors.unbind(1)
+        centre_1, centre_2 = 0.5 * length, 0.5 * centre_2
+        angle_1, angle_2, spin_1, spin_2 = links.unbind(1)
+        cos, sin = angle_2.cos(), angle_2.sin()
+        lever = mass_2 * length * centre_2
+        own_2 = mass_2 * centre_2.square() + inertia
+        joint = own_2 + lever * cos
+        whole = mass_1 * centre_1.square() + mass_2 * length.square() + own_2 + 2 * lever * cos + inertia
+        fall_2 = mass_2 * centre_2 * _GRAVITY * (angle_1 + angle_2).sin()
+        fall_1 = (mass_1 * centre_1 + mass_2 * length) * _GRAVITY * angle_1.sin() + fall_2
+        fall_1 = fall_1 - lever * sin * spin_2 * (spin_2 + 2 * spin_1)
+        share = joint / whole
+        turn_2 = (torque + share * fall_1 - lever * spin_1.square() * sin - fall_2) / (own_2 - share * joint)
+        turn_1 = -(joint * turn_2 + fall_1) / whole
+        return torch.stack([spin_1, spin_2, turn_1, turn_2], 1)
