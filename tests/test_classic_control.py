@@ -140,7 +140,7 @@ def test_a_world_does_what_that_of_gymnasium_does_step_by_step(name: str, spread
     drawn = am.make_tasks(name, spread=spread).sample(6, seed=0).to(dtype=torch.float64)
     assert (drawn.factors == 1).all() == (spread == 1)
     noise = torch.from_numpy(np.random.default_rng(0).random((6, 4)))
-    state, ended = drawn.initial(noise[:, : drawn.n_noise]), torch.zeros(6, dtype=torch.bool)
+    state, ended = drawn.initial(noise[:, : drawn.n_start_noise]), torch.zeros(6, dtype=torch.bool)
     peers = [peer(name, row) for row in drawn.factors.tolist()]
     for world, row in zip(peers, numbers(state), strict=True):
         world.state = row.numpy().copy()
@@ -182,7 +182,7 @@ def test_an_acrobot_that_is_up_has_ended_and_its_last_step_costs_nothing() -> No
 def test_worlds_start_where_those_of_gymnasium_do() -> None:
     for name, largest in (("cartpole", [0.05] * 4), ("pendulum", [np.pi, 1.0]), ("acrobot", [0.1] * 4)):
         drawn = am.make_tasks(name).sample(4000, seed=0)
-        first = numbers(drawn.initial(uniform(drawn.key, 0, "reset", drawn.n_noise)))
+        first = numbers(drawn.initial(uniform(drawn.key, 0, "reset", drawn.n_start_noise)))
         bounds = torch.tensor(largest, dtype=torch.float32)
         assert (first.abs() <= bounds).all()
         torch.testing.assert_close(first.amax(0), bounds, rtol=0.01, atol=0)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from autometa_plugins.control.dark_room import best_blind_return
+from autometa_plugins.control.maze_map import cells_after, sight
 from autometa_plugins.control.value_iteration import action_values
 from torch import Tensor
 
@@ -199,6 +200,77 @@ def test_what_happens_in_a_process_follows_its_chances_and_its_rewards() -> None
     assert float(total.mean()) == pytest.approx(float(drawn.reference["best"]), abs=4 * float(total.std()) / 200)
 
 
+# ---------------------------------------------------------------- maze
+
+
+def ways_through(maze: Any) -> tuple[list[int], list[int]]:
+    """Steps from the middle to every cell, found breadth first in the picture, and cells that were found twice."""
+    rows, size = maze.picture(0).splitlines(), maze.size
+    far, again, front = {12: 0}, [], [(12, -1)]
+    while front:
+        (cell, before), front = front[0], front[1:]
+        y, x = 1 + 2 * (cell // size), 1 + 2 * (cell % size)
+        for dy, dx, step in ((0, 1, 1), (1, 0, size), (0, -1, -1), (-1, 0, -size)):
+            if rows[y + dy][x + dx] == "#" or cell + step == before:
+                continue
+            again += [cell + step] if cell + step in far else []
+            far[cell + step] = far[cell] + 1
+            front.append((cell + step, cell))
+    return [far[cell] for cell in range(size**2)], again
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_one_way_leads_to_each_cell_of_a_maze_and_the_best_return_is_that_of_the_shortest(index: int) -> None:
+    maze = am.make_tasks("maze").sample(index + 1, seed=0)[index : index + 1]
+    far, again = ways_through(maze)
+    assert not again
+    assert len(far) == 25
+    goal = int(maze.goal)
+    assert goal != 12
+    assert float(maze.reference["best"]) == pytest.approx(1 - 0.04 * (far[goal] - 1))
+
+
+def test_a_step_in_a_maze_goes_where_the_picture_is_open_and_ends_at_the_goal() -> None:
+    mazes = am.make_tasks("maze", steps=30).sample(200, seed=1)
+    worlds, cell = mazes.begin(), torch.full((200,), 12)
+    worlds.reset()
+    is_open = torch.ones(200, dtype=torch.bool)
+    pictures = [mazes.picture(i).splitlines() for i in range(200)]
+    for time in range(30):
+        action = (torch.arange(200) * 7 + time * time) % 4
+        _, reward, terminated, _ = worlds.step(action)
+        for i in is_open.nonzero().flatten().tolist():
+            dy, dx = ((0, 1), (1, 0), (0, -1), (-1, 0))[int(action[i])]
+            y, x = 1 + 2 * (int(cell[i]) // 5), 1 + 2 * (int(cell[i]) % 5)
+            if pictures[i][y + dy][x + dx] != "#":
+                cell[i] += 5 * dy + dx
+        there = cell == mazes.goal
+        assert torch.equal(terminated[is_open], there[is_open])
+        torch.testing.assert_close(reward[is_open], torch.where(there, 1.0, -0.04)[is_open])
+        is_open &= ~terminated
+    assert 0 < is_open.sum() < 200
+
+
+def test_who_is_in_a_maze_sees_how_far_it_goes_and_where_the_goal_is() -> None:
+    is_open = torch.zeros(1, 24, dtype=torch.bool)
+    is_open[0, [0, 1, 2, 12]] = True  # the first row of a maze of 4 x 4, and one step down from its first cell
+    after = cells_after(is_open, 4)
+    seen = sight(after, torch.tensor([2]), 4)[0]
+    assert seen[0].tolist() == [0.75, 0.25, 0, 0, 1, 0, 0, 0]
+    assert seen[2].tolist() == [0.25, 0, 0.5, 0, 0, 0, 0, 0]
+    assert seen[3].tolist() == [0, 0, 0.75, 0, 0, 0, 1, 0]
+    assert seen[4].tolist() == [0, 0, 0, 0.25, 0, 0, 0, 0]
+
+
+def test_mazes_turn_all_ways_alike() -> None:
+    mazes = am.make_tasks("maze").sample(3000, seed=0)
+    assert (mazes.passages.sum(1) == 24).all()
+    east, south = mazes.passages.view(3000, 2, 20).mean((0, 2))
+    assert float(east) == pytest.approx(0.6, abs=0.01)
+    assert float(south) == pytest.approx(0.6, abs=0.01)
+    assert mazes.goal.unique().tolist() == [cell for cell in range(25) if cell != 12]
+
+
 # ---------------------------------------------------------------- parameters
 
 
@@ -207,6 +279,7 @@ def test_what_happens_in_a_process_follows_its_chances_and_its_rewards() -> None
     [
         ("dark_room", {"size": 1}, "size=1"),
         ("dark_room", {"n_query": 0}, "n_query=0"),
+        ("maze", {"size": 3}, "size=3"),
         ("mdp", {"actions": 1}, "actions=1"),
         ("navigation_2d", {"rewards": "rare"}, "rewards='rare'"),
         ("navigation_2d", {"steps": "all"}, "steps='all'"),

@@ -34,15 +34,20 @@ class TensorEnvironments(Environments):
     key: Tensor
 
     n_noise: ClassVar[int] = 0
-    """Uniform numbers that a step, and a start, of a task may use up."""
+    """Uniform numbers that a step of a task may use up."""
+    n_start_noise: ClassVar[int | None] = None
+    """Uniform numbers that the start of an episode may use up; None: as many as a step."""
 
     @abstractmethod
     def initial(self, noise: Tensor) -> State:
-        """Return the state at the start of an episode; ``noise`` [tasks, n_noise] is uniform in (0, 1)."""
+        """Return the state at the start of an episode; ``noise`` [tasks, n_start_noise] is uniform in (0, 1)."""
 
     @abstractmethod
     def change(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
-        """Return the state after a step, its reward [tasks], and whether the episode has ended for good [tasks]."""
+        """Return the state after a step, its reward [tasks], and whether the episode has ended for good [tasks].
+
+        ``noise`` [tasks, n_noise] is uniform in (0, 1).
+        """
 
     @abstractmethod
     def observation(self, state: State) -> Tensor:
@@ -85,7 +90,8 @@ class TensorWorlds(Worlds):
     def reset(self, mask: Tensor | None = None) -> Tensor:
         """Begin the next episode of the tasks in ``mask``, see :meth:`Worlds.reset`."""
         here = self._environments
-        fresh = here.initial(uniform(here.key, self._time, "reset", here.n_noise))
+        n_noise = here.n_noise if here.n_start_noise is None else here.n_start_noise
+        fresh = here.initial(uniform(here.key, self._time, "reset", n_noise))
         if mask is None or self._state is None:
             self._state, self._age = fresh, torch.zeros_like(self._age)
         else:

@@ -34,6 +34,13 @@ def autometa_task_samplers() -> Iterator[am.TaskSamplerSpec]:
         reference="Laskin et al. 2022, Algorithm distillation; Lee et al. 2023, DPT",
     )
     yield am.TaskSamplerSpec(
+        name="maze",
+        factory="autometa_plugins.control.maze:Maze",
+        problems=_CONTROL,
+        summary="A maze seen from within, new in every task: find the goal, then take the shortest way.",
+        reference="Duan et al. 2016, section 3.3, for the rewards",
+    )
+    yield am.TaskSamplerSpec(
         name="navigation_2d",
         factory="autometa_plugins.control.navigation_2d:Navigation2D",
         problems=_CONTROL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ class Acrobots(am.TensorEnvironments):
 
     factors: Tensor
 
-    n_noise: ClassVar[int] = 4
+    n_start_noise: ClassVar[int | None] = 4
 
     @property
     def hidden(self) -> Tensor:
@@ -108,33 +108,56 @@ class Acrobots(am.TensorEnvironments):
         self, state: dict[str, Tensor], action: Tensor, noise: Tensor
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Turn the joint for one time step, by the fourth-order rule of Runge and Kutta."""
-        links, step = state["links"], _TIME_STEP
+        links, step, body = state["links"], _TIME_STEP, Body.of(self.factors)
         torque = (action - 1) * self.factors[:, 5]
-        slope_1 = self.slope(links, torque)
-        slope_2 = self.slope(links + step / 2 * slope_1, torque)
-        slope_3 = self.slope(links + step / 2 * slope_2, torque)
-        slope_4 = self.slope(links + step * slope_3, torque)
-        after = links + step / 6 * (slope_1 + 2 * slope_2 + 2 * slope_3 + slope_4)
+        slope_1 = body.slope(links, torque)
+        slope_2 = body.slope(links + step / 2 * slope_1, torque)
+        slope_3 = body.slope(links + step / 2 * slope_2, torque)
+        slope_4 = body.slope(links + step * slope_3, torque)
+        after = links + step / 6 * (slope_1 + 2 * (slope_2 + slope_3) + slope_4)
         angles = torch.remainder(after[:, :2] + math.pi, 2 * math.pi) - math.pi
-        fastest = after.new_tensor(_FASTEST)
-        after = torch.cat([angles, after[:, 2:].clamp(-fastest, fastest)], 1)
+        spins = (after[:, 2 + i].clamp(-fastest, fastest) for i, fastest in enumerate(_FASTEST))
+        after = torch.stack([*angles.unbind(1), *spins], 1)
         is_up = -angles[:, 0].cos() - angles.sum(1).cos() > 1
         return {"links": after}, is_up.to(after) - 1, is_up
 
+
+class Body(NamedTuple):
+    """What follows from the constants of acrobots, each [tasks]: inertias in kg m², moments of gravity in N m."""
+
+    lever: Tensor
+    """Inertia that the second link has for the first when both are in line, beyond that at rest."""
+    own: Tensor
+    """Inertia of the second link around the joint."""
+    whole: Tensor
+    """Inertia of both around the bar where the second is at right angles to the first."""
+    weight_1: Tensor
+    """Largest moment of gravity at the bar by the first link, with the second hung at its end."""
+    weight_2: Tensor
+    """Largest moment of gravity at the joint."""
+
+    @classmethod
+    def of(cls, factors: Tensor) -> Self:
+        """Work them out from factors [tasks, 6]."""
+        mass_1, mass_2, length, centre_2, inertia, _ = factors.unbind(1)
+        centre_1, centre_2 = 0.5 * length, 0.5 * centre_2
+        own = mass_2 * centre_2.square() + inertia
+        return cls(
+            lever=mass_2 * length * centre_2,
+            own=own,
+            whole=mass_1 * centre_1.square() + mass_2 * length.square() + inertia + own,
+            weight_1=_GRAVITY * (mass_1 * centre_1 + mass_2 * length),
+            weight_2=_GRAVITY * mass_2 * centre_2,
+        )
+
     def slope(self, links: Tensor, torque: Tensor) -> Tensor:
         """Return how fast angles and speeds change, [tasks, 4], by the equations of Sutton & Barto's book."""
-        mass_1, mass_2, length, centre_2, inertia, _ = self.factors.unbind(1)
-        centre_1, centre_2 = 0.5 * length, 0.5 * centre_2
         angle_1, angle_2, spin_1, spin_2 = links.unbind(1)
-        cos, sin = angle_2.cos(), angle_2.sin()
-        lever = mass_2 * length * centre_2
-        own_2 = mass_2 * centre_2.square() + inertia
-        joint = own_2 + lever * cos
-        whole = mass_1 * centre_1.square() + mass_2 * length.square() + own_2 + 2 * lever * cos + inertia
-        fall_2 = mass_2 * centre_2 * _GRAVITY * (angle_1 + angle_2).sin()
-        fall_1 = (mass_1 * centre_1 + mass_2 * length) * _GRAVITY * angle_1.sin() + fall_2
-        fall_1 = fall_1 - lever * sin * spin_2 * (spin_2 + 2 * spin_1)
+        inline, across = self.lever * angle_2.cos(), self.lever * angle_2.sin()
+        joint, whole = self.own + inline, self.whole + 2 * inline
+        fall_2 = self.weight_2 * (angle_1 + angle_2).sin()
+        fall_1 = self.weight_1 * angle_1.sin() + fall_2 - across * spin_2 * (spin_2 + 2 * spin_1)
         share = joint / whole
-        turn_2 = (torque + share * fall_1 - lever * spin_1.square() * sin - fall_2) / (own_2 - share * joint)
+        turn_2 = (torque + share * fall_1 - across * spin_1.square() - fall_2) / (self.own - share * joint)
         turn_1 = -(joint * turn_2 + fall_1) / whole
         return torch.stack([spin_1, spin_2, turn_1, turn_2], 1)

@@ -89,7 +89,7 @@ class Carts(am.TensorEnvironments):
     factors: Tensor
     spread: float
 
-    n_noise: ClassVar[int] = 4
+    n_start_noise: ClassVar[int | None] = 4
 
     @property
     def hidden(self) -> Tensor:

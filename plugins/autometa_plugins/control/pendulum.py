@@ -86,7 +86,7 @@ class Pendulums(am.TensorEnvironments):
 
     factors: Tensor
 
-    n_noise: ClassVar[int] = 2
+    n_start_noise: ClassVar[int | None] = 2
     has_fixed_length: ClassVar[bool] = True
 
     @property
