@@ -25,9 +25,9 @@ class Actor(BaseLearner):
 
     default_meta_optimizer: ClassVar[str | None] = "control/policy_gradient"
 
-    provides: ClassVar[frozenset[str]] = frozenset({"policy"})
-    """What a meta-optimizer may count on: ``"policy"`` (the decisions of :meth:`along` are differentiable in θ, with
-    values)."""
+    provides: ClassVar[frozenset[str]] = frozenset({"decisions", "policy"})
+    """What a meta-optimizer may count on: ``"decisions"`` (those of :meth:`along` are differentiable in θ),
+    ``"policy"`` (they have values too)."""
 
     greedy: bool = False
     """True if it does what it finds best once it is judged; False: it draws from its policy there too."""

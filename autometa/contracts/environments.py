@@ -8,8 +8,10 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from autometa.contracts.experience import Experience
 from autometa.contracts.problems import Problem
 from autometa.contracts.tasks import TaskInfo
+from autometa.errors import Incompatible
 
 
 class StepResult(NamedTuple):
@@ -79,6 +81,30 @@ class Environments(ABC):
         Random chooses every action with the same probability; best knows the task.
         """
         return {}
+
+    def advice(self, experience: Experience) -> Tensor:
+        """Tell what would have been best to do at every step of what happened, for meta-training by imitation alone.
+
+        Override it, and name the adviser in ``info.adviser``. An adviser may know the tasks (``hidden``). Better is one
+        who knows no more than the actor, what it saw and was told before each step: then what he does can be learned,
+        exploring included.
+
+        Parameters
+        ----------
+        experience : Experience
+            In these environments.
+
+        Returns
+        -------
+        Tensor of shape [tasks, time], int64, or [tasks, time, n_outputs]
+            Choices, or real actions within their bounds; anything where padded.
+
+        Raises
+        ------
+        Incompatible
+            Nobody can tell.
+        """
+        raise Incompatible(f"{type(self).__name__} cannot tell what to do: their info names no adviser.")
 
     @abstractmethod
     def begin(self) -> Worlds:

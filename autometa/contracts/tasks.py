@@ -59,6 +59,12 @@ class TaskInfo:
         Control: bounds of real actions, ``n_outputs`` numbers each; None: an action is one of ``n_outputs`` choices.
     n_hidden : int, default=0
         Control: width of ``Environments.hidden``.
+    adviser : str, optional
+        Control: whom ``Environments.advice`` follows, in words; None: nobody can tell what to do.
+    arms : {"bernoulli", "gaussian"}, optional
+        Control: where tasks are bandits, what a choice pays whenever it is made, independently of other choices: 1 with
+        a probability that is uniform on [0, 1], or normal numbers of deviation 1 around a mean that is standard normal.
+        None: they are no such bandits.
     """
 
     problem: str
@@ -75,6 +81,8 @@ class TaskInfo:
     horizon: int = 0
     action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     n_hidden: int = 0
+    adviser: str | None = None
+    arms: str | None = None
 
     def __post_init__(self) -> None:
         find_problem(self.problem)

@@ -57,6 +57,7 @@ _INFO: Schema = {
     "target_scale?": positive,
     **dict.fromkeys(("horizon?", "n_hidden?"), whole()),
     "action_bounds?": (None, Row([[finite], [finite]])),
+    **dict.fromkeys(("adviser?", "arms?"), str | None),
 }
 _META: Schema = {
     "learner": PARAMETER,

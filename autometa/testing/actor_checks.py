@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from autometa.contracts.actor import Actor
 from autometa.contracts.environments import Environments
-from autometa.contracts.experience import Experience, Transition
-from autometa.contracts.policies import Choice, Decision, Normal
-from autometa.contracts.tasks import TaskInfo, TaskSampler
+from autometa.contracts.experience import Experience
+from autometa.contracts.tasks import TaskSampler
 from autometa.engine.collecting import collect
 from autometa.engine.judging import judge
 from autometa.engine.random_state import fresh_module
 from autometa.host import make_meta_optimizer
+from autometa.testing.acts_at_random import ActsAtRandom
 from autometa.testing.expectations import (
     clearly_positive,
     copied,
@@ -221,16 +221,18 @@ def check_hidden_is_for_critics(case: ActorCase) -> None:
 
 
 def check_provides(case: ActorCase) -> None:
-    """``"policy"``: decisions along what happened are differentiable in θ, and have values."""
-    if "policy" not in case.learner.provides:
+    """``"decisions"``: those along what happened are differentiable in θ; ``"policy"``: they have values too."""
+    if not case.learner.provides & {"decisions", "policy"}:
         raise SkipTest("it provides no policy to improve")
     module, worlds = case.module().train(), case.worlds()
     experience, _ = case.lived(module, worlds)
     decision, _ = case.learner.along(module, experience)
-    expect(decision.value is not None, "along() gives no values; a policy gradient needs a critic.")
-    assert decision.value is not None
-    expect(decision.value.shape == experience.reward.shape, "values must be [tasks, time].")
-    loss = (decision.policy.log_prob(experience.action) + decision.value).sum()
+    loss = decision.policy.log_prob(experience.action).sum()
+    if "policy" in case.learner.provides:
+        expect(decision.value is not None, "along() gives no values; a policy gradient needs a critic.")
+        assert decision.value is not None
+        expect(decision.value.shape == experience.reward.shape, "values must be [tasks, time].")
+        loss = loss + decision.value.sum()
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [value.grad for value in module.parameters() if value.grad is not None]
     expect(gradients and all(g.isfinite().all() for g in gradients), "the gradient in θ is missing or not finite.")
@@ -269,39 +271,9 @@ def check_learns(case: ActorCase) -> None:
 
 def _random_scores(worlds: Environments) -> Tensor:
     """Scores of acting at random in every task."""
-    actor = _Anything()
+    actor = ActsAtRandom()
     with torch.no_grad():
         return judge(actor, actor.build(worlds.info), worlds).scores.double()
-
-
-class _Anything(Actor):
-    """Acts at random."""
-
-    default_meta_optimizer = None
-    provides = frozenset()
-
-    def build(self, info: TaskInfo) -> nn.Module:
-        """Return the middle and the spread of the actions."""
-        low, high = torch.tensor(info.action_bounds or ((0.0,) * info.n_outputs,) * 2)
-        return nn.ParameterDict({
-            "middle": nn.Parameter((low + high) / 2, requires_grad=False),
-            "log_std": nn.Parameter(((high - low) / 12**0.5).log(), requires_grad=False),
-        })  # fmt: skip
-
-    def start(self, module: nn.Module, n_tasks: int) -> dict[str, Tensor]:
-        """Remember nothing."""
-        return {}
-
-    def act(self, module: nn.Module, memory: Any, observation: Tensor) -> tuple[Decision, Any]:
-        """Decide at random."""
-        assert isinstance(module, nn.ParameterDict)
-        middle, log_std = (module[name].to(observation).expand(len(observation), -1) for name in ("middle", "log_std"))
-        is_choice = bool(log_std.isinf().all())
-        return Decision(Choice(middle) if is_choice else Normal(middle, log_std), None), memory
-
-    def observe(self, module: nn.Module, memory: Any, transition: Transition) -> Any:
-        """Learn nothing."""
-        return memory
 
 
 def check_search_space(case: ActorCase) -> None:

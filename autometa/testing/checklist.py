@@ -177,7 +177,7 @@ def _problems_of(component: Any) -> list[str]:
     if isinstance(component, Actor):
         return acting
     if isinstance(component, MetaOptimizer):
-        return [*acting, *answering] if "policy" in component.requires else [*answering, *acting]
+        return [*acting, *answering] if component.requires & {"decisions", "policy"} else [*answering, *acting]
     return answering
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from unittest import SkipTest
 
@@ -10,8 +11,11 @@ from sklearn.base import clone
 from torch import Tensor
 
 from autometa.contracts.environments import Environments, StepResult
+from autometa.contracts.experience import Experience
 from autometa.contracts.keys import draw_keys, uniform
 from autometa.contracts.tasks import SPLITS, TaskInfo, TaskSampler
+from autometa.engine.collecting import collect
+from autometa.testing.acts_at_random import ActsAtRandom
 from autometa.testing.expectations import expect, untouched_random_state
 from autometa.testing.sampler_checks import check_describe, check_refuses_bad_arguments, check_same_in_another_process
 
@@ -199,6 +203,46 @@ def check_references(tasks: TaskSampler) -> None:
     expect(not clear, f"acting at random gets {gap.mean():+.3g} more than reference['random'] says.")
 
 
+def check_advice(tasks: TaskSampler) -> None:
+    """Advice is an action at every step; it follows from what came before, and from each task alone."""
+    info = tasks.info
+    if info.adviser is None:
+        raise SkipTest("nobody can tell what to do in these tasks")
+    batch = tasks.sample(5, seed=4)
+    seen = _acted_in(batch, N_STEPS)
+    advice = batch.advice(seen)
+    wanted = (5, seen.n_steps) if info.action_bounds is None else (5, seen.n_steps, info.n_outputs)
+    expect(tuple(advice.shape) == wanted, f"advice is {tuple(advice.shape)}; it must be {wanted}.")
+    if info.action_bounds is None:
+        inside = advice.dtype == torch.int64 and ((advice >= 0) & (advice < info.n_outputs)).all()
+        expect(inside, f"advice must hold choices, int64, from 0 to {info.n_outputs - 1}.")
+    else:
+        low, high = torch.tensor(info.action_bounds).to(advice)
+        expect(((advice >= low) & (advice <= high)).all(), f"advice leaves the bounds {info.action_bounds}.")
+    expect(torch.equal(batch.advice(seen), advice), "asked a second time it gives other advice.")
+    expect(
+        torch.equal(batch[1:3].advice(seen[1:3]), advice[1:3]), "the advice for a task depends on the tasks beside it."
+    )
+    last = seen.n_steps // 2
+    reward = seen.reward.clone()
+    reward[:, last:] += 1
+    later = replace(seen, reward=reward, told=seen.told & (torch.arange(seen.n_steps) < last))
+    before = batch.advice(later)[:, : last + 1]
+    expect(torch.equal(before, advice[:, : last + 1]), "the advice for a step depends on what that step leads to.")
+    untold = replace(seen, told=torch.zeros_like(seen.told))
+    same = torch.equal(batch.advice(untold), batch.advice(replace(untold, reward=untold.reward + 1)))
+    expect(same, "the advice depends on rewards that nobody told.")
+
+
+def _acted_in(environments: Environments, n_steps: int) -> Experience:
+    """Return what happens at random in a few episodes of at most so many steps."""
+    info, actor = environments.info, ActsAtRandom()
+    experience, _ = collect(
+        actor, actor.build(info), environments, n_episodes=min(info.n_episodes, 3), horizon=min(info.horizon, n_steps)
+    )
+    return experience
+
+
 ENVIRONMENT_CHECKS = (
     check_info,
     check_shapes,
@@ -212,6 +256,7 @@ ENVIRONMENT_CHECKS = (
     check_splits_are_disjoint,
     check_casts,
     check_references,
+    check_advice,
     check_refuses_bad_arguments,
     check_describe,
 )

@@ -8,12 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from autometa.contracts.experience import Experience
 from autometa.contracts.keys import draw_keys
 from autometa.contracts.tasks import TaskInfo, TaskSampler, check_draw
 from autometa.sampling.random_draws import draw_uniform
 from autometa.sampling.tensor_environments import State, TensorEnvironments
 
 N_DOORS = 3
+N_COINS = 3
 
 
 class Doors(TaskSampler):
@@ -45,6 +47,7 @@ class Doors(TaskSampler):
             n_query=self.n_query,
             horizon=self.patience,
             n_hidden=N_DOORS,
+            adviser="who knows the way out",
         )
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> DoorEnvironments:
@@ -69,6 +72,10 @@ class DoorEnvironments(TensorEnvironments):
         """Which door leads out."""
         return self.way_out
 
+    def advice(self, experience: Experience) -> Tensor:
+        """Tell the way out, always."""
+        return self.way_out.argmax(1, keepdim=True).expand_as(experience.action)
+
     def initial(self, noise: Tensor) -> State:
         """Nothing tried yet."""
         return {"seen": torch.cat([torch.zeros_like(noise), noise], 1).to(self.way_out)}
@@ -83,3 +90,56 @@ class DoorEnvironments(TensorEnvironments):
     def observation(self, state: State) -> Tensor:
         """Show the steps so far, and noise."""
         return state["seen"]
+
+
+class Coins(TaskSampler):
+    """A bandit of three coins: heads, with a probability of each coin's own, pays 1."""
+
+    @property
+    def info(self) -> TaskInfo:
+        """One number is seen, always the same; three choices."""
+        return TaskInfo(
+            problem="control",
+            input_shape=(1,),
+            n_outputs=N_COINS,
+            n_shot=0,
+            n_query=1,
+            horizon=8,
+            n_hidden=N_COINS,
+            arms="bernoulli",
+        )
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> CoinEnvironments:
+        """Draw tasks, see :meth:`TaskSampler.sample`."""
+        check_draw(n_tasks, split, seed)
+        heads = torch.from_numpy(draw_uniform((n_tasks, N_COINS), seed, split, "heads")).float()
+        return CoinEnvironments(info=self.info, key=draw_keys(n_tasks, seed, split), heads=heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoinEnvironments(TensorEnvironments):
+    """Bandits of coins."""
+
+    heads: Tensor
+    """Probabilities [tasks, coins]."""
+
+    n_noise: ClassVar[int] = 1
+    has_fixed_length: ClassVar[bool] = True
+
+    @property
+    def hidden(self) -> Tensor:
+        """Probabilities of heads."""
+        return self.heads
+
+    def initial(self, noise: Tensor) -> State:
+        """Nothing ever changes."""
+        return {}
+
+    def change(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
+        """Toss a coin."""
+        chance = self.heads.gather(1, action.unsqueeze(1))
+        return state, (noise < chance).to(chance)[:, 0], torch.zeros_like(action, dtype=torch.bool)
+
+    def observation(self, state: State) -> Tensor:
+        """Show 1."""
+        return torch.ones_like(self.heads[:, :1])

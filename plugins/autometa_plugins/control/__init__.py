@@ -96,6 +96,38 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="model",
     )
     yield am.LearnerSpec(
+        name="imitated",
+        factory="autometa_plugins.control.imitated:Imitated",
+        problems=_CONTROL,
+        summary="A network that learned to do what a solver of the tasks would do, by what it saw.",
+        reference="Lee et al. 2023, Supervised pretraining can learn in-context reinforcement learning",
+        family="model",
+    )
+    yield am.LearnerSpec(
+        name="gittins",
+        factory="autometa_plugins.control.gittins:Gittins",
+        problems=_CONTROL,
+        summary="The best known rule for bandits: the largest finite-horizon Gittins index.",
+        reference="Gittins 1979, Bandit processes and dynamic allocation indices",
+        family="baseline",
+    )
+    yield am.LearnerSpec(
+        name="thompson",
+        factory="autometa_plugins.control.thompson:Thompson",
+        problems=_CONTROL,
+        summary="Thompson sampling in bandits: every arm as often as it is the best by what is known.",
+        reference="Thompson 1933",
+        family="baseline",
+    )
+    yield am.LearnerSpec(
+        name="ucb",
+        factory="autometa_plugins.control.ucb:UCB",
+        problems=_CONTROL,
+        summary="Upper confidence bounds in bandits.",
+        reference="Auer et al. 2002, Finite-time analysis of the multiarmed bandit problem",
+        family="baseline",
+    )
+    yield am.LearnerSpec(
         name="random",
         factory="autometa_plugins.control.random_actor:RandomActor",
         problems=_CONTROL,
@@ -106,7 +138,14 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
 
 @am.hookimpl
 def autometa_meta_optimizers() -> Iterator[am.MetaOptimizerSpec]:
-    """Offer what improves a policy by what it got."""
+    """Offer what improves a policy: by what it got, or by what it should have done."""
+    yield am.MetaOptimizerSpec(
+        name="imitation",
+        factory="autometa_plugins.control.imitation:Imitation",
+        problems=_CONTROL,
+        summary="Learn from an adviser what should have been done in the learner's own trials.",
+        reference="Ross et al. 2011, DAgger",
+    )
     yield am.MetaOptimizerSpec(
         name="policy_gradient",
         factory="autometa_plugins.control.policy_gradient:PolicyGradient",

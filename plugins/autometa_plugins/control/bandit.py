@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 import autometa as am
+from autometa_plugins.control.bandit_actor import counts_before
+from autometa_plugins.control.gittins import MOST_PULLS, indices
 
 
 class Bandit(am.TaskSampler):
@@ -57,6 +59,8 @@ class Bandit(am.TaskSampler):
             n_query=1,
             horizon=self.pulls,
             n_hidden=self.arms,
+            adviser="finite-horizon Gittins index" if self.pulls <= MOST_PULLS else None,
+            arms=self.rewards,
         )
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Arms:
@@ -90,6 +94,22 @@ class Arms(am.TensorEnvironments):
         """Expected returns of pulling at random, and of pulling the best arm."""
         pulls = self.info.horizon
         return {"random": self.mean.mean(1) * pulls, "best": self.mean.amax(1) * pulls}
+
+    def advice(self, experience: am.Experience) -> Tensor:
+        """Tell the arms of the largest Gittins index by what was known, the first of several.
+
+        Raises
+        ------
+        Incompatible
+            There are more than 200 pulls.
+        """
+        if self.info.adviser is None or self.info.arms is None:
+            raise am.Incompatible(
+                f"nobody can tell which arm to pull in {self.info.horizon} pulls; Gittins indices are known for "
+                f"{MOST_PULLS} at most."
+            )
+        known = counts_before(experience, self.mean.shape[1])
+        return indices(self.info.arms, self.info.horizon, known).argmax(-1)
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Nothing changes in a bandit."""

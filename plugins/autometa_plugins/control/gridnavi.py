@@ -11,6 +11,7 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.control.grid import MOVES, code, drawn, moved, random_visits
+from autometa_plugins.control.grid_search import search
 
 _ON_GOAL, _ELSEWHERE = 1.0, -0.1
 
@@ -61,6 +62,7 @@ class GridNavi(am.TaskSampler):
             n_query=self.n_query,
             horizon=self.steps,
             n_hidden=2 * self.size,
+            adviser="search for the nearest cell, then the shortest way",
         )
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Grids:
@@ -111,6 +113,12 @@ class Grids(am.TensorEnvironments):
         best = _ON_GOAL * stay + _ELSEWHERE * (steps - stay)
         visits = random_visits(self.size, steps, (0, 0)).to(self.one)[self.goal[:, 0], self.goal[:, 1]]
         return {"random": _ON_GOAL * visits + _ELSEWHERE * (steps - visits), "best": best}
+
+    def advice(self, experience: am.Experience) -> Tensor:
+        """Tell how to look for the goal by what was known, and the way to it once it was found."""
+        possible = torch.ones(self.size, self.size, dtype=torch.bool)
+        possible[:2, :2] = False
+        return search(experience, possible, MOVES)
 
     def picture(self, task: int) -> str:
         """Draw the grid, the first row at the top, with S where episodes start and G for the goal."""

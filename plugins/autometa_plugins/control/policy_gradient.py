@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.control.trials import trials_at_once
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-_STEPS_AT_ONCE = 40_000
-_MOST_TRIALS = 1000
 _SCALE_KEPT = 0.9
 """Share of the old unit of values that stays in an outer step."""
 
@@ -118,11 +117,7 @@ class PolicyGradient(am.MetaOptimizer):
 
     def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.Environments:
         """Draw the environments of one step: not ``n_tasks``, but as many as a policy gradient needs."""
-        n_trials = n_tasks
-        if self.trials == "auto":
-            n_trials = max(n_tasks, min(_MOST_TRIALS, _STEPS_AT_ONCE // self.info_.n_steps))
-        elif isinstance(self.trials, int):
-            n_trials = self.trials
+        n_trials = trials_at_once(self.trials, n_tasks, self.info_.n_steps)
         environments: am.Environments = sampler.sample(n_trials, split="train", seed=seed)
         return environments
 

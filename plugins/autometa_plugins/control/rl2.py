@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Self
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 import autometa as am
+from autometa_plugins.control.sequence_actor import SequenceActor
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-_FACTS = 3
-"""Numbers of a token beside observation and action: the reward, whether an episode ended, whether it was told."""
 
-
-class RL2(am.Actor):
+class RL2(SequenceActor):
     """A network that reads sequences acts; its state is all that it learns of a world (Duan et al. 2016).
 
     A token is an observation together with the action, the reward and the end of the step before it (Wang et al. 2016).
@@ -37,8 +33,7 @@ class RL2(am.Actor):
         Whether it takes the most probable action when it is judged, instead of drawing one.
     """
 
-    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"greedy"})
-    needs_meta_training: ClassVar[frozenset[str]] = frozenset({"control"})
+    name: ClassVar[str] = "rl2"
 
     def __init__(
         self,
@@ -56,156 +51,15 @@ class RL2(am.Actor):
         self.greedy = greedy
 
     def build(self, info: am.TaskInfo) -> nn.Module:
-        """Return backbone, cell, policy and critic.
+        """Return backbone, cell, policy and critic, see :meth:`SequenceActor.build`."""
+        am.check_bool("privileged", self.privileged, of="learner 'rl2'")
+        return super().build(info)
 
-        Raises
-        ------
-        InvalidParameter
-            ``reader`` reads no sequences, a size is none, or a flag is neither True nor False.
-        """
-        for name in ("privileged", "greedy"):
-            am.check_bool(name, getattr(self, name), of="learner 'rl2'")
-        am.check_int("hidden_size", self.hidden_size, also=(None,), of="learner 'rl2'")
-        is_vector = self.backbone == "auto" and len(info.input_shape) != 3
-        backbone = am.build_backbone("identity" if is_vector else self.backbone, info.input_shape)
-        width = int(backbone.n_features) + info.n_outputs + _FACTS  # type: ignore[arg-type]
-        cell = self._reader().build_cell(width, info.n_steps)
-        return RecurrentPolicy(backbone, cell, info, info.n_hidden if self.privileged else 0)
-
-    def start(self, module: nn.Module, n_tasks: int) -> dict[str, Any]:
-        """Return the cell's first state, and nothing told."""
-        assert isinstance(module, RecurrentPolicy)
-        nothing = module.policy.weight.new_zeros(n_tasks, 1, module.width)
-        return {"state": module.cell.start(nothing), "last": nothing[:, 0, : module.n_told]}
-
-    def act(self, module: nn.Module, memory: dict[str, Any], observation: Tensor) -> tuple[am.Decision, dict[str, Any]]:
-        """Read the observation with what was told last, and decide."""
-        assert isinstance(module, RecurrentPolicy)
-        token = module.tokens(observation.unsqueeze(1), memory["last"].unsqueeze(1))
-        features, state = module.cell.read(token, None, memory["state"])
-        return am.Decision(module.policy_of(features[:, 0]), None), {"state": state, "last": memory["last"]}
-
-    def observe(self, module: nn.Module, memory: dict[str, Any], transition: am.Transition) -> dict[str, Any]:
-        """Keep what was told for the next token."""
-        assert isinstance(module, RecurrentPolicy)
-        return {"state": memory["state"], "last": module.told(transition)}
-
-    def along(
-        self, module: nn.Module, experience: am.Experience, memory: dict[str, Any] | None = None
-    ) -> tuple[am.Decision, dict[str, Any]]:
-        """Decide at every step of what happened, in one pass of the cell."""
-        assert isinstance(module, RecurrentPolicy)
-        memory = self.start(module, len(experience)) if memory is None else memory
-        told = torch.cat([memory["last"].unsqueeze(1), module.told(experience)], 1)
-        mask = None if experience.is_full else experience.mask
-        tokens = module.tokens(experience.observation, told[:, :-1])
-        features, state = module.cell.read(tokens, mask, memory["state"])
-        length = experience.mask.sum(1).view(-1, 1, 1).expand(-1, 1, told.shape[2])
-        decision = am.Decision(module.policy_of(features), module.value(features, experience.hidden))
-        return decision, {"state": state, "last": told.gather(1, length)[:, 0]}
-
-    def _reader(self) -> _Reader:
-        sizes = {"hidden_size": self.hidden_size} if isinstance(self.reader, str) and self.hidden_size else {}
-        reader = am.make_learner(self.reader, **sizes)
-        if not hasattr(reader, "build_cell"):
-            raise am.InvalidParameter(
-                f"reader={self.reader!r} of learner 'rl2' reads no sequences; use 'gru', 'lstm', 'mann', 'snail' or "
-                "'plastic', or a learner with build_cell()."
-            )
-        return cast(_Reader, reader)
+    def critic_sees(self, info: am.TaskInfo) -> int:
+        """Return all hidden parameters if the critic is privileged, else none."""
+        return info.n_hidden if self.privileged else 0
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the size of the memory."""
         return cls(hidden_size=trial.suggest_categorical("hidden_size", [64, 32, 128]))
-
-
-class _Reader(Protocol):
-    def build_cell(self, width: int, length: int) -> Any: ...
-
-
-class RecurrentPolicy(nn.Module):
-    """A cell that reads tokens, and what its features decide.
-
-    Parameters
-    ----------
-    backbone : nn.Module with ``n_features``
-    cell : nn.Module that reads sequences
-    info : TaskInfo
-    n_hidden : int
-        Hidden parameters of a task that the critic sees.
-    """
-
-    def __init__(self, backbone: nn.Module, cell: Any, info: am.TaskInfo, n_hidden: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.cell: Any = cell
-        self.n_outputs = info.n_outputs
-        self.is_choice = info.action_bounds is None
-        self.n_told = info.n_outputs + _FACTS
-        self.width = int(backbone.n_features) + self.n_told  # type: ignore[arg-type]
-        self.policy = nn.Linear(cell.n_features, info.n_outputs)
-        nn.init.orthogonal_(self.policy.weight, 0.01)
-        nn.init.zeros_(self.policy.bias)
-        low, high = info.action_bounds or ((-1.0,) * info.n_outputs, (1.0,) * info.n_outputs)
-        bounds = torch.tensor([low, high])
-        self.register_buffer("middle", bounds.mean(0))
-        self.register_buffer("reach", (bounds[1] - bounds[0]) / 2)
-        self.log_std = None if self.is_choice else nn.Parameter(torch.full((info.n_outputs,), -0.5))
-        self.value = Critic(cell.n_features, n_hidden)
-
-    middle: Tensor
-    reach: Tensor
-
-    @property
-    def value_scale(self) -> Tensor:
-        """Unit in which the critic learns returns; the meta-optimizer changes it in place."""
-        return self.value.scale
-
-    def tokens(self, observation: Tensor, last: Tensor) -> Tensor:
-        """Join observations [tasks, n, *observation] with what was told before each, [tasks, n, n_told]."""
-        return torch.cat([am.apply_per_task(self.backbone, observation), last], -1)
-
-    def told(self, of: am.Transition | am.Experience) -> Tensor:
-        """Action, reward, end and whether the reward was told, of every step."""
-        if self.is_choice:
-            action = F.one_hot(of.action, self.n_outputs).to(of.reward)
-        else:
-            action = (of.action - self.middle) / self.reach
-        facts = torch.stack([of.reward * of.told, of.ended.to(of.reward), of.told.to(of.reward)], -1)
-        return torch.cat([action, facts], -1)
-
-    def policy_of(self, features: Tensor) -> am.Choice | am.Normal:
-        """Decide from features [..., n_features]."""
-        outputs = self.policy(features)
-        if self.log_std is None:
-            return am.Choice(outputs)
-        log_std = (self.log_std + self.reach.log()).expand_as(outputs)
-        return am.Normal(self.middle + self.reach * outputs, log_std)
-
-
-class Critic(nn.Module):
-    """Expected return of the rest of a trial, in the units of rewards.
-
-    Parameters
-    ----------
-    n_features : int
-    n_hidden : int
-        Hidden parameters of a task that it sees.
-    """
-
-    scale: Tensor
-
-    def __init__(self, n_features: int, n_hidden: int) -> None:
-        super().__init__()
-        self.n_hidden = n_hidden
-        self.layers = nn.Sequential(nn.Linear(n_features + n_hidden, 64), nn.Tanh(), nn.Linear(64, 1))
-        self.register_buffer("scale", torch.ones(()))
-
-    def forward(self, features: Tensor, hidden: Tensor) -> Tensor:
-        """Values [tasks, n] of features [tasks, n, n_features]; ``hidden`` is [tasks, n_hidden]."""
-        if self.n_hidden:
-            seen = hidden.unsqueeze(1).expand(-1, features.shape[1], -1).to(features)
-            features = torch.cat([features, seen], -1)
-        values: Tensor = self.layers(features).squeeze(-1)
-        return values * self.scale

@@ -1,0 +1,201 @@
+"""Actors whose memory is the state of a network that reads sequences."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import autometa as am
+
+_FACTS = 3
+"""Numbers of a token beside observation and action: the reward, whether an episode ended, whether it was told."""
+
+
+class SequenceActor(am.Actor):
+    """Reads what it saw, did and was told, and decides; its state is all that it learns of a world.
+
+    A token is an observation together with the action, the reward and the end of the step before it (Wang et al. 2016).
+    The state is kept over the episodes of a trial, so that what one of them showed serves the next. Subclasses store
+    these parameters beside their own, have a ``name``, and say what their critic sees.
+
+    Parameters
+    ----------
+    reader : str or Learner
+        A learner that reads sequences ("gru", "lstm", "mann", "snail", "plastic"), whose cell is the memory.
+    hidden_size : int or None
+        Of a reader given by name; None: its own.
+    backbone : str, Backbone, nn.Module or callable
+        What turns observations into features. "auto": conv4 for images; vectors are read as they are.
+    greedy : bool
+        Whether it takes the most probable action when it is judged, instead of drawing one.
+    """
+
+    name: ClassVar[str]
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"greedy"})
+    needs_meta_training: ClassVar[frozenset[str]] = frozenset({"control"})
+
+    reader: str | am.Learner
+    hidden_size: int | None
+    backbone: am.BackboneLike
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Return backbone, cell, policy and critic.
+
+        Raises
+        ------
+        InvalidParameter
+            ``reader`` reads no sequences, a size is none, or a flag is neither True nor False.
+        """
+        am.check_bool("greedy", self.greedy, of=f"learner {self.name!r}")
+        am.check_int("hidden_size", self.hidden_size, also=(None,), of=f"learner {self.name!r}")
+        is_vector = self.backbone == "auto" and len(info.input_shape) != 3
+        backbone = am.build_backbone("identity" if is_vector else self.backbone, info.input_shape)
+        width = int(backbone.n_features) + info.n_outputs + _FACTS  # type: ignore[arg-type]
+        cell = self._reader().build_cell(width, info.n_steps)
+        return RecurrentPolicy(backbone, cell, info, self.critic_sees(info))
+
+    @abstractmethod
+    def critic_sees(self, info: am.TaskInfo) -> int | None:
+        """Return how many hidden parameters of a task the critic sees; None: there is no critic."""
+
+    def start(self, module: nn.Module, n_tasks: int) -> dict[str, Any]:
+        """Return the cell's first state, and nothing told."""
+        assert isinstance(module, RecurrentPolicy)
+        nothing = module.policy.weight.new_zeros(n_tasks, 1, module.width)
+        return {"state": module.cell.start(nothing), "last": nothing[:, 0, : module.n_told]}
+
+    def act(self, module: nn.Module, memory: dict[str, Any], observation: Tensor) -> tuple[am.Decision, dict[str, Any]]:
+        """Read the observation with what was told last, and decide."""
+        assert isinstance(module, RecurrentPolicy)
+        token = module.tokens(observation.unsqueeze(1), memory["last"].unsqueeze(1))
+        features, state = module.cell.read(token, None, memory["state"])
+        return am.Decision(module.policy_of(features[:, 0]), None), {"state": state, "last": memory["last"]}
+
+    def observe(self, module: nn.Module, memory: dict[str, Any], transition: am.Transition) -> dict[str, Any]:
+        """Keep what was told for the next token."""
+        assert isinstance(module, RecurrentPolicy)
+        return {"state": memory["state"], "last": module.told(transition)}
+
+    def along(
+        self, module: nn.Module, experience: am.Experience, memory: dict[str, Any] | None = None
+    ) -> tuple[am.Decision, dict[str, Any]]:
+        """Decide at every step of what happened, in one pass of the cell."""
+        assert isinstance(module, RecurrentPolicy)
+        memory = self.start(module, len(experience)) if memory is None else memory
+        told = torch.cat([memory["last"].unsqueeze(1), module.told(experience)], 1)
+        mask = None if experience.is_full else experience.mask
+        tokens = module.tokens(experience.observation, told[:, :-1])
+        features, state = module.cell.read(tokens, mask, memory["state"])
+        length = experience.mask.sum(1).view(-1, 1, 1).expand(-1, 1, told.shape[2])
+        decision = am.Decision(module.policy_of(features), module.value_of(features, experience.hidden))
+        return decision, {"state": state, "last": told.gather(1, length)[:, 0]}
+
+    def _reader(self) -> _Reader:
+        sizes = {"hidden_size": self.hidden_size} if isinstance(self.reader, str) and self.hidden_size else {}
+        reader = am.make_learner(self.reader, **sizes)
+        if not hasattr(reader, "build_cell"):
+            raise am.InvalidParameter(
+                f"reader={self.reader!r} of learner {self.name!r} reads no sequences; use 'gru', 'lstm', 'mann', "
+                "'snail' or 'plastic', or a learner with build_cell()."
+            )
+        return cast(_Reader, reader)
+
+
+class _Reader(Protocol):
+    def build_cell(self, width: int, length: int) -> Any: ...
+
+
+class RecurrentPolicy(nn.Module):
+    """A cell that reads tokens, and what its features decide.
+
+    Parameters
+    ----------
+    backbone : nn.Module with ``n_features``
+    cell : nn.Module that reads sequences
+    info : TaskInfo
+    n_hidden : int or None
+        Hidden parameters of a task that the critic sees; None: there is no critic.
+    """
+
+    def __init__(self, backbone: nn.Module, cell: Any, info: am.TaskInfo, n_hidden: int | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.cell: Any = cell
+        self.n_outputs = info.n_outputs
+        self.is_choice = info.action_bounds is None
+        self.n_told = info.n_outputs + _FACTS
+        self.width = int(backbone.n_features) + self.n_told  # type: ignore[arg-type]
+        self.policy = nn.Linear(cell.n_features, info.n_outputs)
+        nn.init.orthogonal_(self.policy.weight, 0.01)
+        nn.init.zeros_(self.policy.bias)
+        low, high = info.action_bounds or ((-1.0,) * info.n_outputs, (1.0,) * info.n_outputs)
+        bounds = torch.tensor([low, high])
+        self.register_buffer("middle", bounds.mean(0))
+        self.register_buffer("reach", (bounds[1] - bounds[0]) / 2)
+        self.log_std = None if self.is_choice else nn.Parameter(torch.full((info.n_outputs,), -0.5))
+        if n_hidden is not None:
+            self.value = Critic(cell.n_features, n_hidden)
+
+    middle: Tensor
+    reach: Tensor
+
+    @property
+    def value_scale(self) -> Tensor:
+        """Unit in which the critic learns returns; the meta-optimizer changes it in place."""
+        return self.value.scale
+
+    def tokens(self, observation: Tensor, last: Tensor) -> Tensor:
+        """Join observations [tasks, n, *observation] with what was told before each, [tasks, n, n_told]."""
+        return torch.cat([am.apply_per_task(self.backbone, observation), last], -1)
+
+    def told(self, of: am.Transition | am.Experience) -> Tensor:
+        """Action, reward, end and whether the reward was told, of every step."""
+        if self.is_choice:
+            action = F.one_hot(of.action, self.n_outputs).to(of.reward)
+        else:
+            action = (of.action - self.middle) / self.reach
+        facts = torch.stack([of.reward * of.told, of.ended.to(of.reward), of.told.to(of.reward)], -1)
+        return torch.cat([action, facts], -1)
+
+    def value_of(self, features: Tensor, hidden: Tensor) -> Tensor | None:
+        """Tell values [tasks, n] of features [tasks, n, n_features]; None without a critic."""
+        return self.value(features, hidden) if hasattr(self, "value") else None
+
+    def policy_of(self, features: Tensor) -> am.Choice | am.Normal:
+        """Decide from features [..., n_features]."""
+        outputs = self.policy(features)
+        if self.log_std is None:
+            return am.Choice(outputs)
+        log_std = (self.log_std + self.reach.log()).expand_as(outputs)
+        return am.Normal(self.middle + self.reach * outputs, log_std)
+
+
+class Critic(nn.Module):
+    """Expected return of the rest of a trial, in the units of rewards.
+
+    Parameters
+    ----------
+    n_features : int
+    n_hidden : int
+        Hidden parameters of a task that it sees.
+    """
+
+    scale: Tensor
+
+    def __init__(self, n_features: int, n_hidden: int) -> None:
+        super().__init__()
+        self.n_hidden = n_hidden
+        self.layers = nn.Sequential(nn.Linear(n_features + n_hidden, 64), nn.Tanh(), nn.Linear(64, 1))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, features: Tensor, hidden: Tensor) -> Tensor:
+        """Values [tasks, n] of features [tasks, n, n_features]; ``hidden`` is [tasks, n_hidden]."""
+        if self.n_hidden:
+            seen = hidden.unsqueeze(1).expand(-1, features.shape[1], -1).to(features)
+            features = torch.cat([features, seen], -1)
+        values: Tensor = self.layers(features).squeeze(-1)
+        return values * self.scale
