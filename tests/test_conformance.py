@@ -127,7 +127,7 @@ def test_a_prior_of_tables_conforms_on_regression_as_well(name: str) -> None:
 def problems_tested(component: Component) -> set[str]:
     if component.kind == "meta-optimizer":
         required = am.make_meta_optimizer(component.full_name).requires
-        if "policy" in required:
+        if required & {"decisions", "policy"}:
             return {"control"}
         return {"classification", "regression"} | (set() if required else {"control"})  # the kit, and the tests above
     if component.kind == "task sampler":

@@ -25,7 +25,7 @@ class Bandit(am.TaskSampler):
     ----------
     arms : int, default=5
     pulls : int, default=10
-        Length of the episode.
+        Length of the episode. Up to 200, Gittins indices tell what to pull (``advice``).
     rewards : {"bernoulli", "gaussian"}, default="bernoulli"
         Bernoulli: an arm pays 1 with a probability that is uniform on [0, 1]. Gaussian: a normal number of deviation 1
         around a mean that is standard normal.

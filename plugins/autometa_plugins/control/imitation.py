@@ -114,7 +114,7 @@ class Imitation(am.MetaOptimizer):
                 horizon=info.horizon,
                 blind=self.blind if info.n_shot else 0.0,
             )
-            advice = batch.advice(seen)
+            advice = self._ask(batch, seen)
         losses: list[Tensor] = []
         for epoch in range(self.epochs):
             for rows in torch.randperm(len(seen), device=advice.device).chunk(self.minibatches):
@@ -122,11 +122,20 @@ class Imitation(am.MetaOptimizer):
                 if epoch == 0:
                     losses.append(loss)
         self.n_taken_ += int(seen.mask.numel()) if seen.is_full else int(seen.mask.sum())
-        followed = (seen.action == advice)[seen.mask].double().mean()
-        record = {"loss": torch.stack(losses).mean(), "followed": followed}
-        record["environment_steps"] = torch.tensor(float(self.n_taken_))
         returns = seen.returns(info.n_episodes).mean(0)
+        record = {"loss": torch.stack(losses).mean(), **_agreement(seen, advice)}
+        record["environment_steps"] = torch.tensor(float(self.n_taken_))
         return record | {f"return_{k + 1}": value for k, value in enumerate(returns)}
+
+    def _ask(self, batch: am.Environments, seen: am.Experience) -> Tensor:
+        """Return the advice, which must be one action for each of those taken."""
+        advice = batch.advice(seen)
+        if advice.shape != seen.action.shape:  # arithmetic would stretch one over the other
+            raise am.PluginError(
+                f"advice() of {type(batch).__name__} returned {tuple(advice.shape)}; it must be "
+                f"{tuple(seen.action.shape)}, an action for each step."
+            )
+        return advice
 
     def _loss(self, seen: am.Experience, advice: Tensor) -> Tensor:
         """Mean surprise of the actor at the advice, in nats."""
@@ -148,3 +157,10 @@ class Imitation(am.MetaOptimizer):
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the learning rate."""
         return cls(lr=trial.suggest_float("lr", 5e-4, 2e-2, log=True))
+
+
+def _agreement(seen: am.Experience, advice: Tensor) -> dict[str, Tensor]:
+    """Tell how far the actor did what was advised: the share of steps, or the mean distance of real actions."""
+    if advice.is_floating_point():
+        return {"distance": (seen.action - advice).square().sum(-1).sqrt()[seen.mask].mean()}
+    return {"followed": (seen.action == advice)[seen.mask].to(seen.reward).mean()}

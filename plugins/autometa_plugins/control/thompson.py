@@ -14,6 +14,8 @@ _PLACES = 1000
 _FARTHEST = 5.0
 """Largest mean of a Gaussian arm that is tried."""
 _LEAST = 1e-30
+_NUMBERS_AT_ONCE = 2**23
+"""Numbers of the posteriors that are held at a time: 32 MiB."""
 
 
 class Thompson(BanditActor):
@@ -26,11 +28,17 @@ class Thompson(BanditActor):
 
     def logits(self, module: BanditFacts, counts: Counts) -> Tensor:
         """Return logarithms of the posterior probabilities of being best."""
-        mass = posterior(module.kind, counts)
-        below = mass.cumsum(-1) - mass / 2
-        log_below = below.clamp(min=_LEAST).log()
-        others = log_below.sum(-2, keepdim=True) - log_below
-        return (mass * others.exp()).sum(-1).clamp(min=_LEAST).log()
+        at_once = max(1, _NUMBERS_AT_ONCE // (module.n_arms * _PLACES))
+        parts = zip(*(part.split(at_once) for part in counts), strict=True)
+        return torch.cat([_best(posterior(module.kind, Counts(*part))) for part in parts]).clamp(min=_LEAST).log()
+
+
+def _best(mass: Tensor) -> Tensor:
+    """Return the probabilities [..., arms] that a mean is the largest; each has ``mass`` [..., arms, places]."""
+    below = mass.cumsum(-1) - mass / 2
+    log_below = below.clamp(min=_LEAST).log()
+    others = log_below.sum(-2, keepdim=True) - log_below
+    return (mass * others.exp()).sum(-1)
 
 
 def posterior(kind: str, counts: Counts) -> Tensor:
