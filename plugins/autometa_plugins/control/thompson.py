@@ -29,7 +29,7 @@ class Thompson(BanditActor):
     def logits(self, module: BanditFacts, counts: Counts) -> Tensor:
         """Return logarithms of the posterior probabilities of being best."""
         at_once = max(1, _NUMBERS_AT_ONCE // (module.n_arms * _PLACES))
-        parts = zip(*(part.split(at_once) for part in counts), strict=True)
+        parts = zip(*(torch.split(part, at_once) for part in counts), strict=True)
         return torch.cat([_best(posterior(module.kind, Counts(*part))) for part in parts]).clamp(min=_LEAST).log()
 
 
