@@ -30,6 +30,7 @@ import autometa as am
 
 SHOTS = (2, 5, 10)
 NORMAL_90 = 1.6449
+DEFAULT = "mixed_effects"
 KINDS = ("grouped",)
 
 
@@ -108,22 +109,21 @@ def best_baselines(folder: Path) -> pd.DataFrame:
     return pd.concat(found, axis=1)
 
 
-def report(scores: pd.DataFrame) -> list[str]:
+def report(scores: pd.DataFrame, learner: str) -> list[str]:
     """Return the tables of the result."""
     gain = scores["own_score"] - scores["best"]
     lines = [
         "# A new entity with a few labelled rows",
         "",
-        "`mixed_effects` after `meta_fit` on the other entities, 50 episodes a cell. R² of all queries together "
+        f"`{learner}` after `meta_fit` on the other entities, 50 episodes a cell. R² of all queries together "
         "(regression) or accuracy. *Best baseline*: of all scikit-learn baselines (on the entity's rows, pooled, "
         "pooled with a shrunken offset) the best of this cell, chosen by the score itself. *Pooled*: the best "
-        "baseline that ignores the entity's rows, likewise chosen. *No row*: `mixed_effects` before any row is known.",
+        f"baseline that ignores the entity's rows, likewise chosen. *No row*: `{learner}` before any row is known.",
         "",
         f"Ahead of the best baseline in {int((gain > 0).sum())} of {len(gain)} cells, mean gain {gain.mean():+.4f}, "
         f"furthest behind {gain.min():+.3f}.",
         "",
-        "| table | rows | mixed_effects | best baseline | gain | pooled | no row | within 90% | no row: 90% "
-        "| log loss |",
+        f"| table | rows | {learner} | best baseline | gain | pooled | no row | within 90% | no row: 90% | log loss |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (table, shots), row in scores.iterrows():
@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="folder of tables; by default tables/ in $AUTOMETA_DATA")
     parser.add_argument("--tables", nargs="*", help="some of the tables; by default all")
-    parser.add_argument("--learner", default="mixed_effects")
+    parser.add_argument("--learner", default=DEFAULT)
     parser.add_argument("--output", help="folder for entities.md and entities.csv; by default they are printed only")
     arguments = parser.parse_args()
     folder = find_folder(arguments.folder, KINDS)
@@ -164,16 +164,19 @@ def main() -> None:
     ]
     scores = pd.DataFrame(rows).set_index(["table", "shots"]).join(best_baselines(folder))
     lines = [
-        *report(scores),
-        f"{datetime.date.today()}, `python examples/benchmarks/tables/entities.py FOLDER`  ",
+        *report(scores, arguments.learner),
+        f"{datetime.date.today()}, `python examples/benchmarks/tables/entities.py FOLDER "
+        f"--learner {arguments.learner}`  ",
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
     ]
     print("\n".join(lines))
     if arguments.output:
-        target = Path(arguments.output)
-        target.joinpath("entities.md").write_text("\n".join(lines) + "\n")
-        scores.to_csv(target / "entities.csv")
+        target, name = Path(arguments.output), "entities"
+        if arguments.learner != DEFAULT:
+            name += f"_{arguments.learner}"
+        target.joinpath(f"{name}.md").write_text("\n".join(lines) + "\n")
+        scores.to_csv(target / f"{name}.csv")
 
 
 if __name__ == "__main__":

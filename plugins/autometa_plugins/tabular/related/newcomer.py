@@ -16,7 +16,7 @@ from autometa_plugins.tabular.scale import Scale, find_scale
 
 POWER = 0.3
 """Of the likelihood of left-out rows in the weights."""
-DOUBT = 2.0
+DOUBT = 4.0
 """Nats by which a task's own rows alone are less believed at first than all rows together."""
 STEADY = 4.0
 """Rows that what is known of the context counts like, in variances."""
