@@ -223,6 +223,40 @@ class Boasting(Sampled):
         return _Boasting(info=drawn.info, key=drawn.key, way_out=drawn.way_out)
 
 
+class Advised(Sampled):
+    """Doors whose adviser is another."""
+
+    def __init__(self, advice: Any = None, *, patience: int = 4, n_shot: int = 1, n_query: int = 1) -> None:
+        super().__init__(patience=patience, n_shot=n_shot, n_query=n_query)
+        self.advice = advice
+
+    def made(self, drawn: DoorEnvironments, n_tasks: int) -> DoorEnvironments:
+        kind = type("Other", (DoorEnvironments,), {"advice": self.advice})
+        found: DoorEnvironments = kind(info=drawn.info, key=drawn.key, way_out=drawn.way_out)
+        return found
+
+
+def for_each_task(here: DoorEnvironments, seen: am.Experience) -> Tensor:
+    return here.way_out.argmax(1)
+
+
+def beyond_the_choices(here: DoorEnvironments, seen: am.Experience) -> Tensor:
+    return seen.action + 1
+
+
+def foreseeing(here: DoorEnvironments, seen: am.Experience) -> Tensor:
+    return torch.where(seen.told & (seen.reward > 0), seen.action, 0)
+
+
+def eavesdropping(here: DoorEnvironments, seen: am.Experience) -> Tensor:
+    paid = seen.reward.cumsum(1) - seen.reward
+    return (paid > 0.5).long()
+
+
+def of_the_batch(here: DoorEnvironments, seen: am.Experience) -> Tensor:
+    return torch.full_like(seen.action, int(len(here) > 2))
+
+
 class Recurring(Sampled):
     """Few tasks, which recur in all splits, and does not say so."""
 
@@ -239,8 +273,13 @@ class Recurring(Sampled):
         (All(), "check_masked_reset", "changes tasks outside of the mask"),
         (Boasting(), "check_references", "than reference['random'] says"),
         (Recurring(), "check_splits_are_disjoint", "say tasks_recur = True"),
+        (Advised(for_each_task), "check_advice", "advice is (5,); it must be (5, 8)"),
+        (Advised(beyond_the_choices), "check_advice", "must hold choices, int64, from 0 to 2"),
+        (Advised(foreseeing), "check_advice", "depends on what that step leads to"),
+        (Advised(eavesdropping), "check_advice", "depends on rewards that nobody told"),
+        (Advised(of_the_batch), "check_advice", "depends on the tasks beside it"),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Doors) else None,
+    ids=lambda value: getattr(value, "advice", type(value)).__name__ if isinstance(value, Doors) else None,
 )
 def test_environments_that_are_wrong_are_found(tasks: am.TaskSampler, check: str, text: str) -> None:
     assert text in failed(tasks, check)
