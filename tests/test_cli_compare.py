@@ -406,9 +406,9 @@ def test_a_study_file_takes_a_table_as_the_command_line_does(tmp_path: Path, mon
     assert _chosen_tasks(asked, None, {}) == {"x": NamedComponent(name="tasks/table", params=params)}
     typed = _chosen_tasks(asked, None, {"table": Path("y.csv"), "shots": 5})
     assert typed == {"y": NamedComponent(name="tasks/table", params=params | {"data": "y.csv", "n_shot": 5})}
-    told = {"problem": "regression", "order": "day", "stratified": True, "test_fraction": 0.5}
+    told = {"problem": "regression", "order": "day", "stratified": False, "test_fraction": 0.5}
     file.write_text(
-        'order = "day"\nproblem = "regression"\nstratified = true\ntest_fraction = 0.5\n' + file.read_text()
+        'order = "day"\nproblem = "regression"\nstratified = false\ntest_fraction = 0.5\n' + file.read_text()
     )
     assert _chosen_tasks(read_study_file(file), None, {})["x"].params == params | told
     plain = {key: value for key, value in asked.of_table.items() if key != "shots"}

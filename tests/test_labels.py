@@ -184,7 +184,11 @@ def test_what_people_write_is_printed_as_it_is() -> None:
 
 def test_facts_and_reasons_are_no_markup(capsys: pytest.CaptureFixture[str], marked: Path) -> None:
     console = make_console()
-    _show_facts(console, "Title[/red]", {"info": {"[/b]": "[/red]"}, "splits": {}, "about": {"[/i]": ["[/red]\x1b"]}})
+    _show_facts(
+        console,
+        "Title[/red]",
+        {"info": {"problem": "regression", "[/b]": "[/red]"}, "splits": {}, "about": {"[/i]": ["[/red]\x1b"]}},
+    )
     found = am.Comparison.load(marked)
     found.failures.loc[0] = ["[/red]", "x", "trial", 0, "[/red] \x1b"]
     found.skipped.loc[0] = ["[/red]", "x", "[/red] \x1b", "y"]

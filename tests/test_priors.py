@@ -30,7 +30,7 @@ EVERY_PROBLEM = pytest.mark.parametrize("problem", ["classification", "regressio
 def test_all_priors_are_offered_by_the_tabular_plugin() -> None:
     frame = am.plugins()
     offered = frame[(frame["kind"] == "task sampler") & (frame["plugin"] == "tabular")]
-    assert sorted(offered["name"]) == sorted(NAMES)
+    assert sorted(offered["name"]) == sorted([*NAMES, "prior_entities"])
 
 
 @EVERY_PROBLEM

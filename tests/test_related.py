@@ -126,12 +126,19 @@ def test_a_task_that_comes_back_is_answered_as_if_new(problem: str) -> None:
     assert found.shape == (1, 8, tasks.info.n_outputs)
 
 
-def alike(n_entities: int, seed: int) -> pd.DataFrame:
-    """Entities that share one rule, but for their level."""
+def alike(n_entities: int, seed: int, own_rules: bool = False) -> pd.DataFrame:
+    """Entities that share one rule, but for their level; or have each its own."""
     rng = np.random.default_rng(seed)
     entity = np.repeat(np.arange(n_entities), 16)
     X = rng.normal(size=(len(entity), 3))
-    y = X[:, 0] + np.sin(2 * X[:, 1]) + rng.normal(size=n_entities)[entity] + 0.2 * rng.normal(size=len(entity))
+    signs = rng.normal(size=(n_entities, 2)) if own_rules else np.ones((n_entities, 2))
+    first, second = signs[entity].T
+    y = (
+        first * X[:, 0]
+        + second * np.sin(2 * X[:, 1])
+        + rng.normal(size=n_entities)[entity]
+        + 0.2 * rng.normal(size=len(entity))
+    )
     return pd.DataFrame(X, columns=["a", "b", "c"]).assign(entity=entity, y=y)
 
 
@@ -169,9 +176,10 @@ def test_related_tasks_help_and_unrelated_ones_do_little_harm() -> None:
     assert together[0].mean() < 0.8 * test["y"].var(), "without any row the others answer"
     gain = together[0] - together[5]
     assert gain.mean() > 4 * gain.std() / len(gain) ** 0.5, "rows of its own help too"
-    noise = train.assign(y=np.random.default_rng(2).normal(size=len(train)))
-    misled = errors(*remembering(noise), test, 10)
-    assert misled.mean() < 1.3 * alone[10].mean()
+    strangers, others = alike(40, 2, own_rules=True), alike(60, 3, own_rules=True)
+    learner, module = remembering(strangers)
+    loss = errors(learner, module, others, 10) - errors(am.make_learner("pfn"), module.own, others, 10)
+    assert loss.mean() < 0.1 * others["y"].var(), "entities that have nothing in common cost little"
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
@@ -199,7 +207,7 @@ def test_files_and_pickles_answer_the_same(problem: str, tmp_path: Path) -> None
 )
 def test_a_wrong_parameter_is_named(params: dict[str, Any], said: str) -> None:
     with pytest.raises(am.InvalidParameter, match=said):
-        am.make_learner("pfn_related", **params).build(PriorEntities().info)
+        am.make_learner("pfn_related", **params).build(PriorEntities(problem="regression").info)
 
 
 def test_classes_that_are_drawn_anew_are_refused() -> None:
@@ -220,7 +228,7 @@ def test_entities_of_a_prior_keep_to_their_part_and_depart_from_what_they_share(
     assert (other.table, other.problem) != (tasks.table, "")
     spread = []
     for seed in range(30):
-        y = next(iter(PriorEntities(table=seed).whole_tasks("train"))).support.y[..., 0]
+        y = next(iter(PriorEntities(problem="regression", table=seed).whole_tasks("train"))).support.y[..., 0]
         spread.append(float(y.mean(dim=1).var() / y.var()))
     assert min(spread) < 0.12, "in some tables entities have one level: 1 in 20 rows is chance"
     assert max(spread) > 0.5, "in others their levels are far apart"

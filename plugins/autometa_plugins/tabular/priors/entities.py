@@ -53,7 +53,7 @@ class PriorEntities(am.TaskSampler):
 
     Parameters
     ----------
-    problem : {"classification", "regression"}, default="regression"
+    problem : {"classification", "regression"}, default="classification"
     table : int, default=0
         Which table: the seed of all that it holds.
     n_entities : int, default=80
@@ -76,7 +76,7 @@ class PriorEntities(am.TaskSampler):
     def __init__(
         self,
         *,
-        problem: str = "regression",
+        problem: str = "classification",
         table: int = 0,
         n_entities: int = 80,
         n_columns: int = 6,

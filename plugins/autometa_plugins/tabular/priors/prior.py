@@ -25,7 +25,7 @@ BLOCK = 4
 """Tables drawn together: a block depends on the seed and its number alone, and so does each of its tables."""
 _CANDIDATES, _ROUNDS = 8, 4
 """Tables among which a block's are chosen by ease: so many at a time, at most so many times."""
-_KEPT, _KEPT_BY_EASE, _POWER = 0.04, 1.25, 1.5
+_KEPT, _KEPT_BY_EASE, _POWER = 0.03, 2.0, 2.0
 """A table is kept with the probability _KEPT + _KEPT_BY_EASE · ease to the _POWER, at most 1."""
 _LEAST_ROWS = 96
 _SPARE = 1.7

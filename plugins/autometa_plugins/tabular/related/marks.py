@@ -42,7 +42,8 @@ MARKS = (
     Mark(0.8, 1.0),
     Mark(0.4, 0.3),
     Mark(0.4, 2.0),
-    Mark(0.0, 0.5),
+    Mark(0.0, 0.3),
+    Mark(0.0, 3.0),
 )
 """From tasks that are all the same to those that have nothing but their mean in common."""
 RIDGES = (0.05, 0.3, 2.0)

@@ -16,8 +16,9 @@ from autometa_plugins.tabular.scale import Scale, find_scale
 
 POWER = 0.3
 """Of the likelihood of left-out rows in the weights."""
-DOUBT = 4.0
-"""Nats by which a task's own rows alone are less believed at first than all rows together."""
+DOUBT, LEAST = 1.0, 0.02
+"""Nats by which a task's own rows alone are less believed at first than all rows together where tasks have nothing in
+common; where they have, their weight falls with the share of the processes that say so, down to the second number."""
 STEADY = 4.0
 """Rows that what is known of the context counts like, in variances."""
 
@@ -136,9 +137,10 @@ class Newcomer:
         nats = self._nats(torch.cat([alone.unsqueeze(0), left_out]), targets, width)
         judged = alone.isfinite().all(dim=-1)
         related = nats[1:, judged].sum(dim=1)
+        apart = evidence.softmax(dim=0) @ targets.new_tensor([p.mark.shared == 0 for p in self.context.processes])
         weights = evidence - POWER * nats[1:].sum(dim=1)
         both = torch.stack([
-            evidence.logsumexp(dim=0) - DOUBT - POWER * nats[0, judged].sum(),
+            evidence.logsumexp(dim=0) + apart.clamp(min=LEAST).log() - DOUBT - POWER * nats[0, judged].sum(),
             (evidence - POWER * related).logsumexp(dim=0),
         ])  # fmt: skip
         own, shares = both.softmax(dim=0)[0] * judged.any(), weights.softmax(dim=0)
