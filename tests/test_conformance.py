@@ -36,7 +36,10 @@ SLOW = {
         for problem in ("classification", "regression")
     ),
     *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("learned_rule", "plastic")),
-    *(f"{name}-check_improves" for name in ("cmaes", "collect", "evolution_strategy", "implicit", "policy_gradient")),
+    *(
+        f"{name}-check_improves"
+        for name in ("cmaes", "collect", "evolution_strategy", "imitation", "implicit", "policy_gradient")
+    ),
     *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("gru", "mann", "sklearn", "snail")),
     "snail-check_learns[classification]",
     *(

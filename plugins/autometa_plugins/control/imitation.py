@@ -29,7 +29,7 @@ class Imitation(am.MetaOptimizer):
         Times that the trials of an outer step are gone through.
     minibatches : int, default=4
         Parts of the trials, each of which makes a step of the optimizer.
-    lr : float, default=5e-3
+    lr : float, default=0.02
     optimizer : str, default="adam"
         Any of ``torch.optim`` that needs nothing but a learning rate.
     schedule : {"cosine", "constant", "step"}, default="cosine"
@@ -49,7 +49,7 @@ class Imitation(am.MetaOptimizer):
         trials: int | Literal["auto"] = "auto",
         epochs: int = 1,
         minibatches: int = 4,
-        lr: float = 5e-3,
+        lr: float = 0.02,
         optimizer: str = "adam",
         schedule: str = "cosine",
         largest_gradient: float = 0.5,
@@ -156,7 +156,7 @@ class Imitation(am.MetaOptimizer):
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the learning rate."""
-        return cls(lr=trial.suggest_float("lr", 5e-4, 2e-2, log=True))
+        return cls(lr=trial.suggest_float("lr", 1e-3, 0.05, log=True))
 
 
 def _agreement(seen: am.Experience, advice: Tensor) -> dict[str, Tensor]:
