@@ -3,7 +3,8 @@
     python examples/benchmarks/tables/held_out.py --output examples/benchmarks/tables
 
 Tables of many sizes are drawn from the prior's split "test", which neither pretraining nor its curve has seen. Both
-answer for the same tables; a difference is the mean over sizes, with its standard error.
+answer for the same tables; a difference is the mean over sizes, with its standard error. Surprise is that of a Gaussian
+with the mean and deviation that a learner tells, R² that of tables' targets, between -1 and 1.
 """
 
 from __future__ import annotations
