@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import sys
 import warnings
@@ -221,3 +222,79 @@ def test_an_agent_that_learns_nothing_is_saved_and_acts(tmp_path: Path) -> None:
 def test_an_agent_travels_to_another_process(agent: am.MetaAgent) -> None:
     agent.fit(new_world(), episodes=1)
     assert walk(pickle.loads(pickle.dumps(agent))) == walk(agent)
+
+
+@pytest.mark.parametrize("name", ["gittins", "thompson", "ucb", "random"])
+def test_what_is_known_of_a_bandit_is_saved(name: str, tmp_path: Path) -> None:
+    tasks = am.make_tasks("bandit", arms=3, pulls=4)
+    agent = am.MetaAgent(name, device="cpu", random_state=0).meta_fit(tasks).fit(tasks.sample(2, split="test", seed=0))
+    agent.save(tmp_path / "agent")
+    seen = np.ones((2, 1), np.float32)
+    np.testing.assert_array_equal(am.load(tmp_path / "agent").predict(seen)[0], agent.predict(seen)[0])
+
+
+def test_scoring_is_not_a_replay_of_exploring() -> None:
+    tasks = am.make_tasks("bandit", arms=3, pulls=4, rewards="gaussian")
+    agent, world = am.MetaAgent("random", device="cpu", random_state=0).meta_fit(tasks), tasks.sample(1, seed=0)
+    agent.fit(world, episodes=1)
+    score = agent.score(world, episodes=1)
+    assert score != agent.returns_[0, 0]
+    assert score == agent.score(world, episodes=1)
+
+
+def test_an_episode_is_no_longer_than_that_of_its_world() -> None:
+    tasks = am.make_tasks("dark_room", steps=8, n_shot=1)
+    agent = am.MetaAgent("random", device="cpu", random_state=0).meta_fit(tasks)
+    short = am.make_tasks("dark_room", steps=3, n_shot=1).sample(5, seed=0)
+    with torch.no_grad():
+        seen, _ = am.collect(agent.learner_, agent.module_, short, n_episodes=2, horizon=8)
+    assert seen.n_steps == 6
+    assert seen.truncated[:, 2::3].all()
+
+
+def test_padded_steps_are_no_episode(agent: am.MetaAgent) -> None:
+    tasks = am.make_tasks("cartpole", steps=12)
+    actor = am.MetaAgent("random", device="cpu", random_state=0).meta_fit(tasks)
+    with torch.no_grad():
+        seen, _ = am.collect(actor.learner_, actor.module_, tasks.sample(5, seed=0), n_episodes=2, horizon=12)
+    assert int(seen.episode.max()) == 2, "trials end apart"
+    assert actor.fit(transitions=seen).returns_.shape == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"observation": np.full(6, np.nan)}, "observation must hold finite numbers alone"),
+        ({"observation": np.array(["a"] * 6)}, "observation must hold finite numbers alone"),
+        ({"observation": np.zeros(6), "state": ()}, r"state=\(\) must be None or what predict"),
+        ({"observation": np.zeros(6), "state": (1,)}, r"state=\(1,\) must be None or what predict"),
+        ({"observation": np.zeros((2, 6)), "episode_start": [True]}, "episode_start has 1 values for 2 observations"),
+    ],
+)
+def test_what_predict_cannot_take_is_said_in_one_sentence(
+    agent: am.MetaAgent, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises((am.InvalidData, am.InvalidParameter), match=said):
+        agent.predict(**given)
+    state = agent.predict(np.zeros((2, 6)), episode_start=[True, True])[1]
+    with pytest.raises(am.InvalidParameter, match="state is of 2 environments, and there are 3 observations"):
+        agent.predict(np.zeros((3, 6)), state=state)
+
+
+def test_a_privileged_critic_is_not_asked_where_nothing_is_known() -> None:
+    actor = am.make_learner("rl2", privileged=True, hidden_size=8)
+    module = actor.build(TASKS.info)
+    with torch.no_grad():
+        seen, _ = am.collect(actor, module, TASKS.sample(2, seed=0), n_episodes=1, horizon=4)
+        decision, _ = actor.along(module, dataclasses.replace(seen, hidden=torch.zeros(2, 0)))
+        assert decision.value is None
+        assert actor.along(module, seen)[0].value is not None
+
+
+def test_every_reader_that_is_named_reads_worlds() -> None:
+    for reader in ("gru", "lstm", "mann", "snail", "plastic"):
+        actor = am.make_learner("rl2", reader=reader)
+        module = actor.build(TASKS.info)
+        with torch.no_grad():
+            seen, _ = am.collect(actor, module, TASKS.sample(2, seed=0), n_episodes=1, horizon=4)
+        assert seen.n_steps == 4

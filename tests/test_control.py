@@ -171,6 +171,13 @@ def test_uniform_numbers_are_uniform_and_streams_are_independent() -> None:
 # ---------------------------------------------------------------- worlds
 
 
+def test_no_uniform_number_is_rounded_to_an_end() -> None:
+    key = am.draw_keys(2_000_000, 0, "train")[890_972:890_973]
+    assert 0 < float(uniform(key, 0, "step", 1)) < 1, "whose 24 highest bits are ones"
+    largest = torch.tensor(2**23 - 1, dtype=torch.float32) + 0.5
+    assert float(largest * 2.0**-23) < 1
+
+
 def test_a_masked_reset_begins_again_in_these_tasks_only() -> None:
     environments = Doors().sample(4, seed=0)
     worlds = environments.begin()

@@ -294,10 +294,10 @@ def test_rewards_that_are_not_told_teach_nothing() -> None:
         no = torch.zeros(1, dtype=torch.bool)
         quiet = am.Transition(torch.ones(1, 1), no.long(), torch.ones(1), no, no, torch.ones(1, 1), no)
         counts = learner.observe(module, learner.start(module, 1), quiet)
-        assert not counts.pulls.any()
-        assert not counts.paid.any()
+        assert not counts["pulls"].any()
+        assert not counts["paid"].any()
         heard = learner.observe(module, learner.start(module, 1), quiet._replace(told=~no))
-        assert heard.pulls.tolist() == [[1, 0]]
+        assert heard["pulls"].tolist() == [[1, 0]]
 
 
 def test_the_best_rules_for_bandits_come_in_the_known_order() -> None:

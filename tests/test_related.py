@@ -49,7 +49,7 @@ def test_a_process_given_the_context_is_the_process_of_all_rows_together(problem
     context, scale = module.context()
     batch = drawn(tasks, 1)
     newcomer = Newcomer(module.own, context, scale)
-    kept = newcomer.learn(batch.support, [None])
+    kept = newcomer.learn(batch.support, [None], 60)
     cells = module.own.columns.read
     support, query = (context.encode(cells(part.x)) for part in (batch.support, batch.query))
     targets = batch.support.targets().double()
@@ -107,17 +107,50 @@ def test_tasks_are_learned_as_each_alone_and_rows_in_any_order(problem: str) -> 
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_task_of_more_rows_than_are_read_is_left_to_its_own(problem: str) -> None:
+    learner, module, tasks = trained(problem)
+    learner.set_params(max_context=3)
+    batch = drawn(tasks)
+    fewer = torch.arange(4) < 3
+    mask = torch.ones(6, 4, dtype=torch.bool)
+    mask[0] = fewer
+    support = am.Examples(batch.support.x, batch.support.y, mask=mask, n_classes=batch.support.n_classes)
+    whole = answer(learner, module, support, batch.query.x)
+    with torch.no_grad():
+        alone = answer(am.make_learner("pfn"), module.own, rows(batch.support, slice(1, 6)), batch.query.x[1:])
+    if problem == "classification":
+        whole, alone = whole.log_softmax(dim=-1), alone.log_softmax(dim=-1)
+    assert whole[1:] == pytest.approx(alone, abs=1e-6)
+    few = answer(learner, module, rows(batch.support, slice(0, 1), 3), batch.query.x[:1])
+    few = few.log_softmax(dim=-1) if problem == "classification" else few
+    assert whole[:1] == pytest.approx(few, abs=1e-6)
+
+
+def test_rows_that_many_tasks_hold_tell_no_task() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 2, (30, 12, 3), generator=rng).float()
+    y = torch.randint(0, 2, (30, 12, 1), generator=rng).float()
+    learner = am.make_learner("pfn_related", max_context=200)
+    module = learner.build(am.TaskInfo(problem="regression", input_shape=(3,), n_outputs=1, n_shot=5, n_query=6))
+    learner.remember(
+        module, am.TaskBatch(support=am.Examples(x[:20], y[:20]), query=am.Examples(x[:20, :0], y[:20, :0]))
+    )
+    mask = torch.ones(10, 12, dtype=torch.bool)
+    assert module.returning(x[20:], y[20:], mask) == [None] * 10
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
 def test_a_task_that_comes_back_is_answered_as_if_new(problem: str) -> None:
     learner, module, tasks = trained(problem)
     whole = next(iter(tasks.whole_tasks("train") or ())).to(dtype=torch.float64)
     own = module.memory.entity
     back = int(own[0])
-    support, asked = rows(whole.support, slice(back, back + 1), 8), whole.support.x[back : back + 1, 8:]
+    support, asked = rows(whole.support, slice(back, back + 1), 14), whole.support.x[back : back + 1, 8:]
     found = answer(learner, module, support, asked)
     context, _ = module.context()
     newcomer = Newcomer(module.own, *module.context())
-    kept = newcomer.learn(support, module.returning(support.x, support.targets(), support.mask))
-    new = newcomer.learn(support, [None])
+    kept = newcomer.learn(support, module.returning(support.x, support.targets(), support.mask), 60)
+    new = newcomer.learn(support, [None], 60)
     number = module.returning(support.x, support.targets(), support.mask)[0]
     assert number is not None
     assert (context.entity == number).any()

@@ -1,6 +1,7 @@
 """Tasks to act in: environments drawn together, and the worlds that come to life when somebody acts."""
 
 # Annotations are evaluated at once: names in those of a NamedTuple are not found later, as by the API reference.
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple, Self
@@ -119,6 +120,12 @@ class Environments(ABC):
     @abstractmethod
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Move to a device and cast floating-point numbers."""
+
+    def with_key(self, key: Tensor) -> Self:
+        """Return the same tasks, in which everything random is drawn anew from ``key`` [tasks]."""
+        other = copy.copy(self)
+        object.__setattr__(other, "key", key)
+        return other
 
     def picture(self, task: int) -> str | None:
         """Return a picture of a task in characters, for the command line; None: there is none."""

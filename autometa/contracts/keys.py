@@ -45,7 +45,8 @@ def uniform(key: Int[Tensor, " task"], time: int, stream: str, n: int) -> Float[
     place = _signed((time * len(STREAMS) + STREAMS.index(stream) + 1) * _GOLDEN)
     column = torch.arange(1, n + 1, device=key.device) * _signed(_OTHER)
     bits = _mix(_mix(key + place).unsqueeze(1) + column)
-    return (((bits >> 40) & (2**24 - 1)).to(torch.get_default_dtype()) + 0.5) * 2.0**-24
+    # 23 bits and a half are exact in single precision: with one more, the largest would be rounded to 1.
+    return (((bits >> 41) & (2**23 - 1)).to(torch.get_default_dtype()) + 0.5) * 2.0**-23
 
 
 def _mix(z: Tensor) -> Tensor:

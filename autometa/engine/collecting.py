@@ -40,7 +40,7 @@ def collect(
         Left as they are.
     n_episodes : int
     horizon : int
-        Most steps of an episode.
+        Most steps of an episode; no more than ``environments.info.horizon``.
     memory : optional
         Of the actor, before; that of ``actor.start`` if left out.
     greedy : bool, default=False
@@ -63,6 +63,7 @@ def collect(
     >>> experience.reward.shape
     torch.Size([4, 6])
     """
+    horizon = min(horizon, environments.info.horizon)
     worlds = environments.begin()
     first = memory = actor.start(module, len(environments)) if memory is None else memory
     observation = worlds.reset()

@@ -150,7 +150,7 @@ class MetaAgent(MetaEstimator):
             if transitions is not None:
                 seen = transitions
                 memory = learner.along(module, seen)[1]
-                n_episodes = int(seen.episode.max()) + 1
+                n_episodes = int(seen.episode[seen.mask].max()) + 1
             else:
                 environments, n_episodes = self._environments(env, seed).to(device, dtype), int(episodes)
                 memory = learner.start(module, len(environments))
@@ -211,19 +211,21 @@ class MetaAgent(MetaEstimator):
         info = fitted.info
         array, single = _observations(observation, info.input_shape)
         seen = torch.as_tensor(array, dtype=fitted.dtype, device=fitted.device)
-        held = self._begun(len(seen), episode_start) if state is None else state[0]
+        held = self._begun(len(seen), episode_start) if state is None else _held(state, len(seen))
         starts = np.zeros(len(seen), bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
+        if len(starts) != len(seen):
+            raise InvalidData(f"episode_start has {len(starts)} values for {len(seen)} observations.")
         with torch.no_grad():
             memory = self._informed(fitted, held, seen, torch.as_tensor(starts, device=fitted.device))
             decision, memory = fitted.learner.act(fitted.module, memory, seen)
             policy = decision.policy
-            key = draw_keys(len(seen), fitted.seed).to(fitted.device)
+            key = draw_keys(len(seen), fitted.seed, "predict").to(fitted.device)
             noise = uniform(key, held["time"], "act", policy.n_noise).to(policy[0])
             action = policy.mode if deterministic else policy.draw(noise)
-            if info.action_bounds is not None:
-                low, high = torch.as_tensor(info.action_bounds).to(action)
-                action = action.clamp(low, high)
         after = {"memory": memory, "action": action, "seen": seen, "time": held["time"] + 1}
+        if info.action_bounds is not None:
+            low, high = torch.as_tensor(info.action_bounds).to(action)
+            action = action.clamp(low, high)
         actions = action.cpu().numpy()
         return (actions[0] if single else actions), (after,)
 
@@ -264,6 +266,7 @@ class MetaAgent(MetaEstimator):
         check_int("episodes", episodes)
         fitted = self._knowing()
         environments = self._environments(env, derive_seed(fitted.seed, "score")).to(fitted.device, fitted.dtype)
+        environments = environments.with_key(draw_keys(len(environments), fitted.seed, "score").to(fitted.device))
         with torch.no_grad():
             seen, _ = collect(
                 fitted.learner,
@@ -296,6 +299,7 @@ class MetaAgent(MetaEstimator):
         """
         self._check_meta_trained()
         check_int("n_tasks", n_tasks)
+        check_int("seed", seed, least=0)
         sampler, meta = make_tasks(tasks), self._meta
         info = sampler.info
         self._check_shapes(info)
@@ -329,7 +333,8 @@ class MetaAgent(MetaEstimator):
         return self._network("value")
 
     def _network(self, name: str) -> Any:
-        module = getattr(self, "module_", None)
+        self._check_meta_trained()
+        module = self.module_
         if module is None or not hasattr(module, name):
             raise AttributeError(f"{type(self).__name__} has no {name}_: {type(module).__name__} has no {name}.")
         return getattr(module, name)
@@ -438,12 +443,28 @@ class MetaAgent(MetaEstimator):
         return after
 
 
+def _held(state: Any, n_tasks: int) -> dict[str, Any]:
+    """Return what a state holds, or refuse one that no call returned, or one of other environments."""
+    held = state[0] if isinstance(state, tuple) and len(state) == 1 else None
+    if not isinstance(held, dict) or not {"memory", "time"} <= held.keys():
+        raise InvalidParameter(f"state={state!r:.80} must be None or what predict() returned beside the actions.")
+    if "seen" in held and len(held["seen"]) != n_tasks:
+        raise InvalidParameter(f"state is of {len(held['seen'])} environments, and there are {n_tasks} observations.")
+    return held
+
+
 def _observations(observation: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], bool]:
     """Return observations [n, *shape], and whether it was one alone."""
     array = np.asarray(observation)
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise InvalidData(f"observation must hold finite numbers alone, and is {array!r:.80}.")
     if array.shape == shape:
         return array[None], True
     if array.dtype.kind in "iu" and len(shape) == 1 and array.ndim <= 1:  # numbers of a Discrete space
+        if array.size and not (array.min() >= 0 and array.max() < shape[0]):
+            raise InvalidData(
+                f"observation is {array.tolist()}; numbers of a Discrete space go from 0 to {shape[0] - 1}."
+            )
         return np.eye(shape[0])[array.reshape(-1)], array.ndim == 0
     if array.shape[1:] != shape:
         raise InvalidData(f"observation has the shape {array.shape}; it must be {shape}, or [n, *{shape}].")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self
 
 import numpy as np
@@ -54,12 +55,13 @@ class GymnasiumEnvironments(Environments):
                 )
         self.spaces = Spaces.of(env, self.is_vector)
         self.spaces.check(info)
+        self.place = torch.zeros(())
         self.key = draw_keys(env.num_envs if self.is_vector else 1, seed)
 
     @property
     def hidden(self) -> Tensor:
         """Nothing is known of them."""
-        return torch.zeros(len(self), 0)
+        return self.place.new_zeros(len(self), 0)
 
     def begin(self) -> GymnasiumWorlds:
         """Return the worlds, which the first reset begins anew."""
@@ -72,8 +74,11 @@ class GymnasiumEnvironments(Environments):
         raise Incompatible("environments of Gymnasium cannot be taken apart; give fewer of them.")
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Return itself: its numbers come from Gymnasium."""
-        return self
+        """Return the same environment, whose numbers are told on the device and in the precision."""
+        other = copy.copy(self)
+        other.place = self.place.to(device=device, dtype=dtype)
+        other.key = self.key.to(device=device)
+        return other
 
 
 class Spaces:
@@ -181,8 +186,11 @@ class GymnasiumWorlds(Worlds):
         told = self._told("step", 5, actions if self._of.is_vector else actions[0])
         observation, reward, *ends, _ = told
         n_tasks = len(self._of)
-        rewards = torch.as_tensor(_numbers("reward", reward, (n_tasks,)), dtype=torch.get_default_dtype())
-        terminated, truncated = (torch.as_tensor(_numbers("end", end, (n_tasks,)) != 0) for end in ends)
+        place = self._of.place
+        rewards = torch.as_tensor(_numbers("reward", reward, (n_tasks,))).to(place)
+        terminated, truncated = (
+            torch.as_tensor(_numbers("end", end, (n_tasks,)) != 0, device=place.device) for end in ends
+        )
         return StepResult(self._encode(observation), rewards, terminated, truncated & ~terminated)
 
     def _told(self, method: str, count: int, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -199,4 +207,5 @@ class GymnasiumWorlds(Worlds):
         return told
 
     def _encode(self, observation: Any) -> Tensor:
-        return self._of.spaces.encode(observation, len(self._of), torch.get_default_dtype())
+        place = self._of.place
+        return self._of.spaces.encode(observation, len(self._of), place.dtype).to(place.device)

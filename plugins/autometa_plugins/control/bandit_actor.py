@@ -52,22 +52,25 @@ class BanditActor(am.Actor):
             )
         return BanditFacts(info.arms, info.n_outputs, info.n_steps)
 
-    def start(self, module: nn.Module, n_tasks: int) -> Counts:
+    def start(self, module: nn.Module, n_tasks: int) -> dict[str, Tensor]:
         """Nothing was pulled."""
         assert isinstance(module, BanditFacts)
         nothing = module.nothing.expand(n_tasks, -1)
-        return Counts(nothing, nothing, nothing[:, 0])
+        return Counts(nothing, nothing, nothing[:, 0])._asdict()
 
-    def act(self, module: nn.Module, memory: Counts, observation: Tensor) -> tuple[am.Decision, Counts]:
+    def act(
+        self, module: nn.Module, memory: dict[str, Tensor], observation: Tensor
+    ) -> tuple[am.Decision, dict[str, Tensor]]:
         """Decide by the counts."""
         assert isinstance(module, BanditFacts)
-        return am.Decision(am.Choice(self.logits(module, memory)), None), memory
+        return am.Decision(am.Choice(self.logits(module, Counts(**memory))), None), memory
 
-    def observe(self, module: nn.Module, memory: Counts, transition: am.Transition) -> Counts:
+    def observe(self, module: nn.Module, memory: dict[str, Tensor], transition: am.Transition) -> dict[str, Tensor]:
         """Count what was paid."""
         assert isinstance(module, BanditFacts)
         pulled = F.one_hot(transition.action, module.n_arms) * transition.told.unsqueeze(1)
-        return Counts(memory.pulls + pulled, memory.paid + pulled * transition.reward.unsqueeze(1), memory.time + 1)
+        known, paid = Counts(**memory), pulled * transition.reward.unsqueeze(1)
+        return Counts(known.pulls + pulled, known.paid + paid, known.time + 1)._asdict()
 
 
 class BanditFacts(nn.Module):

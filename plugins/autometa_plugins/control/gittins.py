@@ -54,7 +54,7 @@ def indices(kind: str, n_pulls: int, counts: Counts) -> Tensor:
     n_pulls : int
         Of the whole trial.
     counts : Counts
-        What is known of the arms.
+        What is known of the arms. Beyond the planned pulls there is nothing left to learn for: their mean is the index.
     """
     left = (n_pulls - 1 - counts.time).long().clamp(0, n_pulls - 1).unsqueeze(-1).expand_as(counts.pulls)
     pulls = counts.pulls.long().clamp(max=n_pulls - 1)
@@ -63,4 +63,5 @@ def indices(kind: str, n_pulls: int, counts: Counts) -> Tensor:
         return counts.paid / (counts.pulls + 1) + table[left, pulls]
     table = bernoulli_indices(n_pulls).to(counts.paid)
     wins = counts.paid.round().long().clamp(min=0).minimum(pulls)
-    return table[left, wins, pulls - wins]
+    planned: Tensor = table[left, wins, pulls - wins]
+    return planned.where(counts.pulls < n_pulls, (counts.paid + 1) / (counts.pulls + 2))

@@ -130,7 +130,7 @@ class Grids(am.TensorEnvironments):
         return {"cell": torch.zeros_like(self.goal)}
 
     def observation(self, state: dict[str, Tensor]) -> Tensor:
-        """Show the cell: its column and its row, one-hot."""
+        """Show the cell: its row and its column, one-hot."""
         return self._code(state["cell"])
 
     def change(

@@ -140,9 +140,8 @@ class Imitation(am.MetaOptimizer):
     def _loss(self, seen: am.Experience, advice: Tensor) -> Tensor:
         """Mean surprise of the actor at the advice, in nats."""
         (policy, _), _ = self.learner_.along(self.module_, seen)
-        surprise = -policy.log_prob(advice)
-        mask = seen.mask.to(surprise)
-        return (surprise * mask).sum() / mask.sum()
+        surprise = -policy.log_prob(_where_taken(seen, advice))
+        return torch.where(seen.mask, surprise, 0).sum() / seen.mask.sum()
 
     def state_dict(self) -> dict[str, Any]:
         """State of the optimizer, and steps taken in environments."""
@@ -164,3 +163,9 @@ def _agreement(seen: am.Experience, advice: Tensor) -> dict[str, Tensor]:
     if advice.is_floating_point():
         return {"distance": (seen.action - advice).square().sum(-1).sqrt()[seen.mask].mean()}
     return {"followed": (seen.action == advice)[seen.mask].to(seen.reward).mean()}
+
+
+def _where_taken(seen: am.Experience, advice: Tensor) -> Tensor:
+    """Return the advice, and the action itself where padded: what is advised there may be anything."""
+    mask = seen.mask.reshape(*seen.mask.shape, *(1,) * (advice.dim() - 2))
+    return torch.where(mask, advice, seen.action)

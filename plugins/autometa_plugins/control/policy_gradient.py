@@ -174,7 +174,7 @@ class PolicyGradient(am.MetaOptimizer):
         entropy, error = policy.entropy, ((value - target) / unit).square()
         each = self.value_weight * error - gain - self.entropy * (1 - self.progress) * entropy
         mask = seen.mask.to(each)
-        loss, entropy, error = ((part * mask).sum() / mask.sum() for part in (each, entropy, error))
+        loss, entropy, error = (torch.where(seen.mask, part, 0).sum() / mask.sum() for part in (each, entropy, error))
         return loss, {"entropy": entropy.detach(), "value_loss": error.detach()}
 
     def state_dict(self) -> dict[str, Any]:

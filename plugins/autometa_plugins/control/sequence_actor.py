@@ -27,7 +27,7 @@ class SequenceActor(am.Actor):
     reader : str or Learner
         A learner that reads sequences ("gru", "lstm", "mann", "snail", "plastic"), whose cell is the memory.
     hidden_size : int or None
-        Of a reader given by name; None: its own.
+        Of a reader given by name that has such a size; None: its own.
     backbone : str, Backbone, nn.Module or callable
         What turns observations into features. "auto": conv4 for images; vectors are read as they are.
     greedy : bool
@@ -95,8 +95,9 @@ class SequenceActor(am.Actor):
         return decision, {"state": state, "last": told.gather(1, length)[:, 0]}
 
     def _reader(self) -> _Reader:
-        sizes = {"hidden_size": self.hidden_size} if isinstance(self.reader, str) and self.hidden_size else {}
-        reader = am.make_learner(self.reader, **sizes)
+        reader = am.make_learner(self.reader)
+        if isinstance(self.reader, str) and self.hidden_size and "hidden_size" in reader.get_params(deep=False):
+            reader.set_params(hidden_size=self.hidden_size)
         if not hasattr(reader, "build_cell"):
             raise am.InvalidParameter(
                 f"reader={self.reader!r} of learner {self.name!r} reads no sequences; use 'gru', 'lstm', 'mann', "
@@ -137,6 +138,7 @@ class RecurrentPolicy(nn.Module):
         self.register_buffer("middle", bounds.mean(0))
         self.register_buffer("reach", (bounds[1] - bounds[0]) / 2)
         self.log_std = None if self.is_choice else nn.Parameter(torch.full((info.n_outputs,), -0.5))
+        self.n_hidden = n_hidden
         if n_hidden is not None:
             self.value = Critic(cell.n_features, n_hidden)
 
@@ -162,8 +164,9 @@ class RecurrentPolicy(nn.Module):
         return torch.cat([action, facts], -1)
 
     def value_of(self, features: Tensor, hidden: Tensor) -> Tensor | None:
-        """Tell values [tasks, n] of features [tasks, n, n_features]; None without a critic."""
-        return self.value(features, hidden) if hasattr(self, "value") else None
+        """Tell values [tasks, n] of features [tasks, n, n_features]; None without a critic, or what it has to see."""
+        knows = self.n_hidden is not None and self.n_hidden in (0, hidden.shape[-1])
+        return self.value(features, hidden) if knows else None
 
     def policy_of(self, features: Tensor) -> am.Choice | am.Normal:
         """Decide from features [..., n_features]."""

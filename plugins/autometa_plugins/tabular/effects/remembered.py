@@ -21,7 +21,7 @@ class Index:
 
     def __init__(self, x: Tensor, targets: Tensor, entity: Tensor) -> None:
         self._places: dict[bytes, dict[int, int]] = {}
-        for place, (key, own) in enumerate(zip(_keys(x, targets), entity.tolist(), strict=True)):
+        for place, (key, own) in enumerate(zip(row_keys(x, targets), entity.tolist(), strict=True)):
             self._places.setdefault(key, {})[own] = place
 
     def find(self, x: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class Index:
         """
         found = torch.full(mask.shape, -1)
         for task, (rows, wanted, exists) in enumerate(zip(x, targets, mask, strict=True)):
-            own = [self._places.get(key, {}) for key in _keys(rows[exists], wanted[exists])]
+            own = [self._places.get(key, {}) for key in row_keys(rows[exists], wanted[exists])]
             count = Counter(entity for places in own for entity in places)
             if count:
                 best = min(count, key=lambda entity: (-count[entity], entity))
@@ -39,6 +39,7 @@ class Index:
         return found
 
 
-def _keys(x: Tensor, targets: Tensor) -> list[bytes]:
+def row_keys(x: Tensor, targets: Tensor) -> list[bytes]:
+    """Return what rows and targets hold, in single precision, as bytes."""
     together = torch.cat([x.float(), targets.float()], dim=1).cpu().numpy() + np.float32(0)  # -0 is 0
     return [row.tobytes() for row in together]

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+import autometa as am
 from autometa_plugins.tabular.columns import Cells
 from autometa_plugins.tabular.comparison import compare
 from autometa_plugins.tabular.encoding import Encoding, Rows, encode, fit_encoding
@@ -126,19 +127,30 @@ def make_context(
     centred = (targets - centre).double()
     same = (entity.unsqueeze(0) == entity.unsqueeze(1)).double()
     grams = _kernels(kernels, range(len(kernels)), rows, rows, weights, decay)
+    eye = torch.eye(len(same), dtype=same.dtype, device=same.device)
+
+    def root_of(number: int, mark: Mark, ridge: float) -> tuple[Tensor, Tensor]:
+        across = mark.across(grams[number])
+        root, failed = torch.linalg.cholesky_ex(across + same * (mark.within(grams[number]) - across) + ridge * eye)
+        return root, failed
+
     found = []
-    for (number, gram), mark, ridge in itertools.product(enumerate(grams), MARKS, RIDGES):
-        covariance = mark.across(gram) + same * (mark.within(gram) - mark.across(gram))
-        covariance = covariance + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        root, failed = torch.linalg.cholesky_ex(covariance)
+    for number, mark, ridge in itertools.product(range(len(grams)), MARKS, RIDGES):
+        root, failed = root_of(number, mark, ridge)
         if not int(failed):
-            found.append((_log_likelihood(root, centred), number, mark, ridge, root))
+            found.append((_log_likelihood(root, centred), number, mark, ridge))
+    if not found:
+        raise am.InvalidData(
+            "no covariance of the remembered rows is positive: their features or targets are not finite."
+        )
     best = max(one[0] for one in found)
     found = sorted(found, key=lambda one: -one[0])[:_KEPT]
-    found = [one for one in found if EVIDENCE * (best - one[0]) < -math.log(_LEAST_SHARE)]
     processes = [
-        Process(number, mark, ridge, EVIDENCE * (likelihood - best), torch.cholesky_inverse(root))
-        for likelihood, number, mark, ridge, root in found
+        Process(
+            number, mark, ridge, EVIDENCE * (likelihood - best), torch.cholesky_inverse(root_of(number, mark, ridge)[0])
+        )
+        for likelihood, number, mark, ridge in found
+        if EVIDENCE * (best - likelihood) < -math.log(_LEAST_SHARE)
     ]
     shares = torch.tensor([process.evidence for process in processes], dtype=torch.float64).softmax(dim=0)
     left_out = torch.stack([_left_out(process.inverse, centred) for process in processes])

@@ -28,11 +28,14 @@ class RelatedPFN(am.Learner):
     trained. Gaussian processes of several kernels, that differ in how much of one task they expect to hold in another,
     are weighted by how likely they make these rows (the intrinsic coregionalization of Bonilla, Chai & Williams 2007).
     A new task's rows are added to those of the others, each with the mark of its task; without any, the others answer
-    alone. How well the processes, and ``pfn`` from the task's rows alone, predict each of its rows from the rest
-    decides how much either counts, so that tasks that have nothing in common are soon left to ``pfn``.
+    alone. How well the processes, and the kernel experts that ``pfn`` starts from, predict each of the task's rows from
+    the rest decides how much the processes count, and how much ``pfn`` with the task's rows alone: little where tasks
+    have something in common, more where they have not.
 
-    Labels must mean the same in every task, or be real. A saved model holds the rows that are read. A task whose rows
-    are among them comes back as if it had not been seen: its remembered rows are left out.
+    Standard deviations are of a whole task, by the errors where its rows and those of others were left out, but for the
+    part of ``pfn`` in them. Labels must mean the same in every task, or be real. A saved model holds the rows that are
+    read. A task that is known by its rows among these is answered without them; what was learned of all tasks together,
+    it was among.
 
     Parameters
     ----------
@@ -42,7 +45,7 @@ class RelatedPFN(am.Learner):
         Rows of other tasks that are remembered; tasks come in random order.
     max_context : int, default=500
         Rows among them that are read: a few of each task in turn, of as many tasks as there is room for. A task with
-        more rows of its own than this is answered from these alone.
+        more rows of its own than this is answered by ``pfn`` from its own rows.
     """
 
     default_meta_optimizer: ClassVar[str | None] = "baselines/collect"
@@ -75,7 +78,7 @@ class RelatedPFN(am.Learner):
                 "(shared_classes=False); use another learner, such as 'pfn'."
             )
         am.check_int("max_rows", self.max_rows, of=_NAME)
-        am.check_int("max_context", self.max_context, least=2, most=5000, of=_NAME)
+        am.check_int("max_context", self.max_context, least=2, most=2000, of=_NAME)
         own = self._own.build(info)
         assert isinstance(own, TableNetwork)
         return RelatedNetwork(own, math.prod(info.input_shape), info.n_outputs, self.max_rows, self.max_context)
@@ -96,10 +99,10 @@ class RelatedPFN(am.Learner):
         assert isinstance(module, RelatedNetwork)
         own = self._own.adapt(module.own, support)
         newcomers = self._newcomers(module)
-        if newcomers is None or support.x.shape[1] > self.max_context:
+        if newcomers is None:
             return {"own": own}
         back = module.returning(support.x.flatten(2), support.targets(), support.mask)
-        return {"own": own, "related": newcomers.learn(support, back)}
+        return {"own": own, "related": newcomers.learn(support, back, self.max_context)}
 
     @torch.no_grad()
     def predict(self, module: nn.Module, adapted: dict[str, Any], x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.tabular.effects.memory import Rows as Memory
-from autometa_plugins.tabular.effects.remembered import Index
+from autometa_plugins.tabular.effects.remembered import row_keys
 from autometa_plugins.tabular.pfn.network import TableNetwork
 from autometa_plugins.tabular.related.context import Context, make_context
 from autometa_plugins.tabular.scale import Scale, find_scale
@@ -27,8 +28,8 @@ class _Made:
 
     context: Context | None = None
     scale: Scale | None = None
-    index: Index | None = None
-    numbers: Tensor | None = None
+    owners: dict[bytes, int] | None = None
+    counts: Counter[int] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Made:
         return self
@@ -78,12 +79,27 @@ class RelatedNetwork(nn.Module):
         return made.context, made.scale
 
     def returning(self, x: Tensor, targets: Tensor, mask: Tensor) -> list[int | None]:
-        """Return which of the remembered tasks each task is, told by its rows; None for a new one."""
+        """Return which of the tasks that are read each task [tasks, n, ...] is; None for a new one.
+
+        Rows that several tasks hold tell nothing. Of the others, at least a quarter of the task's rows, or of those
+        that are read of the other, must be the same.
+        """
         made = self._made
-        if made.index is None or made.numbers is None:
-            made.index, made.numbers = self.memory.index(), self.memory.numbers()
-        places = made.index.find(x.cpu(), targets.cpu(), mask.cpu())
-        return [int(made.numbers[found[found >= 0][0]]) if (found >= 0).any() else None for found in places]
+        if made.owners is None or made.counts is None:
+            numbers = self.memory.numbers().tolist()
+            owners: dict[bytes, set[int]] = {}
+            for key, number in zip(row_keys(self.memory.x, self.memory.targets), numbers, strict=True):
+                owners.setdefault(key, set()).add(number)
+            made.owners = {key: min(own) for key, own in owners.items() if len(own) == 1}
+            made.counts = Counter(numbers)
+        found = []
+        for rows, wanted, exists in zip(x, targets, mask, strict=True):
+            votes = Counter(made.owners.get(key) for key in row_keys(rows[exists], wanted[exists]))
+            votes.pop(None, None)
+            best = min(votes, key=lambda number: (-votes[number], number), default=None)
+            same = best is not None and 4 * votes[best] >= min(int(exists.sum()), made.counts[best])
+            found.append(best if same else None)
+        return found
 
     def _places(self) -> Tensor:
         """Return which rows are read: a few of each task in turn, of as many tasks as there is room for."""

@@ -38,7 +38,7 @@ class Newcomer:
         self.own, self.context, self.scale = own, context, scale
         self.has_classes = own.has_classes
 
-    def learn(self, support: am.Examples, returning: list[int | None]) -> dict[str, Tensor]:
+    def learn(self, support: am.Examples, returning: list[int | None], most: int) -> dict[str, Tensor]:
         """Return what is kept of support sets; every tensor leads with [tasks].
 
         Parameters
@@ -46,15 +46,20 @@ class Newcomer:
         support : Examples
         returning : list of int or None
             Which task of the context each is; its rows there are left out.
+        most : int
+            Rows of a task beyond which its own rows alone count.
         """
         cells, targets = self.own.columns.read(support.x.flatten(2)), support.targets().to(support.x)
         targets = nn.functional.pad(targets, (0, len(self.context.centre) - targets.shape[-1]))
         if not self.has_classes:
             targets = self.scale.standardise(targets)
-        found = [
-            self._learn(_rows(cells, task, mask), targets[task, mask].double(), back, len(mask))
-            for task, (mask, back) in enumerate(zip(support.mask, returning, strict=True))
-        ]
+        found, n_padded = [], min(support.mask.shape[1], most)
+        for task, (mask, back) in enumerate(zip(support.mask, returning, strict=True)):
+            many = bool(mask.sum() > most)
+            known = torch.zeros_like(mask) if many else mask
+            found.append(self._learn(_rows(cells, task, known), targets[task, known].double(), back, n_padded))
+            if many:
+                found[-1]["alone"] = torch.ones_like(found[-1]["alone"])
         return {name: torch.stack([one[name] for one in found]) for name in found[0]}
 
     def answer(self, kept: dict[str, Tensor], x: Tensor, own: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,9 +82,12 @@ class Newcomer:
         if self.has_classes:
             parts = [own.double().log_softmax(-1) + alone.log(), (together * width).log_softmax(-1) + (1 - alone).log()]
             logits = torch.stack(parts).logsumexp(dim=0)
-            return logits.to(own), width.expand_as(logits).to(own)
-        mean = alone * own.double() + (1 - alone) * self.scale.restore(together)
-        return mean.to(own), self.scale.restore_spread(width.expand_as(together)).to(own)
+            return logits.to(own), (alone * spread.double() + (1 - alone) * width).to(own)
+        related, width = self.scale.restore(together), self.scale.restore_spread(width.expand_as(together))
+        mean = alone * own.double() + (1 - alone) * related
+        squares = alone * (spread.double().square() + (own - mean).square())
+        squares = squares + (1 - alone) * (width.square() + (related - mean).square())
+        return mean.to(own), squares.sqrt().to(own)
 
     def _learn(self, cells: Cells, targets: Tensor, back: int | None, n_padded: int) -> dict[str, Tensor]:
         """Learn one task from its rows [1, k, columns] and their targets [k, n_outputs]."""
