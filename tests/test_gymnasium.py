@@ -155,6 +155,12 @@ def test_what_a_faulty_environment_does_is_one_error(agent: am.MetaAgent, broken
         agent.fit(World(TASKS.sample(1, seed=0), **broken))
 
 
+@pytest.mark.parametrize("env", [None, 3, am.make_tasks("bandit").sample(1, seed=0)])
+def test_only_environments_of_gymnasium_are_watched(agent: am.MetaAgent, env: Any) -> None:
+    with pytest.raises(am.InvalidParameter, match=r"env=.* must be an environment of Gymnasium; in worlds"):
+        agent.watch(env)
+
+
 def test_a_watched_environment_tells_its_rewards(agent: am.MetaAgent) -> None:
     world = TASKS.sample(1, split="test", seed=4)
     agent.fit(world, episodes=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from autometa.errors import MissingData
+from autometa.errors import InvalidParameter, MissingData
 
 
 def watched(env: Any, tell: Callable[[Any], None]) -> Any:
@@ -15,11 +15,18 @@ def watched(env: Any, tell: Callable[[Any], None]) -> Any:
     ------
     MissingData
         Gymnasium is not installed.
+    InvalidParameter
+        The environment is none of Gymnasium's.
     """
     try:
         import gymnasium
     except ImportError as error:
         raise MissingData("watch() needs the package gymnasium; install autometa with the extra 'control'.") from error
+    if not isinstance(env, gymnasium.Env | gymnasium.vector.VectorEnv):
+        raise InvalidParameter(
+            f"env={type(env).__name__} must be an environment of Gymnasium; in worlds of a sampler, fit and score "
+            "tell rewards by themselves."
+        )
     is_vector = isinstance(env, gymnasium.vector.VectorEnv)
     base: Any = gymnasium.vector.VectorWrapper if is_vector else gymnasium.Wrapper
 

@@ -37,10 +37,12 @@ def judge(name: str, seed: int, n_worlds: int) -> str:
     tasks, start = am.make_tasks(worlds, **params), time.process_time()
     agent = am.MetaAgent(learner, max_steps=n_steps, device="cpu", random_state=seed).meta_fit(tasks)
     seconds = time.process_time() - start
-    returns = agent.adaptation_curve(tasks, n_tasks=n_worlds, seed=1).groupby("episode")["return"]
-    mean, error = returns.mean(), 1.96 * returns.std() / n_worlds**0.5
-    episodes = ", ".join(f"{mean[i]:.2f} ± {error[i]:.2f}" for i in mean.index)
-    known = tasks.sample(n_worlds, split="test", seed=1).reference
+    drawn = tasks.sample(n_worlds, split="test", seed=1)
+    with torch.no_grad():
+        returns = am.judge(agent.learner_, agent.module_, drawn).returns
+    mean, error = returns.mean(dim=0), 1.96 * returns.std(dim=0) / n_worlds**0.5
+    episodes = ", ".join(f"{a:.2f} ± {b:.2f}" for a, b in zip(mean.tolist(), error.tolist(), strict=True))
+    known = drawn.reference
     best, chance = (f"{float(known[who].mean()):.2f}" if who in known else "" for who in ("best", "random"))
     return f"| {name} | {learner} | {seed} | {n_steps} | {episodes} | {best} | {chance} | {seconds:.0f} |"
 
