@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -122,7 +122,8 @@ class Acrobots(am.TensorEnvironments):
         return {"links": after}, is_up.to(after) - 1, is_up
 
 
-class Body(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Body:
     """What follows from the constants of acrobots, each [tasks]: inertias in kg m², moments of gravity in N m."""
 
     lever: Tensor

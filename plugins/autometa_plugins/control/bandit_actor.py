@@ -1,7 +1,6 @@
 """Actors that know they are in a bandit, and count what its arms paid."""
 
-from __future__ import annotations
-
+# Annotations are evaluated at once: names in those of a NamedTuple are not found later, as by the API reference.
 from abc import abstractmethod
 from typing import ClassVar, NamedTuple
 
@@ -24,6 +23,25 @@ class Counts(NamedTuple):
     """Sum of these rewards [..., arms]."""
     time: Tensor
     """Pulls so far, told or not [...]."""
+
+
+class BanditFacts(nn.Module):
+    """What is known of bandits before the first pull.
+
+    Parameters
+    ----------
+    kind : {"bernoulli", "gaussian"}
+    n_arms : int
+    n_pulls : int
+        Of a trial.
+    """
+
+    nothing: Tensor
+
+    def __init__(self, kind: str, n_arms: int, n_pulls: int) -> None:
+        super().__init__()
+        self.kind, self.n_arms, self.n_pulls = kind, n_arms, n_pulls
+        self.register_buffer("nothing", torch.zeros(n_arms))
 
 
 class BanditActor(am.Actor):
@@ -71,25 +89,6 @@ class BanditActor(am.Actor):
         pulled = F.one_hot(transition.action, module.n_arms) * transition.told.unsqueeze(1)
         known, paid = Counts(**memory), pulled * transition.reward.unsqueeze(1)
         return Counts(known.pulls + pulled, known.paid + paid, known.time + 1)._asdict()
-
-
-class BanditFacts(nn.Module):
-    """What is known of bandits before the first pull.
-
-    Parameters
-    ----------
-    kind : {"bernoulli", "gaussian"}
-    n_arms : int
-    n_pulls : int
-        Of a trial.
-    """
-
-    nothing: Tensor
-
-    def __init__(self, kind: str, n_arms: int, n_pulls: int) -> None:
-        super().__init__()
-        self.kind, self.n_arms, self.n_pulls = kind, n_arms, n_pulls
-        self.register_buffer("nothing", torch.zeros(n_arms))
 
 
 def surely(worth: Tensor) -> Tensor:

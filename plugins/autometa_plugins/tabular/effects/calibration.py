@@ -1,7 +1,6 @@
 """What makes standard deviations and probabilities right: measured on simulated newcomers."""
 
-from __future__ import annotations
-
+# Annotations are evaluated at once: names in those of a NamedTuple are not found later, as by the API reference.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
