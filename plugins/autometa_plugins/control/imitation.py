@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.control.trials import trials_at_once
+from autometa_plugins.control.trials import OnTrials
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 
-class Imitation(am.MetaOptimizer):
+class Imitation(OnTrials):
     """Let the actor act, ask an adviser about every step, and make what he says more probable.
 
     The actor is so taught in the situations that it gets into by itself (DAgger, Ross et al. 2011). New trials cost
@@ -41,6 +41,7 @@ class Imitation(am.MetaOptimizer):
         them later; nothing is withheld where there is no episode before those.
     """
 
+    name: ClassVar[str] = "imitation"
     requires: ClassVar[frozenset[str]] = frozenset({"decisions"})
 
     def __init__(
@@ -74,58 +75,25 @@ class Imitation(am.MetaOptimizer):
         Incompatible
             Nobody can tell what to do in these tasks.
         """
-        whose = "meta-optimizer 'imitation'"
-        am.check_int("trials", self.trials, also=("auto",), of=whose)
-        for name in ("epochs", "minibatches"):
-            am.check_int(name, getattr(self, name), of=whose)
-        am.check_real("largest_gradient", self.largest_gradient, above=0, of=whose)
-        am.check_real("blind", self.blind, least=0, most=1, of=whose)
         if info.adviser is None:
             raise am.Incompatible(
-                f"{whose} needs tasks that tell what to do, and these name no adviser in their info; use "
-                "learner 'rl2', or override advice() of the environments."
+                f"meta-optimizer {self.name!r} needs tasks that tell what to do, and these name no adviser in their "
+                "info; use learner 'rl2', or override advice() of the environments."
             )
-        self.learner_, self.module_, self.info_ = learner, module, info
-        self.n_taken_ = 0
-        self.update_ = am.ParameterUpdate(
-            module,
-            optimizer=self.optimizer,
-            lr=self.lr,
-            schedule=self.schedule,
-            clip=self.largest_gradient,
-            average=self.average,
-        )
-
-    def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.Environments:
-        """Draw the environments of one step: not ``n_tasks``, but as many as ``trials`` says."""
-        n_trials = trials_at_once(self.trials, n_tasks, self.info_.n_steps)
-        environments: am.Environments = sampler.sample(n_trials, split="train", seed=seed)
-        return environments
+        super().start(learner, module, info)
 
     def step(self, batch: am.Environments) -> dict[str, Tensor]:
         """Collect a trial of every task, and learn what should have been done in it."""
-        info = self.info_
         with torch.no_grad():
-            seen, _ = am.collect(
-                self.learner_,
-                self.module_,
-                batch,
-                n_episodes=info.n_episodes,
-                horizon=info.horizon,
-                blind=self.blind if info.n_shot else 0.0,
-            )
+            seen = self.collect(batch)
             advice = self._ask(batch, seen)
         losses: list[Tensor] = []
         for epoch in range(self.epochs):
-            for rows in torch.randperm(len(seen), device=advice.device).chunk(self.minibatches):
+            for rows in self.parts(seen):
                 loss = self.update_.step([self._loss(seen[rows], advice[rows])], self.progress)
                 if epoch == 0:
                     losses.append(loss)
-        self.n_taken_ += int(seen.mask.numel()) if seen.is_full else int(seen.mask.sum())
-        returns = seen.returns(info.n_episodes).mean(0)
-        record = {"loss": torch.stack(losses).mean(), **_agreement(seen, advice)}
-        record["environment_steps"] = torch.tensor(float(self.n_taken_))
-        return record | {f"return_{k + 1}": value for k, value in enumerate(returns)}
+        return {"loss": torch.stack(losses).mean(), **_agreement(seen, advice), **self.taken(seen)}
 
     def _ask(self, batch: am.Environments, seen: am.Experience) -> Tensor:
         """Return the advice, which must be one action for each of those taken."""
@@ -142,15 +110,6 @@ class Imitation(am.MetaOptimizer):
         (policy, _), _ = self.learner_.along(self.module_, seen)
         surprise = -policy.log_prob(_where_taken(seen, advice))
         return torch.where(seen.mask, surprise, 0).sum() / seen.mask.sum()
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of the optimizer, and steps taken in environments."""
-        return {"update": self.update_.state_dict(), "n_taken": self.n_taken_}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
-        self.update_.load_state_dict(state["update"])
-        self.n_taken_ = state["n_taken"]
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.control.trials import trials_at_once
+from autometa_plugins.control.trials import OnTrials
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -17,7 +17,7 @@ _SCALE_KEPT = 0.9
 """Share of the old unit of values that stays in an outer step."""
 
 
-class PolicyGradient(am.MetaOptimizer):
+class PolicyGradient(OnTrials):
     """PPO (Schulman et al. 2017) whose episode is a whole trial, so that exploring early may pay late.
 
     An outer step collects trials, estimates advantages (Schulman et al. 2016), and descends the clipped surrogate a few
@@ -53,6 +53,7 @@ class PolicyGradient(am.MetaOptimizer):
         them later; nothing is withheld where there is no episode before those.
     """
 
+    name: ClassVar[str] = "policy_gradient"
     requires: ClassVar[frozenset[str]] = frozenset({"policy"})
 
     def __init__(
@@ -94,45 +95,18 @@ class PolicyGradient(am.MetaOptimizer):
         InvalidParameter
             Names the parameter, its value and what would work.
         """
-        whose = "meta-optimizer 'policy_gradient'"
-        am.check_int("trials", self.trials, also=("auto",), of=whose)
-        for name in ("epochs", "minibatches"):
-            am.check_int(name, getattr(self, name), of=whose)
-        for name in ("clip", "largest_gradient"):
-            am.check_real(name, getattr(self, name), above=0, of=whose)
+        whose = f"meta-optimizer {self.name!r}"
+        am.check_real("clip", self.clip, above=0, of=whose)
         for name in ("entropy", "value_weight"):
             am.check_real(name, getattr(self, name), least=0, of=whose)
-        for name in ("discount", "trace", "blind"):
+        for name in ("discount", "trace"):
             am.check_real(name, getattr(self, name), least=0, most=1, of=whose)
-        self.learner_, self.module_, self.info_ = learner, module, info
-        self.n_taken_ = 0
-        self.update_ = am.ParameterUpdate(
-            module,
-            optimizer=self.optimizer,
-            lr=self.lr,
-            schedule=self.schedule,
-            clip=self.largest_gradient,
-            average=self.average,
-        )
-
-    def draw(self, sampler: am.TaskSampler, n_tasks: int, seed: int) -> am.Environments:
-        """Draw the environments of one step: not ``n_tasks``, but as many as a policy gradient needs."""
-        n_trials = trials_at_once(self.trials, n_tasks, self.info_.n_steps)
-        environments: am.Environments = sampler.sample(n_trials, split="train", seed=seed)
-        return environments
+        super().start(learner, module, info)
 
     def step(self, batch: am.Environments) -> dict[str, Tensor]:
         """Collect a trial of every task, and improve the policy that did it."""
-        info, module = self.info_, self.module_
         with torch.no_grad():
-            seen, _ = am.collect(
-                self.learner_,
-                module,
-                batch,
-                n_episodes=info.n_episodes,
-                horizon=info.horizon,
-                blind=self.blind if info.n_shot else 0.0,
-            )
+            seen = self.collect(batch)
             value = self._read(seen)[1]
             advantage = advantages(seen.reward, value, seen.mask, self.discount, self.trace)
             target = advantage + value
@@ -141,13 +115,10 @@ class PolicyGradient(am.MetaOptimizer):
             advantage = (advantage - chosen.mean()) / (chosen.std() + 1e-8)
         metrics: dict[str, Tensor] = {}
         for _ in range(self.epochs):
-            for rows in torch.randperm(len(seen), device=value.device).chunk(self.minibatches):
+            for rows in self.parts(seen):
                 loss, metrics = self._loss(seen[rows], advantage[rows], target[rows])
                 self.update_.step([loss], self.progress)
-        self.n_taken_ += int(seen.mask.numel()) if seen.is_full else int(seen.mask.sum())
-        returns = seen.returns(info.n_episodes).mean(0)
-        record = {"loss": -returns.sum(), **metrics, "environment_steps": torch.tensor(float(self.n_taken_))}
-        return record | {f"return_{k + 1}": value for k, value in enumerate(returns)}
+        return {"loss": -seen.returns(self.info_.n_episodes).mean(0).sum(), **metrics, **self.taken(seen)}
 
     def _read(self, seen: am.Experience) -> tuple[am.Choice | am.Normal, Tensor]:
         (policy, value), _ = self.learner_.along(self.module_, seen)
@@ -176,15 +147,6 @@ class PolicyGradient(am.MetaOptimizer):
         mask = seen.mask.to(each)
         loss, entropy, error = (torch.where(seen.mask, part, 0).sum() / mask.sum() for part in (each, entropy, error))
         return loss, {"entropy": entropy.detach(), "value_loss": error.detach()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of the optimizer, and steps taken in environments."""
-        return {"update": self.update_.state_dict(), "n_taken": self.n_taken_}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
-        self.update_.load_state_dict(state["update"])
-        self.n_taken_ = state["n_taken"]
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
