@@ -16,9 +16,11 @@ from autometa_plugins.tabular.scale import Scale, find_scale
 
 POWER = 0.3
 """Of the likelihood of left-out rows in the weights."""
-DOUBT, LEAST = 1.0, 0.02
-"""Nats by which a task's own rows alone are less believed at first than all rows together where tasks have nothing in
-common; where they have, their weight falls with the share of the processes that say so, down to the second number."""
+DOUBT = 1.0
+"""Nats by which a task's own rows alone are at first less believed than all rows, where tasks have nothing in common."""
+LEAST = 0.02
+"""Where they have something in common, the weight of the rows alone falls with the share of the processes that deny it,
+down to this."""
 STEADY = 4.0
 """Rows that what is known of the context counts like, in variances."""
 
