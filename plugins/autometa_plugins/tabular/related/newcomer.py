@@ -17,7 +17,7 @@ from autometa_plugins.tabular.scale import Scale, find_scale
 POWER = 0.3
 """Of the likelihood of left-out rows in the weights."""
 DOUBT = 1.0
-"""Nats by which a task's own rows alone are at first less believed than all rows, where tasks have nothing in common."""
+"""Nats by which a task's own rows alone are at first less believed than all rows, where tasks share nothing."""
 LEAST = 0.02
 """Where they have something in common, the weight of the rows alone falls with the share of the processes that deny it,
 down to this."""
