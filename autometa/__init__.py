@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from autometa.contracts.policies import Choice as Choice
     from autometa.contracts.policies import Decision as Decision
     from autometa.contracts.policies import Normal as Normal
+    from autometa.contracts.round_actor import RoundActor as RoundActor
     from autometa.contracts.seeding import derive_seed as derive_seed
     from autometa.contracts.specs import BackboneSpec as BackboneSpec
     from autometa.contracts.specs import LearnerSpec as LearnerSpec
@@ -144,6 +145,7 @@ _EXPORTS = {
     "IGNORED_CLASS": "autometa.contracts.losses",
     "Learner": "autometa.contracts.learner",
     "MetaOptimizer": "autometa.contracts.meta_optimizer",
+    "RoundActor": "autometa.contracts.round_actor",
     "SPLITS": "autometa.contracts.tasks",
     "PixelReader": "autometa.sampling.pixels",
     "TableEncoder": "autometa.tables.encoder",

@@ -70,6 +70,10 @@ class Environments(ABC):
     has_fixed_length: ClassVar[bool] = False
     """True if every episode lasts exactly ``info.horizon`` steps: collecting then never waits for the device."""
 
+    may_go_past_end: ClassVar[bool] = False
+    """True if acting in a task whose episode has ended does no harm, and rows can be taken more than once: episodes of
+    a task can then be lived through side by side."""
+
     @property
     @abstractmethod
     def hidden(self) -> Tensor:

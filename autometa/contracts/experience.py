@@ -4,6 +4,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -48,6 +49,8 @@ class Experience:
         See ``Environments.hidden``.
     is_full : bool
         True if ``mask`` is known to be True everywhere.
+    n_shot : int or None
+        Episodes to adapt in, before those that are judged; None: all.
     """
 
     observation: Tensor
@@ -62,6 +65,7 @@ class Experience:
     mask: Tensor
     hidden: Tensor
     is_full: bool = False
+    n_shot: int | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -85,7 +89,29 @@ class Experience:
         """Return the step of every task at one time."""
         return Transition(*(getattr(self, name)[:, time] for name in Transition._fields))
 
+    def episodes(self, first: int, stop: int) -> Self:
+        """Return the steps of some episodes alone, whose numbers then begin at 0."""
+        chosen = (self.episode >= first) & (self.episode < stop) & self.mask
+        n_steps = int(chosen.sum(1).max()) if len(self) else 0
+        start = ((self.episode < first) & self.mask).sum(1, keepdim=True)
+        place = start + torch.arange(n_steps, device=start.device)
+        mask = place < start + chosen.sum(1, keepdim=True)
+        n_shot = None if self.n_shot is None else min(max(self.n_shot - first, 0), stop - first)
+        part = self.taken(place.clamp(max=self.n_steps - 1))
+        number = (part.episode - first).clamp(min=0, max=stop - first - 1)
+        return replace(part, episode=number, mask=mask, is_full=bool(mask.all()), n_shot=n_shot)
+
+    def taken(self, place: Tensor) -> Self:
+        """Return the steps at these places [tasks, n] of every trial."""
+        rows = torch.arange(len(self), device=place.device).unsqueeze(1)
+        parts: dict[str, Any] = {name: getattr(self, name)[rows, place] for name in PER_STEP}
+        return replace(self, **parts)
+
     def returns(self, n_episodes: int) -> Float[Tensor, "task episode"]:
         """Sum of the rewards of every episode; 0 for episodes that did not happen."""
         zeros = self.reward.new_zeros(len(self), n_episodes)
         return zeros.scatter_add(1, self.episode.clamp(max=n_episodes - 1), self.reward * self.mask)
+
+
+PER_STEP = (*Transition._fields, "log_prob", "episode", "mask")
+"""Names of the tensors of an experience that have a time."""

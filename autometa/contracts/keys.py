@@ -28,6 +28,12 @@ def draw_keys(n_tasks: int, seed: int, *labels: int | str) -> Int[Tensor, " task
     return _mix(torch.arange(n_tasks) * _signed(_GOLDEN) + derive_seed(seed, *labels, "key"))
 
 
+def episode_keys(key: Int[Tensor, " task"], first: int, n: int) -> Int[Tensor, " row"]:
+    """Return a key for each of ``n`` episodes of every task, [tasks * n], from the number of the first one on."""
+    numbers = torch.arange(first + 1, first + n + 1, device=key.device) * _signed(_OTHER)
+    return _mix(_mix(key).unsqueeze(1) + numbers).flatten()
+
+
 def uniform(key: Int[Tensor, " task"], time: int, stream: str, n: int) -> Float[Tensor, "task n"]:
     """Draw uniform numbers in (0, 1) that depend on each task's key, the time and the stream alone.
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from autometa.contracts.actor import Actor
-from autometa.contracts.environments import Environments, StepResult
-from autometa.contracts.experience import Experience, Transition
-from autometa.contracts.keys import uniform
-from autometa.contracts.policies import Decision
-from autometa.errors import PluginError
+from autometa.contracts.environments import Environments
+from autometa.contracts.experience import Experience
+from autometa.contracts.round_actor import RoundActor
+from autometa.engine.acting import live
+from autometa.engine.rounds import live_in_rounds
 
 
 def collect(
@@ -25,11 +24,13 @@ def collect(
     memory: Any = None,
     greedy: bool = False,
     blind: float = 0.0,
+    n_shot: int | None = None,
 ) -> tuple[Experience, Any]:
     """Live through ``n_episodes`` of every task; the memory is kept from each to the next.
 
     A task whose episode ends goes on to its next one at once, whatever the others do. What happens in a task depends on
-    its key and θ alone, not on the tasks beside it.
+    its key and θ alone, not on the tasks beside it. An actor that learns in rounds adapts after each of them, and
+    explores in no episode that is judged.
 
     Parameters
     ----------
@@ -44,9 +45,12 @@ def collect(
     memory : optional
         Of the actor, before; that of ``actor.start`` if left out.
     greedy : bool, default=False
-        Take the most probable action instead of drawing one.
+        Take the most probable action instead of drawing one. An actor that learns in rounds does so in the episodes
+        that are judged alone.
     blind : float, default=0.0
         Share of the tasks whose rewards are withheld from the actor in the episodes that are judged.
+    n_shot : int, optional
+        Episodes to adapt in, before those that are judged; ``environments.info.n_shot`` if left out.
 
     Returns
     -------
@@ -63,63 +67,25 @@ def collect(
     >>> experience.reward.shape
     torch.Size([4, 6])
     """
+    n_shot = environments.info.n_shot if n_shot is None else n_shot
     horizon = min(horizon, environments.info.horizon)
-    worlds = environments.begin()
-    first = memory = actor.start(module, len(environments)) if memory is None else memory
-    observation = worlds.reset()
-    episode = age = torch.zeros_like(environments.key)
-    everywhere = torch.ones_like(episode, dtype=torch.bool)
-    is_blind = uniform(environments.key, 0, "told", 1)[:, 0] < blind
-    fixed, n_steps = environments.has_fixed_length, n_episodes * horizon
-    columns: list[tuple[Tensor, ...]] = []
-    for time in range(n_steps):
-        active = everywhere if fixed else episode < n_episodes
-        decision, memory = actor.act(module, memory, observation)
-        action = _choose(decision, None if greedy else environments.key, time)
-        result = worlds.step(action)
-        _check(result, environments)
-        age = age + 1
-        truncated = result.truncated | ((age >= horizon) & ~result.terminated)
-        told = ~(is_blind & (episode >= environments.info.n_shot))
-        transition = Transition(
-            observation, action, result.reward, result.terminated, truncated, result.observation, told
+    first = actor.start(module, len(environments)) if memory is None else memory
+    if isinstance(actor, RoundActor):
+        return live_in_rounds(
+            actor, module, environments, first, n_episodes=n_episodes, horizon=horizon, greedy=greedy, n_shot=n_shot
         )
-        memory = actor.observe(module, memory, transition)
-        columns.append((*transition, decision.policy.log_prob(action), episode, active))
-        observation = result.observation
-        if fixed:  # nothing to wait for on any device, and nothing that depends on values
-            if (time + 1) % horizon == 0 and time + 1 < n_steps:
-                episode, age, observation = episode + 1, torch.zeros_like(age), worlds.reset()
-            continue
-        ended = transition.ended  # also of trials that are over: a world that has ended must not be stepped
-        episode = episode + (ended & active)
-        if bool((episode >= n_episodes).all()):
-            break
-        if bool(ended.any()):
-            age, observation = age.masked_fill(ended, 0), worlds.reset(ended)
-    names = (*Transition._fields, "log_prob", "episode", "mask")
-    parts = {name: torch.stack(part, 1) for name, part in zip(names, zip(*columns, strict=True), strict=True)}
-    experience = Experience(**parts, hidden=environments.hidden, is_full=fixed)
-    if not fixed and not bool(experience.mask.all()):
+    seen, memory = live(
+        actor,
+        module,
+        environments,
+        first,
+        n_episodes=n_episodes,
+        horizon=horizon,
+        greedy=greedy,
+        blind=blind,
+        n_shot=n_shot,
+    )
+    if not seen.is_full and not bool(seen.mask.all()):
         # Some trials were over before others. What such a memory read afterwards never happened: read again.
-        memory = actor.along(module, experience, first)[1]
-    return experience, memory
-
-
-def _choose(decision: Decision, key: Tensor | None, time: int) -> Tensor:
-    policy = decision.policy
-    action = policy.mode if key is None else policy.draw(uniform(key, time, "act", policy.n_noise).to(policy[0]))
-    return action.detach()
-
-
-def _check(result: StepResult, environments: Environments) -> None:
-    """Refuse a step of which a part has another shape: arithmetic would stretch it over all tasks."""
-    n_tasks = len(environments)
-    wanted: dict[str, tuple[int, ...]] = dict.fromkeys(("reward", "terminated", "truncated"), (n_tasks,))
-    wanted["observation"] = (n_tasks, *environments.info.input_shape)
-    for name, shape in wanted.items():
-        if (found := tuple(getattr(result, name).shape)) != shape:
-            raise PluginError(
-                f"step() of the worlds of {type(environments).__name__} returned {name} of shape {found}; it must be "
-                f"{shape}."
-            )
+        memory = actor.along(module, seen, first)[1]
+    return seen, memory

@@ -18,6 +18,7 @@ from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.experience import Experience
 from autometa.contracts.forward import Adapted, forward, task_losses, task_scores
 from autometa.contracts.learner import Learner
+from autometa.contracts.round_actor import RoundActor
 from autometa.engine.collecting import collect
 from autometa.engine.pulse import step_finished
 from autometa.errors import Incompatible, InvalidParameter
@@ -67,11 +68,13 @@ class TrialOutcome:
     environments : Environments
     memory
         After each trial.
+    learner : Actor
     """
 
     experience: Experience
     environments: Environments
     memory: Any
+    learner: Actor
 
     @property
     def returns(self) -> Float[Tensor, "task episode"]:
@@ -80,8 +83,12 @@ class TrialOutcome:
 
     @property
     def losses(self) -> Float[Tensor, " task"]:
-        """Negative sum of the rewards of the whole trial: what meta-training descends."""
-        return -self.returns.sum(1)
+        """What meta-training descends: the negative sum of the rewards of the whole trial.
+
+        The exploring of an actor that learns in rounds is for what comes of it: episodes that are judged count alone.
+        """
+        first = self.environments.info.n_shot if isinstance(self.learner, RoundActor) else 0
+        return -self.returns[:, first:].sum(1)
 
     @property
     def scores(self) -> Float[Tensor, " task"]:
@@ -188,7 +195,7 @@ def _judge_actor(actor: BaseLearner, module: nn.Module, environments: Environmen
         memory=None if memory is Adapted.NOT_YET else memory,
         greedy=actor.greedy,
     )
-    return TrialOutcome(experience, environments, after)
+    return TrialOutcome(experience, environments, after, actor)
 
 
 def adapt_and_judge(

@@ -17,11 +17,13 @@ from autometa.checks import check_int
 from autometa.contracts.environments import Environments
 from autometa.contracts.experience import Experience, Transition
 from autometa.contracts.keys import draw_keys, uniform
+from autometa.contracts.round_actor import RoundActor
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo
 from autometa.engine.collecting import collect
 from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.judging import judge, normalize_returns
+from autometa.engine.rounds import returns_by_round
 from autometa.errors import Incompatible, InvalidData, InvalidParameter
 from autometa.estimators.gymnasium_worlds import GymnasiumEnvironments
 from autometa.estimators.meta_estimator import MetaEstimator
@@ -156,7 +158,12 @@ class MetaAgent(MetaEstimator):
                 memory = learner.start(module, len(environments))
                 if n_episodes:
                     seen, memory = collect(
-                        learner, module, environments, n_episodes=n_episodes, horizon=meta.info.horizon
+                        learner,
+                        module,
+                        environments,
+                        n_episodes=n_episodes,
+                        horizon=meta.info.horizon,
+                        n_shot=n_episodes,
                     )
         self._hold(
             Fitted(
@@ -276,13 +283,14 @@ class MetaAgent(MetaEstimator):
                 horizon=fitted.info.horizon,
                 memory=self._memory_of(fitted, len(environments)),
                 greedy=fitted.learner.greedy,
+                n_shot=0,
             )
         return float(seen.returns(episodes).mean())
 
     # ---------------------------------------------------------------- many worlds
 
     def adaptation_curve(self, tasks: Any, *, n_tasks: int = 1000, seed: int = 0) -> pd.DataFrame:
-        """Return of every episode of trials in held-out worlds.
+        """Return of every episode of trials in held-out worlds; of a learner that adapts in rounds, after each round.
 
         Parameters
         ----------
@@ -295,7 +303,8 @@ class MetaAgent(MetaEstimator):
         -------
         pandas.DataFrame
             ``task``, ``episode`` (from 1, those to adapt in first), ``return``, and ``normalised``, 0 of which is what
-            a random actor gets and 1 the best of who knows the world; NaN where these are not known.
+            a random actor gets and 1 the best of who knows the world; NaN where these are not known. Of a learner that
+            adapts in rounds, ``episode`` k holds the mean of the judged episodes after k rounds, 0 before any.
         """
         self._check_meta_trained()
         check_int("n_tasks", n_tasks)
@@ -305,17 +314,21 @@ class MetaAgent(MetaEstimator):
         self._check_shapes(info)
         learner, at_once, frames = self._learner_now(), info.problem_record.tasks_at_once, []
         place = next(iter(meta.module.parameters()), torch.zeros(()))
+        in_rounds = isinstance(learner, RoundActor)
         for start in range(0, n_tasks, at_once):
             drawn = sampler.sample(min(at_once, n_tasks - start), split="test", seed=derive_seed(seed, "test", start))
+            worlds = drawn.to(place.device, place.dtype)
             with torch.no_grad():
-                outcome = judge(learner, meta.module, drawn.to(place.device, place.dtype))
-            returns = outcome.returns
-            normalised = normalize_returns(returns, outcome.environments.reference)
+                if in_rounds:
+                    returns = returns_by_round(learner, meta.module, worlds)
+                else:
+                    returns = judge(learner, meta.module, worlds).returns
+            normalised = normalize_returns(returns, worlds.reference)
             task, episode = np.indices(returns.shape)
             frames.append(
                 pd.DataFrame({
                     "task": start + task.ravel(),
-                    "episode": 1 + episode.ravel(),
+                    "episode": episode.ravel() + (0 if in_rounds else 1),
                     "return": returns.cpu().numpy().ravel(),
                     "normalised": np.nan if normalised is None else normalised.cpu().numpy().ravel(),
                 })

@@ -73,6 +73,12 @@ class GymnasiumEnvironments(Environments):
     def __getitem__(self, tasks: slice | Tensor) -> Self:
         raise Incompatible("environments of Gymnasium cannot be taken apart; give fewer of them.")
 
+    def with_key(self, key: Tensor) -> Self:
+        """Return the same environment, which the next reset begins by this key."""
+        other = super().with_key(key)
+        other.seed = int(key[0])
+        return other
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Return the same environment, whose numbers are told on the device and in the precision."""
         other = copy.copy(self)

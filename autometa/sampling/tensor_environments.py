@@ -33,6 +33,7 @@ class TensorEnvironments(Environments):
     info: TaskInfo
     key: Tensor
 
+    may_go_past_end: ClassVar[bool] = True
     n_noise: ClassVar[int] = 0
     """Uniform numbers that a step of a task may use up."""
     n_start_noise: ClassVar[int | None] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import SkipTest
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from autometa.contracts.actor import Actor
 from autometa.contracts.environments import Environments
-from autometa.contracts.experience import Experience
+from autometa.contracts.experience import PER_STEP, Experience
+from autometa.contracts.round_actor import RoundActor
 from autometa.contracts.tasks import TaskSampler
 from autometa.engine.collecting import collect
 from autometa.engine.judging import judge
@@ -172,23 +173,34 @@ def check_memory_lasts(case: ActorCase) -> None:
     """What was read in two parts is what was read at once: memories go on, over episodes too."""
     module, worlds = case.module(), case.worlds()
     experience, _ = case.lived(module, worlds)
-    half = experience.n_steps // 2
-    first, second = _part(experience, slice(0, half)), _part(experience, slice(half, None))
+    parts = _parts(case, module, experience)
     with torch.no_grad():
-        _, memory = case.learner.along(module, first)
-        resumed, _ = case.learner.along(module, second, memory)
         whole, _ = case.learner.along(module, experience)
-    mask = second.mask
-    expect_close(
-        resumed.policy.log_prob(second.action)[mask],
-        whole.policy.log_prob(experience.action)[:, half:][mask],
-        "read in two parts, the same experience leads to other decisions",
-    )
+        memory, read = None, []
+        for part in parts:
+            decision, memory = case.learner.along(module, part, memory)
+            read.append(decision.policy.log_prob(part.action))
+    found, wanted = torch.cat(read, 1), whole.policy.log_prob(experience.action)
+    mask = torch.cat([part.mask for part in parts], 1)
+    for task in range(len(experience)):
+        expect_close(
+            found[task, mask[task]],
+            wanted[task, experience.mask[task]],
+            "read in two parts, the same experience leads to other decisions",
+        )
+
+
+def _parts(case: ActorCase, module: nn.Module, experience: Experience) -> list[Experience]:
+    """Return two parts of an experience: halves, or the first round and the rest where rounds are not to be cut."""
+    if isinstance(case.learner, RoundActor):
+        end = case.learner.round_size(module)
+        return [experience.episodes(0, end), experience.episodes(end, case.tasks.info.n_episodes)]
+    half = experience.n_steps // 2
+    return [_part(experience, slice(0, half)), _part(experience, slice(half, None))]
 
 
 def _part(experience: Experience, steps: slice) -> Experience:
-    names = [field.name for field in fields(experience) if field.name not in ("hidden", "is_full")]
-    return replace(experience, **{name: getattr(experience, name)[:, steps] for name in names})
+    return replace(experience, **{name: getattr(experience, name)[:, steps] for name in PER_STEP})
 
 
 def check_untold_rewards(case: ActorCase) -> None:

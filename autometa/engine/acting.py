@@ -1,0 +1,89 @@
+"""The one loop over time in which actors act."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autometa.contracts.actor import Actor
+from autometa.contracts.environments import Environments, StepResult
+from autometa.contracts.experience import PER_STEP, Experience, Transition
+from autometa.contracts.keys import uniform
+from autometa.contracts.policies import Decision
+from autometa.errors import PluginError
+
+
+def live(
+    actor: Actor,
+    module: nn.Module,
+    environments: Environments,
+    memory: Any,
+    *,
+    n_episodes: int,
+    horizon: int,
+    greedy: bool,
+    n_shot: int,
+    blind: float = 0.0,
+    to_the_last: bool = False,
+) -> tuple[Experience, Any]:
+    """Live through episodes one after the other, see :func:`collect`; the memory has read padded steps too.
+
+    Those who go ``to_the_last`` step of an episode, whoever has ended before, depend on no value and wait for nothing.
+    """
+    worlds = environments.begin()
+    observation = worlds.reset()
+    episode = age = torch.zeros_like(environments.key)
+    everywhere = torch.ones_like(episode, dtype=torch.bool)
+    is_blind = uniform(environments.key, 0, "told", 1)[:, 0] < blind
+    fixed, n_steps = environments.has_fixed_length, n_episodes * horizon
+    columns: list[tuple[Tensor, ...]] = []
+    for time in range(n_steps):
+        active = everywhere if fixed else episode < n_episodes
+        decision, memory = actor.act(module, memory, observation)
+        action = _choose(decision, None if greedy else environments.key, time)
+        result = worlds.step(action)
+        _check(result, environments)
+        age = age + 1
+        truncated = result.truncated | ((age >= horizon) & ~result.terminated)
+        told = ~(is_blind & (episode >= n_shot))
+        transition = Transition(
+            observation, action, result.reward, result.terminated, truncated, result.observation, told
+        )
+        memory = actor.observe(module, memory, transition)
+        columns.append((*transition, decision.policy.log_prob(action), episode, active))
+        observation = result.observation
+        if fixed:  # nothing to wait for on any device, and nothing that depends on values
+            if (time + 1) % horizon == 0 and time + 1 < n_steps:
+                episode, age, observation = episode + 1, torch.zeros_like(age), worlds.reset()
+            continue
+        ended = transition.ended  # also of trials that are over: a world that has ended must not be stepped
+        episode = episode + (ended & active)
+        if to_the_last:
+            continue
+        if bool((episode >= n_episodes).all()):
+            break
+        if bool(ended.any()):
+            age, observation = age.masked_fill(ended, 0), worlds.reset(ended)
+    parts = {name: torch.stack(part, 1) for name, part in zip(PER_STEP, zip(*columns, strict=True), strict=True)}
+    return Experience(**parts, hidden=environments.hidden, is_full=fixed, n_shot=n_shot), memory
+
+
+def _choose(decision: Decision, key: Tensor | None, time: int) -> Tensor:
+    policy = decision.policy
+    action = policy.mode if key is None else policy.draw(uniform(key, time, "act", policy.n_noise).to(policy[0]))
+    return action.detach()
+
+
+def _check(result: StepResult, environments: Environments) -> None:
+    """Refuse a step of which a part has another shape: arithmetic would stretch it over all tasks."""
+    n_tasks = len(environments)
+    wanted: dict[str, tuple[int, ...]] = dict.fromkeys(("reward", "terminated", "truncated"), (n_tasks,))
+    wanted["observation"] = (n_tasks, *environments.info.input_shape)
+    for name, shape in wanted.items():
+        if (found := tuple(getattr(result, name).shape)) != shape:
+            raise PluginError(
+                f"step() of the worlds of {type(environments).__name__} returned {name} of shape {found}; it must be "
+                f"{shape}."
+            )

@@ -1,0 +1,178 @@
+"""Trials of actors that learn in rounds: the episodes of a round are lived through side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autometa.contracts.actor import Actor
+from autometa.contracts.environments import Environments
+from autometa.contracts.experience import PER_STEP, Experience, Transition
+from autometa.contracts.keys import episode_keys
+from autometa.contracts.policies import Decision
+from autometa.contracts.round_actor import RoundActor, flattened, rounds_of
+from autometa.contracts.tasks import TaskInfo
+from autometa.engine.acting import live
+
+
+def live_in_rounds(
+    actor: RoundActor,
+    module: nn.Module,
+    environments: Environments,
+    memory: Any,
+    *,
+    n_episodes: int,
+    horizon: int,
+    greedy: bool,
+    n_shot: int,
+    before: int = 0,
+) -> tuple[Experience, Any]:
+    """Live through the rounds of a trial, adapting after each, and through the episodes that are judged.
+
+    What happens in an episode depends on the task's key, the episode's number, the memory and θ alone: not on how many
+    are lived through at once. Parameters are those of :func:`autometa.collect`; ``before`` is the number of the first
+    episode.
+    """
+    parts = []
+    for part in rounds_of(actor.round_size(module), n_episodes, n_shot):
+        keys = episode_keys(environments.key, before + part.first, part.stop - part.first)
+        seen = _episodes(actor, module, environments, memory, keys, part.adapts, horizon, greedy and not part.adapts)
+        if part.adapts:
+            memory = actor.adapt(module, memory, seen)
+        parts.append(replace(seen, episode=seen.episode + part.first))
+    return replace(_one_after_another(parts), n_shot=n_shot), memory
+
+
+def returns_by_round(actor: RoundActor, module: nn.Module, environments: Environments) -> Tensor:
+    """Return the mean returns of the judged episodes, before any adaptation and after every round, [tasks, rounds + 1].
+
+    They are the same episodes each time, as far as they depend on the worlds.
+    """
+    info, found = environments.info, []
+    memory = actor.start(module, len(environments))
+    parts = list(rounds_of(actor.round_size(module), info.n_shot, None))
+    for part in [*parts, None]:
+        judged, _ = live_in_rounds(
+            actor,
+            module,
+            environments,
+            memory,
+            n_episodes=info.n_query,
+            horizon=info.horizon,
+            greedy=actor.greedy,
+            n_shot=0,
+            before=info.n_shot,
+        )
+        found.append(judged.returns(info.n_query).mean(1))
+        if part is not None:
+            count = part.stop - part.first
+            _, memory = live_in_rounds(
+                actor,
+                module,
+                environments,
+                memory,
+                n_episodes=count,
+                horizon=info.horizon,
+                greedy=False,
+                n_shot=count,
+                before=part.first,
+            )
+    return torch.stack(found, 1)
+
+
+def _episodes(
+    actor: RoundActor,
+    module: nn.Module,
+    environments: Environments,
+    memory: Any,
+    keys: Tensor,
+    explores: bool,
+    horizon: int,
+    greedy: bool,
+) -> Experience:
+    """Live through the episodes of a round, which count from 0; ``keys`` [tasks * episodes] are theirs."""
+    keys = keys.view(len(environments), -1)
+    count = keys.shape[1]
+    at_once = count if environments.may_go_past_end else 1
+    tasks = torch.arange(len(environments), device=keys.device)
+    rows = environments if at_once == 1 else environments[tasks.repeat_interleave(at_once)]
+    parts = []
+    for first in range(0, count, at_once):
+        seen, _ = live(
+            _Held(actor, memory, first, at_once, explores),
+            module,
+            rows.with_key(keys[:, first : first + at_once].flatten()),
+            None,
+            n_episodes=1,
+            horizon=horizon,
+            greedy=greedy,
+            n_shot=1,
+            to_the_last=environments.may_go_past_end,
+        )
+        parts.append(_side_by_side(seen, environments, first, at_once))
+    return _one_after_another(parts)
+
+
+def _side_by_side(seen: Experience, environments: Environments, first: int, count: int) -> Experience:
+    """Return episodes [tasks * count, time] as those of trials, [tasks, count * time]."""
+    values = {name: getattr(seen, name) for name in PER_STEP}
+    parts: dict[str, Any] = {name: v.view(-1, count * v.shape[1], *v.shape[2:]) for name, v in values.items()}
+    number = torch.arange(first, first + count, device=seen.mask.device).repeat_interleave(seen.n_steps)
+    parts["episode"] = number.expand(len(environments), -1)
+    return replace(seen, **parts, hidden=environments.hidden)
+
+
+def _one_after_another(parts: list[Experience]) -> Experience:
+    """Join experiences along time, and move padded steps to the end."""
+    if len(parts) > 1:
+        values: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in PER_STEP}
+        joined = replace(parts[0], **values, is_full=all(part.is_full for part in parts))
+    else:
+        joined = parts[0]
+    if joined.is_full:
+        return joined
+    place = (~joined.mask).long().sort(dim=1, stable=True).indices
+    return joined.taken(place)
+
+
+class _Held(Actor):
+    """An actor in rounds who never changes its memory, for some episodes of every task side by side.
+
+    Parameters
+    ----------
+    actor : RoundActor
+    memory : pytree of Tensor
+        Leads with [tasks].
+    first : int
+        Number in its round of the first episode.
+    count : int
+        Episodes side by side; environments are [tasks * count].
+    explores : bool
+    """
+
+    def __init__(self, actor: RoundActor, memory: Any, first: int, count: int, explores: bool) -> None:
+        self.actor = actor
+        self.memory = memory
+        self.first = first
+        self.count = count
+        self.explores = explores
+
+    def build(self, info: TaskInfo) -> nn.Module:
+        """Return the actor's θ."""
+        return self.actor.build(info)
+
+    def start(self, module: nn.Module, n_tasks: int) -> None:
+        """Remember nothing beside what is held."""
+
+    def act(self, module: nn.Module, memory: None, observation: Tensor) -> tuple[Decision, None]:
+        """Decide by what is held."""
+        side_by_side = observation.view(-1, self.count, *observation.shape[1:])
+        number = torch.arange(self.first, self.first + self.count, device=observation.device)
+        episode = number.expand(len(side_by_side), -1) if self.explores else None
+        return flattened(self.actor.decide(module, self.memory, side_by_side, episode)), None
+
+    def observe(self, module: nn.Module, memory: None, transition: Transition) -> None:
+        """Learn nothing."""

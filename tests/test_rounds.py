@@ -1,0 +1,180 @@
+"""Actors that learn in rounds: their episodes side by side are those in turn, and judged episodes teach nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+from unittest import SkipTest
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import autometa as am
+from autometa.engine.rounds import returns_by_round
+from autometa.testing.actor_checks import ACTOR_CHECKS, ActorCase
+from autometa.testing.toy_worlds import DoorEnvironments, Doors
+
+
+class Averages(am.RoundActor):
+    """Prefers actions by their mean reward in the rounds so far; each episode of a round favours another one."""
+
+    default_meta_optimizer: ClassVar[str | None] = None
+    provides: ClassVar[frozenset[str]] = frozenset()
+    greedy = True
+
+    def __init__(self, size: int = 2) -> None:
+        self.size = size
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        return nn.ParameterDict({"favour": nn.Parameter(3 * torch.eye(info.n_outputs), requires_grad=False)})
+
+    def start(self, module: nn.Module, n_tasks: int) -> dict[str, Tensor]:
+        nothing = module["favour"].new_zeros(n_tasks, len(module["favour"]))
+        return {"sum": nothing, "count": nothing, "rounds": nothing[:, :1]}
+
+    def round_size(self, module: nn.Module) -> int:
+        return self.size
+
+    def decide(
+        self, module: nn.Module, memory: dict[str, Tensor], observation: Tensor, episode: Tensor | None = None
+    ) -> am.Decision:
+        logits = (memory["sum"] / memory["count"].clamp(min=1)).unsqueeze(1).expand(-1, observation.shape[1], -1)
+        if episode is not None:
+            logits = logits + module["favour"][episode % len(module["favour"])]
+        return am.Decision(am.Choice(logits), None)
+
+    def adapt(self, module: nn.Module, memory: dict[str, Tensor], experience: am.Experience) -> dict[str, Tensor]:
+        taken = nn.functional.one_hot(experience.action, memory["sum"].shape[1]) * experience.mask.unsqueeze(2)
+        reward = (experience.reward * experience.told).unsqueeze(2)
+        counted = taken * experience.told.unsqueeze(2)
+        return {
+            "sum": memory["sum"] + (taken * reward).sum(1),
+            "count": memory["count"] + counted.sum(1),
+            "rounds": memory["rounds"] + 1,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneByOne(DoorEnvironments):
+    """Doors that must not be tried after an episode has ended."""
+
+    may_go_past_end: ClassVar[bool] = False
+
+
+def drawn(tasks: Doors, n_tasks: int, *, one_by_one: bool = False) -> DoorEnvironments:
+    worlds = tasks.sample(n_tasks, seed=3)
+    values = {field.name: getattr(worlds, field.name) for field in fields(worlds)}
+    return OneByOne(**values) if one_by_one else worlds
+
+
+def lived(worlds: am.Environments, size: int, **options: Any) -> tuple[am.Experience, dict[str, Tensor]]:
+    actor, info = Averages(size), worlds.info
+    module = actor.build(info)
+    return am.collect(actor, module, worlds, n_episodes=info.n_episodes, horizon=info.horizon, **options)
+
+
+def same(a: am.Experience, b: am.Experience) -> bool:
+    """Whether as much as exists is the same; one may be padded further."""
+    n_steps = min(a.n_steps, b.n_steps)
+    for name in ("mask", "action", "reward", "episode", "observation", "log_prob", "terminated", "truncated"):
+        here, there = getattr(a, name), getattr(b, name)
+        mask = a.mask[:, :n_steps]
+        if bool(a.mask[:, n_steps:].any() | b.mask[:, n_steps:].any()):
+            return False
+        if not torch.equal(here[:, :n_steps][mask], there[:, :n_steps][mask]):
+            return False
+    return torch.equal(a.mask[:, :n_steps], b.mask[:, :n_steps])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_episodes_side_by_side_are_those_in_turn(size: int) -> None:
+    tasks = Doors(n_shot=5, n_query=2)
+    together, memory = lived(drawn(tasks, 9), size)
+    in_turn, after = lived(drawn(tasks, 9, one_by_one=True), size)
+    assert same(together, in_turn)
+    assert all(torch.equal(memory[name], after[name]) for name in memory)
+    assert memory["rounds"].eq(-(-5 // size)).all()
+
+
+def test_a_trial_does_not_depend_on_the_tasks_beside_it() -> None:
+    tasks = Doors(n_shot=4, n_query=1)
+    together, _ = lived(drawn(tasks, 8), 2)
+    for task in range(8):
+        alone, _ = lived(drawn(tasks, 8)[task : task + 1], 2)
+        assert same(together[task : task + 1], alone)
+
+
+def test_steps_of_a_trial_stand_one_after_the_other() -> None:
+    seen, _ = lived(drawn(Doors(n_shot=4, n_query=2), 50), 2)
+    assert not seen.mask.all(), "some trials end early"
+    assert (seen.mask[:, :-1] >= seen.mask[:, 1:]).all(), "padded steps come last"
+    number = seen.episode.masked_fill(~seen.mask, 99)
+    assert (number[:, :-1] <= number[:, 1:]).all()
+    ends = seen.ended & seen.mask
+    assert ends.sum(1).eq(6).all()
+
+
+def test_episodes_of_a_round_are_not_the_same_one() -> None:
+    seen, _ = lived(drawn(Doors(n_shot=20, n_query=1), 1), 20)
+    noise = {round(value, 6) for value in seen.observation[0, :, 1].tolist()}
+    assert len(noise) > seen.n_steps // 4
+
+
+def test_judged_episodes_neither_explore_nor_teach() -> None:
+    worlds = drawn(Doors(n_shot=3, n_query=3), 40)
+    seen, memory = lived(worlds, 3, greedy=True)
+    taught, only = lived(worlds, 3, greedy=True, n_shot=3)
+    assert same(seen, taught)
+    first = seen.episodes(0, 3)
+    actor = Averages(3)
+    module = actor.build(worlds.info)
+    again = actor.adapt(module, actor.start(module, len(worlds)), first)
+    assert torch.equal(memory["sum"], again["sum"])
+    assert torch.equal(memory["sum"], only["sum"])
+    assert (seen.returns(6)[:, 3:] == 1).all(), "three episodes that favour a door each have found the way out"
+    assert (seen.returns(6)[:, :3] < 1).any(), "adapting explores although what is judged is greedy"
+
+
+def test_a_curve_of_rounds_ends_where_the_judge_does() -> None:
+    worlds, actor = drawn(Doors(n_shot=3, n_query=2), 30), Averages(1)
+    module = actor.build(worlds.info)
+    curve = returns_by_round(actor, module, worlds)
+    assert curve.shape == (30, 4)
+    assert torch.equal(curve[:, -1], am.judge(actor, module, worlds).scores)
+    assert curve[:, -1].mean() > curve[:, 0].mean()
+
+
+def test_only_judged_episodes_count_in_the_loss() -> None:
+    worlds, actor = drawn(Doors(n_shot=3, n_query=2), 30), Averages(3)
+    outcome = am.judge(actor, actor.build(worlds.info), worlds)
+    assert torch.equal(outcome.losses, -outcome.returns[:, 3:].sum(1))
+
+
+def test_a_part_of_an_experience_counts_its_episodes_anew() -> None:
+    seen, _ = lived(drawn(Doors(n_shot=3, n_query=2), 12), 3)
+    part = seen.episodes(2, 4)
+    assert part.n_shot == 1
+    assert part.episode[part.mask].unique().tolist() == [0, 1]
+    assert torch.equal(part.returns(2), seen.returns(5)[:, 2:4])
+    assert torch.equal(seen.episodes(0, 5).returns(5), seen.returns(5))
+
+
+def test_an_agent_that_learns_in_rounds_tells_returns_after_each() -> None:
+    tasks = Doors(n_shot=3, n_query=2)
+    agent = am.MetaAgent(Averages(1), max_steps=0, device="cpu", random_state=0).meta_fit(tasks)
+    curve = agent.adaptation_curve(tasks, n_tasks=60)
+    assert curve["episode"].unique().tolist() == [0, 1, 2, 3]
+    mean = curve.groupby("episode")["return"].mean()
+    assert mean[3] > mean[0]
+    agent.fit(tasks.sample(1, split="test", seed=0), episodes=3)
+    assert agent.returns_.shape == (1, 3)
+    assert agent.score(tasks.sample(1, split="test", seed=0), episodes=5) == 1.0
+
+
+@pytest.mark.parametrize("check", ACTOR_CHECKS, ids=lambda check: check.__name__)
+def test_the_kit_knows_rounds(check: Any) -> None:
+    try:
+        check(ActorCase(Averages(1), Doors(n_shot=2, n_query=1)))
+    except SkipTest as reason:
+        pytest.skip(str(reason))
