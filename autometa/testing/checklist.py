@@ -24,7 +24,8 @@ from autometa.testing.actor_checks import ACTOR_CHECKS, ActorCase
 from autometa.testing.backbone_checks import BACKBONE_CHECKS, BackboneCase
 from autometa.testing.component_checks import COMPONENT_CHECKS
 from autometa.testing.environment_checks import ENVIRONMENT_CHECKS
-from autometa.testing.learner_checks import LEARNER_CHECKS, LearnerCase
+from autometa.testing.learner_case import LearnerCase
+from autometa.testing.learner_checks import LEARNER_CHECKS
 from autometa.testing.meta_optimizer_checks import META_OPTIMIZER_CHECKS, case_for
 from autometa.testing.sampler_checks import SAMPLER_CHECKS
 from autometa.testing.spec_checks import SPEC_CHECKS
