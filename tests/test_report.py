@@ -148,6 +148,7 @@ def made_up(
                     None if not far else b if (scores[i] > scores[j]) == mse else a,
                     3 if far else 40,
                     1e-6,
+                    (1e-4 if far else 0.4) if i == 0 else float("nan"),
                     name,
                     name,
                 )
@@ -164,7 +165,8 @@ def made_up(
             pairs,
             columns=[
                 *("tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"),
-                *("verdict", "better", "runs_needed", "p_models", "trained_on_a", "trained_on_b"),
+                *("verdict", "better", "runs_needed", "p_models", "p_beside_best"),
+                *("trained_on_a", "trained_on_b"),
             ],
         ),
         skipped=pd.DataFrame(

@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp, ttest_ind, wilcoxon
 
 import autometa as am
 from autometa.comparison.results.crossed_effects import Scores, difference_of, mean_of, runs_that_decide
-from autometa.comparison.results.statistics import SIGNIFICANCE, holm, mean_ranks, significance_of
+from autometa.comparison.results.statistics import SIGNIFICANCE, holm, mean_ranks, one_sided, significance_of
 from autometa.comparison.results.statistics import test_of_models as wilcoxon_over_tasks
 
 RUN_SPREAD = 0.03
@@ -143,6 +143,44 @@ def test_all_pairs_are_compared_and_corrected_within_their_distribution() -> Non
     np.testing.assert_allclose(table["p_holm"][:3], holm(table["p_value"][:3].to_numpy()))
     assert table["p_holm"][3] == table["p_value"][3]
     assert table["difference"][0] == pytest.approx(scores["a"].mean() - scores["b"].mean())
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_whoever_may_be_the_best_of_all_is_told_by_pairs_with_the_best_mean(higher_is_better: bool) -> None:
+    sign = 1 if higher_is_better else -1
+    scores = {name: sign * (normal(200, 4, seed=i) + 0.3 * i) for i, name in enumerate("abcd")}
+    table = significance_of({"t": scores}, {"t": higher_is_better}).set_index(["learner_a", "learner_b"])
+    with_best = [pair for pair in table.index if "d" in pair]
+    assert table["p_beside_best"].notna().sum() == len(with_best) == 3
+    wanted = np.minimum(1, 3 * table.loc[with_best, "p_value"] / 2)
+    np.testing.assert_allclose(table.loc[with_best, "p_beside_best"], wanted)
+
+
+def p_values_beside_best(skills: list[float], seed: int, runs: int) -> NDArray[np.float64]:
+    """Two-sided p-values of learners of these skills beside the one that came out best, whose own is NaN."""
+    rng = np.random.default_rng(seed)
+    tasks = rng.normal(0, 0.07, (60, 1))
+    scores = [skill + tasks + rng.normal(0, RUN_SPREAD, (1, runs)) + rng.normal(0, 0.1, (60, runs)) for skill in skills]
+    best = int(np.argmax([one.mean() for one in scores]))
+    return np.array([np.nan if k == best else difference_of(one, scores[best]).p_value for k, one in enumerate(scores)])
+
+
+def test_those_not_found_to_differ_from_the_best_hold_the_best_of_all_as_often_as_promised() -> None:
+    """Nine learners are alike and one is a little better, which is the hardest case: it often is not ahead."""
+    skills = [*[0.0] * 9, 0.005]
+    found = [p_values_beside_best(skills, seed, runs=4)[-1] for seed in range(300)]
+    kept = share([np.isnan(p) or one_sided(p, 9) >= 0.05 for p in found])
+    assert kept > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 300)
+    assert np.isnan(found).mean() < 0.5
+
+
+def test_a_learner_far_behind_is_told_from_the_best_among_many() -> None:
+    """One of thirty is behind by six spreads of runs: corrected for all pairs it is found far less often."""
+    skills = [-6 * RUN_SPREAD, *[0.0] * 29]
+    found = [p_values_beside_best(skills, seed, runs=3)[0] for seed in range(60)]
+    beside = share([one_sided(p, 29) < 0.05 for p in found])
+    all_pairs = share([p * 30 * 29 / 2 < 0.05 for p in found])
+    assert beside > all_pairs + 0.2
 
 
 def test_of_one_run_nothing_is_decided_and_the_number_of_runs_that_decides_is_told() -> None:

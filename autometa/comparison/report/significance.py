@@ -11,12 +11,13 @@ from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.markup import difference_text, escape, metric_title, p_text, table
 from autometa.comparison.results.crossed_effects import ALPHA, LEVEL
 from autometa.comparison.results.record import Record
-from autometa.comparison.results.statistics import DIFFERENT, NOT_DECIDED
+from autometa.comparison.results.statistics import DIFFERENT, LEVEL_WITH, NOT_DECIDED
 from autometa.contracts.problems import problem_of_metric
 
 CLAIM = (
     f"{LEVEL:.0%} interval and tests are of the learner: they count tasks and training runs as random "
-    "(crossed random effects; Holm's correction, 5%)."
+    f"(crossed random effects). In {LEVEL:.0%} of comparisons the best of all is among those not found to differ from "
+    "the best."
 )
 """What a leaderboard claims."""
 
@@ -24,13 +25,13 @@ CLAIM = (
 def verdicts_beside_best(board: pd.DataFrame, significance: pd.DataFrame, tasks: str) -> dict[str, str]:
     """Verdict of the test against the best on ``tasks``, by shown name, for those not found to differ from it."""
     best = leaderboard_on(board, tasks)["learner"].iloc[0]
-    rows = tests_on(significance, tasks)
-    rows = rows[rows["verdict"] != DIFFERENT]
-    first, second = rows["learner_a"], rows["learner_b"]
-    return {
-        **dict(zip(second[first == best], rows["verdict"][first == best], strict=True)),
-        **dict(zip(first[second == best], rows["verdict"][second == best], strict=True)),
-    }
+    found: dict[str, str] = {}
+    for pair in tests_on(significance, tasks).itertuples():
+        if best not in (pair.learner_a, pair.learner_b) or pair.p_beside_best < ALPHA:
+            continue
+        other = pair.learner_b if pair.learner_a == best else pair.learner_a
+        found[other] = NOT_DECIDED if math.isnan(pair.p_value) else LEVEL_WITH
+    return found
 
 
 def runs_wanted(significance: pd.DataFrame) -> str:
@@ -49,7 +50,8 @@ def significance_section(record: Record, names: list[str], looks: dict[str, Styl
     said = (
         "<p>Tests of learners, on the same held-out tasks: tasks and training runs are both random, so a difference "
         "counts if other runs on other tasks would show it too (crossed random effects, Satterthwaite's degrees of "
-        "freedom), with Holm's correction for the number of pairs of a task distribution. Read along a row: "
+        "freedom), with Holm's correction for the number of pairs of a task distribution; the leaderboard asks less, "
+        "which of them may be the best, one-sided and corrected for the number of the others. Read along a row: "
         '<span class="better">better</span> or <span class="worse">worse</span> than the learner of the column '
         f'(p &lt; {ALPHA}), or <span class="same">no difference found or not decided</span>. '
         f"{runs_wanted(record.frames.significance)}</p>"
@@ -105,6 +107,7 @@ def pairs_table(pairs: pd.DataFrame, metric: str) -> str:
             f"{difference_text(pair.ci_low, metric)} … {difference_text(pair.ci_high, metric)}",
             p_text(pair.p_value),
             p_text(pair.p_holm),
+            "" if math.isnan(pair.p_beside_best) else p_text(pair.p_beside_best),
             escape(pair.verdict),
             "" if math.isnan(pair.runs_needed) else str(int(pair.runs_needed)),
             p_text(pair.p_models),
@@ -117,6 +120,7 @@ def pairs_table(pairs: pd.DataFrame, metric: str) -> str:
         ("95% interval", "n"),
         ("p", "n"),
         ("p (Holm)", "n"),
+        ("p beside the best", "n"),
         ("verdict", ""),
         ("runs that decide", "n"),
         ("p of these models over tasks", "n"),

@@ -19,7 +19,7 @@ Scores = NDArray[np.float64]
 
 LEVEL = 0.95
 ALPHA = 0.05
-"""Level of significance, after Holm's correction."""
+"""Level of significance, after correction."""
 
 MOST_RUNS = 100
 """More runs than anybody would make are not counted out."""

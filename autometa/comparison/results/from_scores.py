@@ -41,8 +41,10 @@ def significance(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, 
         ``ci_low``, ``ci_high`` (95%), ``p_value``, ``p_holm``, ``verdict`` ("different", "no difference found" or "not
         decided"), ``better`` (the learner that is, or None), ``runs_needed`` (training runs of each that would make a
         difference of this size significant, as the runs spread here; for pairs not decided, the number that usually
-        decides), ``p_models`` (Wilcoxon's signed-rank test over tasks: of these trained models, not of the learners);
-        with ``trained_on`` also ``trained_on_a`` and ``trained_on_b``.
+        decides), ``p_models`` (Wilcoxon's signed-rank test over tasks: of these trained models, not of the learners),
+        ``p_beside_best`` (of pairs with the best mean: below 5%, the other is not the best of all; the rest hold the
+        best of all in 95% of comparisons, Gupta 1965; one-sided, corrected for the number of others; else NaN); with
+        ``trained_on`` also ``trained_on_a`` and ``trained_on_b``.
 
     Raises
     ------

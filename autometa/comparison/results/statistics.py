@@ -18,7 +18,7 @@ RUNS = 5
 """Training runs of each learner to ask for; three already find most differences of four times the spread of runs."""
 SIGNIFICANCE = [
     "tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm", "verdict", "better",
-    "runs_needed", "p_models",
+    "runs_needed", "p_models", "p_beside_best",
 ]  # fmt: skip
 RANKS = ["learner", "mean_rank", "n_distributions"]
 DIFFERENT, LEVEL_WITH, NOT_DECIDED = "different", "no difference found", "not decided"
@@ -73,9 +73,29 @@ def significance_of(
             for a, b in combinations(of_learner, 2)
         ]
         corrected = holm(np.array([row["p_value"] for row in family], dtype=np.float64))
+        best = _best(of_learner, higher_is_better[tasks])
         for row, p_holm in zip(family, corrected, strict=True):
-            rows.append({**row, "p_holm": p_holm, **_verdict(row, p_holm, higher_is_better[tasks])})
+            beside = best in (row["learner_a"], row["learner_b"])
+            p_beside = one_sided(row["p_value"], len(of_learner) - 1) if beside else math.nan
+            verdict = _verdict(row, p_holm, higher_is_better[tasks])
+            rows.append({**row, "p_holm": p_holm, "p_beside_best": p_beside, **verdict})
     return pd.DataFrame(rows, columns=SIGNIFICANCE)
+
+
+def _best(of_learner: Mapping[LearnerT, Scores], higher_is_better: bool) -> LearnerT:
+    """Return the learner of the best mean."""
+    means = {learner: float(scores.mean()) for learner, scores in of_learner.items()}
+    return max(means, key=means.__getitem__) if higher_is_better else min(means, key=means.__getitem__)
+
+
+def one_sided(p_value: float, n_others: int) -> float:
+    """Return the p-value of the claim that a learner is not the best of all, which is beside the best of the scores.
+
+    The learners for which it is not below 5% hold the best of all in 95% of comparisons at least (subset selection,
+    Gupta 1965): the best of all is missed only if one of the ``n_others`` came out ahead of it by that much, and each
+    does so with half its two-sided probability.
+    """
+    return min(1.0, 0.5 * p_value * n_others)
 
 
 def _pair(a: Scores, b: Scores) -> dict[str, Any]:
