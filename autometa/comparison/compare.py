@@ -61,6 +61,7 @@ def compare(
 
     Every learner has one Optuna study per task distribution, with the same number of trials of the same length.
     Its best trial is meta-trained again from ``n_seeds`` seeds and judged on meta-test tasks that no study has seen.
+    Of every run the θ counts that did best on the meta-valid tasks, the untrained one included, not the last one.
     Ctrl-C ends the call: it warns and returns what is done so far. Call again with the same ``output`` (or ``storage``
     and ``name``) to go on from there; that call may add learners and task distributions.
 

@@ -268,7 +268,7 @@ class Comparison:
                     UserWarning,
                     stacklevel=3,
                 )
-        training, _ = train_final(pair, row["params"], number, pick_device(self._device))
+        training, *_ = train_final(pair, row["params"], number, pick_device(self._device))
         return to_estimator(training), damaged
 
     def _checked_code(self, pair: Pair) -> Collection[str]:

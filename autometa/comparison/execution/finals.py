@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from optuna.trial import FixedTrial, Trial
 
 from autometa.comparison.execution.adaptation_curve import adaptation_curve, milliseconds_per_task
+from autometa.comparison.execution.kept_best import KeptBest
 from autometa.comparison.execution.label_files import model_file
 from autometa.comparison.execution.labelled_rows import by_labelled_rows
 from autometa.comparison.execution.patient_storage import SystemFailure, lost_in
-from autometa.comparison.execution.trial import start_training, validation_score
+from autometa.comparison.execution.trial import start_training
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
 from autometa.contracts.plugin_code import one_line, plugin_code
@@ -25,7 +26,8 @@ from autometa.estimators.meta_estimator import MetaEstimator
 from autometa.training import MetaTraining, evaluate
 
 CURVE_POINTS = 4
-"""Points on the curve of the meta-valid score over outer steps, not counting the one before the first step."""
+"""Points on the curve of the meta-valid score over outer steps, not counting the one before the first step; the θ of
+the best one is kept."""
 HISTORY_POINTS = 500
 """Most outer steps whose loss is kept."""
 
@@ -46,13 +48,14 @@ def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch
         Mean score on the meta-test tasks of the distribution trained on.
     """
     number = trial.user_attrs["slot"]
-    training, curve = train_final(pair, params, number, device)
+    training, curve, kept_step = train_final(pair, params, number, device)
     domain = replace(pair.domain, sampler=training.sampler)  # which lies on the device
     own = meta_test(pair, training, domain)
     labelled = by_labelled_rows(training, domain)
     result = {
         **own,
         "curve": curve,
+        "kept_step": kept_step,
         **_training_record(training),
         **adaptation_curve(training, domain, over_shots=not labelled),
         **labelled,
@@ -117,26 +120,27 @@ def _judge_elsewhere(pair: Pair, training: MetaTraining, domain: Domain) -> dict
 
 def train_final(
     pair: Pair, params: Mapping[str, Any], number: int, device: torch.device
-) -> tuple[MetaTraining, list[list[float]]]:
+) -> tuple[MetaTraining, list[list[float]], int]:
     """Meta-train with given hyperparameters and the seed of final ``number``.
 
     Returns
     -------
     training : MetaTraining
+        With the θ of the best point of the curve.
     curve : list of [outer step, seconds, score on the meta-valid tasks]
+    kept_step : int
+        Outer steps before that point.
     """
     components = pair.candidate.draw(FixedTrial(dict(params)))
     training = start_training(pair, components, device, seed=pair.seed("final", number))
-    curve = [_point(pair, training)]
+    kept = KeptBest(pair, training)
+    curve = [[0.0, 0.0, kept.look()]]
     for k in range(1, CURVE_POINTS + 1 if training.n_steps else 1):
         training.run_to(k / CURVE_POINTS)
         if training.step_count > curve[-1][0]:
-            curve.append(_point(pair, training))
-    return training, curve
-
-
-def _point(pair: Pair, training: MetaTraining) -> list[float]:
-    return [float(training.step_count), training.seconds, validation_score(pair, training)]
+            curve.append([float(training.step_count), training.seconds, kept.look()])
+    kept.restore()
+    return training, curve, kept.step
 
 
 def _training_record(training: MetaTraining) -> dict[str, Any]:

@@ -55,6 +55,7 @@ _POINT: Schema = {
 RESULT: Schema = {
     **_JUDGED,
     "curve": [Row([finite, finite, finite])],
+    "kept_step?": whole(),
     "history": [Row([finite, finite, finite])],
     "steps": whole(),
     "meta_train_seconds": finite,

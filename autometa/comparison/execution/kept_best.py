@@ -1,0 +1,87 @@
+"""The θ that counts of a run: the one with the best meta-valid score, for more meta-training may make it worse."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autometa.comparison.plan.pair import Pair
+from autometa.errors import TrainingDiverged
+from autometa.training import MetaTraining, evaluate
+
+CLEARLY = 2.0
+"""Standard errors by which a score is clearly behind the best before it."""
+
+
+class KeptBest:
+    """Looks at the meta-valid scores of a run, and keeps the θ of the best; of two equal ones the later.
+
+    Parameters
+    ----------
+    pair : Pair
+    training : MetaTraining
+
+    Attributes
+    ----------
+    score : float
+        The best mean score so far; NaN before the first look.
+    step : int
+        Outer steps before it.
+    has_turned_down : bool
+        True if the last score was clearly behind the best, over the same tasks.
+    """
+
+    def __init__(self, pair: Pair, training: MetaTraining) -> None:
+        self.pair, self.training = pair, training
+        self.score, self.step = math.nan, 0
+        self.has_turned_down = False
+        self._scores: NDArray[np.float64] = np.zeros(0)
+        self._state: dict[str, torch.Tensor] = {}
+
+    def look(self) -> float:
+        """Judge θ as it is on the meta-valid tasks, the same ones in every look; return its mean score.
+
+        Raises
+        ------
+        TrainingDiverged
+            It is not a finite number.
+        """
+        scores = self._judge()
+        score = float(scores.mean())
+        better = self.pair.domain.info.higher_is_better
+        if math.isnan(self.score) or (score >= self.score if better else score <= self.score):
+            self.score, self.step, self._scores = score, self.training.step_count, scores
+            self._state = {name: value.clone() for name, value in self.training.module.state_dict().items()}
+            self.has_turned_down = False
+        else:
+            behind = self._scores - scores
+            error = float(behind.std(ddof=1)) / math.sqrt(len(behind)) if len(behind) > 1 else math.inf
+            self.has_turned_down = abs(float(behind.mean())) > CLEARLY * error
+        return score
+
+    def restore(self) -> None:
+        """Give the run the θ of its best score."""
+        if self.step != self.training.step_count:
+            self.training.module.load_state_dict(self._state)
+        self._state = {}
+
+    def _judge(self) -> NDArray[np.float64]:
+        pair, training = self.pair, self.training
+        judged = evaluate(
+            training.learner,
+            training.module,
+            training.sampler,
+            split="valid",
+            n_tasks=pair.settings.n_valid_tasks,
+            seed=pair.seed("valid"),
+        )
+        scores: NDArray[np.float64] = judged.per_task()[1]
+        if not math.isfinite(mean := float(scores.mean())):
+            raise TrainingDiverged(
+                f"learner {pair.learner!r} has a meta-valid score of {mean} on {pair.tasks!r} after "
+                f"{training.step_count} outer steps: it gives answers that are not finite; lower the learning rates."
+            )
+        return scores
