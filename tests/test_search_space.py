@@ -16,10 +16,12 @@ from autometa.comparison.execution.slot_records import quiet_optuna
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import make_pair
+from autometa.comparison.plan.plan import make_plan
 from autometa.comparison.plan.search_space import Candidate, SearchSpace
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.plan.slot_sampler import make_sampler
 from autometa.comparison.plan.study_space import JointSpace
+from tests.learning import assert_better
 
 INFO = am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=1, n_shot=5, n_query=5)
 
@@ -219,3 +221,54 @@ def test_a_joint_study_names_parameters_by_their_learner_and_gives_them_back() -
         assert type(learner) is type(pair.candidate.learner)
         assert trial.params == fixed
     assert space.split({}) == ("", {})  # a trial that was cut before it chose
+
+
+# ---------------------------------------------------------------- networks to choose from
+
+
+def space_of(learner: am.Learner | str, tasks: str) -> SearchSpace:
+    settings = Settings(n_trials=3, max_steps=10)
+    plan = make_plan(am.make_tasks(tasks), {"it": am.make_learner(learner)}, settings, name="t", baselines=False)
+    return plan.pairs[0].space
+
+
+@pytest.mark.parametrize(
+    ("learner", "tasks", "choices"),
+    [
+        ("prototypical", "digits", ("auto", "identity", "mlp")),
+        ("maml", "glyphs", ("auto", "identity", "mlp")),
+        ("ridge", "prior_smooth", ("auto", "identity")),
+        ("ridge", "sinusoid", None),
+        (am.make_learner("prototypical", backbone="conv4"), "digits", None),
+        ("sklearn", "digits", None),
+    ],
+)
+def test_the_network_is_searched_where_the_user_left_it_open(
+    learner: am.Learner | str, tasks: str, choices: tuple[str, ...] | None
+) -> None:
+    found = space_of(learner, tasks).distributions.get("learner__backbone")
+    assert (None if found is None else found.choices) == choices
+
+
+def test_the_first_trials_are_the_defaults_with_every_network() -> None:
+    settings = Settings(n_trials=5, max_steps=10)
+    plan = make_plan(am.make_tasks("digits"), "prototypical", settings, name="t", baselines=False)
+    (space,) = plan.spaces
+    first = [space.fixed[slot]["learner__backbone"] for slot in range(3)]
+    assert first == ["auto", "identity", "mlp"]
+    assert all(space.fixed[slot].items() >= {"learner__temperature": 1.0}.items() for slot in range(3))
+    assert len(space.fixed) == 3
+
+
+def test_a_family_may_choose_to_leave_images_as_they_are() -> None:
+    """Four classes are too few to learn features of digits from: nearest means of pixels are better."""
+    found = am.compare(
+        am.make_tasks("digits", n_query=5),
+        {"free": am.make_learner("prototypical"), "conv4": am.make_learner("prototypical", backbone="conv4")},
+        n_trials=3, n_seeds=1, max_steps=4, n_test_tasks=200, n_valid_tasks=50, verbose=0,
+    )  # fmt: skip
+    scores = found.scores.pivot(index="task", columns="learner", values="score")
+    assert_better(scores["free"].to_numpy(), scores["conv4"].to_numpy(), am.make_tasks("digits").info)
+    board = found.leaderboard.set_index("learner")
+    assert board.loc["free", "params"]["learner__backbone"] == "identity"
+    assert board.loc["free", "score"] > board.loc["sklearn", "score"] - 0.02

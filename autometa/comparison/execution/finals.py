@@ -131,7 +131,7 @@ def train_final(
     kept_step : int
         Outer steps before that point.
     """
-    components = pair.candidate.draw(FixedTrial(dict(params)))
+    components = pair.candidate.draw(FixedTrial({**pair.space.defaults, **params}))
     training = start_training(pair, components, device, seed=pair.seed("final", number))
     kept = KeptBest(pair, training)
     curve = [[0.0, 0.0, kept.look()]]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sklearn.base import clone
 
+from autometa.comparison.plan.backbones import backbones_of
 from autometa.comparison.plan.domains import Domain, refusal
 from autometa.comparison.plan.entrants import Entrant
-from autometa.comparison.plan.search_space import Candidate, SearchSpace
+from autometa.comparison.plan.search_space import BACKBONE, Candidate, SearchSpace
 from autometa.comparison.plan.settings import Settings
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.host.catalog import find, name_of
@@ -43,6 +45,12 @@ class Pair:
         """How much of everything."""
         return self.domain.settings
 
+    @property
+    def first_points(self) -> list[dict[str, Any]]:
+        """What is tried first: the defaults, and these with every other backbone."""
+        defaults = dict(self.space.defaults)
+        return [defaults, *(defaults | {BACKBONE: name} for name in self.candidate.backbones[1:])]
+
     def seed(self, *labels: int | str) -> int:
         """Return a seed that every learner on these tasks shares."""
         return self.domain.seed(*labels)
@@ -75,6 +83,9 @@ def make_pair(domain: Domain, label: str, entrant: Entrant, elsewhere: Sequence[
     training = MetaTraining(made, probe, domain.sampler, n_steps=1, tasks_per_step=1, seed=0)
     candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info)
     space = SearchSpace.of(candidate)
+    if BACKBONE not in space.distributions and (backbones := backbones_of(made, info)):
+        candidate = replace(candidate, backbones=backbones)
+        space = SearchSpace.of(candidate)
     reasons = {other.label: refusal(training, label, domain, other) for other in elsewhere}
     name = name_of(made)
     pair = Pair(

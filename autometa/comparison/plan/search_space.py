@@ -23,6 +23,9 @@ from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskInfo
 from autometa.errors import PluginError
 
+BACKBONE = "learner__backbone"
+"""The parameter that chooses a learner's network."""
+
 ComponentT = TypeVar("ComponentT", BaseLearner, MetaOptimizer)
 Corner = Literal["default", "low", "high"]
 
@@ -107,10 +110,14 @@ class Candidate:
     learner: BaseLearner
     meta_optimizer: MetaOptimizer | None
     info: TaskInfo
+    backbones: Sequence[str] = ()
+    """Networks to choose from for the learner's ``backbone``; empty: it is not searched, or by the learner itself."""
 
     def draw(self, trial: Suggests) -> tuple[BaseLearner, MetaOptimizer | None]:
         """Draw the hyperparameters of both; names are ``learner__x`` and ``meta_optimizer__x``."""
         learner = draw(self.learner, Prefixed(trial, "learner__"), self.info)
+        if self.backbones:
+            learner.set_params(backbone=trial.suggest_categorical(BACKBONE, self.backbones))
         if self.meta_optimizer is None:
             return learner, None
         return learner, draw(self.meta_optimizer, Prefixed(trial, "meta_optimizer__"), self.info)

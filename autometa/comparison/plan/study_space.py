@@ -80,9 +80,9 @@ class PairSpace:
 
     @property
     def fixed(self) -> Mapping[int, dict[str, Any]]:
-        """The defaults, or all points of a small grid, of which a sampler would try some twice."""
+        """The defaults, and these with every other backbone; or all points of a small grid, each once."""
         grid = self._grid()
-        return {0: dict(self.only.space.defaults)} if grid is None else dict(enumerate(grid))
+        return dict(enumerate(self.only.first_points if grid is None else grid))
 
     def sampler(self) -> SlotSampler:
         """Make the sampler that suits the space."""
