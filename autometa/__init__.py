@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from autometa.host import plugins as plugins
     from autometa.sampling.class_episodes import ClassEpisodes as ClassEpisodes
     from autometa.sampling.class_images import ClassImages as ClassImages
+    from autometa.sampling.gymnasium_environments import GymnasiumEnvironments as GymnasiumEnvironments
     from autometa.sampling.pixels import PixelReader as PixelReader
     from autometa.sampling.random_draws import draw_distinct as draw_distinct
     from autometa.sampling.random_draws import draw_uniform as draw_uniform
@@ -166,6 +167,7 @@ _EXPORTS = {
     "Decision": "autometa.contracts.policies",
     "Environments": "autometa.contracts.environments",
     "Experience": "autometa.contracts.experience",
+    "GymnasiumEnvironments": "autometa.sampling.gymnasium_environments",
     "Normal": "autometa.contracts.policies",
     "StepResult": "autometa.contracts.environments",
     "TensorEnvironments": "autometa.sampling.tensor_environments",

@@ -25,7 +25,7 @@ from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.judging import judge, normalize_returns
 from autometa.engine.rounds import returns_by_round
 from autometa.errors import Incompatible, InvalidData, InvalidParameter
-from autometa.estimators.gymnasium_worlds import GymnasiumEnvironments
+from autometa.estimators.given_environments import GivenEnvironments
 from autometa.estimators.meta_estimator import MetaEstimator
 from autometa.estimators.state import Fitted, MetaTrained, map_tensors
 from autometa.estimators.watched import watched
@@ -366,7 +366,7 @@ class MetaAgent(MetaEstimator):
 
     def _environments(self, env: Any, seed: int) -> Environments:
         if not isinstance(env, Environments):
-            return GymnasiumEnvironments(env, self._meta.info, seed)
+            return GivenEnvironments(env, self._meta.info, seed)
         self._check_shapes(env.info)
         return env
 

@@ -82,6 +82,22 @@ def autometa_task_samplers() -> Iterator[am.TaskSamplerSpec]:
         summary="Two links to swing up by the joint between them; masses, lengths and torque are the task's own.",
         reference="Sutton 1996; Gymnasium's Acrobot-v1",
     )
+    yield am.TaskSamplerSpec(
+        name="gymnasium",
+        factory="autometa_plugins.control.gymnasium_tasks:GymnasiumTasks",
+        problems=_CONTROL,
+        summary="Any registered environment of Gymnasium, with parameters or attributes of the task's own.",
+        reference="Towers et al. 2024, Gymnasium",
+        needs=("env",),
+    )
+    yield am.TaskSamplerSpec(
+        name="half_cheetah",
+        factory="autometa_plugins.control.half_cheetah:HalfCheetah",
+        problems=_CONTROL,
+        summary="MuJoCo's half-cheetah, which is to run to one side, or at a speed, of the task's own.",
+        reference="Finn et al. 2017, MAML, section 5.3; Rakelly et al. 2019, PEARL, section 6.1",
+        needs=("task",),
+    )
 
 
 @am.hookimpl
