@@ -37,6 +37,8 @@ TABLE = pd.DataFrame(
 GIVEN: dict[str, dict[str, Any]] = {
     "tasks/table": {"data": TABLE, "task": "school", "target": "score", "n_shot": 2, "n_query": 2},
     "tasks/glyphs": {"size": 8, "n_way": 2, "n_query": 2},
+    "control/gymnasium": {"env": "CartPole-v1", "vary": {"gravity": (5.0, 15.0)}},
+    "control/half_cheetah": {"task": "velocity"},
 }
 """What a component needs, or is quick with."""
 DATA = {"tasks/omniglot", "tasks/cifar_fs", "tasks/lake_runs", "tasks/images"}

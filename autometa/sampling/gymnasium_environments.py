@@ -138,7 +138,7 @@ class GymnasiumWorlds(Worlds):
         begun = np.ones(n_tasks, bool) if mask is None or not self._envs else mask.cpu().numpy()
         if not self._envs:
             self._make()
-        for task in np.flatnonzero(begun):
+        for task in np.flatnonzero(begun).tolist():
             seed = derive_seed(self._keys[task], "episode", self._n_episodes[task]) % LARGEST_SEED
             self._shown[task] = call_env(self._envs[task], "reset", 2, seed=seed)[0]
             self._n_episodes[task] += 1
@@ -150,7 +150,7 @@ class GymnasiumWorlds(Worlds):
         assert self._envs, "reset() comes before step()"
         actions, rewards = self._spaces.decode(action), [0.0] * len(self._of)
         terminated, truncated = self._terminated.tolist(), self._truncated.tolist()
-        for task in np.flatnonzero(~(self._terminated | self._truncated)):
+        for task in np.flatnonzero(~(self._terminated | self._truncated)).tolist():
             told = call_env(self._envs[task], "step", 5, actions[task])
             self._shown[task], rewards[task], terminated[task], truncated[task], _ = told
         self._terminated = numbers("end", terminated, (len(self._of),)) != 0
