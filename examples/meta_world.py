@@ -143,7 +143,7 @@ def described(skill: str, goals_seed: int, steps: int, n_shot: int, n_query: int
 
 
 def main() -> None:
-    """Meta-train for a few steps, and compare with who acts at random and who is untrained; in earnest it takes hours."""
+    """Meta-train for a few steps, and compare with who is untrained or acts at random; in earnest it takes hours."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skill", default="reach-v3")
     parser.add_argument("--steps", type=int, default=500, help="Of an episode.")

@@ -114,8 +114,8 @@ class GymnasiumEnvironments(Environments):
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Return the same environments, whose numbers are told on the device and in the precision."""
-        changed: dict[str, Any] = {"place": self.place.to(device=device, dtype=dtype), "key": self.key.to(device=device)}
-        return replace(self, **changed)
+        place, key = self.place.to(device=device, dtype=dtype), self.key.to(device=device)
+        return replace(self, place=place, key=key)
 
 
 class GymnasiumWorlds(Worlds):
@@ -131,6 +131,8 @@ class GymnasiumWorlds(Worlds):
     def __init__(self, environments: GymnasiumEnvironments) -> None:
         self._of = environments
         self._envs: list[Any] = []
+        self._shown: list[Any] = []
+        self._terminated = self._truncated = np.zeros(len(environments), bool)
 
     def reset(self, mask: Tensor | None = None) -> Tensor:
         """Begin the next episode of the tasks in ``mask``, see :meth:`Worlds.reset`."""
@@ -142,7 +144,7 @@ class GymnasiumWorlds(Worlds):
             seed = derive_seed(self._keys[task], "episode", self._n_episodes[task]) % LARGEST_SEED
             self._shown[task] = call_env(self._envs[task], "reset", 2, seed=seed)[0]
             self._n_episodes[task] += 1
-        self._terminated[begun] = self._truncated[begun] = False
+        self._terminated, self._truncated = self._terminated & ~begun, self._truncated & ~begun
         return self._observation()
 
     def step(self, action: Tensor) -> StepResult:
@@ -178,8 +180,7 @@ class GymnasiumWorlds(Worlds):
                 )
         self._keys = here.key.tolist()
         self._n_episodes = [0] * n_tasks
-        self._shown: list[Any] = [None] * n_tasks
-        self._terminated, self._truncated = np.zeros(n_tasks, bool), np.zeros(n_tasks, bool)
+        self._shown = [None] * n_tasks
 
     def _observation(self) -> Tensor:
         place, spaces = self._of.place, self._spaces

@@ -108,8 +108,8 @@ class GymnasiumTasks(am.TaskSampler):
             ours, theirs = getattr(first, name), getattr(last, name)
             if ours != theirs:
                 raise am.Incompatible(
-                    f"vary={self.vary!r:.200} of {_WHOSE} changes what all tasks have in common: {name} is {ours} in one "
-                    f"and {theirs} in another."
+                    f"vary={self.vary!r:.200} of {_WHOSE} changes what all tasks have in common: {name} is {ours} in "
+                    f"one and {theirs} in another."
                 )
         return first
 

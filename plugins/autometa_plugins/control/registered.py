@@ -43,7 +43,7 @@ def spec_of(env: Any) -> Any:
     """
     gymnasium = import_gymnasium(_WHOSE)
     if not isinstance(env, str) or not env.strip():
-        raise am.InvalidParameter(f"env={env!r:.80} of {_WHOSE} must be the id of an environment, such as 'CartPole-v1'.")
+        raise am.InvalidParameter(f"env={env!r:.80} of {_WHOSE} must be an id, such as 'CartPole-v1'.")
     module, _, name = env.rpartition(":")
     if module:
         try:
@@ -181,4 +181,4 @@ _DERIVE: dict[str, tuple[Callable[[Any], None], dict[str, str]]] = {
     f"{_CLASSIC}.pendulum:PendulumEnv": (_derive_torque, {}),
     f"{_CLASSIC}.continuous_mountain_car:Continuous_MountainCarEnv": (_derive_force, {}),
 }
-"""By class: what works out anew what its constructor worked out from attributes, and numbers that follow from others."""
+"""By class: what works out anew what its constructor did from attributes, and numbers that follow from others."""
