@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import autometa as am
 from autometa_plugins.control.maze_map import cells_after, draw_passages, draw_walls, edges_of, sight
+from autometa_plugins.control.maze_search import search_maze
 
 _ON_GOAL, _ELSEWHERE = 1.0, -0.04
 
@@ -61,6 +62,7 @@ class Maze(am.TaskSampler):
             n_query=self.n_query,
             horizon=self.steps,
             n_hidden=self.size**2 + 2 * self.size * (self.size - 1),
+            adviser="a map of what was seen: look where something is unseen, then the shortest way",
         )
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Mazes:
@@ -131,6 +133,10 @@ class Mazes(am.TensorEnvironments):
             at_random, best = at_random.mean(2), best.amax(2)
         start = middle_of(self.size)
         return {"random": at_random[:, start].to(self.passages), "best": best[:, start].to(self.passages)}
+
+    def advice(self, experience: am.Experience) -> Tensor:
+        """Tell how to look for the goal by what was seen, and the shortest way to it once it was."""
+        return search_maze(experience, self.size)
 
     def picture(self, task: int) -> str:
         """Draw the maze, the first row at the top, with S where episodes start and G for the goal."""

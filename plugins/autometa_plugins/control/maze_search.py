@@ -1,0 +1,130 @@
+"""How to look for the goal of a maze, and take the shortest way to it once it was found."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import autometa as am
+
+_FAR = 10_000
+"""Steps to a cell to which no way is known."""
+
+
+def search_maze(experience: am.Experience, size: int) -> Tensor:
+    """Tell the moves of somebody who looks for the goal, and takes the shortest way to it once he has seen it.
+
+    He knows what was seen so far, that every episode starts in the middle, and that there is one way between any two
+    cells. He draws a map of it. While the goal is not on it, he goes to the nearest cell from which an unseen one may
+    be seen. Of several he takes that to the east before south, west and north.
+
+    Parameters
+    ----------
+    experience : Experience
+        Observations are those of ``maze_map.sight``.
+    size : int
+        Cells along a side.
+
+    Returns
+    -------
+    Tensor of shape [tasks, time], int64
+    """
+    middle = size // 2 * size + size // 2
+    cell = torch.full_like(experience.action[:, 0], middle)
+    known = _Map(cell, size)
+    ended, advice = experience.ended, []
+    for time in range(experience.n_steps):
+        far = (experience.observation[:, time, :4] * size).round().long()
+        known.look(cell, far, experience.observation[:, time, 4:] > 0)
+        advice.append(known.way_on(cell))
+        action = experience.action[:, time]
+        moves = far.gather(1, action.unsqueeze(1))[:, 0] > 0
+        cell = torch.where(moves, cell + known.step[action], cell)
+        known.stand(cell, experience.terminated[:, time] & experience.mask[:, time])
+        cell = torch.where(ended[:, time], middle, cell)
+    return torch.stack(advice, 1)
+
+
+class _Map:
+    """What is known of mazes.
+
+    Parameters
+    ----------
+    start : Tensor of shape [tasks]
+        Cells that are known to begin with.
+    size : int
+    """
+
+    def __init__(self, start: Tensor, size: int) -> None:
+        n_tasks, n_cells, device = len(start), size**2, start.device
+        self.size, self.tasks = size, torch.arange(n_tasks, device=device)
+        self.step = torch.tensor((1, size, -1, -size), device=device)
+        self.steps = torch.full((n_tasks, n_cells, n_cells), _FAR, dtype=torch.int16, device=device)
+        """Between any two cells."""
+        self.first = torch.zeros(n_tasks, n_cells, n_cells, dtype=torch.int8, device=device)
+        """The direction of the first of these steps."""
+        self.steps[self.tasks, start, start] = 0
+        self.seen = torch.zeros(n_tasks, n_cells, dtype=torch.bool, device=device)
+        self.seen[self.tasks, start] = True
+        self.may_be_goal = ~self.seen
+        places = torch.arange(n_cells, device=device)
+        rows, columns = places // size, places % size
+        self.is_edge = torch.stack([columns == size - 1, rows == size - 1, columns == 0, rows == 0], 1)
+        self.tried = self.is_edge.expand(n_tasks, n_cells, 4).clone()
+        """Where it is known whether one may go from a cell in a direction."""
+
+    def look(self, cell: Tensor, far: Tensor, shows_goal: Tensor) -> None:
+        """Draw what is seen from ``cell`` [tasks]: how ``far`` one may go, and whether the goal is there, [tasks, 4]."""
+        self.tried[self.tasks, cell] = True
+        self.may_be_goal[self.tasks, cell] = False
+        for way in range(4):
+            back, here = (way + 2) % 4, cell
+            on_way = torch.zeros_like(self.seen)
+            for distance in range(1, self.size):
+                reaches = (distance <= far[:, way]).nonzero()[:, 0]
+                if len(reaches) == 0:
+                    break
+                one, other = here[reaches], here[reaches] + self.step[way]
+                self.tried[reaches, one, way] = self.tried[reaches, other, back] = True
+                on_way[reaches, other] = True
+                self._join(reaches, one, other, way)
+                here = here.index_put((reaches,), other)
+            self.tried[self.tasks, here, way] = True
+            self.may_be_goal &= torch.where(shows_goal[:, way, None], on_way, ~on_way)
+
+    def _join(self, tasks: Tensor, one: Tensor, other: Tensor, way: int) -> None:
+        """Draw passages from known cells to others, as far as those are new."""
+        new = ~self.seen[tasks, other]
+        tasks, one, other = tasks[new], one[new], other[new]
+        if len(tasks) == 0:
+            return
+        steps = self.steps[tasks, one] + 1
+        steps = steps.clamp(max=_FAR)
+        first = self.first[tasks, :, one]
+        first[torch.arange(len(tasks), device=one.device), one] = way
+        self.steps[tasks, other] = steps
+        self.steps[tasks, :, other] = steps
+        self.steps[tasks, other, other] = 0
+        self.first[tasks, :, other] = first
+        self.first[tasks, other] = (way + 2) % 4
+        self.seen[tasks, other] = True
+
+    def stand(self, cell: Tensor, on_goal: Tensor) -> None:
+        """Note where the goal was reached, [tasks]."""
+        here = torch.zeros_like(self.seen)
+        here[self.tasks, cell] = True
+        self.may_be_goal = torch.where(on_goal.unsqueeze(1), here, self.may_be_goal)
+
+    def way_on(self, cell: Tensor) -> Tensor:
+        """Return the next step [tasks] from ``cell`` [tasks] to the goal, or to where something is to be seen."""
+        aim = self.may_be_goal & self.seen
+        aim = torch.where(aim.any(1, keepdim=True), aim, self._worth_a_look())
+        steps, first = self.steps[self.tasks, cell].long(), self.first[self.tasks, cell].long()
+        cost = (4 * steps + first).masked_fill(~aim, 4 * _FAR + 4)
+        return first.gather(1, cost.argmin(1, keepdim=True))[:, 0]
+
+    def _worth_a_look(self) -> Tensor:
+        """Tell from which known cells an unseen neighbour may be seen; a passage to a known one would be a second way."""
+        places = torch.arange(self.size**2, device=self.step.device)
+        beside = torch.where(self.is_edge, places.unsqueeze(1), places.unsqueeze(1) + self.step)
+        return self.seen & (~self.tried & ~self.seen[:, beside]).any(2)
