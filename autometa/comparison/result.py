@@ -75,8 +75,8 @@ class Comparison:
     trials : pandas.DataFrame
         ``tasks``, ``learner``, ``slot``, ``state``, ``value``, ``seconds``, ``params``.
     failures : pandas.DataFrame
-        Trials and final runs that raised: ``tasks`` (trained on), ``learner``, ``stage`` ("trial", "final" or
-        "judging on TASKS"), ``slot``, ``reason``.
+        Trials and final runs that raised: ``tasks`` (trained on), ``learner``, ``stage`` ("trial", "final",
+        "judging on TASKS" or "drawing what it did"), ``slot``, ``reason``.
     skipped : pandas.DataFrame
         Pairs that cannot work: ``tasks``, ``learner``, ``reason``, ``trained_on``.
     labelled_rows : pandas.DataFrame

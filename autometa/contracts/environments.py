@@ -135,6 +135,22 @@ class Environments(ABC):
         """Return a picture of a task in characters, for the command line; None: there is none."""
         return None
 
+    def picture_of(self, experience: Experience, task: int, episode: int) -> str | None:
+        """Return a picture in characters of what an actor did in one episode of a task, for reports; None: there is none.
+
+        Without one, a report shows rewards and observations over time.
+
+        Parameters
+        ----------
+        experience : Experience
+            In these environments.
+        task : int
+            Its place among them, from 0.
+        episode : int
+            Of the trial, from 0.
+        """
+        return None
+
     @property
     def problem_record(self) -> Problem:
         """What sets their problem apart."""

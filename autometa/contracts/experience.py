@@ -107,6 +107,11 @@ class Experience:
         parts: dict[str, Any] = {name: getattr(self, name)[rows, place] for name in PER_STEP}
         return replace(self, **parts)
 
+    def of_episode(self, task: int, episode: int) -> Transition:
+        """Return the steps of one episode of a task, both counted from 0; what is told leads with [time]."""
+        mine = self.mask[task] & (self.episode[task] == episode)
+        return Transition(*(getattr(self, name)[task][mine] for name in Transition._fields))
+
     def returns(self, n_episodes: int) -> Float[Tensor, "task episode"]:
         """Sum of the rewards of every episode; 0 for episodes that did not happen."""
         zeros = self.reward.new_zeros(len(self), n_episodes)

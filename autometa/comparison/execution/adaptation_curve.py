@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from sklearn.base import clone
 
+from autometa.comparison.execution.shown_trials import shown_trials
 from autometa.comparison.plan.domains import Domain
+from autometa.contracts.actor import Actor
 from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.environments import Environments
 from autometa.contracts.examples import TaskBatch, map_inputs
 from autometa.contracts.problems import TASKS_AT_ONCE
 from autometa.contracts.seeding import derive_seed
-from autometa.engine.judging import judge, timed
+from autometa.engine.judging import TrialOutcome, judge, timed
 from autometa.engine.random_state import seeded
 from autometa.training import MetaTraining
 from autometa.training.evaluation import judge_all
@@ -46,11 +48,13 @@ def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool
     dict
         ``axis``: ``"adaptation steps"`` or ``"shots"``, or ``"episodes"`` of a trial, from 1, where learners act;
         ``adaptation``: list of [value, score], NaN where the learner gives answers that are not finite, as it may for
-        more steps than it was trained with.
+        more steps than it was trained with. Where learners act also what :func:`shown_trials` keeps.
     """
     learner, n_shot = training.learner, domain.info.n_shot
     if domain.info.problem_record.acts:
-        return {"axis": "episodes", "adaptation": _returns_by_episode(training, domain)}
+        outcome = _live_through_trials(training, domain)
+        returns = [[number, float(score)] for number, score in enumerate(outcome.returns.mean(0), start=1)]
+        return {"axis": "episodes", "adaptation": returns, **shown_trials(outcome)}
     if not over_shots and "steps" not in learner.adaptation_parameters:
         return {"axis": "shots", "adaptation": []}
     batch = _draw(training, domain, CURVE_TASKS)
@@ -65,11 +69,9 @@ def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool
 
 
 @torch.no_grad()
-def _returns_by_episode(training: MetaTraining, domain: Domain) -> list[list[float]]:
-    """Mean return of every episode of a trial, those to adapt in first."""
+def _live_through_trials(training: MetaTraining, domain: Domain) -> TrialOutcome:
     worlds = _draw_worlds(domain).to(training.device, training.dtype)
-    outcome = judge(training.learner, training.module.eval(), worlds)
-    return [[episode + 1, float(score)] for episode, score in enumerate(outcome.returns.mean(0))]
+    return judge(cast(Actor, training.learner), training.module.eval(), worlds)
 
 
 def best_return(domain: Domain) -> float | None:

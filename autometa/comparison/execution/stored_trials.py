@@ -52,6 +52,14 @@ _POINT: Schema = {
     "log_loss?": finite,
     "calibration_error?": finite,
 }
+_EPISODE: Schema = {
+    "number": whole(1),
+    "return": float,
+    "picture?": str,
+    "steps?": [whole(1)],
+    "reward?": [float],
+    "observation?": [[float]],
+}
 RESULT: Schema = {
     **_JUDGED,
     "curve": [Row([finite, finite, finite])],
@@ -62,6 +70,7 @@ RESULT: Schema = {
     "axis": ("adaptation steps", "shots", "episodes"),
     "adaptation": [Row([finite, float])],
     "labelled?": {"tasks": [whole()], "points": [(_POINT, {"rows": whole(), "error": str})]},
+    "shown?": ({"worlds": [[_EPISODE]]}, {"error": str}),
     "elsewhere?": {str: (_JUDGED, {"error": str})},
 }
 """What a final run stores, see ``run_final``."""
@@ -102,6 +111,12 @@ def result_of(trial: FrozenTrial, study: str) -> dict[str, Any]:
         n_tasks, n_scores = len(labelled["tasks"]), len(point.get("scores", labelled["tasks"]))
         if n_tasks != n_scores:
             wrong = f"result has {n_scores} scores of {n_tasks} tasks with {point['rows']} labelled rows"
+    for world in result.get("shown", {}).get("worlds", ()) if wrong is None and result is not None else ():
+        for episode in world:
+            n_steps = len(episode.get("steps", ()))
+            series = [episode.get("reward", ()), *episode.get("observation", ())]
+            if "picture" not in episode and any(len(values) != n_steps for values in series):
+                wrong = f"result has numbers of other steps than the {n_steps} of episode {episode['number']}"
     if wrong:
         raise _damaged(trial, study, wrong)
     return dict(trial.user_attrs["result"])

@@ -14,9 +14,10 @@ from optuna import Study
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from autometa.comparison.report.canvas import INK, MUTED, PAPER, Style, axes, to_svg
+from autometa.comparison.report.canvas import INK, MUTED, N_COLORS, PAPER, Style, axes, to_svg
 from autometa.comparison.report.markup import LARGE, metric_title
 from autometa.comparison.results.labelled_rows import AXIS
+from autometa.comparison.results.shown import ShownEpisode
 from autometa.contracts.printable import printable
 from autometa.contracts.problems import problem_of_metric
 
@@ -112,6 +113,31 @@ def curve_figure(
     ):
         ax.set_ylim(top=top)
     return to_svg(figure, f"{metric_title(metric)} over {axis}")
+
+
+def steps_figure(episode: ShownEpisode, title: str) -> str:
+    """Reward of each step of an episode, and below it what was observed; every series has a line of its own kind.
+
+    Parameters
+    ----------
+    episode : ShownEpisode
+        Without a picture.
+    title : str
+        What a screen reader says.
+    """
+    figure, ax = axes(4.7, 2.6)
+    lines = ["-", "--", "-.", ":"]
+    ax.step(episode.steps, episode.reward, where="mid", color=INK, linewidth=1.8, label="reward")
+    for place, series in enumerate(episode.observation):
+        color = f"#0a00{place % N_COLORS:02x}"
+        ax.plot(episode.steps, series, lines[place % len(lines)], color=color, linewidth=1.2, label=f"seen {place + 1}")
+    ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    legend = figure.legend(loc="outside upper center", ncols=1 + len(episode.observation), frameon=False, fontsize=8)
+    for text in legend.get_texts():
+        text.set_color(INK)
+    return to_svg(figure, title)
 
 
 def _scores_and_ends(rows: pd.DataFrame) -> NDArray[np.float64]:

@@ -35,6 +35,7 @@ from autometa.comparison.report.markup import (
     table,
 )
 from autometa.comparison.report.repeat import component_words, environment_section
+from autometa.comparison.report.shown import shown_section
 from autometa.comparison.report.significance import CLAIM, significance_section, verdicts_beside_best
 from autometa.comparison.report.tables import DRAWN, advice_section, curves_to_draw, table_sections
 from autometa.comparison.report.tuning import tuning_section
@@ -184,6 +185,7 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
             record.known_returns.get(tasks, {}),
         )
         + f'<div class="legend">{legend}</div><div class="figures">{"".join(plots)}</div>'
+        + shown_section(record, tasks, looks)
         + table_sections(record, tasks, looks)
     )
 

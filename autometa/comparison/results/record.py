@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 from optuna import Study
 
+from autometa.comparison.results.shown import ShownTrials
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
@@ -53,3 +55,5 @@ class Record:
     """Mean return of an episode of who knows the world, by distribution of worlds where that is known."""
     known_returns: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Likewise of the worlds judged on, ``"random"`` and ``"best"`` where they are known."""
+    shown: Mapping[str, Mapping[str, ShownTrials]] = field(default_factory=dict)
+    """What actors did in a few worlds, by task distribution and learner."""

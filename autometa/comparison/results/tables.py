@@ -25,6 +25,7 @@ from autometa.comparison.results.judged import Judged, TrainedLearner
 from autometa.comparison.results.labelled_rows import BEST_BY_ROWS, CALIBRATION, LABELLED_ROWS, best_by_rows
 from autometa.comparison.results.record import Frames, Record
 from autometa.comparison.results.references import References, references_in
+from autometa.comparison.results.shown import ShownTrials, shown_of
 from autometa.comparison.results.statistics import mean_ranks
 from autometa.errors import StorageError
 
@@ -59,7 +60,17 @@ def collect_record(plan: Plan, arms: Sequence[Arm], environment: Mapping[str, An
         known_returns={
             label: known_returns(domain) for label, domain in plan.judged_on.items() if domain.info.problem_record.acts
         },
+        shown=_shown(arms),
     )
+
+
+def _shown(arms: Sequence[Arm]) -> dict[str, dict[str, ShownTrials]]:
+    """What actors did in a few worlds, by task distribution and learner."""
+    found: dict[str, dict[str, ShownTrials]] = {}
+    for judged in filter(None, map(_judged, arms)):
+        if trials := shown_of(judged):
+            found.setdefault(judged.tasks, {})[judged.pair.learner] = trials
+    return found
 
 
 def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
@@ -290,6 +301,8 @@ def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
         for tasks, record in result.get("elsewhere", {}).items():
             if "error" in record:
                 yield arm.tasks, learner, f"judging on {tasks}", trial.user_attrs["slot"], record["error"]
+        if "error" in result.get("shown", {}):
+            yield arm.tasks, learner, "drawing what it did", trial.user_attrs["slot"], result["shown"]["error"]
         for point in result.get("labelled", {}).get("points", ()):
             if "error" in point:
                 stage = f"judging with {point['rows']} labelled rows"

@@ -14,6 +14,11 @@ import autometa as am
 from autometa_plugins.control.bandit_actor import counts_before
 from autometa_plugins.control.gittins import MOST_PULLS, indices
 
+_BAR = 40
+"""Characters of the longest bar in a picture."""
+_MOST_SHOWN = 200
+"""Pulls that a picture has room for."""
+
 
 class Bandit(am.TaskSampler):
     """Arms that pay by distributions of their own; one episode of pulls, in which to find the best arm.
@@ -110,6 +115,32 @@ class Arms(am.TensorEnvironments):
             )
         known = counts_before(experience, self.mean.shape[1])
         return indices(self.info.arms, self.info.horizon, known).argmax(-1)
+
+    def picture(self, task: int) -> str:
+        """Write down the mean of every arm, with a bar from the smallest; a star is at the best one."""
+        means = self.mean[task].tolist()
+        low, high = min([0.0, *means]), max([1.0, *means])
+        bars = ["=" * round(_BAR * (value - low) / (high - low)) for value in means]
+        return "\n".join(f"{name} {bar}".rstrip() for name, bar in zip(self._names(task), bars, strict=True))
+
+    def picture_of(self, experience: am.Experience, task: int, episode: int) -> str | None:
+        """Show when each arm was pulled and what it paid: + more than nothing, - nothing or less; None: too many pulls.
+
+        Before that stands its mean, with a star at the best one.
+        """
+        steps = experience.of_episode(task, episode)
+        pulls = list(zip(steps.action.tolist(), steps.reward.tolist(), strict=True))
+        if len(pulls) > _MOST_SHOWN:
+            return None
+        rows = ["".join(" " if arm != other else "+" if paid > 0 else "-" for other, paid in pulls)
+                for arm in range(self.mean.shape[1])]
+        return "\n".join(f"{name} |{row}|" for name, row in zip(self._names(task), rows, strict=True))
+
+    def _names(self, task: int) -> list[str]:
+        """Name the arms by number and mean, the best one with a star."""
+        means = self.mean[task].tolist()
+        wide = len(str(len(means) - 1))
+        return [f"arm {arm:>{wide}} {mean:5.2f}{'*' if mean == max(means) else ' '}" for arm, mean in enumerate(means)]
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Nothing changes in a bandit."""

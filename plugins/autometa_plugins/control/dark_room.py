@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import autometa as am
-from autometa_plugins.control.grid import MOVES, code, drawn, moved, random_visits
+from autometa_plugins.control.grid import MOVES, cells_in, code, draw_walk, drawn, moved, random_visits
 
 
 class DarkRoom(am.TaskSampler):
@@ -114,6 +114,12 @@ class Rooms(am.TensorEnvironments):
         row, column = self.goal[task].tolist()
         middle = self.size // 2
         return drawn(self.size, {(middle, middle): "S", (row, column): "G"})
+
+    def picture_of(self, experience: am.Experience, task: int, episode: int) -> str:
+        """Draw the room with the step that first ended in each cell; that on the goal stands in brackets."""
+        cells = cells_in(experience.of_episode(task, episode).next_observation)
+        row, column = self.goal[task].tolist()
+        return draw_walk(self.size, (self.size // 2, self.size // 2), (row, column), cells)
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Start in the middle."""

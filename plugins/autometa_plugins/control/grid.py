@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import torch
@@ -44,3 +44,29 @@ def drawn(size: int, marks: Mapping[tuple[int, int], str]) -> str:
     """Draw a grid, the first row at the top, with marks in some of its cells."""
     rows = ((marks.get((x, y), ".") for y in range(size)) for x in range(size))
     return "\n".join(" ".join(row) for row in rows)
+
+
+def cells_in(observation: Tensor) -> list[tuple[int, int]]:
+    """Return the rows and columns that observations [time, 2 * size] show."""
+    row, column = observation.chunk(2, dim=-1)
+    return list(zip(row.argmax(-1).tolist(), column.argmax(-1).tolist(), strict=True))
+
+
+def draw_walk(size: int, start: tuple[int, int], goal: tuple[int, int], cells: Sequence[tuple[int, int]]) -> str:
+    """Draw a walk on a grid: in every cell stands the step that first ended there.
+
+    Parameters
+    ----------
+    size : int
+        Cells along a side.
+    start : (int, int)
+        Marked S, until a step ends there.
+    goal : (int, int)
+        Marked G; in brackets once it was reached.
+    cells : sequence of (int, int)
+        Where each step ended.
+    """
+    first = {cell: str(step) for step, cell in reversed(list(enumerate(cells, start=1)))}
+    marks = {start: "S", goal: "G"} | first
+    marks[goal] = f"[{first[goal]}]" if goal in first else "G"
+    return "\n".join("".join(f"{marks.get((x, y), '.'):>4}" for y in range(size)) for x in range(size))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import autometa as am
-from autometa_plugins.control.grid import MOVES, code, drawn, moved, random_visits
+from autometa_plugins.control.grid import MOVES, cells_in, code, draw_walk, drawn, moved, random_visits
 from autometa_plugins.control.grid_search import search
 
 _ON_GOAL, _ELSEWHERE = 1.0, -0.1
@@ -124,6 +124,12 @@ class Grids(am.TensorEnvironments):
         """Draw the grid, the first row at the top, with S where episodes start and G for the goal."""
         row, column = self.goal[task].tolist()
         return drawn(self.size, {(0, 0): "S", (row, column): "G"})
+
+    def picture_of(self, experience: am.Experience, task: int, episode: int) -> str:
+        """Draw the grid with the step that first ended in each cell; that on the goal stands in brackets."""
+        cells = cells_in(experience.of_episode(task, episode).next_observation)
+        row, column = self.goal[task].tolist()
+        return draw_walk(self.size, (0, 0), (row, column), cells)
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Start in the corner."""

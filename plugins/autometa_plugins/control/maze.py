@@ -144,6 +144,16 @@ class Mazes(am.TensorEnvironments):
             self.passages[task].cpu() > 0, self.size, {middle_of(self.size): "S", int(self.goal[task]): "G"}
         )
 
+    def picture_of(self, experience: am.Experience, task: int, episode: int) -> str:
+        """Draw the maze with the step that first ended in each cell; that on the goal stands in brackets."""
+        cell, goal, after = middle_of(self.size), int(self.goal[task]), self.after[task].tolist()
+        marks = {cell: "S", goal: "G"}
+        first: dict[int, str] = {}
+        for step, action in enumerate(experience.of_episode(task, episode).action.tolist(), start=1):
+            cell = after[cell][action]
+            first.setdefault(cell, f"[{step}]" if cell == goal else str(step))
+        return draw_walls(self.passages[task].cpu() > 0, self.size, marks | first, width=4)
+
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Start in the middle."""
         return {"cell": torch.full_like(self.goal, middle_of(self.size))}

@@ -78,12 +78,14 @@ def sight(after: Tensor, goal: Tensor, size: int) -> Tensor:
     return torch.cat([far / size, found.to(far)], 2)
 
 
-def draw_walls(is_open: Tensor, size: int, marks: Mapping[int, str]) -> str:
-    """Draw a maze [edges], the first row at the top, with marks in some of its cells."""
-    picture = [["#"] * (2 * size + 1) for _ in range(2 * size + 1)]
+def draw_walls(is_open: Tensor, size: int, marks: Mapping[int, str], *, width: int = 1) -> str:
+    """Draw a maze [edges], the first row at the top, with marks in some of its cells, which are so many characters wide."""
+    wide = [width if column % 2 else 1 for column in range(2 * size + 1)]
+    picture = [["#" * n for n in wide] for _ in wide]
     for cell in range(size**2):
-        picture[1 + 2 * (cell // size)][1 + 2 * (cell % size)] = marks.get(cell, " ")
+        picture[1 + 2 * (cell // size)][1 + 2 * (cell % size)] = f"{marks.get(cell, ''):^{width}}"
     for opened, (cell, way, _) in zip(is_open.tolist(), edges_of(size), strict=True):
         if opened:
-            picture[1 + 2 * (cell // size) + (way == SOUTH)][1 + 2 * (cell % size) + (way == EAST)] = " "
+            column = 1 + 2 * (cell % size) + (way == EAST)
+            picture[1 + 2 * (cell // size) + (way == SOUTH)][column] = " " * wide[column]
     return "\n".join("".join(row) for row in picture)

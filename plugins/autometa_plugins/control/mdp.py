@@ -14,6 +14,9 @@ from torch.nn import functional as F
 import autometa as am
 from autometa_plugins.control.value_iteration import action_values
 
+_MOST_SHOWN = 40
+"""Steps that a picture has room for."""
+
 
 class MDP(am.TaskSampler):
     """Find out where actions lead and what they pay; every episode starts in the first state.
@@ -126,6 +129,20 @@ class Processes(am.TensorEnvironments):
         for state, rewards in enumerate(self.reward[task].tolist()):
             marked = (f"{value:6.2f}{'*' if i == best[state] else ' '}" for i, value in enumerate(rewards))
             lines.append(f"{state:3d} " + " ".join(marked))
+        return "\n".join(lines)
+
+    def picture_of(self, experience: am.Experience, task: int, episode: int) -> str | None:
+        """Write down every step: state, action and reward; a star is at the best actions. None: too many steps."""
+        steps = experience.of_episode(task, episode)
+        if len(steps.action) > _MOST_SHOWN:
+            return None
+        values = action_values(self.chance[task, None], self.reward[task, None], self.info.horizon)[0]
+        best = values.argmax(2).tolist()
+        lines = ["step state action reward"]
+        told = zip(steps.observation.argmax(1).tolist(), steps.action.tolist(), steps.reward.tolist(), strict=True)
+        for time, (state, action, reward) in enumerate(told):
+            star = "*" if action == best[time][state] else " "
+            lines.append(f"{time + 1:4d} {state:5d} {action:5d}{star} {reward:6.2f}")
         return "\n".join(lines)
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import autometa as am
+from autometa_plugins.control.plane import draw_plane
 
 _REACH = 0.1
 """Most that a step moves along each axis."""
@@ -98,6 +99,9 @@ class Planes(am.TensorEnvironments):
 
     goal: Tensor
 
+    shown: ClassVar[tuple[float, float, float, float]]
+    """Smallest and largest x, smallest and largest y of a goal."""
+
     @property
     def hidden(self) -> Tensor:
         """The goal."""
@@ -112,6 +116,18 @@ class Planes(am.TensorEnvironments):
         ended = ended.view(len(self), -1).int()
         is_open = ended.cumsum(1) - ended == 0
         return {"best": (reward.view(len(self), -1) * is_open).sum(1)}
+
+    def picture(self, task: int) -> str:
+        """Draw the part of the plane where goals are, with S where episodes start and G for the goal."""
+        x, y = self.goal[task].tolist()
+        return draw_plane({(0.0, 0.0): "S", (x, y): "G"}, self.shown)
+
+    def picture_of(self, experience: am.Experience, task: int, episode: int) -> str:
+        """Draw the way of the point: S where it starts, G for the goal, a dot for each step and X where it ends."""
+        places = [(x, y) for x, y in experience.of_episode(task, episode).next_observation.tolist()]
+        x, y = self.goal[task].tolist()
+        marks = dict.fromkeys(places, ".") | {(0.0, 0.0): "S", (x, y): "G"} | dict.fromkeys(places[-1:], "X")
+        return draw_plane(marks, self.shown)
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Start at (0, 0)."""
@@ -136,6 +152,8 @@ class Planes(am.TensorEnvironments):
 class DensePlanes(Planes):
     """Every step costs the distance to the goal, until it is reached."""
 
+    shown: ClassVar[tuple[float, float, float, float]] = (-0.5, 0.5, -0.5, 0.5)
+
     def pay(self, gap: Tensor) -> tuple[Tensor, Tensor]:
         """Return the negative distance, and whether the goal is reached."""
         return -gap.norm(dim=1), (gap.abs() < _ARRIVED).all(1)
@@ -145,6 +163,7 @@ class SparsePlanes(Planes):
     """A step pays near the goal only."""
 
     has_fixed_length: ClassVar[bool] = True
+    shown: ClassVar[tuple[float, float, float, float]] = (-1.0, 1.0, 0.0, 1.0)
 
     def pay(self, gap: Tensor) -> tuple[Tensor, Tensor]:
         """Return 1 less the distance if that is small, else nothing; no episode ends."""

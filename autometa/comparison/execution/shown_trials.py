@@ -1,0 +1,85 @@
+"""What an actor did in a few held-out worlds, as small as it must be to lie in a storage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autometa.comparison.execution.patient_storage import lost_in
+from autometa.contracts.experience import Transition
+from autometa.contracts.plugin_code import one_line, plugin_code
+from autometa.contracts.printable import printable
+from autometa.engine.judging import TrialOutcome
+from autometa.errors import PluginError
+
+WORLDS = 3
+"""Worlds that are shown."""
+MOST_CHARACTERS = 12_000
+"""Of all pictures of a final run; later worlds are left out where earlier ones take so many."""
+MOST_TIMES, MOST_SERIES = 50, 4
+"""Points of a curve, and numbers of an observation, that are kept where there is no picture."""
+
+
+def shown_trials(outcome: TrialOutcome) -> dict[str, Any]:
+    """Keep the first and the last episode of the first worlds.
+
+    Returns
+    -------
+    dict
+        ``shown``: ``worlds``, a list of lists of episodes. An episode has its ``number`` from 1, its ``return``, and
+        either a ``picture``, or ``steps`` (numbers of steps from 1), the ``reward`` and the ``observation`` at each, as
+        [series][time]; numbers have four digits. Or the ``error`` that a plugin raised when it drew.
+    """
+    last = outcome.environments.info.n_episodes - 1
+    worlds: list[list[dict[str, Any]]] = []
+    n_characters = 0
+    try:
+        for task in range(min(WORLDS, len(outcome.environments))):
+            world = [_episode(outcome, task, episode) for episode in dict.fromkeys((0, last))]
+            n_characters += sum(len(episode.get("picture", "")) for episode in world)
+            if n_characters > MOST_CHARACTERS and worlds:
+                break
+            if n_characters > MOST_CHARACTERS:
+                world = [_episode(outcome, task, episode, draw=False) for episode in dict.fromkeys((0, last))]
+                n_characters = 0
+            worlds.append(world)
+    except Exception as error:
+        if lost_in(error) is not None:
+            raise
+        return {"shown": {"error": one_line(error)}}
+    return {"shown": {"worlds": worlds}}
+
+
+def _episode(outcome: TrialOutcome, task: int, episode: int, *, draw: bool = True) -> dict[str, Any]:
+    worlds, experience = outcome.environments, outcome.experience
+    about = {"number": episode + 1, "return": _short(outcome.returns[task, episode])}
+    picture = None
+    if draw:
+        with plugin_code():
+            picture = worlds.picture_of(experience, task, episode)
+        if not isinstance(picture, str | None):
+            raise PluginError(
+                f"picture_of() of {type(worlds).__name__} returned a {type(picture).__name__}; it must be text, or None."
+            )
+    if picture is not None:
+        return {**about, "picture": printable(picture, lines=True)}
+    return {**about, **_over_time(experience.of_episode(task, episode))}
+
+
+def _over_time(steps: Transition) -> dict[str, Any]:
+    """Thin rewards and observations out, first and last step among what stays."""
+    n_steps = len(steps.reward)
+    kept = torch.linspace(0, n_steps - 1, min(n_steps, MOST_TIMES), dtype=torch.float64).round().long()
+    kept = kept.to(steps.reward.device)
+    observation = steps.observation[kept].flatten(1)[:, :MOST_SERIES].T
+    return {
+        "steps": (kept + 1).tolist(),
+        "reward": [_short(value) for value in steps.reward[kept]],
+        "observation": [[_short(value) for value in series] for series in observation],
+    }
+
+
+def _short(value: Tensor) -> float:
+    return float(f"{float(value):.4g}")
