@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 import autometa as am
-from autometa.comparison.execution.adaptation_curve import best_return, known_returns
+from autometa.comparison.execution.adaptation_curve import curve_returns, known_returns
 from autometa.comparison.plan.domains import open_domains
 from autometa.comparison.plan.settings import Settings
 from autometa.contracts.seeding import derive_seed
@@ -47,7 +48,7 @@ def test_the_report_speaks_of_episodes_and_shows_the_best_return(compared: tuple
     for words in (
         "Score over episodes",
         "of a trial in meta-test worlds",
-        "dotted: the best of who knows the world",
+        "dotted: the best of who knows the world and what acting at random gets",
         "episodes to adapt",
         "episodes judged",
         "higher is better",
@@ -73,11 +74,13 @@ def test_scores_are_normalised_by_what_is_known_of_the_worlds_judged_on(compared
         assert f">{(score - low) / (high - low):.3f}<" in text
 
 
-def test_the_best_return_is_that_of_the_worlds_in_the_curve() -> None:
+def test_the_known_returns_beside_the_curve_are_those_of_the_worlds_in_it() -> None:
     tasks = am.make_tasks("gridnavi", size=3, steps=4)
     (domain,) = open_domains({"grid": tasks}, Settings(n_test_tasks=30, random_state=0)).values()
     drawn = tasks.sample(30, split="test", seed=domain.seed("curve"))
-    assert best_return(domain) == pytest.approx(float(drawn.reference["best"].mean()))
+    found = curve_returns(domain)
+    assert found == {name: pytest.approx(float(drawn.reference[name].mean())) for name in ("best", "random")}
+    assert list(curve_returns(replace(domain, sampler=am.make_tasks("navigation_2d")))) == ["best"]
 
 
 def test_the_winner_is_an_agent_that_acts(compared: tuple[am.Comparison, Path]) -> None:

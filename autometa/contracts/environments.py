@@ -74,6 +74,9 @@ class Environments(ABC):
     """True if acting in a task whose episode has ended does no harm, and rows can be taken more than once: episodes of
     a task can then be lived through side by side."""
 
+    picture_key: ClassVar[str] = ""
+    """How to read what :meth:`picture_of` draws, in a sentence for readers of a report."""
+
     @property
     @abstractmethod
     def hidden(self) -> Tensor:
@@ -110,6 +113,14 @@ class Environments(ABC):
             Nobody can tell.
         """
         raise Incompatible(f"{type(self).__name__} cannot tell what to do: their info names no adviser.")
+
+    def demonstrations(self) -> Experience | None:
+        """Return the trials of an adviser who acts himself, in every task; None: he can only tell what would be best.
+
+        Imitation begins with them: an actor that does not know what to do yet gets into situations that are hard to
+        learn from. All rewards are told; ``log_prob`` may be anything.
+        """
+        return None
 
     @abstractmethod
     def begin(self) -> Worlds:

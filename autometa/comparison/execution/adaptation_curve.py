@@ -74,10 +74,10 @@ def _live_through_trials(training: MetaTraining, domain: Domain) -> TrialOutcome
     return judge(cast(Actor, training.learner), training.module.eval(), worlds)
 
 
-def best_return(domain: Domain) -> float | None:
-    """Mean return of an episode, in the worlds behind the returns by episode, of who knows them; None if not known."""
-    best = _draw_worlds(domain).reference.get("best")
-    return None if best is None else float(best.mean())
+def curve_returns(domain: Domain) -> dict[str, float]:
+    """Mean returns of an episode that are known of the worlds behind the returns by episode, ``"best"`` first."""
+    reference = _draw_worlds(domain).reference
+    return {name: float(reference[name].mean()) for name in ("best", "random") if name in reference}
 
 
 def known_returns(domain: Domain) -> dict[str, float]:

@@ -28,7 +28,7 @@ def shown_trials(outcome: TrialOutcome) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``shown``: ``worlds``, a list of lists of episodes. An episode has its ``number`` from 1, its ``return``, and
+        ``shown``: ``key``, how to read the pictures, and ``worlds``, a list of lists of episodes. An episode has its ``number`` from 1, its ``return``, and
         either a ``picture``, or ``steps`` (numbers of steps from 1), the ``reward`` and the ``observation`` at each, as
         [series][time]; numbers have four digits. Or the ``error`` that a plugin raised when it drew.
     """
@@ -49,7 +49,8 @@ def shown_trials(outcome: TrialOutcome) -> dict[str, Any]:
         if lost_in(error) is not None:
             raise
         return {"shown": {"error": one_line(error)}}
-    return {"shown": {"worlds": worlds}}
+    key = printable(outcome.environments.picture_key, lines=True)
+    return {"shown": {"key": key, "worlds": worlds}}
 
 
 def _episode(outcome: TrialOutcome, task: int, episode: int, *, draw: bool = True) -> dict[str, Any]:

@@ -70,7 +70,7 @@ RESULT: Schema = {
     "axis": ("adaptation steps", "shots", "episodes"),
     "adaptation": [Row([finite, float])],
     "labelled?": {"tasks": [whole()], "points": [(_POINT, {"rows": whole(), "error": str})]},
-    "shown?": ({"worlds": [[_EPISODE]]}, {"error": str}),
+    "shown?": ({"key": str, "worlds": [[_EPISODE]]}, {"error": str}),
     "elsewhere?": {str: (_JUDGED, {"error": str})},
 }
 """What a final run stores, see ``run_final``."""

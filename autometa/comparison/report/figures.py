@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
 
 
 def curve_figure(
-    curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str, *, best: float | None = None
+    curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str, *, known: Sequence[float] = ()
 ) -> str:
     """Score along one axis: a line per learner, thin ones per seed where there are several.
 
@@ -68,8 +68,8 @@ def curve_figure(
     looks : mapping of learner to Style
     axis : str
         Name of the axis, such as ``"outer steps"``.
-    best : float, optional
-        The best score there is, drawn as a dotted line.
+    known : sequence of float, optional
+        Scores of who takes no part, such as the best there is, drawn as dotted lines.
     """
     figure, ax = axes(4.7, 3.0)
     numbers = sorted(set(curves["value"]))
@@ -101,11 +101,9 @@ def curve_figure(
     else:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     scores = curves["score"].to_numpy(dtype=float)
-    shown = scores
-    if best is not None:
-        ax.axhline(best, linestyle=":", color=INK, linewidth=1.2)
-        shown = np.append(scores, best)
-    _score_axis(ax, "y", metric, shown)
+    for score in known:
+        ax.axhline(score, linestyle=":", color=INK, linewidth=1.2)
+    _score_axis(ax, "y", metric, np.append(scores, known))
     if (
         axis == AXIS
         and not problem_of_metric(metric).higher_is_better

@@ -52,6 +52,7 @@ GAP = (
 SHARE = "Normalised: 0 is what acting at random gets in these worlds, 1 the best of who knows them."
 _NOTHING: Mapping[str, float] = {}
 INCOMPLETE = "Not complete: this is what was done so far."
+_DOTTED = {"best": "the best of who knows the world", "random": "what acting at random gets"}
 EPISODES = "episodes"
 """Axis of the curves of learners that act."""
 _AXES = {
@@ -164,9 +165,9 @@ def tasks_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
         found = curves[curves["axis"] == axis].dropna(subset=["score"])
         found = curves_to_draw(record, tasks, found) if axis == AXIS else found
         if len(found) and found["value"].min() < found["value"].max():
-            best = record.best_returns.get(tasks) if axis == EPISODES else None
-            where += "; dotted: the best of who knows the world" * (best is not None)
-            drawn = curve_figure(found, metric, here, axis, best=best)
+            known = record.curve_returns.get(tasks, {}) if axis == EPISODES else {}
+            where += f"; dotted: {' and '.join(_DOTTED[name] for name in known)}" * bool(known)
+            drawn = curve_figure(found, metric, here, axis, known=tuple(known.values()))
             plots.append(figure(drawn, f"<b>Score over {axis}</b> {where}"))
     costs = {
         "seconds to meta-train": rows["meta_train_seconds"],

@@ -24,7 +24,9 @@ def shown_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
     if not names:
         return ""
     metric = str(own["metric"].iloc[0])
-    parts = [f'<h3>{escape(tasks)}: what they did</h3><p class="note">{_SAID}</p>']
+    has_pictures = any(episode.picture for world in shown[names[0]].worlds for episode in world)
+    key = f" {escape(shown[names[0]].key)}" * has_pictures
+    parts = [f'<h3>{escape(tasks)}: what they did</h3><p class="note">{_SAID}{key}</p>']
     for place, name in enumerate(names):
         worlds = _worlds(shown[name], name, metric)
         if place == 0:

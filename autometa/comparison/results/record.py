@@ -51,9 +51,10 @@ class Record:
     """True if every trial and final run is over."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What the samplers of tables tell of themselves, by task distribution."""
-    best_returns: Mapping[str, float] = field(default_factory=dict)
-    """Mean return of an episode of who knows the world, by distribution of worlds where that is known."""
+    curve_returns: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Mean returns of an episode in the worlds behind the returns by episode, ``"best"`` of who knows the world and
+    ``"random"`` where they are known, by distribution of worlds."""
     known_returns: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Likewise of the worlds judged on, ``"random"`` and ``"best"`` where they are known."""
+    """Likewise of the worlds judged on."""
     shown: Mapping[str, Mapping[str, ShownTrials]] = field(default_factory=dict)
     """What actors did in a few worlds, by task distribution and learner."""

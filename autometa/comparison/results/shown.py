@@ -33,6 +33,8 @@ class ShownTrials:
 
     seed: int
     """Of the final run."""
+    key: str
+    """How to read the pictures; empty where nothing is to be said."""
     worlds: tuple[tuple[ShownEpisode, ...], ...]
     """The first and the last episode of each world; the one episode where there is no other."""
 
@@ -40,9 +42,10 @@ class ShownTrials:
 def shown_of(judged: Judged) -> ShownTrials | None:
     """Return what the first final run kept; None if that was nothing, as in runs of earlier versions."""
     for seed in sorted(judged.results):
-        worlds = judged.results[seed].get("shown", {}).get("worlds")
-        if worlds:
-            return ShownTrials(seed=seed, worlds=tuple(tuple(map(_episode, world)) for world in worlds))
+        kept = judged.results[seed].get("shown", {})
+        if "worlds" in kept:
+            worlds = tuple(tuple(map(_episode, world)) for world in kept["worlds"])
+            return ShownTrials(seed=seed, key=kept["key"], worlds=worlds)
     return None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from autometa.comparison.execution.adaptation_curve import best_return, known_returns
+from autometa.comparison.execution.adaptation_curve import curve_returns, known_returns
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.stored_trials import result_of
@@ -52,10 +52,8 @@ def collect_record(plan: Plan, arms: Sequence[Arm], environment: Mapping[str, An
         environment=dict(environment),
         complete=all(arm.n_done == arm.n_slots for arm in arms),
         facts={label: domain.sampler.describe() for label, domain in plan.judged_on.items() if domain.info.is_table},
-        best_returns={
-            label: best
-            for label, domain in plan.judged_on.items()
-            if domain.info.problem_record.acts and (best := best_return(domain)) is not None
+        curve_returns={
+            label: curve_returns(domain) for label, domain in plan.judged_on.items() if domain.info.problem_record.acts
         },
         known_returns={
             label: known_returns(domain) for label, domain in plan.judged_on.items() if domain.info.problem_record.acts

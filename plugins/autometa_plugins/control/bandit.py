@@ -88,6 +88,10 @@ class Arms(am.TensorEnvironments):
 
     n_noise: ClassVar[int] = 1
     has_fixed_length: ClassVar[bool] = True
+    picture_key: ClassVar[str] = (
+        "From left to right, one pull after the other: + paid more than nothing, - did not. Before it the mean of the "
+        "arm, with a star at the best one."
+    )
 
     @property
     def hidden(self) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import autometa as am
-from autometa_plugins.control.grid import MOVES, cells_in, code, draw_walk, drawn, moved, random_visits
+from autometa_plugins.control.grid import MOVES, WALK_KEY, cells_in, code, draw_walk, drawn, moved, random_visits
 
 
 class DarkRoom(am.TaskSampler):
@@ -89,6 +89,7 @@ class Rooms(am.TensorEnvironments):
     one: Tensor
 
     has_fixed_length: ClassVar[bool] = True
+    picture_key: ClassVar[str] = WALK_KEY
 
     @property
     def size(self) -> int:

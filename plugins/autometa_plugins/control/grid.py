@@ -12,6 +12,12 @@ from torch.nn import functional as F
 MOVES = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
 """What actions add to row and column."""
 
+WALK_KEY = (
+    "Numbers: the step that first ended in a cell, in brackets that on the goal; S: the start; G: a goal that was not "
+    "reached."
+)
+"""How to read a walk, see :func:`draw_walk`."""
+
 
 def moved(cell: Tensor, action: Tensor, size: int) -> Tensor:
     """Return the cells [tasks, 2] after actions [tasks]; who walks into a wall stays."""

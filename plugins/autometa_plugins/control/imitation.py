@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
@@ -29,6 +30,9 @@ class Imitation(OnTrials):
         Times that the trials of an outer step are gone through.
     minibatches : int, default=4
         Parts of the trials, each of which makes a step of the optimizer.
+    demonstrated : float, default=0.5
+        Share of meta-training in which trials of the adviser himself are among the others: all of them at first, then
+        fewer and fewer. Nothing where he cannot act (``Environments.demonstrations``).
     lr : float, default=0.02
     optimizer : str, default="adam"
         Any of ``torch.optim`` that needs nothing but a learning rate.
@@ -50,6 +54,7 @@ class Imitation(OnTrials):
         trials: int | Literal["auto"] = "auto",
         epochs: int = 1,
         minibatches: int = 4,
+        demonstrated: float = 0.5,
         lr: float = 0.02,
         optimizer: str = "adam",
         schedule: str = "cosine",
@@ -59,6 +64,7 @@ class Imitation(OnTrials):
         self.trials = trials
         self.epochs = epochs
         self.minibatches = minibatches
+        self.demonstrated = demonstrated
         self.lr = lr
         self.optimizer = optimizer
         self.schedule = schedule
@@ -80,12 +86,13 @@ class Imitation(OnTrials):
                 f"meta-optimizer {self.name!r} needs tasks that tell what to do, and these name no adviser in their "
                 "info; use learner 'rl2', or override advice() of the environments."
             )
+        am.check_real("demonstrated", self.demonstrated, least=0, most=1, of=f"meta-optimizer {self.name!r}")
         super().start(learner, module, info)
 
     def step(self, batch: am.Environments) -> dict[str, Tensor]:
         """Collect a trial of every task, and learn what should have been done in it."""
         with torch.no_grad():
-            seen = self.collect(batch)
+            seen = self._live(batch)
             advice = self._ask(batch, seen)
         losses: list[Tensor] = []
         for epoch in range(self.epochs):
@@ -94,6 +101,14 @@ class Imitation(OnTrials):
                 if epoch == 0:
                     losses.append(loss)
         return {"loss": torch.stack(losses).mean(), **_agreement(seen, advice), **self.taken(seen)}
+
+    def _live(self, batch: am.Environments) -> am.Experience:
+        """Return trials of the adviser himself, as far as he still acts, and of the actor."""
+        n_shown = math.ceil(len(batch) * (1 - self.progress / self.demonstrated)) if self.demonstrated else 0
+        shown = batch[:n_shown].demonstrations() if n_shown > 0 else None
+        if shown is None:
+            return self.collect(batch)
+        return shown if n_shown == len(batch) else _joined(shown, self.collect(batch[n_shown:]))
 
     def _ask(self, batch: am.Environments, seen: am.Experience) -> Tensor:
         """Return the advice, which must be one action for each of those taken."""
@@ -115,6 +130,17 @@ class Imitation(OnTrials):
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the learning rate."""
         return cls(lr=trial.suggest_float("lr", 1e-3, 0.05, log=True))
+
+
+def _joined(one: am.Experience, other: am.Experience) -> am.Experience:
+    """Put the trials of other tasks below; the shorter ones are padded."""
+    n_steps = max(one.n_steps, other.n_steps)
+    values: dict[str, Tensor] = {}
+    for name in (*am.Transition._fields, "log_prob", "episode", "mask"):
+        parts = (getattr(experience, name) for experience in (one, other))
+        padded = (torch.cat([part, part.new_zeros(len(part), n_steps - part.shape[1], *part.shape[2:])], 1) for part in parts)
+        values[name] = torch.cat(list(padded))
+    return am.Experience(**values, hidden=torch.cat([one.hidden, other.hidden]))
 
 
 def _agreement(seen: am.Experience, advice: Tensor) -> dict[str, Tensor]:

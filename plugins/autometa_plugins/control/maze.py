@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 import autometa as am
+from autometa_plugins.control.grid import WALK_KEY
 from autometa_plugins.control.maze_map import cells_after, draw_passages, draw_walls, edges_of, sight
-from autometa_plugins.control.maze_search import search_maze
+from autometa_plugins.control.maze_search import search_maze, searched
 
 _ON_GOAL, _ELSEWHERE = 1.0, -0.04
 
@@ -109,6 +111,8 @@ class Mazes(am.TensorEnvironments):
     after: Tensor
     seen: Tensor
 
+    picture_key: ClassVar[str] = WALK_KEY
+
     @property
     def size(self) -> int:
         """Cells along a side."""
@@ -137,6 +141,10 @@ class Mazes(am.TensorEnvironments):
     def advice(self, experience: am.Experience) -> Tensor:
         """Tell how to look for the goal by what was seen, and the shortest way to it once it was."""
         return search_maze(experience, self.size)
+
+    def demonstrations(self) -> am.Experience:
+        """Look for the goal and go to it, as :meth:`advice` tells."""
+        return searched(self, self.size)
 
     def picture(self, task: int) -> str:
         """Draw the maze, the first row at the top, with S where episodes start and G for the goal."""

@@ -29,20 +29,65 @@ def search_maze(experience: am.Experience, size: int) -> Tensor:
     -------
     Tensor of shape [tasks, time], int64
     """
-    middle = size // 2 * size + size // 2
-    cell = torch.full_like(experience.action[:, 0], middle)
-    known = _Map(cell, size)
-    ended, advice = experience.ended, []
+    searcher = Searcher(experience.action[:, 0], size)
+    advice = []
     for time in range(experience.n_steps):
-        far = (experience.observation[:, time, :4] * size).round().long()
-        known.look(cell, far, experience.observation[:, time, 4:] > 0)
-        advice.append(known.way_on(cell))
-        action = experience.action[:, time]
-        moves = far.gather(1, action.unsqueeze(1))[:, 0] > 0
-        cell = torch.where(moves, cell + known.step[action], cell)
-        known.stand(cell, experience.terminated[:, time] & experience.mask[:, time])
-        cell = torch.where(ended[:, time], middle, cell)
+        step = experience.at(time)
+        advice.append(searcher.advise(step.observation))
+        searcher.follow(step)
     return torch.stack(advice, 1)
+
+
+def searched(mazes: am.Environments, size: int) -> am.Experience:
+    """Return trials in which somebody does what :func:`search_maze` tells."""
+    n_episodes, worlds = mazes.info.n_episodes, mazes.begin()
+    searcher, observation = Searcher(mazes.key, size), worlds.reset()
+    episode = torch.zeros_like(mazes.key)
+    told = torch.ones_like(episode, dtype=torch.bool)
+    columns: list[tuple[Tensor, ...]] = []
+    while bool((active := episode < n_episodes).any()):
+        action = searcher.advise(observation)
+        after, reward, terminated, truncated = worlds.step(action)
+        step = am.Transition(observation, action, reward, terminated, truncated, after, told)
+        searcher.follow(step)
+        columns.append((*step, torch.zeros_like(reward), episode, active))
+        episode = episode + (step.ended & active)
+        observation = worlds.reset(step.ended) if bool(step.ended.any()) else after
+    names = (*am.Transition._fields, "log_prob", "episode", "mask")
+    parts = {name: torch.stack(part, 1) for name, part in zip(names, zip(*columns, strict=True), strict=True)}
+    return am.Experience(**parts, hidden=mazes.hidden)
+
+
+class Searcher:
+    """Who looks for the goals of mazes, with a map of each; it changes while he is told what happens.
+
+    Parameters
+    ----------
+    like : Tensor of shape [tasks], int64
+        Any, on the device of the mazes.
+    size : int
+        Cells along a side.
+    """
+
+    def __init__(self, like: Tensor, size: int) -> None:
+        self.size, self.middle = size, size // 2 * size + size // 2
+        self.cell = torch.full_like(like, self.middle)
+        self.map = _Map(self.cell, size)
+
+    def advise(self, observation: Tensor) -> Tensor:
+        """Draw what is seen [tasks, 8], and tell the next step [tasks]."""
+        self.map.look(self.cell, self._far(observation), observation[:, 4:] > 0)
+        return self.map.way_on(self.cell)
+
+    def follow(self, step: am.Transition) -> None:
+        """Walk along with whoever took a step, and note where the goal was reached."""
+        moves = self._far(step.observation).gather(1, step.action.unsqueeze(1))[:, 0] > 0
+        cell = torch.where(moves, self.cell + self.map.step[step.action], self.cell)
+        self.map.stand(cell, step.terminated)
+        self.cell = torch.where(step.ended, self.middle, cell)
+
+    def _far(self, observation: Tensor) -> Tensor:
+        return (observation[:, :4] * self.size).round().long()
 
 
 class _Map:

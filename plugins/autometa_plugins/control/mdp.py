@@ -109,6 +109,7 @@ class Processes(am.TensorEnvironments):
 
     n_noise: ClassVar[int] = 2
     has_fixed_length: ClassVar[bool] = True
+    picture_key: ClassVar[str] = "A step each line; a star is at the best actions of who knows the process."
 
     @property
     def hidden(self) -> Tensor:

@@ -99,6 +99,7 @@ class Planes(am.TensorEnvironments):
 
     goal: Tensor
 
+    picture_key: ClassVar[str] = "A dot for each step; S: the start; X: the end; G: the goal."
     shown: ClassVar[tuple[float, float, float, float]]
     """Smallest and largest x, smallest and largest y of a goal."""
 
