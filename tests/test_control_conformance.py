@@ -257,6 +257,36 @@ def of_the_batch(here: DoorEnvironments, seen: am.Experience) -> Tensor:
     return torch.full_like(seen.action, int(len(here) > 2))
 
 
+class Drawn(Advised):
+    """Doors whose pictures, or the adviser's own trials, are others."""
+
+    def made(self, drawn: DoorEnvironments, n_tasks: int) -> DoorEnvironments:
+        kind = type("Other", (DoorEnvironments,), {self.advice.__name__: self.advice})
+        found: DoorEnvironments = kind(info=drawn.info, key=drawn.key, way_out=drawn.way_out)
+        return found
+
+
+def picture(here: DoorEnvironments, task: int) -> str:
+    return f"{len(here)} doors"
+
+
+def picture_of(here: DoorEnvironments, seen: am.Experience, task: int, episode: int) -> str:
+    return "\x1b[2J"
+
+
+def demonstrations(here: DoorEnvironments) -> am.Experience:
+    actor = am.make_learner("control/random")
+    return am.collect(actor, actor.build(here.info), here, n_episodes=here.info.n_episodes, horizon=here.info.horizon)[0]
+
+
+def few_episodes(here: DoorEnvironments) -> am.Experience:
+    actor = am.make_learner("control/random")
+    return am.collect(actor, actor.build(here.info), here, n_episodes=1, horizon=here.info.horizon)[0]
+
+
+few_episodes.__name__ = "demonstrations"
+
+
 class Recurring(Sampled):
     """Few tasks, which recur in all splits, and does not say so."""
 
@@ -278,6 +308,10 @@ class Recurring(Sampled):
         (Advised(foreseeing), "check_advice", "depends on what that step leads to"),
         (Advised(eavesdropping), "check_advice", "depends on rewards that nobody told"),
         (Advised(of_the_batch), "check_advice", "depends on the tasks beside it"),
+        (Drawn(demonstrations), "check_demonstrations", "does not what he advises"),
+        (Drawn(few_episodes), "check_demonstrations", "must be of 2 episodes"),
+        (Drawn(picture), "check_pictures", "picture() depends on the tasks beside it"),
+        (Drawn(picture_of), "check_pictures", "cannot be printed"),
     ],
     ids=lambda value: getattr(value, "advice", type(value)).__name__ if isinstance(value, Doors) else None,
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 from autometa.contracts.environments import Environments, StepResult
 from autometa.contracts.experience import Experience
 from autometa.contracts.keys import draw_keys, uniform
+from autometa.contracts.printable import printable
 from autometa.contracts.tasks import SPLITS, TaskInfo, TaskSampler
 from autometa.engine.collecting import collect
 from autometa.testing.acts_at_random import ActsAtRandom
@@ -234,6 +235,45 @@ def check_advice(tasks: TaskSampler) -> None:
     expect(same, "the advice depends on rewards that nobody told.")
 
 
+def check_demonstrations(tasks: TaskSampler) -> None:
+    """Trials that the adviser shows are whole ones of each task alone, and in them he does what he advises."""
+    batch = tasks.sample(5, seed=4)
+    shown = batch.demonstrations()
+    if shown is None:
+        raise SkipTest("nobody shows how to act in these tasks")
+    expect(tasks.info.adviser is not None, "somebody acts, and info names no adviser.")
+    expect(len(shown) == 5, f"trials of {len(shown)} tasks are shown, not of 5.")
+    mask, last = shown.mask, shown.mask.sum(1, keepdim=True) - 1
+    expect(mask.sum() == (torch.arange(shown.n_steps) <= last).sum(), "padded steps must come last.")
+    ends = (shown.ended & mask).sum(1)
+    whole = (ends == tasks.info.n_episodes).all() and shown.ended.gather(1, last).all()
+    expect(whole, f"the trials shown must be of {tasks.info.n_episodes} episodes, the last one lived to its end.")
+    does = torch.equal(batch.advice(shown)[mask], shown.action[mask])
+    expect(does, "he who shows how to act does not what he advises.")
+    alone = batch[1:3].demonstrations()
+    expect(alone is not None, "some tasks alone have nobody who acts in them.")
+    assert alone is not None
+    same = torch.equal(alone.action[alone.mask], shown.action[1:3][mask[1:3]])
+    expect(same, "what is shown in a task depends on the tasks beside it.")
+
+
+def check_pictures(tasks: TaskSampler) -> None:
+    """Pictures are printable text or none; they show their task and episode, whatever stands beside them."""
+    batch = tasks.sample(3, seed=6)
+    seen = _acted_in(batch, N_STEPS)
+    pictures = {"picture()": batch.picture(1)}
+    expect(batch[1:2].picture(0) == pictures["picture()"], "picture() depends on the tasks beside it.")
+    for episode in range(int(seen.episode[1][seen.mask[1]].max()) + 1):
+        pictures[f"picture_of() episode {episode}"] = found = batch.picture_of(seen, 1, episode)
+        alone = batch[1:2].picture_of(seen[1:2], 0, episode)
+        expect(alone == found, "picture_of() depends on the tasks beside it.")
+    for name, picture in pictures.items():
+        if picture is None:
+            continue
+        expect(isinstance(picture, str), f"{name} returned a {type(picture).__name__}; it must be text, or None.")
+        expect(printable(picture, lines=True) == picture, f"{name} has characters that cannot be printed.")
+
+
 def _acted_in(environments: Environments, n_steps: int) -> Experience:
     """Return what happens at random in a few episodes of at most so many steps."""
     info, actor = environments.info, ActsAtRandom()
@@ -257,6 +297,8 @@ ENVIRONMENT_CHECKS = (
     check_casts,
     check_references,
     check_advice,
+    check_demonstrations,
+    check_pictures,
     check_refuses_bad_arguments,
     check_describe,
 )
