@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 NEEDS = {"meta_world": "metaworld"}
 """Packages that an example has in an environment of its own."""
+QUICK = {"maze_agent": ["--quick"]}
+"""Arguments with which a script that takes minutes takes seconds."""
 
 
 @pytest.mark.slow
@@ -20,8 +22,9 @@ def test_an_example_runs_without_a_warning(script: Path, tmp_path: Path) -> None
     if script.stem in NEEDS:
         pytest.importorskip(NEEDS[script.stem])
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-W", "error", str(script), *QUICK.get(script.stem, [])],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert any(character.isdigit() for character in done.stdout)
     assert not list(tmp_path.iterdir())  # an example leaves nothing behind

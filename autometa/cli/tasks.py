@@ -60,6 +60,8 @@ def tasks(
 
 _OF_WORLDS = ("horizon", "n_hidden")
 """Facts that are told of worlds to act in alone."""
+_NOT_OF_WORLDS = ("shared_classes", "target_scale")
+"""Facts that mean nothing there."""
 
 
 def _facts(sampler: TaskSampler) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def _show_facts(console: Console, title: str, facts: dict[str, Any]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     acts = find_problem(facts["info"]["problem"]).acts
     for key, value in facts["info"].items():
-        if value is not None and (acts or key not in _OF_WORLDS):
+        if value is not None and key not in (_NOT_OF_WORLDS if acts else _OF_WORLDS):
             table.add_row(Text(key), Text(printable(list(value) if isinstance(value, tuple) else value)))
     for split, shapes in facts["splits"].items():
         table.add_row(f"split {split}", Text(", ".join(f"{part} {shape}" for part, shape in shapes.items())))

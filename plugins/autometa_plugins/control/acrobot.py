@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import autometa as am
-from autometa_plugins.control.varied_physics import check_spread, draw_factors
+from autometa_plugins.control.varied_physics import check_spread, draw_constants, draw_factors
 
 _TIME_STEP = 0.2
 _GRAVITY = 9.8
@@ -94,6 +94,11 @@ class Acrobots(am.TensorEnvironments):
     def hidden(self) -> Tensor:
         """Logarithms of the factors."""
         return self.factors.log()
+
+    def picture(self, task: int) -> str:
+        """Write down what the constants of Gymnasium's acrobot are multiplied by."""
+        names = ("mass 1", "mass 2", "length 1", "centre of mass 2", "moments of inertia", "torque")
+        return draw_constants(dict(zip(names, self.factors[task].tolist(), strict=True)))
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Hang down, almost at rest: angles and speeds within 0.1."""

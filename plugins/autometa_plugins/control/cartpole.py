@@ -11,7 +11,7 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.control.cart_and_pole import has_fallen, pushed, started
-from autometa_plugins.control.varied_physics import check_spread, draw_factors
+from autometa_plugins.control.varied_physics import check_spread, draw_constants, draw_factors
 
 _SURE_SPREAD = 2.0
 """Up to here one linear feedback balances every pole."""
@@ -101,6 +101,11 @@ class Carts(am.TensorEnvironments):
         """All steps, where it is known that every pole can be balanced: factors from 0.5 to 2."""
         best = torch.full_like(self.factors[:, 0], float(self.info.horizon))
         return {"best": best} if self.spread <= _SURE_SPREAD else {}
+
+    def picture(self, task: int) -> str:
+        """Write down what the constants of Gymnasium's cart are multiplied by."""
+        names = ("gravity", "length of the pole", "force", "mass of the cart", "mass of the pole")
+        return draw_constants(dict(zip(names, self.factors[task].tolist(), strict=True)))
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Stand in the middle."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.control.cart_and_pole import EDGE, LARGEST_ANGLE, has_fallen, pushed, started
+from autometa_plugins.control.varied_physics import draw_constants
 
 _CART, _POLE = 1.0, 0.1
 
@@ -92,6 +93,13 @@ class SwappedCarts(am.TensorEnvironments):
     def reference(self) -> Mapping[str, Tensor]:
         """Who knows the task never falls."""
         return {"best": torch.zeros_like(self.right)}
+
+    def picture(self, task: int) -> str:
+        """Write down which way action 1 pushes, and the constants."""
+        names = ("length", "gravity", "force")
+        way = "right" if self.right[task] > 0 else "left"
+        constants = {name: float(getattr(self, name)[task]) for name in names}
+        return f"action 1 pushes to the {way}\n{draw_constants(constants, '')}"
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Stand in the middle."""

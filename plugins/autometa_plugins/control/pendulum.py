@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import autometa as am
-from autometa_plugins.control.varied_physics import check_spread, draw_factors
+from autometa_plugins.control.varied_physics import check_spread, draw_constants, draw_factors
 
 _TIME_STEP = 0.05
 _GRAVITY, _MASS, _LENGTH, _TORQUE = 10.0, 1.0, 1.0, 2.0
@@ -93,6 +93,11 @@ class Pendulums(am.TensorEnvironments):
     def hidden(self) -> Tensor:
         """Logarithms of the factors."""
         return self.factors.log()
+
+    def picture(self, task: int) -> str:
+        """Write down what the constants of Gymnasium's pendulum are multiplied by."""
+        names = ("gravity", "mass", "length", "torque")
+        return draw_constants(dict(zip(names, self.factors[task].tolist(), strict=True)))
 
     def initial(self, noise: Tensor) -> dict[str, Tensor]:
         """Start at any angle, slowly."""
