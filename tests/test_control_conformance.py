@@ -276,7 +276,9 @@ def picture_of(here: DoorEnvironments, seen: am.Experience, task: int, episode: 
 
 def demonstrations(here: DoorEnvironments) -> am.Experience:
     actor = am.make_learner("control/random")
-    return am.collect(actor, actor.build(here.info), here, n_episodes=here.info.n_episodes, horizon=here.info.horizon)[0]
+    return am.collect(actor, actor.build(here.info), here, n_episodes=here.info.n_episodes, horizon=here.info.horizon)[
+        0
+    ]
 
 
 def few_episodes(here: DoorEnvironments) -> am.Experience:

@@ -1,4 +1,4 @@
-"""Who looks for the goal of a maze with a map of what was seen: advice, own trials, and what can be learned from them."""
+"""Who looks for the goal of a maze with a map of what was seen: advice, own trials, and what is learned from them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from autometa_plugins.control.maze_search import Searcher, search_maze
-from learning import assert_lower, training_seed
 
 import autometa as am
 from autometa.training import MetaTraining
+from learning import assert_lower
 
 
 def drawn(n_tasks: int = 300, **params: int) -> Any:
@@ -93,8 +93,7 @@ def test_imitation_begins_with_the_adviser_and_ends_without_him() -> None:
     )
     run.run_to()
     followed = run.history["followed"].to_numpy()
-    assert followed[0] == 1.0
-    assert (followed[1:4] < 1).all()
+    assert (followed[:4] == 1).all()
     assert (followed[4:] < 0.7).all()
     alone = am.make_meta_optimizer("imitation", trials=10, minibatches=2, demonstrated=0)
     run = MetaTraining(am.make_learner("imitated", hidden_size=4), alone, tasks, n_steps=2, tasks_per_step=4, seed=0)

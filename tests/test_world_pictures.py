@@ -73,7 +73,7 @@ def test_a_walk_in_a_maze_numbers_cells_where_the_picture_of_the_maze_is_open() 
     for task in range(20):
         plain = mazes.picture(task).splitlines()
         for episode in (0, 2):
-            drawn = [row for row in mazes.picture_of(shown, task, episode).splitlines()]
+            drawn = mazes.picture_of(shown, task, episode).splitlines()
             columns = [0, *(c for k in range(5) for c in (2 + 5 * k, 5 + 5 * k))]
             walls = ["".join("#" if row[c] == "#" else " " for c in columns) for row in drawn]
             assert walls == [re.sub("[SG]", " ", row) for row in plain]
@@ -187,7 +187,10 @@ RL2 = {"rl2": ("rl2", am.make_meta_optimizer("policy_gradient", trials=10))}
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, Path]:
     output = tmp_path_factory.mktemp("shown")
-    tasks = {"grid": am.make_tasks("gridnavi", size=3, steps=4, n_shot=1), "cart <b>": am.make_tasks("cartpole", steps=8, n_shot=1)}
+    tasks = {
+        "grid": am.make_tasks("gridnavi", size=3, steps=4, n_shot=1),
+        "cart <b>": am.make_tasks("cartpole", steps=8, n_shot=1),
+    }
     return am.compare(tasks, RL2, output=output, **FAST), output
 
 

@@ -147,9 +147,9 @@ class Environments(ABC):
         return None
 
     def picture_of(self, experience: Experience, task: int, episode: int) -> str | None:
-        """Return a picture in characters of what an actor did in one episode of a task, for reports; None: there is none.
+        """Return a picture in characters of what an actor did in one episode of a task; None: there is none.
 
-        Without one, a report shows rewards and observations over time.
+        A report shows it, or without one rewards and observations over time.
 
         Parameters
         ----------

@@ -28,9 +28,10 @@ def shown_trials(outcome: TrialOutcome) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``shown``: ``key``, how to read the pictures, and ``worlds``, a list of lists of episodes. An episode has its ``number`` from 1, its ``return``, and
-        either a ``picture``, or ``steps`` (numbers of steps from 1), the ``reward`` and the ``observation`` at each, as
-        [series][time]; numbers have four digits. Or the ``error`` that a plugin raised when it drew.
+        ``shown``: ``key``, how to read the pictures, and ``worlds``, a list of lists of episodes. An episode has its
+        ``number`` from 1, its ``return``, and either a ``picture``, or ``steps`` (numbers of steps from 1), the
+        ``reward`` and the ``observation`` at each, as [series][time]; numbers have four digits. Or the ``error`` that
+        a plugin raised when it drew.
     """
     last = outcome.environments.info.n_episodes - 1
     worlds: list[list[dict[str, Any]]] = []
@@ -62,7 +63,7 @@ def _episode(outcome: TrialOutcome, task: int, episode: int, *, draw: bool = Tru
             picture = worlds.picture_of(experience, task, episode)
         if not isinstance(picture, str | None):
             raise PluginError(
-                f"picture_of() of {type(worlds).__name__} returned a {type(picture).__name__}; it must be text, or None."
+                f"picture_of() of {type(worlds).__name__} returned a {type(picture).__name__}; it must be text or None."
             )
     if picture is not None:
         return {**about, "picture": printable(picture, lines=True)}

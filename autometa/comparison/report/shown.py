@@ -52,5 +52,7 @@ def _episode(episode: ShownEpisode, world: int, name: str, metric: str) -> str:
     if episode.picture is None:
         drawn = steps_figure(episode, said)
     else:
-        drawn = f'<pre class="world" role="img" aria-label="{escape(said)}" tabindex="0">{escape(episode.picture)}</pre>'
+        drawn = (
+            f'<pre class="world" role="img" aria-label="{escape(said)}" tabindex="0">{escape(episode.picture)}</pre>'
+        )
     return f"<figure><figcaption>{caption}</figcaption>{drawn}</figure>"

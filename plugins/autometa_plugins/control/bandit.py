@@ -136,8 +136,10 @@ class Arms(am.TensorEnvironments):
         pulls = list(zip(steps.action.tolist(), steps.reward.tolist(), strict=True))
         if len(pulls) > _MOST_SHOWN:
             return None
-        rows = ["".join(" " if arm != other else "+" if paid > 0 else "-" for other, paid in pulls)
-                for arm in range(self.mean.shape[1])]
+        rows = [
+            "".join(" " if arm != other else "+" if paid > 0 else "-" for other, paid in pulls)
+            for arm in range(self.mean.shape[1])
+        ]
         return "\n".join(f"{name} |{row}|" for name, row in zip(self._names(task), rows, strict=True))
 
     def _names(self, task: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
@@ -19,7 +18,8 @@ class Imitation(OnTrials):
     """Let the actor act, ask an adviser about every step, and make what he says more probable.
 
     The actor is so taught in the situations that it gets into by itself (DAgger, Ross et al. 2011). New trials cost
-    little, so those of earlier steps are not kept. Environments must tell what to do (``Environments.advice``).
+    little, so those of earlier steps are not kept. Environments must tell what to do (``Environments.advice``). Where
+    the adviser can act himself, the actor watches him first.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ class Imitation(OnTrials):
     minibatches : int, default=4
         Parts of the trials, each of which makes a step of the optimizer.
     demonstrated : float, default=0.5
-        Share of meta-training in which trials of the adviser himself are among the others: all of them at first, then
-        fewer and fewer. Nothing where he cannot act (``Environments.demonstrations``).
+        Share of meta-training, its beginning, in which the adviser acts himself in place of the actor. Nothing where he
+        cannot (``Environments.demonstrations``).
     lr : float, default=0.02
     optimizer : str, default="adam"
         Any of ``torch.optim`` that needs nothing but a learning rate.
@@ -90,10 +90,11 @@ class Imitation(OnTrials):
         super().start(learner, module, info)
 
     def step(self, batch: am.Environments) -> dict[str, Tensor]:
-        """Collect a trial of every task, and learn what should have been done in it."""
+        """Collect a trial of every task, or watch one, and learn what should have been done in it."""
         with torch.no_grad():
-            seen = self._live(batch)
-            advice = self._ask(batch, seen)
+            shown = batch.demonstrations() if self.progress < self.demonstrated else None
+            seen = self.collect(batch) if shown is None else shown
+            advice = self._ask(batch, seen) if shown is None else shown.action  # he does what he advises
         losses: list[Tensor] = []
         for epoch in range(self.epochs):
             for rows in self.parts(seen):
@@ -101,14 +102,6 @@ class Imitation(OnTrials):
                 if epoch == 0:
                     losses.append(loss)
         return {"loss": torch.stack(losses).mean(), **_agreement(seen, advice), **self.taken(seen)}
-
-    def _live(self, batch: am.Environments) -> am.Experience:
-        """Return trials of the adviser himself, as far as he still acts, and of the actor."""
-        n_shown = math.ceil(len(batch) * (1 - self.progress / self.demonstrated)) if self.demonstrated else 0
-        shown = batch[:n_shown].demonstrations() if n_shown > 0 else None
-        if shown is None:
-            return self.collect(batch)
-        return shown if n_shown == len(batch) else _joined(shown, self.collect(batch[n_shown:]))
 
     def _ask(self, batch: am.Environments, seen: am.Experience) -> Tensor:
         """Return the advice, which must be one action for each of those taken."""
@@ -130,17 +123,6 @@ class Imitation(OnTrials):
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the learning rate."""
         return cls(lr=trial.suggest_float("lr", 1e-3, 0.05, log=True))
-
-
-def _joined(one: am.Experience, other: am.Experience) -> am.Experience:
-    """Put the trials of other tasks below; the shorter ones are padded."""
-    n_steps = max(one.n_steps, other.n_steps)
-    values: dict[str, Tensor] = {}
-    for name in (*am.Transition._fields, "log_prob", "episode", "mask"):
-        parts = (getattr(experience, name) for experience in (one, other))
-        padded = (torch.cat([part, part.new_zeros(len(part), n_steps - part.shape[1], *part.shape[2:])], 1) for part in parts)
-        values[name] = torch.cat(list(padded))
-    return am.Experience(**values, hidden=torch.cat([one.hidden, other.hidden]))
 
 
 def _agreement(seen: am.Experience, advice: Tensor) -> dict[str, Tensor]:

@@ -79,7 +79,7 @@ def sight(after: Tensor, goal: Tensor, size: int) -> Tensor:
 
 
 def draw_walls(is_open: Tensor, size: int, marks: Mapping[int, str], *, width: int = 1) -> str:
-    """Draw a maze [edges], the first row at the top, with marks in some of its cells, which are so many characters wide."""
+    """Draw a maze [edges], the first row at the top, with marks in some of its cells, each ``width`` characters."""
     wide = [width if column % 2 else 1 for column in range(2 * size + 1)]
     picture = [["#" * n for n in wide] for _ in wide]
     for cell in range(size**2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -54,7 +56,9 @@ def searched(mazes: am.Environments, size: int) -> am.Experience:
         episode = episode + (step.ended & active)
         observation = worlds.reset(step.ended) if bool(step.ended.any()) else after
     names = (*am.Transition._fields, "log_prob", "episode", "mask")
-    parts = {name: torch.stack(part, 1) for name, part in zip(names, zip(*columns, strict=True), strict=True)}
+    parts: dict[str, Any] = {
+        name: torch.stack(part, 1) for name, part in zip(names, zip(*columns, strict=True), strict=True)
+    }
     return am.Experience(**parts, hidden=mazes.hidden)
 
 
@@ -119,7 +123,7 @@ class _Map:
         """Where it is known whether one may go from a cell in a direction."""
 
     def look(self, cell: Tensor, far: Tensor, shows_goal: Tensor) -> None:
-        """Draw what is seen from ``cell`` [tasks]: how ``far`` one may go, and whether the goal is there, [tasks, 4]."""
+        """Draw what is seen from ``cell`` [tasks]: how ``far`` one may go and whether the goal is there, [tasks, 4]."""
         self.tried[self.tasks, cell] = True
         self.may_be_goal[self.tasks, cell] = False
         for way in range(4):
@@ -169,7 +173,7 @@ class _Map:
         return first.gather(1, cost.argmin(1, keepdim=True))[:, 0]
 
     def _worth_a_look(self) -> Tensor:
-        """Tell from which known cells an unseen neighbour may be seen; a passage to a known one would be a second way."""
+        """Tell which known cells may lead to an unseen neighbour; a passage to a known one would be a second way."""
         places = torch.arange(self.size**2, device=self.step.device)
         beside = torch.where(self.is_edge, places.unsqueeze(1), places.unsqueeze(1) + self.step)
         return self.seen & (~self.tried & ~self.seen[:, beside]).any(2)
