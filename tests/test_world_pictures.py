@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 import autometa as am
 from autometa.comparison.execution import adaptation_curve
 from autometa.comparison.execution.shown_trials import MOST_CHARACTERS, MOST_TIMES, shown_trials
-from autometa.comparison.execution.stored_trials import RESULT
+from autometa.comparison.execution.stored_trials import RESULT, result_of
 from autometa.engine.judging import TrialOutcome
 from autometa.schema import misfit
 
@@ -153,7 +154,8 @@ def test_worlds_without_a_picture_keep_a_few_numbers_over_time() -> None:
 
 @pytest.mark.parametrize("name", ["gridnavi", "maze", "cartpole", "acrobot", "navigation_2d", "mdp", "bandit"])
 def test_what_is_kept_fits_the_storage_and_is_small(name: str) -> None:
-    kept = shown_trials(judged(am.make_tasks(name)))
+    steps = {"steps": 60} if name in ("cartpole", "acrobot") else {}
+    kept = shown_trials(judged(am.make_tasks(name, **steps)))
     assert misfit(kept["shown"], RESULT["shown?"]) is None
     assert len(json.dumps(kept)) < MOST_CHARACTERS + 6000
 
@@ -249,3 +251,24 @@ def test_an_environment_that_cannot_draw_fails_no_learner(tmp_path: Path, monkey
     assert set(found.failures["stage"]) == {"drawing what it did"}
     assert set(found.failures["reason"]) == {"ValueError: no ink"}
     assert len(found.leaderboard) == 1
+
+
+def test_numbers_of_other_steps_than_those_kept_are_damage() -> None:
+    world = [{"number": 1, "return": 1.0, "steps": [1, 2], "reward": [0.0, 1.0], "observation": [[0.5, 0.5]]}]
+    result = {
+        "tasks": [0], "scores": [1.0], "normalization": "none", "n_shot": 0, "n_query": 1, "adapt_ms": 0.0,
+        "predict_ms": 0.0, "curve": [], "history": [], "steps": 0, "meta_train_seconds": 0.0, "axis": "episodes",
+        "adaptation": [], "shown": {"key": "", "worlds": [world]},
+    }  # fmt: skip
+
+    def stored() -> Any:
+        attributes = {"result": result, "params": {}, "slot": 0}
+        return optuna.trial.create_trial(value=1.0, user_attrs=attributes)
+
+    assert result_of(stored(), "study")["shown"]["worlds"] == [world]
+    world[0]["observation"] = [[0.5]]
+    with pytest.raises(am.StorageError, match="numbers of other steps than the 2 of episode 1"):
+        result_of(stored(), "study")
+    world[0]["picture"] = 3
+    with pytest.raises(am.StorageError, match="picture"):
+        result_of(stored(), "study")
