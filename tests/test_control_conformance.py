@@ -274,16 +274,17 @@ def picture_of(here: DoorEnvironments, seen: am.Experience, task: int, episode: 
     return "\x1b[2J"
 
 
-def demonstrations(here: DoorEnvironments) -> am.Experience:
+def demonstrations(here: DoorEnvironments, slips: float = 0.0) -> am.Experience:
     actor = am.make_learner("control/random")
     return am.collect(actor, actor.build(here.info), here, n_episodes=here.info.n_episodes, horizon=here.info.horizon)[
         0
     ]
 
 
-def few_episodes(here: DoorEnvironments) -> am.Experience:
+def few_episodes(here: DoorEnvironments, slips: float = 0.0) -> am.Experience:
     actor = am.make_learner("control/random")
-    return am.collect(actor, actor.build(here.info), here, n_episodes=1, horizon=here.info.horizon)[0]
+    seen, _ = am.collect(actor, actor.build(here.info), here, n_episodes=1, horizon=here.info.horizon)
+    return replace(seen, action=here.advice(seen))
 
 
 few_episodes.__name__ = "demonstrations"
@@ -310,7 +311,7 @@ class Recurring(Sampled):
         (Advised(foreseeing), "check_advice", "depends on what that step leads to"),
         (Advised(eavesdropping), "check_advice", "depends on rewards that nobody told"),
         (Advised(of_the_batch), "check_advice", "depends on the tasks beside it"),
-        (Drawn(demonstrations), "check_demonstrations", "does not what he advises"),
+        (Drawn(demonstrations), "check_demonstrations", "does not do what he advises"),
         (Drawn(few_episodes), "check_demonstrations", "must be of 2 episodes"),
         (Drawn(picture), "check_pictures", "picture() depends on the tasks beside it"),
         (Drawn(picture_of), "check_pictures", "cannot be printed"),

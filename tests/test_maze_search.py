@@ -41,6 +41,15 @@ def test_mazes_of_other_sizes_are_searched_too(size: int) -> None:
     torch.testing.assert_close(mazes.demonstrations().returns(2)[:, 1], mazes.reference["best"], atol=1e-4, rtol=0)
 
 
+def test_who_slips_now_and_then_goes_on_from_there() -> None:
+    mazes = drawn()
+    shown = mazes.demonstrations(0.2)
+    slipped = (mazes.advice(shown) != shown.action)[shown.mask]
+    assert 0.13 < slipped.float().mean() < 0.17  # one in four of what is random is what is advised
+    assert_lower(mazes.demonstrations(0.2).returns(3)[:, 1], mazes.reference["best"])
+    assert_lower(mazes.reference["random"], shown.returns(3)[:, 1])
+
+
 def test_the_adviser_knows_what_was_seen_and_nothing_of_the_maze() -> None:
     mazes, others = drawn(20), am.make_tasks("maze").sample(20, seed=5)
     seen = wandered(mazes)
@@ -87,7 +96,7 @@ def test_a_map_knows_the_shortest_ways_between_the_cells_that_were_seen() -> Non
 
 def test_imitation_begins_with_the_adviser_and_ends_without_him() -> None:
     tasks = am.make_tasks("maze", size=4, steps=6, n_shot=1)
-    optimizer = am.make_meta_optimizer("imitation", trials=10, minibatches=2)
+    optimizer = am.make_meta_optimizer("imitation", trials=10, minibatches=2, slips=0)
     run = MetaTraining(
         am.make_learner("imitated", hidden_size=4), optimizer, tasks, n_steps=8, tasks_per_step=4, seed=0
     )
@@ -101,7 +110,8 @@ def test_imitation_begins_with_the_adviser_and_ends_without_him() -> None:
     assert run.history["followed"].iloc[0] < 0.7
 
 
-def test_a_share_of_meta_training_that_is_none_is_refused() -> None:
-    optimizer = am.make_meta_optimizer("imitation", demonstrated=1.5)
-    with pytest.raises(am.InvalidParameter, match=r"demonstrated=1.5 of meta-optimizer 'imitation' must be"):
+@pytest.mark.parametrize("name", ["demonstrated", "slips"])
+def test_a_share_that_is_none_is_refused(name: str) -> None:
+    optimizer = am.make_meta_optimizer("imitation", **{name: 1.5})
+    with pytest.raises(am.InvalidParameter, match=rf"{name}=1.5 of meta-optimizer 'imitation' must be"):
         MetaTraining(am.make_learner("imitated"), optimizer, am.make_tasks("maze"), n_steps=1, tasks_per_step=4, seed=0)

@@ -114,11 +114,16 @@ class Environments(ABC):
         """
         raise Incompatible(f"{type(self).__name__} cannot tell what to do: their info names no adviser.")
 
-    def demonstrations(self) -> Experience | None:
+    def demonstrations(self, slips: float = 0.0) -> Experience | None:
         """Return the trials of an adviser who acts himself, in every task; None: he can only tell what would be best.
 
         Imitation begins with them: an actor that does not know what to do yet gets into situations that are hard to
         learn from. All rewards are told; ``log_prob`` may be anything.
+
+        Parameters
+        ----------
+        slips : float, default=0.0
+            Share of the steps at which something is done at random instead, so that it is seen how he goes on.
         """
         return None
 

@@ -242,17 +242,24 @@ def check_demonstrations(tasks: TaskSampler) -> None:
     if shown is None:
         raise SkipTest("nobody shows how to act in these tasks")
     expect(tasks.info.adviser is not None, "somebody acts, and info names no adviser.")
+    does = torch.equal(batch.advice(shown)[shown.mask], shown.action[shown.mask])
+    expect(does, "he who shows how to act does not do what he advises.")
+    for slips in (0.0, 0.5):
+        _check_shown(tasks, batch, slips)
+
+
+def _check_shown(tasks: TaskSampler, batch: Environments, slips: float) -> None:
+    """Trials that are shown are whole, the same every time, and each of its task alone."""
+    shown, again, alone = (some.demonstrations(slips) for some in (batch, batch, batch[1:3]))
+    if shown is None or again is None or alone is None:
+        raise AssertionError(f"demonstrations({slips}) are shown of some tasks and not of others.")
     expect(len(shown) == 5, f"trials of {len(shown)} tasks are shown, not of 5.")
     mask, last = shown.mask, shown.mask.sum(1, keepdim=True) - 1
     expect(mask.sum() == (torch.arange(shown.n_steps) <= last).sum(), "padded steps must come last.")
     ends = (shown.ended & mask).sum(1)
     whole = (ends == tasks.info.n_episodes).all() and shown.ended.gather(1, last).all()
     expect(whole, f"the trials shown must be of {tasks.info.n_episodes} episodes, the last one lived to its end.")
-    does = torch.equal(batch.advice(shown)[mask], shown.action[mask])
-    expect(does, "he who shows how to act does not what he advises.")
-    alone = batch[1:3].demonstrations()
-    expect(alone is not None, "some tasks alone have nobody who acts in them.")
-    assert alone is not None
+    expect(torch.equal(again.action[again.mask], shown.action[mask]), "asked a second time he acts in another way.")
     same = torch.equal(alone.action[alone.mask], shown.action[1:3][mask[1:3]])
     expect(same, "what is shown in a task depends on the tasks beside it.")
 

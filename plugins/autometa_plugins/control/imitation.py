@@ -33,6 +33,9 @@ class Imitation(OnTrials):
     demonstrated : float, default=0.5
         Share of meta-training, its beginning, in which the adviser acts himself in place of the actor. Nothing where he
         cannot (``Environments.demonstrations``).
+    slips : float, default=0.1
+        Share of his steps at which he does something at random instead of what he advises, so that the actor learns how
+        to go on from its own mistakes (Laskey et al. 2017, DART).
     lr : float, default=0.02
     optimizer : str, default="adam"
         Any of ``torch.optim`` that needs nothing but a learning rate.
@@ -55,6 +58,7 @@ class Imitation(OnTrials):
         epochs: int = 1,
         minibatches: int = 4,
         demonstrated: float = 0.5,
+        slips: float = 0.1,
         lr: float = 0.02,
         optimizer: str = "adam",
         schedule: str = "cosine",
@@ -65,6 +69,7 @@ class Imitation(OnTrials):
         self.epochs = epochs
         self.minibatches = minibatches
         self.demonstrated = demonstrated
+        self.slips = slips
         self.lr = lr
         self.optimizer = optimizer
         self.schedule = schedule
@@ -86,15 +91,16 @@ class Imitation(OnTrials):
                 f"meta-optimizer {self.name!r} needs tasks that tell what to do, and these name no adviser in their "
                 "info; use learner 'rl2', or override advice() of the environments."
             )
-        am.check_real("demonstrated", self.demonstrated, least=0, most=1, of=f"meta-optimizer {self.name!r}")
+        for name in ("demonstrated", "slips"):
+            am.check_real(name, getattr(self, name), least=0, most=1, of=f"meta-optimizer {self.name!r}")
         super().start(learner, module, info)
 
     def step(self, batch: am.Environments) -> dict[str, Tensor]:
         """Collect a trial of every task, or watch one, and learn what should have been done in it."""
         with torch.no_grad():
-            shown = batch.demonstrations() if self.progress < self.demonstrated else None
+            shown = batch.demonstrations(self.slips) if self.progress < self.demonstrated else None
             seen = self.collect(batch) if shown is None else shown
-            advice = self._ask(batch, seen) if shown is None else shown.action  # he does what he advises
+            advice = self._ask(batch, seen)
         losses: list[Tensor] = []
         for epoch in range(self.epochs):
             for rows in self.parts(seen):

@@ -142,9 +142,9 @@ class Mazes(am.TensorEnvironments):
         """Tell how to look for the goal by what was seen, and the shortest way to it once it was."""
         return search_maze(experience, self.size)
 
-    def demonstrations(self) -> am.Experience:
-        """Look for the goal and go to it, as :meth:`advice` tells."""
-        return searched(self, self.size)
+    def demonstrations(self, slips: float = 0.0) -> am.Experience:
+        """Look for the goal and go to it, as :meth:`advice` tells, but for some steps at random."""
+        return searched(self, self.size, slips)
 
     def picture(self, task: int) -> str:
         """Draw the maze, the first row at the top, with S where episodes start and G for the goal."""

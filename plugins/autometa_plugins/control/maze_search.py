@@ -40,15 +40,19 @@ def search_maze(experience: am.Experience, size: int) -> Tensor:
     return torch.stack(advice, 1)
 
 
-def searched(mazes: am.Environments, size: int) -> am.Experience:
-    """Return trials in which somebody does what :func:`search_maze` tells."""
+def searched(mazes: am.Environments, size: int, slips: float) -> am.Experience:
+    """Return trials in which somebody does what :func:`search_maze` tells, but for a share of steps at random."""
     n_episodes, worlds = mazes.info.n_episodes, mazes.begin()
     searcher, observation = Searcher(mazes.key, size), worlds.reset()
     episode = torch.zeros_like(mazes.key)
     told = torch.ones_like(episode, dtype=torch.bool)
     columns: list[tuple[Tensor, ...]] = []
+    noise = _noise_of(mazes) if slips else torch.empty(0)
     while bool((active := episode < n_episodes).any()):
         action = searcher.advise(observation)
+        if slips:
+            chance, other = noise[:, len(columns)].unbind(1)
+            action = torch.where(chance < slips, (4 * other).long(), action)
         after, reward, terminated, truncated = worlds.step(action)
         step = am.Transition(observation, action, reward, terminated, truncated, after, told)
         searcher.follow(step)
@@ -60,6 +64,13 @@ def searched(mazes: am.Environments, size: int) -> am.Experience:
         name: torch.stack(part, 1) for name, part in zip(names, zip(*columns, strict=True), strict=True)
     }
     return am.Experience(**parts, hidden=mazes.hidden)
+
+
+def _noise_of(mazes: am.Environments) -> Tensor:
+    """Two uniform numbers for each step of every trial, [tasks, steps, 2], which follow from the task's key alone."""
+    shape = (mazes.info.n_steps, 2)
+    each = [torch.from_numpy(am.draw_uniform(shape, key & (2**62 - 1), "slips")) for key in mazes.key.tolist()]
+    return torch.stack(each).to(mazes.key.device)
 
 
 class Searcher:
