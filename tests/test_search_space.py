@@ -21,7 +21,7 @@ from autometa.comparison.plan.search_space import Candidate, SearchSpace
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.plan.slot_sampler import make_sampler
 from autometa.comparison.plan.study_space import JointSpace
-from tests.learning import assert_better
+from learning import assert_better
 
 INFO = am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=1, n_shot=5, n_query=5)
 
