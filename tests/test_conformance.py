@@ -24,8 +24,8 @@ from autometa.testing.toys import Blobs, Lines, Shifts
 KNOWN_DEVIATIONS: dict[str, str] = {}
 """Checks that a bundled component does not pass, with the reason."""
 
-NEED_FILES = ("cifar_fs", "images", "lake_runs", "omniglot", "table")
-BUNDLED = [c.full_name for c in components() if c.plugin.distribution == "autometa" and c.name not in NEED_FILES]
+NEED_PARAMETERS = ("cifar_fs", "gymnasium", "half_cheetah", "images", "lake_runs", "omniglot", "table")
+BUNDLED = [c.full_name for c in components() if c.plugin.distribution == "autometa" and c.name not in NEED_PARAMETERS]
 
 
 SLOW = {
@@ -76,12 +76,15 @@ META_OPTIMIZERS = [
 ]
 TESTED_ELSEWHERE = {
     "cifar_fs": {"classification"},
+    "gymnasium": {"control"},
+    "half_cheetah": {"control"},
     "images": {"classification"},
     "lake_runs": {"classification"},
     "omniglot": {"classification"},
     "table": {"classification", "regression"},
 }
-"""Problems on which samplers that need files pass the kit: below, in test_cifar_fs.py and in test_lake_runs.py."""
+"""Problems on which samplers that a user must tell more pass the kit: below, in test_cifar_fs.py, in
+test_gymnasium_tasks.py and in test_lake_runs.py."""
 
 
 @pytest.mark.slow
@@ -135,7 +138,7 @@ def problems_tested(component: Component) -> set[str]:
             return {"control"}
         return {"classification", "regression"} | (set() if required else {"control"})  # the kit, and the tests above
     if component.kind == "task sampler":
-        if component.name in NEED_FILES:
+        if component.name in NEED_PARAMETERS:
             return TESTED_ELSEWHERE[component.name]
         if component.full_name in PRIORS:
             return {"classification", "regression"}  # the kit, and the test above
