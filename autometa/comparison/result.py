@@ -286,14 +286,26 @@ class Comparison:
 
     def _best_seed(self, pair: Pair) -> int:
         curve = self.curves[(self.curves["tasks"] == pair.tasks) & (self.curves["learner"] == pair.learner)]
-        last = curve[curve["axis"] == "outer steps"].groupby("seed")["score"].last()
-        return int(last.idxmax() if pair.candidate.info.higher_is_better else last.idxmin())
+        scores = curve[curve["axis"] == "outer steps"].groupby("seed")["score"]
+        better = pair.candidate.info.higher_is_better
+        return int(scores.max().idxmax() if better else scores.min().idxmin())
 
     def advice(self, tasks: str) -> Advice | None:
-        """Say which learner to use for a new entity of a table, by how much and how sure; None for other tasks."""
-        from autometa.comparison.report.advice import advice_on
+        """Say which learner to use, by how much it is better, how sure that is and what it costs.
 
-        return advice_on(self._record, tasks)
+        Parameters
+        ----------
+        tasks : str
+            Name of a task distribution judged on.
+
+        Returns
+        -------
+        Advice or None
+            ``answer`` and ``sureness``, a sentence or two each; None where no learner was judged on it.
+        """
+        from autometa.comparison.report.verdict import verdict_on
+
+        return verdict_on(self._record, tasks)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the comparison as one self-contained HTML file and return its path.

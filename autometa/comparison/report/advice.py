@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autometa.comparison.report.markup import metric_title, p_text, score_text
+from autometa.comparison.report.markup import metric_title, p_words, score_text
 from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.comparison.results.crossed_effects import ALPHA
 from autometa.comparison.results.record import Record
@@ -84,9 +84,8 @@ class Beside:
         """Say how sure the difference is."""
         if math.isnan(self.p_value):
             return f"Whether it is better than {self.words} is not decided: one training run says nothing of a learner."
-        p = p_text(self.p_value)
-        p = f"p {p}" if p.startswith("<") else f"p = {p}"
-        return f"The gain over {self.words} {'is beyond' if self.p_value < ALPHA else 'may be'} chance ({p})."
+        sure = "is beyond" if self.p_value < ALPHA else "may be"
+        return f"The gain over {self.words} {sure} chance ({p_words(self.p_value)})."
 
 
 def labelled_words(record: Record, tasks: str, n_shot: int) -> str:

@@ -74,8 +74,16 @@ def milliseconds_text(milliseconds: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value; very small ones as a bound."""
-    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """A p-value; very small ones and very large ones as a bound."""
+    if math.isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else "> 0.999" if p > 0.999 else f"{p:.3f}"
+
+
+def p_words(p: float) -> str:
+    """A p-value in a sentence: ``"p = 0.012"``, ``"p < 0.001"``."""
+    text = p_text(p)
+    return f"p {text}" if text[0] in "<>" else f"p = {text}"
 
 
 def value_text(value: object) -> str:

@@ -19,6 +19,7 @@ from autometa.comparison.report.markup import (
     score_text,
     table,
 )
+from autometa.comparison.report.verdict import verdict_on
 from autometa.comparison.results.crossed_effects import ALPHA
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.references import references_in
@@ -33,14 +34,14 @@ TOLERANCE = (0.85, 0.95)
 
 
 def advice_section(record: Record, tasks: str) -> str:
-    """The first sentence of a table: which learner for a new entity, by how much, and how sure."""
-    advice = advice_on(record, tasks)
-    if advice is None:
+    """The first sentence: which learner, by how much, and how sure; of a table also how it is divided."""
+    verdict = verdict_on(record, tasks)
+    if verdict is None:
         return ""
-    return (
-        f'<p class="advice"><b>{escape(advice.answer)}</b> {escape(advice.sureness)}</p>'
-        f'<p class="note">{escape(split_words(record, tasks))}</p>'
-    )
+    text = f'<p class="advice"><b>{escape(verdict.answer)}</b> {escape(verdict.sureness)}</p>'
+    if advice_on(record, tasks) is not None:
+        text += f'<p class="note">{escape(split_words(record, tasks))}</p>'
+    return text
 
 
 def split_words(record: Record, tasks: str) -> str:

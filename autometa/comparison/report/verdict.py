@@ -1,0 +1,88 @@
+"""The first sentence of a task distribution: which learner, by how much, how sure, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from autometa.comparison.report.across import leaderboard_on, tests_on
+from autometa.comparison.report.advice import Advice, advice_on, step_words
+from autometa.comparison.report.markup import (
+    interval_text,
+    metric_title,
+    milliseconds_text,
+    p_words,
+    score_text,
+    seconds_text,
+)
+from autometa.comparison.report.significance import verdicts_beside_best
+from autometa.comparison.results.crossed_effects import ALPHA
+from autometa.comparison.results.record import Record
+from autometa.comparison.results.statistics import LEVEL_WITH
+from autometa.contracts.problems import problem_of_metric
+
+NAMED = 4
+"""Learners level with the best that are named; more are counted."""
+
+
+def verdict_on(record: Record, tasks: str) -> Advice | None:
+    """Say which learner is best on a task distribution; None where none was judged yet."""
+    rows = leaderboard_on(record.frames.leaderboard, tasks)
+    if rows.empty:
+        return None
+    if (advice := advice_on(record, tasks)) is not None:
+        return advice
+    best, metric = rows.iloc[0], str(rows["metric"].iloc[0])
+    answer = f"{best['learner']} did best: {metric_title(metric)} {score_text(best['score'], metric)}"
+    if not math.isnan(best["ci_low"]):
+        answer += f" ({interval_text(best['ci_low'], best['ci_high'], metric)})"
+    answer += _share(record, tasks, float(best["score"]))
+    baselines = rows[rows["family"] == "baseline"]
+    sureness = []
+    if best["family"] == "baseline":
+        answer += ". Nothing that learns from other tasks is better here" if len(rows) > len(baselines) else ""
+    elif len(baselines):
+        other = baselines.iloc[0]
+        answer += f", {step_words(best['score'], other['score'], metric)} the best baseline, {other['learner']}"
+        sureness.append(_gain(record, tasks, str(other["learner"])))
+    sureness += [_level(record, tasks, str(best["learner"])), _cost(best)]
+    return Advice(answer=f"{answer}.", sureness=" ".join(filter(None, sureness)))
+
+
+def _share(record: Record, tasks: str, score: float) -> str:
+    """Say how far a return is on the way from acting at random to the best; empty where these are not known."""
+    known = record.known_returns.get(tasks, {})
+    low, high = known.get("random", math.nan), known.get("best", math.nan)
+    if not low < high:
+        return ""
+    return f", {(score - low) / (high - low):.0%} of the way from acting at random to the best of who knows the world"
+
+
+def _gain(record: Record, tasks: str, baseline: str) -> str:
+    """Say whether the best is better than a baseline beyond chance."""
+    for pair in tests_on(record.frames.significance, tasks).itertuples():
+        if baseline not in (pair.learner_a, pair.learner_b) or math.isnan(pair.p_beside_best):
+            continue
+        sure = "is beyond" if pair.p_beside_best < ALPHA else "may be"
+        return f"The gain {sure} chance ({p_words(pair.p_beside_best)})."
+    return "Whether the gain is beyond chance is not decided: one training run says nothing of a learner."
+
+
+def _level(record: Record, tasks: str, best: str) -> str:
+    """Name those that may be as good."""
+    beside = verdicts_beside_best(record.frames.leaderboard, record.frames.significance, tasks)
+    level = [name for name, verdict in beside.items() if verdict == LEVEL_WITH]
+    if not level:
+        return ""
+    named = ", ".join(level) if len(level) <= NAMED else f"{len(level)} others"
+    return f"Not found to differ from {best}: {named}."
+
+
+def _cost(best: Any) -> str:
+    """Say what the best takes."""
+    trained, each = float(best["meta_train_seconds"]), float(best["adapt_ms"] + best["predict_ms"])
+    if not (math.isfinite(trained) and math.isfinite(each)):
+        return ""
+    trains = f"Meta-training took {seconds_text(trained)}; a" if trained else "It is not meta-trained; a"
+    what = "trial in a new world" if problem_of_metric(str(best["metric"])).acts else "new task"
+    return f"{trains} {what} takes {milliseconds_text(each)} ms."
