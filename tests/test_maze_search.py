@@ -11,7 +11,7 @@ from autometa_plugins.control.maze_search import Searcher, search_maze
 
 import autometa as am
 from autometa.training import MetaTraining
-from learning import assert_lower
+from learning import assert_lower, training_seed
 
 
 def drawn(n_tasks: int = 300, **params: int) -> Any:
@@ -115,3 +115,20 @@ def test_a_share_that_is_none_is_refused(name: str) -> None:
     optimizer = am.make_meta_optimizer("imitation", **{name: 1.5})
     with pytest.raises(am.InvalidParameter, match=rf"{name}=1.5 of meta-optimizer 'imitation' must be"):
         MetaTraining(am.make_learner("imitated"), optimizer, am.make_tasks("maze"), n_steps=1, tasks_per_step=4, seed=0)
+
+
+@pytest.mark.slow
+def test_an_agent_explores_a_maze_it_never_saw_and_is_faster_from_then_on() -> None:
+    tasks = am.make_tasks("maze")
+    optimizer = am.make_meta_optimizer(
+        "imitation", trials=200, minibatches=8, epochs=2, lr=0.01, demonstrated=1, slips=0.15
+    )
+    learner = am.make_learner("imitated", hidden_size=128)
+    run = MetaTraining(learner, optimizer, tasks, n_steps=60, tasks_per_step=16, seed=training_seed())
+    run.run_to()
+    mazes = tasks.sample(1000, split="test", seed=0)
+    with torch.no_grad():
+        returns = am.judge(learner, run.module.eval(), mazes).returns
+    assert_lower(returns[:, 0], returns[:, 2])
+    assert_lower(mazes.reference["random"], returns[:, 0])
+    assert_lower(mazes.reference["random"] + 1, returns[:, 2])
