@@ -1,6 +1,6 @@
 """Meta-train an agent on mazes: in a new one it explores first, then goes straight to the goal.
 
-It sees only how far it may go to each side, not where it is. In meta-training it imitates an adviser who draws a map of
+It sees only how far it may go to each side, not where it is. In meta-training it watches an adviser who draws a map of
 what was seen; in held-out mazes its memory is all that it has. Beside it stand a walk at random and the shortest way.
 """
 
@@ -20,7 +20,7 @@ def main(quick: bool = False) -> None:
     tasks = am.make_tasks("maze")
     agent = am.MetaAgent(
         am.make_learner("imitated", hidden_size=128),
-        am.make_meta_optimizer("imitation", trials=128, minibatches=8, lr=0.01, demonstrated=0.7),
+        am.make_meta_optimizer("imitation", trials=200, epochs=2, minibatches=8, lr=0.01),
         max_steps=10 if quick else 150, device="cpu", random_state=0,
     )  # fmt: skip
     agent.meta_fit(tasks)

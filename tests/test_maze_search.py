@@ -96,7 +96,7 @@ def test_a_map_knows_the_shortest_ways_between_the_cells_that_were_seen() -> Non
 
 def test_imitation_begins_with_the_adviser_and_ends_without_him() -> None:
     tasks = am.make_tasks("maze", size=4, steps=6, n_shot=1)
-    optimizer = am.make_meta_optimizer("imitation", trials=10, minibatches=2, slips=0)
+    optimizer = am.make_meta_optimizer("imitation", trials=10, minibatches=2, demonstrated=0.5, slips=0)
     run = MetaTraining(
         am.make_learner("imitated", hidden_size=4), optimizer, tasks, n_steps=8, tasks_per_step=4, seed=0
     )
@@ -120,9 +120,7 @@ def test_a_share_that_is_none_is_refused(name: str) -> None:
 @pytest.mark.slow
 def test_an_agent_explores_a_maze_it_never_saw_and_is_faster_from_then_on() -> None:
     tasks = am.make_tasks("maze")
-    optimizer = am.make_meta_optimizer(
-        "imitation", trials=200, minibatches=8, epochs=2, lr=0.01, demonstrated=1, slips=0.15
-    )
+    optimizer = am.make_meta_optimizer("imitation", trials=200, minibatches=8, epochs=2, lr=0.01)
     learner = am.make_learner("imitated", hidden_size=128)
     run = MetaTraining(learner, optimizer, tasks, n_steps=60, tasks_per_step=16, seed=training_seed())
     run.run_to()

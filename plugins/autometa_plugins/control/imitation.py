@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
@@ -19,7 +20,7 @@ class Imitation(OnTrials):
 
     The actor is so taught in the situations that it gets into by itself (DAgger, Ross et al. 2011). New trials cost
     little, so those of earlier steps are not kept. Environments must tell what to do (``Environments.advice``). Where
-    the adviser can act himself, the actor watches him first.
+    the adviser can act himself, the actor watches him instead, or first.
 
     Parameters
     ----------
@@ -30,10 +31,10 @@ class Imitation(OnTrials):
         Times that the trials of an outer step are gone through.
     minibatches : int, default=4
         Parts of the trials, each of which makes a step of the optimizer.
-    demonstrated : float, default=0.5
-        Share of meta-training, its beginning, in which the adviser acts himself in place of the actor. Nothing where he
-        cannot (``Environments.demonstrations``).
-    slips : float, default=0.1
+    demonstrated : float, default=1.0
+        Share of meta-training, its beginning, in which the adviser acts himself in place of the actor. It is as if 0
+        where he cannot (``Environments.demonstrations``).
+    slips : float, default=0.15
         Share of his steps at which he does something at random instead of what he advises, so that the actor learns how
         to go on from its own mistakes (Laskey et al. 2017, DART).
     lr : float, default=0.02
@@ -57,8 +58,8 @@ class Imitation(OnTrials):
         trials: int | Literal["auto"] = "auto",
         epochs: int = 1,
         minibatches: int = 4,
-        demonstrated: float = 0.5,
-        slips: float = 0.1,
+        demonstrated: float = 1.0,
+        slips: float = 0.15,
         lr: float = 0.02,
         optimizer: str = "adam",
         schedule: str = "cosine",
@@ -99,7 +100,7 @@ class Imitation(OnTrials):
         """Collect a trial of every task, or watch one, and learn what should have been done in it."""
         with torch.no_grad():
             shown = batch.demonstrations(self.slips) if self.progress < self.demonstrated else None
-            seen = self.collect(batch) if shown is None else shown
+            seen = self.collect(batch) if shown is None else self._blinded(shown)
             advice = self._ask(batch, seen)
         losses: list[Tensor] = []
         for epoch in range(self.epochs):
@@ -108,6 +109,12 @@ class Imitation(OnTrials):
                 if epoch == 0:
                     losses.append(loss)
         return {"loss": torch.stack(losses).mean(), **_agreement(seen, advice), **self.taken(seen)}
+
+    def _blinded(self, shown: am.Experience) -> am.Experience:
+        """Withhold rewards from some trials that the adviser shows, as from the actor's own."""
+        n_shot = self.info_.n_shot
+        is_blind = torch.rand(len(shown), 1, device=shown.reward.device) < (self.blind if n_shot else 0.0)
+        return replace(shown, told=shown.told & ~(is_blind & (shown.episode >= n_shot)))
 
     def _ask(self, batch: am.Environments, seen: am.Experience) -> Tensor:
         """Return the advice, which must be one action for each of those taken."""
