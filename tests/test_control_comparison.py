@@ -105,7 +105,7 @@ def test_learners_of_other_problems_are_left_out_with_the_reason(tmp_path: Path)
     tasks = {"arms": am.make_tasks("bandit", arms=2, pulls=3), "waves": "sinusoid"}
     found = am.compare(tasks, ["ridge", "random"], baselines=False, output=tmp_path, **FAST)
     reasons = found.skipped.set_index("learner")["reason"]
-    assert "not for control; use one of ['gittins', 'imitated', 'random', 'rl2'" in reasons["ridge"]
+    assert "not for control; use one of ['beb', 'gittins', 'imitated', 'psrl', 'random', 'rl2'" in reasons["ridge"]
     assert "learner 'random' is for control, not for regression" in reasons["random"]
     assert found.leaderboard.set_index("tasks")["metric"].to_dict() == {"arms": "return", "waves": "mse"}
 
@@ -132,17 +132,22 @@ def test_the_report_tells_rows_of_a_table_and_episodes_of_worlds_each_where_it_b
     assert "labelled rows" not in of_grid
 
 
-def test_known_rules_are_compared_where_worlds_are_bandits_and_left_out_elsewhere(tmp_path: Path) -> None:
-    tasks = {"arms": am.make_tasks("bandit", arms=2, pulls=3), "grid": am.make_tasks("gridnavi", size=3, steps=2)}
+def test_known_rules_are_compared_in_the_worlds_they_are_for_and_left_out_elsewhere(tmp_path: Path) -> None:
+    tasks = {
+        "arms": am.make_tasks("bandit", arms=2, pulls=3),
+        "grid": am.make_tasks("gridnavi", size=3, steps=2),
+        "process": am.make_tasks("mdp", states=2, actions=2, steps=2, n_query=2),
+    }
     imitation = am.make_meta_optimizer("imitation", trials=8)
     found = am.compare(tasks, {"imitated": ("imitated", imitation)}, output=tmp_path, **FAST)
-    board, skipped = found.leaderboard, found.skipped
-    rules = {"gittins", "thompson", "ucb"}
-    assert set(board[board["tasks"] == "arms"]["learner"]) == {"imitated", "random", *rules}
-    assert set(board[board["tasks"] == "grid"]["learner"]) == {"imitated", "random"}
-    assert set(skipped["tasks"]) == {"grid"}
-    assert set(skipped["learner"]) == rules
-    assert skipped["reason"].str.contains("is for bandits").all()
+    everywhere, rules, planners = {"imitated", "random"}, {"gittins", "thompson", "ucb"}, {"beb", "psrl"}
+    for label, those in (("arms", rules), ("grid", set()), ("process", planners)):
+        board, skipped = (part[part["tasks"] == label] for part in (found.leaderboard, found.skipped))
+        assert set(board["learner"]) == everywhere | those
+        assert set(skipped["learner"]) == (rules | planners) - those
+        told = skipped.set_index("learner")["reason"]
+        assert told[told.index.isin(rules)].str.contains("is for bandits").all()
+        assert told[told.index.isin(planners)].str.contains("is for Markov decision processes").all()
 
 
 def test_a_learner_that_nobody_advises_is_refused_before_any_work(tmp_path: Path) -> None:

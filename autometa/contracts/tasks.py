@@ -65,6 +65,9 @@ class TaskInfo:
         Control: where tasks are bandits, what a choice pays whenever it is made, independently of other choices: 1 with
         a probability that is uniform on [0, 1], or normal numbers of deviation 1 around a mean that is standard normal.
         None: they are no such bandits.
+    tabular : bool, default=False
+        Control: whether tasks are Markov decision processes of a few states, of which an observation is the present
+        one, one-hot.
     """
 
     problem: str
@@ -83,6 +86,7 @@ class TaskInfo:
     n_hidden: int = 0
     adviser: str | None = None
     arms: str | None = None
+    tabular: bool = False
 
     def __post_init__(self) -> None:
         find_problem(self.problem)

@@ -58,6 +58,7 @@ _INFO: Schema = {
     **dict.fromkeys(("horizon?", "n_hidden?"), whole()),
     "action_bounds?": (None, Row([[finite], [finite]])),
     **dict.fromkeys(("adviser?", "arms?"), str | None),
+    "tabular?": bool,
 }
 _META: Schema = {
     "learner": PARAMETER,

@@ -16,6 +16,7 @@ from autometa.sampling.tensor_environments import State, TensorEnvironments
 
 N_DOORS = 3
 N_COINS = 3
+N_STAIRS = 3
 
 
 class Doors(TaskSampler):
@@ -143,3 +144,61 @@ class CoinEnvironments(TensorEnvironments):
     def observation(self, state: State) -> Tensor:
         """Show 1."""
         return torch.ones_like(self.heads[:, :1])
+
+
+class Stairs(TaskSampler):
+    """Stairs to climb: on each of them one of two choices leads up, the other one back to the foot.
+
+    Who leaves at the top is paid 1. The same choices do in all episodes, of which there are three.
+    """
+
+    tasks_recur: ClassVar[bool] = True
+
+    @property
+    def info(self) -> TaskInfo:
+        """The stair is seen, one-hot; two choices."""
+        return TaskInfo(
+            problem="control",
+            input_shape=(N_STAIRS,),
+            n_outputs=2,
+            n_shot=2,
+            n_query=1,
+            horizon=6,
+            n_hidden=N_STAIRS,
+            tabular=True,
+        )
+
+    def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> StairEnvironments:
+        """Draw tasks, see :meth:`TaskSampler.sample`."""
+        check_draw(n_tasks, split, seed)
+        up = torch.from_numpy(draw_uniform((n_tasks, N_STAIRS), seed, split, "up") < 0.5).float()
+        return StairEnvironments(info=self.info, key=draw_keys(n_tasks, seed, split), up=up)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StairEnvironments(TensorEnvironments):
+    """Stairs of each task."""
+
+    up: Tensor
+    """The choice that leads up from each stair, 0 or 1 [tasks, stairs]."""
+
+    @property
+    def hidden(self) -> Tensor:
+        """What leads up."""
+        return self.up
+
+    def initial(self, noise: Tensor) -> State:
+        """Stand at the foot."""
+        return {"stair": torch.zeros_like(self.key)}
+
+    def change(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
+        """Climb, or fall."""
+        stair = state["stair"]
+        is_up = self.up.gather(1, stair.unsqueeze(1))[:, 0] == action
+        is_out = is_up & (stair == N_STAIRS - 1)
+        after = torch.where(is_up & ~is_out, stair + 1, 0)
+        return {"stair": after}, is_out.to(self.up), is_out
+
+    def observation(self, state: State) -> Tensor:
+        """Show the stair."""
+        return torch.nn.functional.one_hot(state["stair"], N_STAIRS).to(self.up)

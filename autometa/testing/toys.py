@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import SPLITS, Split, TaskInfo, TaskSampler, check_draw
-from autometa.testing.toy_worlds import Coins, Doors
+from autometa.testing.toy_worlds import Coins, Doors, Stairs
 
 N_FEATURES = 6
 N_BASE = {"train": 24, "valid": 12, "test": 12}
@@ -168,7 +168,7 @@ class Shifts(_Entities):
 TOYS: dict[str, tuple[TaskSampler, ...]] = {
     "classification": (Blobs(), Shifts()),
     "regression": (Lines(),),
-    "control": (Doors(), Coins()),
+    "control": (Doors(), Coins(), Stairs()),
 }
 """Distributions by problem; a learner is checked on the first that it does not refuse."""
 

@@ -144,6 +144,22 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="baseline",
     )
     yield am.LearnerSpec(
+        name="psrl",
+        factory="autometa_plugins.control.psrl:PSRL",
+        problems=_CONTROL,
+        summary="Posterior sampling in processes of a few states: draw one for an episode, and plan in it.",
+        reference="Osband et al. 2013, (More) efficient reinforcement learning via posterior sampling",
+        family="baseline",
+    )
+    yield am.LearnerSpec(
+        name="beb",
+        factory="autometa_plugins.control.beb:BEB",
+        problems=_CONTROL,
+        summary="Plan in the mean of what is believed of a process, with a bonus for what was little tried.",
+        reference="Kolter & Ng 2009, Near-Bayesian exploration in polynomial time",
+        family="baseline",
+    )
+    yield am.LearnerSpec(
         name="random",
         factory="autometa_plugins.control.random_actor:RandomActor",
         problems=_CONTROL,

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import autometa as am
-from autometa_plugins.control.value_iteration import action_values
+from autometa_plugins.control.beb import BEB
+from autometa_plugins.control.tabular_actor import MOST_WORK, work_of
+from autometa_plugins.control.value_iteration import first_action_values
 
 _MOST_SHOWN = 40
 """Steps that a picture has room for."""
@@ -64,6 +66,7 @@ class MDP(am.TaskSampler):
             ("n_query", 1, 1000),
         ):
             am.check_int(name, getattr(self, name), least=least, most=most, of="task sampler 'mdp'")
+        can_advise = work_of(self.states, self.actions, self.steps, plans=self.steps) <= MOST_WORK
         return am.TaskInfo(
             problem="control",
             input_shape=(self.states,),
@@ -72,6 +75,8 @@ class MDP(am.TaskSampler):
             n_query=self.n_query,
             horizon=self.steps,
             n_hidden=self.states * self.actions * (self.states + 1),
+            adviser="plan in the posterior mean, with a bonus for what was little tried" if can_advise else None,
+            tabular=True,
         )
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Processes:
@@ -120,12 +125,25 @@ class Processes(am.TensorEnvironments):
     def reference(self) -> Mapping[str, Tensor]:
         """Expected returns of acting at random, and of the best policy for the process."""
         steps = self.info.horizon
-        at_random = action_values(self.chance, self.reward, steps, at_random=True)[:, 0, 0].mean(1)
-        return {"random": at_random, "best": action_values(self.chance, self.reward, steps)[:, 0, 0].amax(1)}
+        at_random = first_action_values(self.chance, self.reward, steps, at_random=True)[:, 0].mean(1)
+        return {"random": at_random, "best": first_action_values(self.chance, self.reward, steps)[:, 0].amax(1)}
+
+    def advice(self, experience: am.Experience) -> Tensor:
+        """Tell what is best in the mean process by what was known, with a bonus for what was little tried.
+
+        Raises
+        ------
+        Incompatible
+            The process is too large to plan in at every step.
+        """
+        adviser = BEB()
+        decision, _ = adviser.along(adviser.build(self.info).to(self.key.device), experience)
+        return decision.policy.mode
 
     def picture(self, task: int) -> str:
         """Write down the mean rewards of all actions, a state each line; a star is at the best one to begin with."""
-        best = action_values(self.chance, self.reward, self.info.horizon)[task, 0].argmax(1).tolist()
+        here = slice(task, task + 1)
+        best = first_action_values(self.chance[here], self.reward[here], self.info.horizon)[0].argmax(1).tolist()
         lines = []
         for state, rewards in enumerate(self.reward[task].tolist()):
             marked = (f"{value:6.2f}{'*' if i == best[state] else ' '}" for i, value in enumerate(rewards))
