@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from autometa_plugins.control.bandit_optimum import bernoulli_optimum
+from autometa_plugins.control.dark_room import best_blind_return
 from autometa_plugins.control.gittins_indices import bernoulli_indices, gaussian_indices
+from autometa_plugins.control.grid_search import _quarters, quarter_by_quarter
 from torch import Tensor, nn
 
 import autometa as am
@@ -139,6 +142,54 @@ def test_on_grids_of_any_size_the_goal_is_found() -> None:
         actor = Obedient(worlds)
         returns = am.judge(actor, actor.build(tasks.info), worlds).returns
         torch.testing.assert_close(returns[:, 3], worlds.reference["best"])
+
+
+def returns_in_the_dark(**params: int) -> Any:
+    """Returns of who follows the search of dark rooms, [goals, episodes], and the rooms, a goal in each cell."""
+    tasks = am.make_tasks("dark_room", **params)
+    size = tasks.size
+    goal = torch.tensor(list(itertools.product(range(size), repeat=2)))
+    rooms = replace(tasks.sample(size**2, seed=0), goal=goal)
+    actor = Obedient(rooms)
+    return am.judge(actor, actor.build(tasks.info), rooms).returns, rooms
+
+
+def test_who_follows_the_search_of_a_dark_room_knows_sixty_cells_after_three_episodes() -> None:
+    """Exact values over the 81 goals."""
+    returns, rooms = returns_in_the_dark()
+    assert float(returns[:, 0].mean()) == pytest.approx(best_blind_return(9, 20))
+    assert [int(total) for total in returns.sum(0)] == [210, 543, 873, 1203]
+    best = rooms.reference["best"]
+    assert int((returns[:, :3] > 0).any(1).sum()) == 60
+    assert int((returns[:, 3] == best).sum()) >= 60
+    assert int((returns[:, 3] > 0).sum()) == 80
+
+
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_each_episode_searches_a_quarter_without_a_detour(size: int) -> None:
+    steps = size**2 // 4
+    returns, _ = returns_in_the_dark(size=size, steps=steps)
+    assert float(returns[:, 0].mean()) == pytest.approx(best_blind_return(size, steps))
+    assert int((returns[:, :3] > 0).any(1).sum()) == 3 * steps
+
+
+@pytest.mark.parametrize(("size", "steps", "n_shot"), [(5, 20, 3), (4, 12, 3), (2, 4, 3), (6, 12, 4)])
+def test_in_dark_rooms_of_any_size_the_goal_is_found(size: int, steps: int, n_shot: int) -> None:
+    returns, rooms = returns_in_the_dark(size=size, steps=steps, n_shot=n_shot)
+    torch.testing.assert_close(returns[:, -1], rooms.reference["best"])
+
+
+def test_who_is_off_the_plan_goes_on_from_where_he_is() -> None:
+    quarter, rank = _quarters(9)
+    plan = quarter_by_quarter(9)
+    everything = torch.ones(81, 81, dtype=torch.bool)
+    target = plan(torch.arange(81), everything)
+    assert torch.equal(quarter[target], quarter)
+    is_last = rank == 19
+    assert torch.equal(rank[target][~is_last & (quarter < 4)], rank[~is_last & (quarter < 4)] + 1)
+    assert (rank[target][is_last] == 0).all()
+    steps = torch.stack([target // 9 - torch.arange(81) // 9, target % 9 - torch.arange(81) % 9]).abs().sum(0)
+    assert (steps[~is_last & (quarter < 4)] == 1).all(), "each cell of the plan is beside the one before"
 
 
 def test_what_was_not_told_is_not_known_to_the_searcher() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.control.grid import MOVES, WALK_KEY, cells_in, code, draw_walk, drawn, moved, random_visits
+from autometa_plugins.control.grid_search import quarter_by_quarter, search
 
 
 class DarkRoom(am.TaskSampler):
@@ -62,6 +63,7 @@ class DarkRoom(am.TaskSampler):
             n_query=self.n_query,
             horizon=self.steps,
             n_hidden=2 * self.size,
+            adviser="search quarter by quarter, then the shortest way",
         )
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> Rooms:
@@ -109,6 +111,11 @@ class Rooms(am.TensorEnvironments):
         best = (steps - (far - 1).clamp(min=0)).clamp(min=0).to(self.one)
         visits = random_visits(self.size, steps, (middle, middle)).to(self.one)
         return {"random": visits[self.goal[:, 0], self.goal[:, 1]], "best": best}
+
+    def advice(self, experience: am.Experience) -> Tensor:
+        """Tell how to look for the goal by what was known, and the way to it once it was found."""
+        possible = torch.ones(self.size, self.size, dtype=torch.bool)
+        return search(experience, possible, MOVES, quarter_by_quarter(self.size))
 
     def picture(self, task: int) -> str:
         """Draw the room, the first row at the top, with S where episodes start and G for the goal."""

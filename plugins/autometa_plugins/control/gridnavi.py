@@ -11,7 +11,7 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.control.grid import MOVES, WALK_KEY, cells_in, code, draw_walk, drawn, moved, random_visits
-from autometa_plugins.control.grid_search import search
+from autometa_plugins.control.grid_search import nearest_from_the_corner, search
 
 _ON_GOAL, _ELSEWHERE = 1.0, -0.1
 
@@ -119,7 +119,7 @@ class Grids(am.TensorEnvironments):
         """Tell how to look for the goal by what was known, and the way to it once it was found."""
         possible = torch.ones(self.size, self.size, dtype=torch.bool)
         possible[:2, :2] = False
-        return search(experience, possible, MOVES)
+        return search(experience, possible, MOVES, nearest_from_the_corner(self.size))
 
     def picture(self, task: int) -> str:
         """Draw the grid, the first row at the top, with S where episodes start and G for the goal."""
