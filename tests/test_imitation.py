@@ -223,6 +223,17 @@ def test_the_search_on_a_grid_is_learned() -> None:
     assert float(lost[:, 1:].mean()) <= 0.1
 
 
+@pytest.mark.slow
+def test_the_search_of_a_dark_room_is_learned() -> None:
+    """The adviser gets 14.852 in the fourth episode, of 16.543 with the goal known."""
+    tasks = am.make_tasks("dark_room")
+    run = trained(tasks, 280)
+    with torch.no_grad():
+        outcome = am.judge(run.learner, run.module.eval(), tasks.sample(2000, split="test", seed=1))
+    assert float(outcome.returns[:, 0].mean()) >= 2.0
+    assert float(outcome.returns[:, 3].mean()) >= 14.3
+
+
 # ---------------------------------------------------------------- actors that know bandits
 
 

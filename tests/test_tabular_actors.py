@@ -20,6 +20,7 @@ from torch import Tensor
 
 import autometa as am
 import learning
+from autometa.testing import checks_of
 from autometa.testing.toy_worlds import Stairs
 
 SMALL = am.make_tasks("mdp", states=3, actions=2, steps=4, n_shot=1, n_query=2)
@@ -325,6 +326,20 @@ def test_what_is_known_of_a_process_is_saved(name: str, tmp_path: Path) -> None:
     loaded = am.load(tmp_path / "agent")
     curves = [one.adaptation_curve(SMALL, n_tasks=20, seed=0)["return"] for one in (agent, loaded)]
     assert curves[0].equals(curves[1])
+
+
+class Blurred(Stairs):
+    """Says that states are seen, and shows other numbers."""
+
+    def sample(self, n_tasks: int, *, split: Any = "train", seed: int) -> Any:
+        drawn = super().sample(n_tasks, split=split, seed=seed)
+        return type("Other", (type(drawn),), {"observation": lambda here, state: 0.5 * here.up})(**vars(drawn))
+
+
+def test_who_says_that_states_are_seen_must_show_them() -> None:
+    (check,) = [one for one in checks_of(Blurred()) if one.name == "check_shapes"]
+    with pytest.raises(AssertionError, match=r"info\.tabular says that states are seen, one-hot"):
+        check()
 
 
 @am.parametrize_with_plugin_checks(Stairs())

@@ -89,6 +89,8 @@ def check_shapes(tasks: TaskSampler) -> None:
             shape, dtype = tuple(result.observation.shape), result.observation.dtype
             expect(shape == (3, *info.input_shape), f"observations are {shape}, info says {info.input_shape}.")
             expect(dtype == torch.float32, f"observations are {dtype}; environments show float32.")
+            one_hot = result.observation.sort(-1, descending=True)[0] == torch.eye(shape[-1])[0]
+            expect(not info.tabular or one_hot.all(), "info.tabular says that states are seen, one-hot; others are.")
             expect(result.reward.shape == (3,), f"rewards are {tuple(result.reward.shape)}, not [tasks].")
             for name in ("terminated", "truncated"):
                 end = getattr(result, name)

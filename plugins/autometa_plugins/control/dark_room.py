@@ -20,7 +20,8 @@ class DarkRoom(am.TaskSampler):
     A step that ends on the goal pays 1, any other nothing. The goal is in any cell, the one in the middle included, and
     the same in all episodes of a trial; the actor sees its own cell only. There are few goals, so they recur in all
     splits. With 9 x 9 cells and 20 steps who knows the goal gets 16.543 in an episode on average, and who does not gets
-    2.593 in the first one at best (:func:`best_blind_return`).
+    2.593 in the first one at best (:func:`best_blind_return`). Who searches quarter by quarter (``advice``) gets 14.852
+    in the fourth.
 
     Rooms of this kind are those of Laskin et al. 2022, Algorithm distillation, section 4, and Lee et al. 2023, DPT.
 

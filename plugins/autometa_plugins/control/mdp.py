@@ -26,7 +26,9 @@ class MDP(am.TaskSampler):
     Probabilities of the next state are uniform on the simplex for every state and action; rewards are normal with
     deviation 1 around a mean that is normal around 1 with deviation 1 (Duan et al. 2016, section 3.2). The actor sees
     the state. With 10 states, 5 actions and 10 steps an episode brings 10.0 at random and 21.85 to who knows the
-    process; papers tell the sum over 10 episodes, 100 and 218.5, of which Duan et al. reach 156.2.
+    process; papers tell the sum over 10 episodes, 100 and 218.5, of which Duan et al. reach 156.2. Learner ``beb``, who
+    knows what processes are like and plans anew at every step, gets 162; he is the adviser (``advice``), where a
+    process is not too large for him.
 
     Parameters
     ----------
