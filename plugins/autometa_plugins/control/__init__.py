@@ -120,6 +120,14 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="model",
     )
     yield am.LearnerSpec(
+        name="es_policy",
+        factory="autometa_plugins.control.es_policy:ESPolicy",
+        problems=_CONTROL,
+        summary="A small policy that tries neighbours of its weights, an episode each, and goes on with the best.",
+        reference="Song et al. 2020, ES-MAML: Simple Hessian-free meta learning",
+        family="optimization",
+    )
+    yield am.LearnerSpec(
         name="gittins",
         factory="autometa_plugins.control.gittins:Gittins",
         problems=_CONTROL,
