@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -189,7 +190,7 @@ class ClimbingPolicy(nn.Module):
         super().__init__()
         sizes = [math.prod(info.input_shape), *([hidden_size] if hidden_size else []), info.n_outputs]
         layers: list[nn.Module] = []
-        for width, out in zip(sizes, sizes[1:], strict=False):
+        for width, out in itertools.pairwise(sizes):
             layers += [nn.Linear(width, out), nn.Tanh()]
         self.policy = nn.Sequential(*layers[:-1])
         for parameter in self.policy[-1].parameters():
