@@ -193,7 +193,7 @@ def check_memory_lasts(case: ActorCase) -> None:
 def _parts(case: ActorCase, module: nn.Module, experience: Experience) -> list[Experience]:
     """Return two parts of an experience: halves, or the first round and the rest where rounds are not to be cut."""
     if isinstance(case.learner, RoundActor):
-        end = case.learner.round_size(module)
+        end = min(case.learner.round_size(module), case.tasks.info.n_shot or 1)
         return [experience.episodes(0, end), experience.episodes(end, case.tasks.info.n_episodes)]
     half = experience.n_steps // 2
     return [_part(experience, slice(0, half)), _part(experience, slice(half, None))]

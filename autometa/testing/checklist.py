@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any
 from unittest import SkipTest
 
+from sklearn.base import clone
+
 from autometa.checks import check_choice
 from autometa.contracts.actor import Actor
 from autometa.contracts.backbone import Backbone
@@ -16,6 +18,7 @@ from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.problems import PROBLEMS
+from autometa.contracts.round_actor import RoundActor
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import Incompatible, InvalidParameter
 from autometa.host import Component, components, find, make, name_of
@@ -188,7 +191,7 @@ def learner_case_for(learner: Learner, problem: str, tasks: TaskSampler | None, 
 
 
 def actor_case_for(actor: Actor, problem: str, tasks: TaskSampler | None, claimed: bool) -> ActorCase:
-    """Find worlds that the actor does not refuse.
+    """Find worlds that the actor does not refuse, with a whole round to adapt in where it learns in rounds.
 
     Raises
     ------
@@ -197,7 +200,11 @@ def actor_case_for(actor: Actor, problem: str, tasks: TaskSampler | None, claime
     unittest.SkipTest
         It makes no claim and refuses.
     """
-    return ActorCase(actor, _tasks_for(actor, problem, tasks, claimed))
+    found = _tasks_for(actor, problem, tasks, claimed)
+    if tasks is None and isinstance(actor, RoundActor) and "n_shot" in found.get_params():
+        size = actor.round_size(actor.build(found.info))
+        found = clone(found).set_params(n_shot=max(size, found.info.n_shot))
+    return ActorCase(actor, found)
 
 
 def _tasks_for(learner: BaseLearner, problem: str, tasks: TaskSampler | None, claimed: bool) -> TaskSampler:
