@@ -103,8 +103,12 @@ class Experience:
 
     def taken(self, place: Tensor) -> Self:
         """Return the steps at these places [tasks, n] of every trial."""
-        rows = torch.arange(len(self), device=place.device).unsqueeze(1)
-        parts: dict[str, Any] = {name: getattr(self, name)[rows, place] for name in PER_STEP}
+
+        def at(value: Tensor) -> Tensor:
+            wide = place.view(*place.shape, *[1] * (value.dim() - 2))
+            return value.gather(1, wide.expand(*place.shape, *value.shape[2:]))
+
+        parts: dict[str, Any] = {name: at(getattr(self, name)) for name in PER_STEP}
         return replace(self, **parts)
 
     def of_episode(self, task: int, episode: int) -> Transition:
