@@ -14,7 +14,7 @@ import autometa as am
 if TYPE_CHECKING:
     from optuna import Trial
 
-_SHARPNESS = 10.0
+_SHARPNESS = 30.0
 """Outputs of so much less than 1 decide firmly: a real action is at its bound, a choice has odds of e to one."""
 _SPREAD = 1e-3
 """Standard deviation of real actions, as a share of half the way between their bounds."""
@@ -37,7 +37,7 @@ class ESPolicy(am.RoundActor):
         opposite neighbours, and step towards those that got more, by returns that are standardised in each round.
     candidates : int, default=5
         Episodes of a round, 2 to 100, each with weights of its own.
-    step : float, default=0.3
+    step : float, default=0.1
         How far weights are tried along each axis in the first round. What meta-training starts from if it learns steps.
     decay : float, default=0.6
         Factor of the step from each round to the next, above 0 and at most 1.
@@ -64,7 +64,7 @@ class ESPolicy(am.RoundActor):
         *,
         method: Literal["climb", "gradient"] = "climb",
         candidates: int = 5,
-        step: float = 0.3,
+        step: float = 0.1,
         decay: float = 0.6,
         rounds: int = 4,
         learn_step: bool = True,
@@ -151,7 +151,7 @@ class ESPolicy(am.RoundActor):
     def _check(self) -> None:
         whose = "learner 'es_policy'"
         am.check_choice("method", self.method, ("climb", "gradient"), of=whose)
-        am.check_real("step", self.step, above=0, of=whose, such_as=0.3)
+        am.check_real("step", self.step, above=0, of=whose, such_as=0.1)
         am.check_real("decay", self.decay, above=0, most=1, of=whose, such_as=0.6)
         am.check_int("rounds", self.rounds, of=whose)
         am.check_bool("learn_step", self.learn_step, of=whose)
@@ -160,7 +160,7 @@ class ESPolicy(am.RoundActor):
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the step, the hidden layer and the candidates."""
         return cls(
-            step=trial.suggest_float("step", 0.03, 1.0, log=True),
+            step=trial.suggest_float("step", 0.01, 0.3, log=True),
             hidden_size=trial.suggest_categorical("hidden_size", [0, 16]),
             candidates=trial.suggest_categorical("candidates", [5, 10]),
         )
