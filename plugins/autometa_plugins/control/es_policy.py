@@ -214,7 +214,10 @@ class ClimbingPolicy(nn.Module):
 
     def steps(self) -> tuple[Tensor, Tensor] | None:
         """Return the learned step and its decay, or None."""
-        return None if self.learned is None else self.learned.exp().unbind()
+        if self.learned is None:
+            return None
+        step, decay = self.learned.exp()
+        return step, decay
 
     def decide(self, weights: Tensor, observation: Tensor) -> am.Choice | am.Normal:
         """Return what weights [tasks, n or 1, weights] decide for observations [tasks, n, *observation]."""
@@ -224,7 +227,7 @@ class ClimbingPolicy(nn.Module):
                 x = layer(x)
                 continue
             width, out = layer.in_features, layer.out_features
-            matrix = weights[..., place : place + width * out].unflatten(-1, (out, width))
+            matrix = weights[..., place : place + width * out].reshape(*weights.shape[:-1], out, width)
             bias = weights[..., place + width * out : place + (width + 1) * out]
             x, place = (matrix * x.unsqueeze(-2)).sum(-1) + bias, place + (width + 1) * out
         if self.is_choice:
