@@ -25,10 +25,11 @@ _DISTINCT_ROUNDS = 64
 class ESPolicy(am.RoundActor):
     """A small deterministic policy, whose weights climb by what their neighbours got in an episode each.
 
-    Song et al. 2020, ES-MAML, with hill climbing (section 3.3.2) or a gradient by evolution (section 3.2, algorithm 2)
-    as the adaptation, and evolution as the meta-training, so that nothing is differentiated. Episode ``i`` of round
-    ``r`` acts with the weights moved by ``step * decay ** r`` along a direction of its own, which is random, fixed, and
-    the same in all tasks and for all candidates of the evolution.
+    Song et al. 2020, ES-MAML, section 3: hill climbing or a gradient by evolution as the adaptation, and evolution as
+    the meta-training, so that nothing is differentiated. Episode ``i`` of round ``r`` acts with the weights moved by
+    ``step * decay ** r`` along a direction of its own, which is random, fixed, and the same in all tasks and for all
+    candidates of the evolution. A world with fewer episodes to adapt in than ``candidates`` has one shorter round; with
+    one episode there is nothing to compare, and nothing is learned.
 
     Parameters
     ----------
@@ -38,7 +39,8 @@ class ESPolicy(am.RoundActor):
     candidates : int, default=5
         Episodes of a round, 2 to 100, each with weights of its own.
     step : float, default=0.1
-        How far weights are tried along each axis in the first round. What meta-training starts from if it learns steps.
+        How far weights are tried along each axis in the first round: the standard deviation. An output of 1/30 is at
+        the bound of a real action. Meta-training starts from here if it learns steps.
     decay : float, default=0.6
         Factor of the step from each round to the next, above 0 and at most 1.
     rounds : int, default=4
