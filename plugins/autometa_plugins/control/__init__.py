@@ -128,6 +128,14 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="optimization",
     )
     yield am.LearnerSpec(
+        name="maml_policy",
+        factory="autometa_plugins.control.maml_policy:MAMLPolicy",
+        problems=_CONTROL,
+        summary="A policy that a few steps along its own policy gradient fit to a world.",
+        reference="Finn et al. 2017, MAML, section 5.3; Rothfuss et al. 2019, ProMP",
+        family="optimization",
+    )
+    yield am.LearnerSpec(
         name="gittins",
         factory="autometa_plugins.control.gittins:Gittins",
         problems=_CONTROL,
@@ -192,4 +200,11 @@ def autometa_meta_optimizers() -> Iterator[am.MetaOptimizerSpec]:
         problems=_CONTROL,
         summary="Proximal policy optimization over whole trials.",
         reference="Schulman et al. 2017, Proximal policy optimization; Schulman et al. 2016 for the advantages",
+    )
+    yield am.MetaOptimizerSpec(
+        name="promp",
+        factory="autometa_plugins.control.promp:ProMP",
+        problems=_CONTROL,
+        summary="Proximal policy optimization of what adaptation starts from, differentiated through it.",
+        reference="Rothfuss et al. 2019, ProMP: Proximal meta-policy search",
     )
