@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import autometa as am
 from autometa_plugins.control.beb import BEB
 from autometa_plugins.control.tabular_actor import MOST_WORK, work_of
-from autometa_plugins.control.value_iteration import first_action_values
+from autometa_plugins.control.value_iteration import action_values, first_action_values
 
 _MOST_SHOWN = 40
 """Steps that a picture has room for."""
