@@ -41,5 +41,5 @@ def from_the_last(chance: Tensor, reward: Tensor, horizon: int, *, at_random: bo
     yield (found := reward)
     for _ in range(horizon - 1):
         later = found.mean(2) if at_random else found.amax(2)
-        found = reward + (chance @ later[:, None, :, None]).squeeze(3)
+        found = reward + (chance.flatten(1, 2) @ later.unsqueeze(2)).view_as(reward)
         yield found
