@@ -15,6 +15,8 @@ from autometa.comparison.plan.domains import open_domains
 from autometa.comparison.plan.settings import Settings
 from autometa.contracts.seeding import derive_seed
 
+BASELINES = {"random", "multitask_policy", "fine_tuned_policy", "scratch"}
+"""In every comparison of learners that act."""
 FAST = {"n_trials": 1, "n_seeds": 2, "n_test_tasks": 60, "max_steps": 3, "verbose": 0, "device": "cpu"}
 
 
@@ -28,7 +30,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, P
 
 def test_the_leaderboard_tells_returns_of_which_larger_ones_are_better(compared: tuple[am.Comparison, Path]) -> None:
     board = compared[0].leaderboard
-    assert set(board["learner"]) == {"rl2", "random"}
+    assert set(board["learner"]) == {"rl2"} | BASELINES
     assert set(board["metric"]) == {"return"}
     assert board["score"].is_monotonic_decreasing
     assert board.set_index("learner").loc["rl2", ["n_shot", "n_query", "n_test_tasks"]].tolist() == [1, 1, 60]
@@ -37,7 +39,7 @@ def test_the_leaderboard_tells_returns_of_which_larger_ones_are_better(compared:
 def test_returns_are_told_by_episode(compared: tuple[am.Comparison, Path]) -> None:
     curves = compared[0].curves
     episodes = curves[curves["axis"] == "episodes"]
-    assert set(episodes["learner"]) == {"rl2", "random"}
+    assert set(episodes["learner"]) == {"rl2"} | BASELINES
     assert sorted(episodes["value"].unique()) == [1.0, 2.0]
     assert np.isfinite(episodes["score"]).all()
     assert not (curves["axis"] == "shots").any()
@@ -122,7 +124,7 @@ def test_the_report_tells_rows_of_a_table_and_episodes_of_worlds_each_where_it_b
     }
     found = am.compare(tasks, ["sklearn_pooled", "random"], output=tmp_path, **FAST)
     assert set(zip(found.leaderboard["tasks"], found.leaderboard["learner"], strict=True)) == {
-        ("schools", "sklearn_pooled"), ("schools", "sklearn"), ("grid", "random"),
+        ("schools", "sklearn_pooled"), ("schools", "sklearn"), *(("grid", name) for name in BASELINES),
     }  # fmt: skip
     text = (tmp_path / "report.html").read_text()
     of_schools, of_grid = text.split("<h2>schools</h2>")[1].split("<h2>Significance</h2>")[0].split("<h2>grid</h2>")
@@ -141,7 +143,7 @@ def test_known_rules_are_compared_in_the_worlds_they_are_for_and_left_out_elsewh
     }
     imitation = am.make_meta_optimizer("imitation", trials=8)
     found = am.compare(tasks, {"imitated": ("imitated", imitation)}, output=tmp_path, **FAST)
-    everywhere, rules, planners = {"imitated", "random"}, {"gittins", "thompson", "ucb"}, {"beb", "psrl"}
+    everywhere, rules, planners = {"imitated", *BASELINES}, {"gittins", "thompson", "ucb"}, {"beb", "psrl"}
     for label, those in (("arms", rules), ("grid", set()), ("process", planners)):
         board, skipped = (part[part["tasks"] == label] for part in (found.leaderboard, found.skipped))
         assert set(board["learner"]) == everywhere | those

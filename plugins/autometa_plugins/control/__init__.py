@@ -176,6 +176,30 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="baseline",
     )
     yield am.LearnerSpec(
+        name="multitask_policy",
+        factory="autometa_plugins.control.multitask_policy:MultitaskPolicy",
+        problems=_CONTROL,
+        summary="One policy for all worlds, which learns nothing of a new one.",
+        reference="Schulman et al. 2017, Proximal policy optimization",
+        family="baseline",
+    )
+    yield am.LearnerSpec(
+        name="fine_tuned_policy",
+        factory="autometa_plugins.control.fine_tuned_policy:FineTunedPolicy",
+        problems=_CONTROL,
+        summary="One policy for all worlds, trained further in the new one.",
+        reference="Finn et al. 2017, MAML, section 5.3 (pretrained)",
+        family="baseline",
+    )
+    yield am.LearnerSpec(
+        name="scratch",
+        factory="autometa_plugins.control.scratch:Scratch",
+        problems=_CONTROL,
+        summary="PPO in the new world alone, from an untrained network.",
+        reference="Schulman et al. 2017, Proximal policy optimization",
+        family="baseline",
+    )
+    yield am.LearnerSpec(
         name="random",
         factory="autometa_plugins.control.random_actor:RandomActor",
         problems=_CONTROL,

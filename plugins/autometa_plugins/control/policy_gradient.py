@@ -21,7 +21,8 @@ class PolicyGradient(OnTrials):
     """PPO (Schulman et al. 2017) whose episode is a whole trial, so that exploring early may pay late.
 
     An outer step collects trials, estimates advantages (Schulman et al. 2016), and descends the clipped surrogate a few
-    times over them. Only the end of a trial ends the sum of rewards.
+    times over them. Only the end of a trial ends the sum of rewards. What an actor that provides ``"episodic"`` does in
+    an episode changes nothing in the next one: its sums end with the episode, and it does not adapt meanwhile.
 
     Parameters
     ----------
@@ -108,7 +109,8 @@ class PolicyGradient(OnTrials):
         with torch.no_grad():
             seen = self.collect(batch)
             value = self._read(seen)[1]
-            advantage = advantages(seen.reward, value, seen.mask, self.discount, self.trace)
+            ends = seen.ended if "episodic" in self.learner_.provides else None
+            advantage = advantages(seen.reward, value, seen.mask, self.discount, self.trace, ends)
             target = advantage + value
             self._rescale(target[seen.mask])
             chosen = advantage[seen.mask]
@@ -154,13 +156,17 @@ class PolicyGradient(OnTrials):
         return cls(lr=trial.suggest_float("lr", 3e-4, 6e-3, log=True))
 
 
-def advantages(reward: Tensor, value: Tensor, mask: Tensor, discount: float, trace: float) -> Tensor:
+def advantages(
+    reward: Tensor, value: Tensor, mask: Tensor, discount: float, trace: float, ends: Tensor | None = None
+) -> Tensor:
     """Generalised advantage estimates over whole trials (Schulman et al. 2016, eq. 16): nothing ends but the trial.
 
     Parameters
     ----------
     reward, value, mask : Tensor of shape [tasks, time]
     discount, trace : float
+    ends : Tensor of shape [tasks, time], bool, optional
+        Steps that end the sum of rewards too.
 
     Returns
     -------
@@ -171,6 +177,8 @@ def advantages(reward: Tensor, value: Tensor, mask: Tensor, discount: float, tra
     ahead = later = torch.zeros_like(value[:, 0])
     for time in range(reward.shape[1] - 1, -1, -1):
         exists = mask[:, time].to(value)
+        if ends is not None:
+            ahead, later = (torch.where(ends[:, time], 0, part) for part in (ahead, later))
         surprise = reward[:, time] + discount * later - value[:, time]
         ahead = (surprise + discount * trace * ahead) * exists
         later = value[:, time] * exists

@@ -90,15 +90,16 @@ class OnTrials(am.MetaOptimizer):
         self.n_taken_ = state["n_taken"]
 
     def collect(self, batch: am.Environments) -> am.Experience:
-        """Live through a trial of every task."""
-        info = self.info_
+        """Live through a trial of every task, or through as many episodes without adapting if those are all alike."""
+        info, is_episodic = self.info_, "episodic" in self.learner_.provides
         seen, _ = am.collect(
             self.learner_,
             self.module_,
             batch,
             n_episodes=info.n_episodes,
             horizon=info.horizon,
-            blind=self.blind if info.n_shot else 0.0,
+            blind=self.blind if info.n_shot and not is_episodic else 0.0,
+            n_shot=0 if is_episodic else None,
         )
         return seen
 

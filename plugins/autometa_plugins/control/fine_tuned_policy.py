@@ -1,0 +1,68 @@
+"""One policy for all worlds, trained further in each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from torch import nn
+
+import autometa as am
+from autometa_plugins.control.policy_descent import improved
+from autometa_plugins.control.policy_network import PolicyNetwork
+from autometa_plugins.control.shared_policy import SharedPolicy
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+class FineTunedPolicy(SharedPolicy):
+    """A policy that is trained in all worlds as if they were one; then PPO goes on in the new world.
+
+    Parameters
+    ----------
+    steps : int, default=10
+        Steps of Adam on each round of episodes.
+    lr : float, default=1e-3
+        Their learning rate.
+    episodes : int or "auto", default="auto"
+        Episodes of a round. "auto": all that there are to adapt in.
+    backbone : str, Backbone, nn.Module or callable, default="auto"
+        From observations to features. "auto": two layers of 64 with tanh for vectors, conv4 with group norm for images.
+    greedy : bool, default=True
+        Whether it takes the most probable action when it is judged, instead of drawing one.
+    """
+
+    name: ClassVar[str] = "fine_tuned_policy"
+    adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"steps", "lr", "episodes", "greedy"})
+
+    def __init__(
+        self,
+        *,
+        steps: int = 10,
+        lr: float = 1e-3,
+        episodes: int | Literal["auto"] = "auto",
+        backbone: am.BackboneLike = "auto",
+        greedy: bool = True,
+    ) -> None:
+        self.steps = steps
+        self.lr = lr
+        self.episodes = episodes
+        self.backbone = backbone
+        self.greedy = greedy
+
+    def check(self) -> None:
+        """Refuse parameters that cannot be."""
+        super().check()
+        am.check_int("steps", self.steps, least=0, of=f"learner {self.name!r}")
+        am.check_real("lr", self.lr, above=0, of=f"learner {self.name!r}", such_as=1e-3)
+
+    def adapt(self, module: nn.Module, memory: dict[str, Any], experience: am.Experience) -> dict[str, Any]:
+        """Improve every task's own weights by what happened in a round."""
+        assert isinstance(module, PolicyNetwork)
+        weights = improved(module, memory["weights"], experience, steps=self.steps, lr=self.lr)
+        return {"weights": weights, "rounds": memory["rounds"] + 1}
+
+    @classmethod
+    def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
+        """Search the steps in a new world."""
+        return cls(steps=trial.suggest_int("steps", 1, 40), lr=trial.suggest_float("lr", 1e-4, 1e-2, log=True))
