@@ -93,7 +93,7 @@ def test_only_a_privileged_critic_sees_the_hidden_parameters() -> None:
         experience, _ = collected(learner, module, GRID, 4)
         other = am.Experience(**{**vars(experience), "hidden": 1 - experience.hidden})
         with torch.no_grad():
-            (policy, value), (same, changed) = (learner.along(module, seen)[0] for seen in (experience, other))
+            (policy, value, _), (same, changed, _) = (learner.along(module, seen)[0] for seen in (experience, other))
         assert torch.equal(policy.logits, same.logits)
         assert torch.equal(value, changed) != privileged
 

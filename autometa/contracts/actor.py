@@ -62,7 +62,8 @@ class Actor(BaseLearner):
         Returns
         -------
         decision : Decision
-            Each tensor [tasks, time, ...]; anything where padded.
+            Each tensor [tasks, time, ...]; anything where padded. A loss of the actor's own (``auxiliary``) is there if
+            gradients are enabled; it may draw from torch's generator, which meta-training seeds.
         memory : pytree of Tensor
             After the last step of each trial that exists.
         """
@@ -84,7 +85,8 @@ def stack_decisions(decisions: list[Decision]) -> Decision:
     kind: Callable[..., Policy] = type(first.policy)
     policy = kind(*(torch.stack(part, 1) for part in parts))
     values = [decision.value for decision in decisions if decision.value is not None]
-    return Decision(policy, torch.stack(values, 1) if values else None)
+    losses = [decision.auxiliary for decision in decisions if decision.auxiliary is not None]
+    return Decision(policy, torch.stack(values, 1) if values else None, torch.stack(losses, 1) if losses else None)
 
 
 def _where(mask: Tensor, after: Any, before: Any, actor: Actor) -> Any:

@@ -80,3 +80,5 @@ class Decision(NamedTuple):
     policy: Policy
     value: Tensor | None
     """Expected return of the rest of the trial, in whatever unit the actor learns it; None: the actor has no critic."""
+    auxiliary: Tensor | None = None
+    """Loss of the actor's own at every step, [tasks, time], whose mean meta-training adds; None: there is none."""

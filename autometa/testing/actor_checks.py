@@ -233,7 +233,10 @@ def check_hidden_is_for_critics(case: ActorCase) -> None:
 
 
 def check_provides(case: ActorCase) -> None:
-    """``"decisions"``: those along what happened are differentiable in θ; ``"policy"``: they have values too."""
+    """``"decisions"``: those along what happened are differentiable in θ; ``"policy"``: they have values too.
+
+    A loss of the actor's own has one number for each step.
+    """
     if not case.learner.provides & {"decisions", "policy"}:
         raise SkipTest("it provides no policy to improve")
     module, worlds = case.module().train(), case.worlds()
@@ -245,6 +248,9 @@ def check_provides(case: ActorCase) -> None:
         assert decision.value is not None
         expect(decision.value.shape == experience.reward.shape, "values must be [tasks, time].")
         loss = loss + decision.value.sum()
+    if decision.auxiliary is not None:
+        expect(decision.auxiliary.shape == experience.reward.shape, "a loss of its own must be [tasks, time].")
+        loss = loss + decision.auxiliary[experience.mask].sum()
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [value.grad for value in module.parameters() if value.grad is not None]
     expect(gradients and all(g.isfinite().all() for g in gradients), "the gradient in θ is missing or not finite.")

@@ -112,6 +112,22 @@ def autometa_learners() -> Iterator[am.LearnerSpec]:
         family="model",
     )
     yield am.LearnerSpec(
+        name="varibad",
+        factory="autometa_plugins.control.varibad:VariBAD",
+        problems=_CONTROL,
+        summary="A network that reads what happened believes something of the world; the policy acts by it.",
+        reference="Zintgraf et al. 2020, VariBAD",
+        family="model",
+    )
+    yield am.LearnerSpec(
+        name="neuromodulated",
+        factory="autometa_plugins.control.neuromodulated:Neuromodulated",
+        problems=_CONTROL,
+        summary="A network whose connections learn while it acts, as strongly as it computes itself.",
+        reference="Miconi et al. 2019, Backpropamine, section 3.1; Miconi et al. 2018, Differentiable plasticity",
+        family="model",
+    )
+    yield am.LearnerSpec(
         name="imitated",
         factory="autometa_plugins.control.imitated:Imitated",
         problems=_CONTROL,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.control.trials import OnTrials
+from autometa_plugins.control.trials import OnTrials, mean_of_steps
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -127,10 +127,10 @@ class Imitation(OnTrials):
         return advice
 
     def _loss(self, seen: am.Experience, advice: Tensor) -> Tensor:
-        """Mean surprise of the actor at the advice, in nats."""
-        (policy, _), _ = self.learner_.along(self.module_, seen)
-        surprise = -policy.log_prob(_where_taken(seen, advice))
-        return torch.where(seen.mask, surprise, 0).sum() / seen.mask.sum()
+        """Mean surprise of the actor at the advice, in nats, and what loss it has of its own."""
+        (policy, _, auxiliary), _ = self.learner_.along(self.module_, seen)
+        surprise = mean_of_steps(-policy.log_prob(_where_taken(seen, advice)), seen)
+        return surprise if auxiliary is None else surprise + mean_of_steps(auxiliary, seen)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.control.trials import OnTrials
+from autometa_plugins.control.trials import OnTrials, mean_of_steps
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -22,7 +22,8 @@ class PolicyGradient(OnTrials):
 
     An outer step collects trials, estimates advantages (Schulman et al. 2016), and descends the clipped surrogate a few
     times over them. Only the end of a trial ends the sum of rewards. What an actor that provides ``"episodic"`` does in
-    an episode changes nothing in the next one: its sums end with the episode, and it does not adapt meanwhile.
+    an episode changes nothing in the next one: its sums end with the episode, and it does not adapt meanwhile. A loss of
+    the actor's own is added.
 
     Parameters
     ----------
@@ -122,14 +123,14 @@ class PolicyGradient(OnTrials):
                 self.update_.step([loss], self.progress)
         return {"loss": -seen.returns(self.info_.n_episodes).mean(0).sum(), **metrics, **self.taken(seen)}
 
-    def _read(self, seen: am.Experience) -> tuple[am.Choice | am.Normal, Tensor]:
-        (policy, value), _ = self.learner_.along(self.module_, seen)
+    def _read(self, seen: am.Experience) -> tuple[am.Choice | am.Normal, Tensor, Tensor | None]:
+        (policy, value, auxiliary), _ = self.learner_.along(self.module_, seen)
         if value is None:
             raise am.PluginError(
                 f"along() of actor {type(self.learner_).__name__} gives no values, which 'policy' in its provides "
                 "promises; add a critic."
             )
-        return policy, value
+        return policy, value, auxiliary
 
     def _rescale(self, target: Tensor) -> None:
         """Let the unit of values follow returns slowly: the critic's error would else drown the policy's gradient."""
@@ -140,7 +141,7 @@ class PolicyGradient(OnTrials):
         scale.copy_(found if self.n_taken_ == 0 else _SCALE_KEPT * scale + (1 - _SCALE_KEPT) * found)
 
     def _loss(self, seen: am.Experience, advantage: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        policy, value = self._read(seen)
+        policy, value, auxiliary = self._read(seen)
         unit = getattr(self.module_, "value_scale", 1.0)
         ratio = (policy.log_prob(seen.action) - seen.log_prob).exp()
         gain = torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
@@ -148,7 +149,11 @@ class PolicyGradient(OnTrials):
         each = self.value_weight * error - gain - self.entropy * (1 - self.progress) * entropy
         mask = seen.mask.to(each)
         loss, entropy, error = (torch.where(seen.mask, part, 0).sum() / mask.sum() for part in (each, entropy, error))
-        return loss, {"entropy": entropy.detach(), "value_loss": error.detach()}
+        metrics = {"entropy": entropy.detach(), "value_loss": error.detach()}
+        if auxiliary is None:
+            return loss, metrics
+        own = mean_of_steps(auxiliary, seen)
+        return loss + own, metrics | {"auxiliary_loss": own.detach()}
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

@@ -55,7 +55,10 @@ class SequenceActor(am.Actor):
         is_vector = self.backbone == "auto" and len(info.input_shape) != 3
         backbone = am.build_backbone("identity" if is_vector else self.backbone, info.input_shape)
         width = int(backbone.n_features) + info.n_outputs + _FACTS  # type: ignore[arg-type]
-        cell = self._reader().build_cell(width, info.n_steps)
+        return self.network(backbone, self.make_reader().build_cell(width, info.n_steps), info)
+
+    def network(self, backbone: nn.Module, cell: Any, info: am.TaskInfo) -> RecurrentPolicy:
+        """Return the module around a cell; its features decide, unless a subclass puts something between."""
         return RecurrentPolicy(backbone, cell, info, self.critic_sees(info))
 
     @abstractmethod
@@ -85,16 +88,29 @@ class SequenceActor(am.Actor):
     ) -> tuple[am.Decision, dict[str, Any]]:
         """Decide at every step of what happened, in one pass of the cell."""
         assert isinstance(module, RecurrentPolicy)
+        features, memory = self.read(module, experience, memory)
+        return am.Decision(module.policy_of(features), module.value_of(features, experience.hidden)), memory
+
+    def read(
+        self, module: RecurrentPolicy, experience: am.Experience, memory: dict[str, Any] | None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Return the cell's features [tasks, time, n_features] before every step, and the memory after the last."""
         memory = self.start(module, len(experience)) if memory is None else memory
         told = torch.cat([memory["last"].unsqueeze(1), module.told(experience)], 1)
         mask = None if experience.is_full else experience.mask
         tokens = module.tokens(experience.observation, told[:, :-1])
         features, state = module.cell.read(tokens, mask, memory["state"])
         length = experience.mask.sum(1).view(-1, 1, 1).expand(-1, 1, told.shape[2])
-        decision = am.Decision(module.policy_of(features), module.value_of(features, experience.hidden))
-        return decision, {"state": state, "last": told.gather(1, length)[:, 0]}
+        return features, {"state": state, "last": told.gather(1, length)[:, 0]}
 
-    def _reader(self) -> _Reader:
+    def make_reader(self) -> Reader:
+        """Return the learner whose cell reads.
+
+        Raises
+        ------
+        InvalidParameter
+            ``reader`` reads no sequences.
+        """
         reader = am.make_learner(self.reader)
         if isinstance(self.reader, str) and self.hidden_size and "hidden_size" in reader.get_params(deep=False):
             reader.set_params(hidden_size=self.hidden_size)
@@ -103,11 +119,14 @@ class SequenceActor(am.Actor):
                 f"reader={self.reader!r} of learner {self.name!r} reads no sequences; use 'gru', 'lstm', 'mann', "
                 "'snail' or 'plastic', or a learner with build_cell()."
             )
-        return cast(_Reader, reader)
+        return cast(Reader, reader)
 
 
-class _Reader(Protocol):
-    def build_cell(self, width: int, length: int) -> Any: ...
+class Reader(Protocol):
+    """A learner that reads sequences."""
+
+    def build_cell(self, width: int, length: int) -> Any:
+        """Return a network that reads tokens of a width; ``length`` is that of a trial."""
 
 
 class RecurrentPolicy(nn.Module):
@@ -120,9 +139,13 @@ class RecurrentPolicy(nn.Module):
     info : TaskInfo
     n_hidden : int or None
         Hidden parameters of a task that the critic sees; None: there is no critic.
+    n_layer : int or None, default=None
+        Units of a layer between the cell's features and the policy; None: there is no such layer.
     """
 
-    def __init__(self, backbone: nn.Module, cell: Any, info: am.TaskInfo, n_hidden: int | None) -> None:
+    def __init__(
+        self, backbone: nn.Module, cell: Any, info: am.TaskInfo, n_hidden: int | None, n_layer: int | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.cell: Any = cell
@@ -130,7 +153,8 @@ class RecurrentPolicy(nn.Module):
         self.is_choice = info.action_bounds is None
         self.n_told = info.n_outputs + _FACTS
         self.width = int(backbone.n_features) + self.n_told  # type: ignore[arg-type]
-        self.policy = nn.Linear(cell.n_features, info.n_outputs)
+        self.layer = nn.Sequential(nn.Linear(cell.n_features, n_layer), nn.Tanh()) if n_layer else nn.Identity()
+        self.policy = nn.Linear(n_layer or cell.n_features, info.n_outputs)
         nn.init.orthogonal_(self.policy.weight, 0.01)
         nn.init.zeros_(self.policy.bias)
         low, high = info.action_bounds or ((-1.0,) * info.n_outputs, (1.0,) * info.n_outputs)
@@ -170,7 +194,7 @@ class RecurrentPolicy(nn.Module):
 
     def policy_of(self, features: Tensor) -> am.Choice | am.Normal:
         """Decide from features [..., n_features]."""
-        outputs = self.policy(features)
+        outputs = self.policy(self.layer(features))
         if self.log_std is None:
             return am.Choice(outputs)
         log_std = (self.log_std + self.reach.log()).expand_as(outputs)

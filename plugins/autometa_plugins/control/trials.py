@@ -31,6 +31,11 @@ def trials_at_once(trials: int | Literal["auto"], n_tasks: int, n_steps: int) ->
     return trials
 
 
+def mean_of_steps(values: Tensor, seen: am.Experience) -> Tensor:
+    """Return the mean of values [tasks, time] over the steps that exist."""
+    return torch.where(seen.mask, values, 0).sum() / seen.mask.sum()
+
+
 class OnTrials(am.MetaOptimizer):
     """What meta-optimizers share that learn from trials of an actor, and then forget them.
 
