@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 from autometa_plugins.control.belief import Belief
+from autometa_plugins.control.grid import MOVES, code
 from torch import Tensor
 
 import autometa as am
 from autometa.engine.random_state import fresh_module
 from autometa.testing.toy_worlds import Doors
 from autometa.training import MetaTraining
-from learning import STANDARD_ERRORS
+from learning import STANDARD_ERRORS, assert_lower, training_seed
 
 GRID = am.make_tasks("gridnavi", size=3, steps=4, n_shot=1)
 
@@ -193,3 +195,48 @@ def test_a_run_follows_from_its_seed() -> None:
 def test_parameters_that_cannot_be_are_named(params: dict[str, Any], text: str) -> None:
     with pytest.raises(am.InvalidParameter, match=f"{text} of learner 'varibad'"):
         am.make_learner("varibad", **params).build(GRID.info)
+
+
+# ---------------------------------------------------------------- what the belief means
+
+SMALL = am.make_tasks("gridnavi", size=3, steps=8, n_shot=1)
+
+
+def goals_told(module: Any, latent: Tensor, worlds: am.Environments) -> Tensor:
+    """Whether staying on the goal is told to pay more than staying on any other cell, by task."""
+    cells = code(torch.tensor([(x, y) for x in range(3) for y in range(3)]), 3).to(latent)
+    places = cells.expand(len(latent), -1, -1)
+    nothing = torch.zeros(len(latent), 9).to(latent)
+    steps = am.Experience(
+        observation=places, next_observation=places, action=torch.full_like(nothing, MOVES.index((0, 0)), dtype=torch.int64),
+        reward=nothing, terminated=nothing > 0, truncated=nothing > 0, told=nothing > 0, log_prob=nothing,
+        episode=nothing.long(), mask=nothing == 0, hidden=worlds.hidden,
+    )  # fmt: skip
+    best = module.rewards(latent.unsqueeze(1), steps)[:, 0].argmax(1)
+    return (cells[best] == worlds.hidden).all(1)
+
+
+@pytest.mark.slow
+def test_the_belief_tells_the_goal_once_it_was_found_and_is_then_surer() -> None:
+    learner = am.make_learner("varibad", rewards_from="next")
+    optimizer = am.make_meta_optimizer("policy_gradient", trials=200)
+    run = MetaTraining(learner, optimizer, SMALL, n_steps=60, tasks_per_step=16, seed=training_seed())
+    untrained = copy.deepcopy(run.module).eval()
+    run.run_to()
+    module = run.module.eval()
+    worlds = SMALL.sample(1000, split="test", seed=1)
+    with torch.no_grad():
+        seen, _ = am.collect(learner, module, worlds, n_episodes=2, horizon=8)
+        found = seen.reward > 0
+        first = found.int().argmax(1)
+        rows = (found.any(1) & (first < seen.n_steps - 1)).nonzero()[:, 0]
+        assert len(rows) >= 100
+        told = {}
+        for name, network in (("trained", module), ("untrained", untrained)):
+            belief = learner.believe(network, seen)
+            after = belief.mean[rows, first[rows] + 1]
+            told[name] = goals_told(network, after, worlds[rows]).double()
+        belief = learner.believe(module, seen)
+    assert_lower(told["untrained"], told["trained"])
+    assert told["trained"].mean() > 0.8
+    assert_lower(belief.entropy[rows, first[rows] + 1], belief.entropy[rows, first[rows]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,8 @@ class BeliefPolicy(RecurrentPolicy):
         See :class:`RecurrentPolicy`.
     latent : int
         Numbers that the belief is about.
+    rewards_from : {"step", "next"}
+        Whether rewards are told from observation, action and next observation, or from the last alone.
     tells_observations : bool
         Whether there is a decoder of next observations beside that of rewards.
     """
@@ -89,11 +91,13 @@ class BeliefPolicy(RecurrentPolicy):
         n_hidden: int | None,
         *,
         latent: int,
+        rewards_from: Literal["step", "next"],
         tells_observations: bool,
     ) -> None:
         n_observed = int(backbone.n_features)  # type: ignore[arg-type]
         super().__init__(backbone, BeliefCell(cell, n_observed, latent), info, n_hidden, n_layer=_WIDTH)
-        self.reward = Decoder(latent, 2 * n_observed + info.n_outputs, 1)
+        self.from_next = rewards_from == "next"
+        self.reward = Decoder(latent, n_observed if self.from_next else 2 * n_observed + info.n_outputs, 1)
         n_told = int(torch.Size(info.input_shape).numel())
         self.next = Decoder(latent, n_observed + info.n_outputs, n_told) if tells_observations else None
 
@@ -104,8 +108,10 @@ class BeliefPolicy(RecurrentPolicy):
 
     def rewards(self, latent: Tensor, steps: am.Experience) -> Tensor:
         """Tell the rewards [tasks, beliefs, n] of steps [tasks, n] in worlds ``latent`` [tasks, beliefs, latent]."""
-        before, after = (am.apply_per_task(self.backbone, seen) for seen in (steps.observation, steps.next_observation))
-        told: Tensor = self.reward(latent, torch.cat([before, self.acted(steps), after], -1)).squeeze(-1)
+        step = am.apply_per_task(self.backbone, steps.next_observation)
+        if not self.from_next:
+            step = torch.cat([am.apply_per_task(self.backbone, steps.observation), self.acted(steps), step], -1)
+        told: Tensor = self.reward(latent, step).squeeze(-1)
         return told
 
     def observations(self, latent: Tensor, steps: am.Experience) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,10 @@ class VariBAD(SequenceActor):
         Numbers that stand for a world.
     tells_observations : bool, default=False
         Whether a decoder tells next observations too: for worlds that move differently.
+    rewards_from : {"step", "next"}, default="step"
+        What the decoder of rewards sees of a step beside the world: "step": observation, action and next observation;
+        "next": the next observation alone. Actions give away what the policy believes, so that less of it has to be in
+        the belief: prefer "next" where rewards depend on nothing else.
     bound_weight : float, default=0.1
         Weight of the bound beside the loss of the policy. They share no parameters but those of a backbone, so that it
         decides how much each has of the largest gradient of a step.
@@ -64,6 +68,7 @@ class VariBAD(SequenceActor):
         backbone: am.BackboneLike = "auto",
         latent: int = 5,
         tells_observations: bool = False,
+        rewards_from: Literal["step", "next"] = "step",
         bound_weight: float = 0.1,
         divergence_weight: float = 0.1,
         from_prior: bool = False,
@@ -76,6 +81,7 @@ class VariBAD(SequenceActor):
         self.backbone = backbone
         self.latent = latent
         self.tells_observations = tells_observations
+        self.rewards_from = rewards_from
         self.bound_weight = bound_weight
         self.divergence_weight = divergence_weight
         self.from_prior = from_prior
@@ -87,6 +93,7 @@ class VariBAD(SequenceActor):
         """Return backbone, cell, policy, critic and decoders, see :meth:`SequenceActor.build`."""
         whose = "learner 'varibad'"
         am.check_int("latent", self.latent, most=10_000, of=whose)
+        am.check_choice("rewards_from", self.rewards_from, ("step", "next"), of=whose)
         for name in ("tells_observations", "from_prior"):
             am.check_bool(name, getattr(self, name), of=whose)
         for name in ("bound_weight", "divergence_weight"):
@@ -103,6 +110,7 @@ class VariBAD(SequenceActor):
             info,
             self.critic_sees(info),
             latent=self.latent,
+            rewards_from=self.rewards_from,
             tells_observations=self.tells_observations,
         )
 
