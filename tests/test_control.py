@@ -444,7 +444,7 @@ def test_candidates_for_θ_are_judged_in_the_same_worlds() -> None:
     ("name", "words"),
     [
         ("gridnavi", ("S . .", "G", "horizon", "observation [10], hidden [10]", "return of an episode, best: 1")),
-        ("bandit", ("hidden: 0.", "horizon", "return of an episode, random: ")),
+        ("bandit", ("arm 4", "horizon", "return of an episode, random: ")),
         ("sinusoid", ("support [10, 1], query [10, 1]",)),
     ],
 )

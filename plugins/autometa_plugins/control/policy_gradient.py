@@ -22,8 +22,8 @@ class PolicyGradient(OnTrials):
 
     An outer step collects trials, estimates advantages (Schulman et al. 2016), and descends the clipped surrogate a few
     times over them. Only the end of a trial ends the sum of rewards. What an actor that provides ``"episodic"`` does in
-    an episode changes nothing in the next one: its sums end with the episode, and it does not adapt meanwhile. A loss of
-    the actor's own is added.
+    an episode changes nothing in the next one: its sums end with the episode, and it does not adapt meanwhile. A loss
+    of the actor's own is added.
 
     Parameters
     ----------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
@@ -157,7 +156,7 @@ class VariBAD(SequenceActor):
 
     def _error(self, module: BeliefPolicy, latent: Tensor, experience: am.Experience, steps: Tensor) -> Tensor:
         """Mean squared error of what each belief tells of the steps, in units of its variance, [tasks, beliefs]."""
-        at = _steps(experience, steps)
+        at = experience.taken(steps)
         gap = module.rewards(latent, at) - at.reward.unsqueeze(1)
         error = gap.square().mean(-1) / _variance(experience.reward, experience.mask)
         if module.next is not None:
@@ -177,13 +176,6 @@ class VariBAD(SequenceActor):
 def _at(values: Tensor, times: Tensor) -> Tensor:
     """Return values [tasks, time, ...] at times [tasks, n]."""
     return values[torch.arange(len(values), device=values.device).unsqueeze(1), times]
-
-
-def _steps(experience: am.Experience, times: Tensor) -> am.Experience:
-    """Return steps of each trial, [tasks, n], as if they were trials."""
-    names = [field.name for field in fields(experience) if field.name not in ("hidden", "is_full")]
-    parts: dict[str, Any] = {name: _at(getattr(experience, name), times) for name in names}
-    return replace(experience, **parts)
 
 
 def _variance(values: Tensor, mask: Tensor) -> Tensor:
