@@ -208,10 +208,18 @@ def goals_told(module: Any, latent: Tensor, worlds: am.Environments) -> Tensor:
     places = cells.expand(len(latent), -1, -1)
     nothing = torch.zeros(len(latent), 9).to(latent)
     steps = am.Experience(
-        observation=places, next_observation=places,
-        action=torch.full_like(nothing, MOVES.index((0, 0)), dtype=torch.int64), reward=nothing, terminated=nothing > 0, truncated=nothing > 0, told=nothing > 0, log_prob=nothing,
-        episode=nothing.long(), mask=nothing == 0, hidden=worlds.hidden,
-    )  # fmt: skip
+        observation=places,
+        next_observation=places,
+        action=torch.full_like(nothing, MOVES.index((0, 0)), dtype=torch.int64),
+        reward=nothing,
+        terminated=nothing > 0,
+        truncated=nothing > 0,
+        told=nothing > 0,
+        log_prob=nothing,
+        episode=nothing.long(),
+        mask=nothing == 0,
+        hidden=worlds.hidden,
+    )
     best = module.rewards(latent.unsqueeze(1), steps)[:, 0].argmax(1)
     return (cells[best] == worlds.hidden).all(1)
 
