@@ -27,7 +27,7 @@ METHODS = ("climb", "gradient")
 def made(tasks: am.TaskSampler = PLANE, **parameters: Any) -> tuple[Any, Any]:
     """A learner and a θ that does something."""
     learner = am.make_learner("es_policy", **parameters)
-    module = fresh_module(learner, tasks.info, seed=0)
+    module: Any = fresh_module(learner, tasks.info, seed=0)
     with torch.no_grad():
         for parameter in module.policy.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
