@@ -298,3 +298,47 @@ def test_every_reader_that_is_named_reads_worlds() -> None:
         with torch.no_grad():
             seen, _ = am.collect(actor, module, TASKS.sample(2, seed=0), n_episodes=1, horizon=4)
         assert seen.n_steps == 4
+
+
+# ---------------------------------------------------------------- what is no distribution, or no world
+
+
+class Stepped:
+    """What looks like an environment."""
+
+    def step(self, action: int) -> None: ...
+
+
+def test_the_mean_of_normalised_returns_is_the_share_of_the_way_to_the_best() -> None:
+    """Some bandits have arms that are nearly alike: shares of each by itself would have no mean."""
+    tasks = am.make_tasks("bandit", arms=2, pulls=6)
+    agent = am.MetaAgent("gittins", max_steps=0, device="cpu", random_state=0).meta_fit(tasks)
+    curve = agent.adaptation_curve(tasks, n_tasks=600, seed=3)
+    parts = [
+        tasks.sample(min(250, 600 - start), split="test", seed=am.derive_seed(3, "test", start))
+        for start in (0, 250, 500)
+    ]
+    low, high = (torch.cat([part.reference[who] for part in parts]).mean() for who in ("random", "best"))
+    wanted = (curve["return"].mean() - float(low)) / float(high - low)
+    assert curve["normalised"].mean() == pytest.approx(wanted, abs=1e-5)
+    assert 0.3 < wanted < 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda agent, world: agent.meta_fit(world), am.InvalidParameter, "make_tasks('gymnasium', env="),
+        (lambda agent, world: agent.meta_fit([world]), am.InvalidParameter, "no distribution of worlds"),
+        (lambda agent, world: agent.meta_fit(Stepped()), am.InvalidParameter, "no distribution of worlds"),
+        (lambda agent, world: agent.meta_fit(np.zeros((2, 2)), y=[0, 1], task=[0, 1]), am.Incompatible, "of a table"),
+        (lambda agent, world: agent.fit(TASKS), am.InvalidParameter, "draw one: tasks.sample(1"),
+        (lambda agent, world: agent.fit("gridnavi"), am.InvalidParameter, "draw one: tasks.sample(1"),
+    ],
+)  # fmt: skip
+def test_what_is_no_distribution_or_no_world_is_refused_with_what_would_work(
+    call: Any, error: type[Exception], words: str
+) -> None:
+    agent = am.MetaAgent("random", max_steps=0, device="cpu", random_state=0).meta_fit(TASKS)
+    with pytest.raises(error) as found:
+        call(agent, TASKS.sample(1, seed=0))
+    assert words in str(found.value)

@@ -10,6 +10,7 @@ import torch
 from sklearn.base import clone
 
 import autometa as am
+from autometa.estimators.given_environments import GivenEnvironments
 
 gymnasium = pytest.importorskip("gymnasium")
 spaces, vector = gymnasium.spaces, gymnasium.vector
@@ -42,20 +43,20 @@ class World(gymnasium.Env):
 
 
 class Coded(gymnasium.Env):
-    """Shows a number of a Discrete space that starts at 2, and takes two real actions."""
+    """Shows a number of a Discrete space, and takes two real actions."""
 
-    observation_space = spaces.Discrete(4, start=2)
+    observation_space = spaces.Discrete(4)
     action_space = spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([1.0, 10.0], np.float32))
 
     def __init__(self) -> None:
         self.actions: list[Any] = []
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        return np.int64(3), {}
+        return np.int64(1), {}
 
     def step(self, action: Any) -> Any:
         self.actions.append(action)
-        return np.int64(5), 1.0, False, len(self.actions) % 3 == 0, {}
+        return np.int64(3), 1.0, False, len(self.actions) % 3 == 0, {}
 
 
 TASKS = am.make_tasks("gridnavi", size=3, steps=4, n_shot=1)
@@ -192,3 +193,15 @@ def test_stable_baselines_evaluation_scores_what_the_agent_can() -> None:
         )
         returns.append(found)
     assert (np.mean(returns, axis=0) >= 10.8).all(), np.mean(returns, axis=0)
+
+
+def test_numbers_that_do_not_begin_at_0_are_refused() -> None:
+    spaces = pytest.importorskip("gymnasium.spaces")
+    info = am.TaskInfo(problem="control", input_shape=(4,), n_outputs=2, n_shot=1, n_query=1, horizon=3)
+
+    class Late:
+        observation_space, action_space = spaces.Discrete(4, start=3), spaces.Discrete(2)
+        reset = step = None
+
+    with pytest.raises(am.Incompatible, match="begins at 3; wrap it"):
+        GivenEnvironments(Late(), info, 0)

@@ -102,18 +102,22 @@ class TrialOutcome:
 
     @property
     def normalized(self) -> Float[Tensor, "task episode"] | None:
-        """Returns, 0 of which is what a random actor gets and 1 the best of who knows the task; None if not known."""
+        """Returns above a random actor's, in units of what the best of who knows the tasks gains; None if not known."""
         return normalize_returns(self.returns, self.environments.reference)
 
 
 def normalize_returns(
     returns: Float[Tensor, "task episode"], reference: Mapping[str, Tensor]
 ) -> Float[Tensor, "task episode"] | None:
-    """Return the share of the way from ``"random"`` to ``"best"``; None where either is not known."""
+    """Return how far returns are above ``"random"``, in mean gains of ``"best"``; None where either is not known.
+
+    The gain is that of all tasks: in a bandit whose arms are alike there is nothing to gain, and a share of it would
+    mean nothing.
+    """
     if not {"random", "best"} <= set(reference):
         return None
-    low, high = reference["random"].unsqueeze(1), reference["best"].unsqueeze(1)
-    return (returns - low) / (high - low)
+    low, high = reference["random"], reference["best"]
+    return (returns - low.unsqueeze(1)) / (high - low).mean()
 
 
 @overload

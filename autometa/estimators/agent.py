@@ -17,14 +17,13 @@ from autometa.checks import check_int
 from autometa.contracts.environments import Environments
 from autometa.contracts.experience import Experience, Transition
 from autometa.contracts.keys import draw_keys, uniform
-from autometa.contracts.round_actor import RoundActor
 from autometa.contracts.seeding import derive_seed
-from autometa.contracts.tasks import TaskInfo
+from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.collecting import collect
 from autometa.engine.device import pick_device, pick_dtype
-from autometa.engine.judging import judge, normalize_returns
-from autometa.engine.rounds import returns_by_round
 from autometa.errors import Incompatible, InvalidData, InvalidParameter
+from autometa.estimators.adaptation_curve import adaptation_curve
+from autometa.estimators.agent_steps import held_in, observations_in, restarted
 from autometa.estimators.given_environments import GivenEnvironments
 from autometa.estimators.meta_estimator import MetaEstimator
 from autometa.estimators.state import Fitted, MetaTrained, map_tensors
@@ -216,9 +215,9 @@ class MetaAgent(MetaEstimator):
         """
         fitted = self._knowing()
         info = fitted.info
-        array, single = _observations(observation, info.input_shape)
+        array, single = observations_in(observation, info.input_shape)
         seen = torch.as_tensor(array, dtype=fitted.dtype, device=fitted.device)
-        held = self._begun(len(seen), episode_start) if state is None else _held(state, len(seen))
+        held = self._begun(len(seen), episode_start) if state is None else held_in(state, len(seen))
         starts = np.zeros(len(seen), bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
         if len(starts) != len(seen):
             raise InvalidData(f"episode_start has {len(starts)} values for {len(seen)} observations.")
@@ -302,38 +301,17 @@ class MetaAgent(MetaEstimator):
         Returns
         -------
         pandas.DataFrame
-            ``task``, ``episode`` (from 1, those to adapt in first), ``return``, and ``normalised``, 0 of which is what
-            a random actor gets and 1 the best of who knows the world; NaN where these are not known. Of a learner that
-            adapts in rounds, ``episode`` k holds the mean of the judged episodes after k rounds, 0 before any.
+            ``task``, ``episode`` (from 1, those to adapt in first), ``return``, and ``normalised``: what it is above a
+            random actor's in this world, where 1 is as much as the best of who knows it is above on average; so its
+            mean is 0 for acting at random and 1 for the best. NaN where these are not known. Of a learner that adapts
+            in rounds, ``episode`` k holds the mean of the judged episodes after k rounds, 0 before any.
         """
         self._check_meta_trained()
         check_int("n_tasks", n_tasks)
         check_int("seed", seed, least=0)
         sampler, meta = make_tasks(tasks), self._meta
-        info = sampler.info
-        self._check_shapes(info)
-        learner, at_once, frames = self._learner_now(), info.problem_record.tasks_at_once, []
-        place = next(iter(meta.module.parameters()), torch.zeros(()))
-        in_rounds = isinstance(learner, RoundActor)
-        for start in range(0, n_tasks, at_once):
-            drawn = sampler.sample(min(at_once, n_tasks - start), split="test", seed=derive_seed(seed, "test", start))
-            worlds = drawn.to(place.device, place.dtype)
-            with torch.no_grad():
-                if in_rounds:
-                    returns = returns_by_round(learner, meta.module, worlds)
-                else:
-                    returns = judge(learner, meta.module, worlds).returns
-            normalised = normalize_returns(returns, worlds.reference)
-            task, episode = np.indices(returns.shape)
-            frames.append(
-                pd.DataFrame({
-                    "task": start + task.ravel(),
-                    "episode": episode.ravel() + (0 if in_rounds else 1),
-                    "return": returns.cpu().numpy().ravel(),
-                    "normalised": np.nan if normalised is None else normalised.cpu().numpy().ravel(),
-                })
-            )  # fmt: skip
-        return pd.concat(frames, ignore_index=True)
+        self._check_shapes(sampler.info)
+        return adaptation_curve(self._learner_now(), meta.module, sampler, n_tasks=n_tasks, seed=seed)
 
     @property
     def policy_(self) -> Any:
@@ -354,6 +332,19 @@ class MetaAgent(MetaEstimator):
 
     # ---------------------------------------------------------------- parts
 
+    def _sampler(self, tasks: Any, y: Any, task: Any, **options: Any) -> TaskSampler:
+        if y is not None or task is not None:
+            raise Incompatible(
+                "y and task are of a table, and MetaAgent learns in worlds; give meta_fit their sampler."
+            )
+        if isinstance(tasks, Environments | list | tuple) or hasattr(tasks, "step"):
+            raise InvalidParameter(
+                f"tasks={type(tasks).__name__} is no distribution of worlds; give a task sampler or its name. Those of "
+                "an environment of Gymnasium are make_tasks('gymnasium', env='CartPole-v1', vary={'gravity': (5, 15)}, "
+                "n_shot=1)."
+            )
+        return super()._sampler(tasks, y, task, **options)
+
     def _check_meta_trained(self) -> None:
         check_is_fitted(self, "_meta", msg="This %(name)s has met no worlds yet; call meta_fit first.")
 
@@ -365,6 +356,10 @@ class MetaAgent(MetaEstimator):
         self.learner_, self.module_, self.task_info_ = fitted.learner, fitted.module, fitted.info
 
     def _environments(self, env: Any, seed: int) -> Environments:
+        if isinstance(env, str | TaskSampler):
+            raise InvalidParameter(
+                f"env={env!r:.80} is a distribution of worlds; draw one: tasks.sample(1, split='test', seed=0)."
+            )
         if not isinstance(env, Environments):
             return GivenEnvironments(env, self._meta.info, seed)
         self._check_shapes(env.info)
@@ -452,46 +447,5 @@ class MetaAgent(MetaEstimator):
         )
         after = fitted.learner.observe(fitted.module, memory, transition)
         if rewards is None and bool(starts.any()):  # an episode of which nothing was told has taught nothing
-            return _restarted(starts, self._memory_of(fitted, len(seen)), after)
+            return restarted(starts, self._memory_of(fitted, len(seen)), after)
         return after
-
-
-def _held(state: Any, n_tasks: int) -> dict[str, Any]:
-    """Return what a state holds, or refuse one that no call returned, or one of other environments."""
-    held = state[0] if isinstance(state, tuple) and len(state) == 1 else None
-    if not isinstance(held, dict) or not {"memory", "time"} <= held.keys():
-        raise InvalidParameter(f"state={state!r:.80} must be None or what predict() returned beside the actions.")
-    if "seen" in held and len(held["seen"]) != n_tasks:
-        raise InvalidParameter(f"state is of {len(held['seen'])} environments, and there are {n_tasks} observations.")
-    return held
-
-
-def _observations(observation: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], bool]:
-    """Return observations [n, *shape], and whether it was one alone."""
-    array = np.asarray(observation)
-    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-        raise InvalidData(f"observation must hold finite numbers alone, and is {array!r:.80}.")
-    if array.shape == shape:
-        return array[None], True
-    if array.dtype.kind in "iu" and len(shape) == 1 and array.ndim <= 1:  # numbers of a Discrete space
-        if array.size and not (array.min() >= 0 and array.max() < shape[0]):
-            raise InvalidData(
-                f"observation is {array.tolist()}; numbers of a Discrete space go from 0 to {shape[0] - 1}."
-            )
-        return np.eye(shape[0])[array.reshape(-1)], array.ndim == 0
-    if array.shape[1:] != shape:
-        raise InvalidData(f"observation has the shape {array.shape}; it must be {shape}, or [n, *{shape}].")
-    return array, False
-
-
-def _restarted(mask: Tensor, new: Any, old: Any) -> Any:
-    """Return the memory ``new`` of the tasks in ``mask``, else ``old``; both trees have the same structure."""
-    if isinstance(old, Tensor):
-        if old.shape != new.shape:
-            raise Incompatible(
-                "the memory of this agent grows while it acts, so environments cannot begin episodes apart; act in one."
-            )
-        return torch.where(mask.view(-1, *[1] * (old.dim() - 1)), new, old)
-    if isinstance(old, dict):
-        return {name: _restarted(mask, new[name], value) for name, value in old.items()}
-    return type(old)(_restarted(mask, a, b) for a, b in zip(new, old, strict=True))

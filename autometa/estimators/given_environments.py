@@ -51,6 +51,9 @@ class GivenEnvironments(Environments):
                 )
         self.spaces = Spaces.of(env, self.is_vector)
         self.spaces.check(info)
+        for space in (self.spaces.observation, self.spaces.action):
+            if getattr(space, "start", 0) != 0:  # predict() is told numbers alone, and would not know
+                raise Incompatible(f"the space {space} begins at {space.start}; wrap it, so that it begins at 0.")
         self.place = torch.zeros(())
         self.key = draw_keys(env.num_envs if self.is_vector else 1, seed)
 
