@@ -115,7 +115,7 @@ def test_discrete_observations_and_real_actions_are_translated() -> None:
     assert ((actions >= [-1, 0]) & (actions <= [1, 10])).all()
     action, _ = agent.predict(np.eye(4)[1])
     assert action.shape == (2,)
-    env.observation_space = spaces.Discrete(4, start=1)
+    env.reset = lambda **_: (np.int64(5), {})  # type: ignore[method-assign]
     with pytest.raises(am.InvalidData, match="the environment shows observation=.*5.*, which is not in its space"):
         agent.fit(env)
 
