@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_1samp, ttest_ind, wilcoxon
 
 import autometa as am
-from autometa.comparison.results.crossed_effects import Scores, difference_of, mean_of, runs_that_decide
+from autometa.comparison.results.crossed_effects import Scores, difference_of, interval_of, mean_of, runs_that_decide
 from autometa.comparison.results.statistics import SIGNIFICANCE, holm, mean_ranks, one_sided, significance_of
 from autometa.comparison.results.statistics import test_of_models as wilcoxon_over_tasks
 
@@ -64,6 +64,22 @@ def test_an_interval_covers_the_true_mean_as_often_as_it_claims(runs: int) -> No
 
     covered = share([covers(two_learners(seed, runs)[0]) for seed in range(400)])
     assert covered > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def squared_errors(seed: int) -> Scores:
+    """Of tasks that differ by far: the deviation over tasks is twice the mean, which is 1."""
+    rng = np.random.default_rng(seed)
+    return np.exp(rng.normal(-0.8, np.sqrt(1.6), (40, 1)) + rng.normal(0, 0.1, (1, 3)) + rng.normal(0, 0.05, (40, 3)))
+
+
+def test_the_interval_of_an_error_stays_above_0_and_covers_the_true_mean_more_often() -> None:
+    truth = float(np.mean([squared_errors(seed).mean() for seed in range(5000, 7000)]))
+    found = [squared_errors(seed) for seed in range(400)]
+    plain, positive = ([interval_of(one, positive=choice) for one in found] for choice in (False, True))
+    assert all(0 < low < one.mean() < high for one, (low, high) in zip(found, positive, strict=True))
+    covers = [share([low <= truth <= high for low, high in intervals]) for intervals in (plain, positive)]
+    assert covers[1] > covers[0] > 0.7
+    assert interval_of(np.zeros((5, 3)), positive=True) == (0.0, 0.0)
 
 
 def test_where_tasks_agree_it_is_students_test_of_run_means() -> None:

@@ -60,11 +60,30 @@ class Estimate:
         return self.value - reach, self.value + reach
 
     @property
+    def positive_interval(self) -> tuple[float, float]:
+        """Interval of `LEVEL` of a mean that cannot be below 0, such as of squared errors: central in its logarithm.
+
+        The error of the logarithm is that of the mean over the mean (delta method). Like the values, which a few large
+        ones dominate, it reaches further up than down.
+        """
+        low, high = self.interval
+        if not self.value > 0:
+            return low, high
+        reach = (high - self.value) / self.value
+        return self.value * math.exp(-reach), self.value * math.exp(reach)
+
+    @property
     def p_value(self) -> float:
         """Two-sided, against a value of 0."""
         if self.error == 0:
             return 1.0 if self.value == 0 else 0.0
         return float(2 * student.sf(abs(self.value) / self.error, self.degrees))
+
+
+def interval_of(scores: Scores, *, positive: bool) -> tuple[float, float]:
+    """Interval of `LEVEL` of a learner's mean score, ``positive`` where no score can be below 0."""
+    found = mean_of(scores)
+    return found.positive_interval if positive else found.interval
 
 
 def is_decidable(scores: Scores) -> bool:

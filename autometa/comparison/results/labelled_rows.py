@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autometa.comparison.results.crossed_effects import Scores, mean_of
+from autometa.comparison.results.crossed_effects import Scores, interval_of
 from autometa.comparison.results.gaps import Gap, gaps_to
 from autometa.comparison.results.judged import Judged
 from autometa.comparison.results.references import References
@@ -74,7 +74,7 @@ def best_by_rows(labelled: pd.DataFrame, references: References, *, higher_is_be
         scores = {str(name): _matrix(part) for name, part in of.groupby("learner", sort=False)}
         sign = 1 if higher_is_better else -1
         best = max(scores, key=lambda name: sign * scores[name].mean())
-        low, high = mean_of(scores[best]).interval
+        low, high = interval_of(scores[best], positive=not higher_is_better)
         found.append(
             {
                 "tasks": of["tasks"].iloc[0],

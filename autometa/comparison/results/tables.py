@@ -17,7 +17,7 @@ from autometa.comparison.execution.stored_trials import result_of
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results import labelled_rows
-from autometa.comparison.results.crossed_effects import mean_of
+from autometa.comparison.results.crossed_effects import interval_of
 from autometa.comparison.results.entities import ENTITIES, entities_of
 from autometa.comparison.results.from_scores import significance
 from autometa.comparison.results.gaps import Gap, gaps_to
@@ -226,7 +226,7 @@ def _gap_cells(gap: Gap | None, higher_is_better: bool) -> dict[str, Any]:
 def _row(judged: Judged) -> dict[str, Any]:
     pair, matrix = judged.pair, judged.matrix()
     first = next(iter(judged.results.values()))
-    low, high = mean_of(matrix).interval
+    low, high = interval_of(matrix, positive=not judged.domain.info.higher_is_better)
     return {
         "tasks": judged.tasks,
         "learner": pair.learner,
