@@ -38,7 +38,7 @@ SLOW = {
     *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("learned_rule", "plastic")),
     *(
         f"{name}-check_improves"
-        for name in ("cmaes", "collect", "evolution_strategy", "imitation", "implicit", "policy_gradient")
+        for name in ("cmaes", "collect", "evolution_strategy", "imitation", "implicit", "policy_gradient", "promp")
     ),
     *(f"{name}-check_permuted_labels_score_chance[classification]" for name in ("gru", "mann", "sklearn", "snail")),
     "snail-check_learns[classification]",

@@ -283,6 +283,16 @@ def test_it_learns_a_start_from_which_an_adaptation_leads_to_the_goal() -> None:
     assert_lower(still, after)
 
 
+@pytest.mark.slow
+def test_the_gate_of_navigation_is_reached() -> None:
+    """Standing still brings -38.26, and MAML's own curve is -40.4, -11.7, -3.3 and -3.2 (Finn et al. 2017, figure 4)."""
+    tasks = am.make_tasks("navigation_2d")
+    agent = am.MetaAgent("maml_policy", max_steps=120, device="cpu", random_state=training_seed()).meta_fit(tasks)
+    curve = agent.adaptation_curve(tasks, n_tasks=1000).groupby("episode")["return"].mean()
+    assert curve[0] < -30
+    assert curve[1] >= -12.5
+
+
 def test_an_agent_tells_returns_before_and_after_each_adaptation() -> None:
     tasks = am.make_tasks("navigation_2d", steps=5, n_shot=4)
     optimizer = am.make_meta_optimizer("promp", trials=2, epochs=1)

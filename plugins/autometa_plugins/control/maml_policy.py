@@ -38,7 +38,7 @@ class MAMLPolicy(OwnPolicy):
         λ of the advantages that it adapts by: 1 sums up rewards.
     backbone : str, Backbone, nn.Module or callable, default="auto"
         From observations to features. "auto": two layers of 64 with tanh for vectors, conv4 with group norm for images.
-    greedy : bool, default=True
+    greedy : bool, default=False
         Whether it takes the most probable action when it is judged, instead of drawing one.
     """
 
@@ -56,7 +56,7 @@ class MAMLPolicy(OwnPolicy):
         discount: float = 0.99,
         trace: float = 1.0,
         backbone: am.BackboneLike = "auto",
-        greedy: bool = True,
+        greedy: bool = False,
     ) -> None:
         self.steps = steps
         self.inner_lr = inner_lr

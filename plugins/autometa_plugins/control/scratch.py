@@ -22,7 +22,7 @@ class Scratch(OwnPolicy):
     ----------
     steps : int, default=20
         Steps of Adam on each round of episodes.
-    lr : float, default=3e-3
+    lr : float, default=1e-2
         Their learning rate.
     episodes : int or "auto", default=2
         Episodes of a round. "auto": all that there are to adapt in.
@@ -42,7 +42,7 @@ class Scratch(OwnPolicy):
         self,
         *,
         steps: int = 20,
-        lr: float = 3e-3,
+        lr: float = 1e-2,
         episodes: int | Literal["auto"] = 2,
         backbone: am.BackboneLike = "auto",
         greedy: bool = True,
