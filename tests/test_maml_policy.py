@@ -285,7 +285,7 @@ def test_it_learns_a_start_from_which_an_adaptation_leads_to_the_goal() -> None:
 
 @pytest.mark.slow
 def test_the_gate_of_navigation_is_reached() -> None:
-    """Standing still brings -38.26, and MAML's own curve is -40.4, -11.7, -3.3 and -3.2 (Finn et al. 2017, figure 4)."""
+    """Standing still brings -38.26; MAML's own curve is -40.4, -11.7, -3.3 and -3.2 (Finn et al. 2017, figure 4)."""
     tasks = am.make_tasks("navigation_2d")
     agent = am.MetaAgent("maml_policy", max_steps=120, device="cpu", random_state=training_seed()).meta_fit(tasks)
     curve = agent.adaptation_curve(tasks, n_tasks=1000).groupby("episode")["return"].mean()
