@@ -42,7 +42,7 @@ class VariBAD(SequenceActor):
         What the decoder of rewards sees of a step beside the world: "step": observation, action and next observation;
         "next": the next observation alone. Actions give away what the policy believes, so that less of it has to be in
         the belief: prefer "next" where rewards depend on nothing else.
-    bound_weight : float, default=0.1
+    bound_weight : float, default=1.0
         Weight of the bound beside the loss of the policy. They share no parameters but those of a backbone, so that it
         decides how much each has of the largest gradient of a step.
     divergence_weight : float, default=0.1
@@ -68,7 +68,7 @@ class VariBAD(SequenceActor):
         latent: int = 5,
         tells_observations: bool = False,
         rewards_from: Literal["step", "next"] = "step",
-        bound_weight: float = 0.1,
+        bound_weight: float = 1.0,
         divergence_weight: float = 0.1,
         from_prior: bool = False,
         n_beliefs: int = 8,
