@@ -54,7 +54,7 @@ RECIPES = {
     "gridnavi": Recipe("gridnavi", "rl2", 200, "3.5 at first, 10.8 at last"),
     "gridnavi, imitated": Recipe("gridnavi", "imitated", 100, "3.5 at first, 10.8 at last"),
     "gridnavi, varibad": Recipe("gridnavi", "varibad", 200, "3.5 at first, 10.8 at last"),
-    "gridnavi, neuromodulated": Recipe("gridnavi", "neuromodulated", 200, "3.5 at first, 10.8 at last"),
+    "bandit, neuromodulated": Recipe("bandit", "neuromodulated", 240, "6.55; best possible 6.660"),
     "dark_room": Recipe("dark_room", "imitated", 280, "15.5 at last; 15.47 is a bound"),
     "cartpole_flip": Recipe("cartpole_flip", "rl2", 120, "-0.5; without memory about -10"),
     "mdp": Recipe("mdp", "imitated", 200, "15.0 an episode; Duan et al. 15.62; PSRL 13.4, beb 15.2"),
