@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from autometa.comparison import AutoFewShotRegressor as AutoFewShotRegressor
     from autometa.comparison import Comparison as Comparison
     from autometa.comparison.compare import compare as compare
+    from autometa.comparison.preview import preview as preview
     from autometa.comparison.results.from_scores import significance as significance
     from autometa.contracts.actor import Actor as Actor
     from autometa.contracts.backbone import Backbone as Backbone
@@ -214,6 +215,7 @@ _EXPORTS = {
     "AutoFewShotRegressor": "autometa.comparison",
     "Comparison": "autometa.comparison",
     "compare": "autometa.comparison.compare",
+    "preview": "autometa.comparison.preview",
     "significance": "autometa.comparison.results.from_scores",
     # conformance kit
     "check_plugin": "autometa.testing",

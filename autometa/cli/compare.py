@@ -27,6 +27,7 @@ from autometa.errors import StorageError
 
 if TYPE_CHECKING:
     from autometa.comparison import Comparison
+    from autometa.comparison.preview import Preview
     from autometa.contracts.tasks import TaskSampler
 
 INTERRUPTED = 130
@@ -38,6 +39,10 @@ DEMO = ("tasks/glyphs", "tasks/digits", "tasks/sinusoid")
 
 NAMES = {argument: f"--{option.replace('_', '-')}" for option, (argument, _) in OPTIONS.items()}
 """Options of ``compare``, by argument of ``am.compare``."""
+
+
+OF_THE_WORK = ("output", "storage", "name", "trial_timeout")
+"""Arguments of ``am.compare`` that say nothing of what is done."""
 
 
 def register(app: typer.Typer) -> None:
@@ -128,8 +133,14 @@ def compare(
         float | None,
         _option("SECONDS", "One step of a trial, at most (10 minutes, or 100 times its median step if that is more)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be done, and about how long it takes; do nothing and write nothing."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboard (or the plan) as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
 ) -> None:
     """Tune learners on task distributions, judge them on held-out tasks, and keep the winner.
 
@@ -144,6 +155,8 @@ def compare(
     Example: autometa compare --table data.csv --task-column patient --target score --order date --budget 60
 
     Example: autometa compare study.toml
+
+    Example: autometa compare study.toml --dry-run
 
     Parameters follow a name: omniglot:root=../data,n_way=5 or maml:steps=3, and a learner's meta-optimizer stands
     between: maml:reptile:steps=3.
@@ -189,7 +202,7 @@ def compare(
 
     import autometa as am
 
-    kept = f"What is done is kept in {options['output']}; the same command goes on from there."
+    kept = "" if dry_run else f"What is done is kept in {options['output']}; the same command goes on from there."
     termination: Termination = context.obj
     termination.kept = kept
     try:
@@ -201,19 +214,22 @@ def compare(
             for entry, sampler in zip(chosen.values(), samplers.values(), strict=True):
                 _check_classes(entry, sampler)
             entrants = "all" if who is None else {label: _entrant(entry) for label, entry in who.items()}
-            comparison = am.compare(
-                samplers,
-                entrants,
-                test_tasks=test_samplers or None,
-                verbose=0 if quiet or asked.quiet else 1,
-                **options,
-            )
+            judged_too = test_samplers or None
+            if dry_run:
+                of_plan = {name: value for name, value in options.items() if name not in OF_THE_WORK}
+                seen = am.preview(samplers, entrants, test_tasks=judged_too, **of_plan)
+            else:
+                verbose = 0 if quiet or asked.quiet else 1
+                comparison = am.compare(samplers, entrants, test_tasks=judged_too, verbose=verbose, **options)
     except KeyboardInterrupt:
         if not termination.asked:
-            typer.echo(printable(f"\nInterrupted. {kept}", lines=True), err=True)
+            typer.echo(printable(f"\nInterrupted. {kept}".rstrip(), lines=True), err=True)
         raise typer.Exit(INTERRUPTED) from None
     if termination.asked:
         raise typer.Exit(INTERRUPTED)
+    if dry_run:
+        _show_preview(seen, as_json=as_json)
+        return
     _show(comparison, Path(options["output"]).expanduser() / "report.html", as_json=as_json)
     if not comparison.complete:
         typer.echo(printable(f"Interrupted before all was done. {kept}"), err=True)
@@ -349,6 +365,17 @@ def _folder(text: str) -> str:
 def _entrant(entry: NamedComponent) -> Any:
     learner = make_typed("learner", entry.name, entry.params)
     return learner if entry.meta_optimizer is None else (learner, make_typed("meta-optimizer", entry.meta_optimizer))
+
+
+def _show_preview(seen: Preview, *, as_json: bool) -> None:
+    """Print what a comparison would do."""
+    from autometa.cli.preview_screen import preview_json, show_preview
+    from autometa.cli.screen import make_console
+
+    if as_json:
+        typer.echo(preview_json(seen))
+    else:
+        show_preview(seen, make_console())
 
 
 def _show(comparison: Comparison, path: Path | None, *, as_json: bool) -> None:

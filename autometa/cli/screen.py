@@ -152,11 +152,14 @@ def _fits(table: Table, width: int) -> bool:
 
 def leaderboard_json(board: pd.DataFrame) -> str:
     """Rows of the leaderboard as a JSON list; numbers that are not finite become null."""
+    return json.dumps(plain(board.to_dict("records")), indent=2)
 
-    def plain(value: Any) -> Any:
-        value = value.item() if hasattr(value, "item") else value
-        if isinstance(value, dict):
-            return {key: plain(entry) for key, entry in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return json.dumps([{key: plain(value) for key, value in row.items()} for row in board.to_dict("records")], indent=2)
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: numbers that are not finite become None."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
