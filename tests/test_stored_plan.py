@@ -19,6 +19,7 @@ from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.settings import Settings
 
 SETTINGS: dict[str, Any] = {
+    "n_trials": 1,
     "budget": None,
     "n_test_tasks": 3,
     "n_valid_tasks": 3,
@@ -30,8 +31,8 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def plan(*learners: str, n_trials: int = 1) -> Plan:
-    settings = Settings(n_trials=n_trials, **SETTINGS)
+def plan(*learners: str, **changed: Any) -> Plan:
+    settings = Settings(**{**SETTINGS, **changed})
     return make_plan("sinusoid", list(learners or ["ridge"]), settings, name="run", baselines=False, test_tasks=None)
 
 
@@ -52,7 +53,7 @@ def stored(storage: BaseStorage) -> Any:
 def test_of_two_plans_at_once_one_wins_and_the_other_is_refused(
     opener: Callable[[], BaseStorage], monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    mine, theirs = plan(n_trials=1), plan(n_trials=2)
+    mine, theirs = plan(max_steps=1), plan(max_steps=2)
     here, there = opener(), opener()
     real, looked = stored_plan._first_after, 0
 
@@ -77,7 +78,7 @@ def test_of_two_plans_at_once_one_wins_and_the_other_is_refused(
     monkeypatch.setattr(stored_plan, "_first_after", look)
     won = register(here, mine)
     assert [won, *others] == ([False, True] if moment == "before it adds its own" else [True, False])
-    assert stored(opener())["settings"]["n_trials"] == (1 if won else 2)
+    assert stored(opener())["settings"]["max_steps"] == (1 if won else 2)
 
 
 def test_plans_that_agree_are_all_taken(opener: Callable[[], BaseStorage]) -> None:
@@ -96,16 +97,16 @@ def test_a_plan_whose_process_died_before_it_was_set_is_found(
     with monkeypatch.context() as dies:
         dies.setattr(optuna.Study, "set_user_attr", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            register_plan(opener(), plan(n_trials=2), "here")
-    assert stored_plan.stored_plan(opener(), "run").settings.n_trials == 2
-    with pytest.raises(am.InvalidParameter, match="n_trials=2 there and 1 here"):
-        register_plan(opener(), plan(n_trials=1), "here")
-    register_plan(opener(), plan(n_trials=2), "here")
-    assert stored(opener())["settings"]["n_trials"] == 2
+            register_plan(opener(), plan(max_steps=2), "here")
+    assert stored_plan.stored_plan(opener(), "run").settings.max_steps == 2
+    with pytest.raises(am.InvalidParameter, match="max_steps=2 there and 1 here"):
+        register_plan(opener(), plan(max_steps=1), "here")
+    register_plan(opener(), plan(max_steps=2), "here")
+    assert stored(opener())["settings"]["max_steps"] == 2
 
 
 def test_of_many_at_once_one_wins(opener: Callable[[], BaseStorage]) -> None:
-    plans = [plan(n_trials=n) for n in range(1, 7)]
+    plans = [plan(max_steps=n) for n in range(1, 7)]
     ends: list[int] = []
     barrier = threading.Barrier(len(plans), timeout=20)
 
@@ -116,11 +117,36 @@ def test_of_many_at_once_one_wins(opener: Callable[[], BaseStorage]) -> None:
             register_plan(storage, one, "here")
         except am.InvalidParameter:
             return
-        ends.append(one.settings.n_trials)
+        ends.append(one.settings.max_steps)
 
     threads = [threading.Thread(target=register, args=(one,)) for one in plans]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert ends == [stored(opener())["settings"]["n_trials"]]
+    assert ends == [stored(opener())["settings"]["max_steps"]]
+
+
+def test_a_plan_may_grow_and_not_shrink(opener: Callable[[], BaseStorage]) -> None:
+    register_plan(opener(), plan(n_trials=4, n_seeds=2), "here")
+    register_plan(opener(), plan(n_trials=6, n_seeds=2, n_test_tasks=5), "here")
+    assert stored(opener())["settings"]["n_trials"] == 6
+    with pytest.raises(am.InvalidParameter) as told:
+        register_plan(opener(), plan(n_trials=4, n_seeds=3, n_test_tasks=3), "here")
+    assert "n_trials=6 there and 4 here (which can grow, not shrink); n_test_tasks=5 there and 3 here" in str(
+        told.value
+    )
+    assert "n_seeds" not in str(told.value)
+    assert stored(opener())["settings"] == {**SETTINGS, "n_trials": 6, "n_seeds": 2, "n_test_tasks": 5}
+
+
+def test_with_a_budget_it_grows_where_every_run_keeps_its_seconds(opener: Callable[[], BaseStorage]) -> None:
+    register_plan(opener(), plan(n_trials=4, n_seeds=2, budget=60), "here")
+    with pytest.raises(
+        am.InvalidParameter, match="10 seconds for each run.*7.5 for each .as many as there are budget=80"
+    ):
+        register_plan(opener(), plan(n_trials=6, n_seeds=2, budget=60), "here")
+    with pytest.raises(am.InvalidParameter, match="budget=60 there and None here"):
+        register_plan(opener(), plan(n_trials=6, n_seeds=2), "here")
+    register_plan(opener(), plan(n_trials=6, n_seeds=2, budget=80), "here")
+    assert stored(opener())["settings"]["budget"] == 80

@@ -161,7 +161,8 @@ def compare(
     Parameters follow a name: omniglot:root=../data,n_way=5 or maml:steps=3, and a learner's meta-optimizer stands
     between: maml:reptile:steps=3.
 
-    Ctrl-C or a crash loses nothing but the trial at work: the same command goes on. Exit code 1: a learner has no
+    Ctrl-C or a crash loses nothing but the trial at work: the same command goes on, also with more trials, seeds, test
+    tasks or learners. Exit code 1: a learner has no
     score, or a final run failed; 130: Ctrl-C; 143: SIGTERM.
     """
     others, n_test_tasks = _split_test_tasks(test_tasks or [], n_test_tasks)
@@ -283,18 +284,25 @@ def worker(
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a comparison.")],
+    without: Annotated[
+        list[str] | None, _option("NAMES", "Learners to leave out of all tables, divided by commas. Repeatable.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON instead.")] = False,
     allow_path: Annotated[list[str] | None, _option("PATH", f"{_MAY_USE} any.")] = None,
 ) -> None:
     """Show the leaderboard of a comparison again and rebuild its HTML report.
 
     Example: autometa report runs/first
+
+    Example: autometa report runs/first --without maml
     """
     from autometa.comparison import Comparison
 
     unwritten: StorageError | None = None
     with plugins_on_stderr():
         comparison = Comparison.load(folder, allowed_paths=allow_path)
+        if left_out := [name.strip() for text in without or [] for name in text.split(",")]:
+            comparison = comparison.without(*left_out)
         try:
             comparison.report(folder / "report.html")
         except StorageError as error:

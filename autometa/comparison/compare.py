@@ -63,7 +63,9 @@ def compare(
     Its best trial is meta-trained again from ``n_seeds`` seeds and judged on meta-test tasks that no study has seen.
     Of every run the θ counts that did best on the meta-valid tasks, the untrained one included, not the last one.
     Ctrl-C ends the call: it warns and returns what is done so far. Call again with the same ``output`` (or ``storage``
-    and ``name``) to go on from there; that call may add learners and task distributions.
+    and ``name``) to go on from there; that call may add learners and task distributions, and ask for more trials, seeds
+    and test tasks. Only what is missing is done: final runs are repeated where a better trial is found or more test
+    tasks are asked for, and with ``budget`` it must grow too, so that every run has as long as before.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def compare(
         Other distributions to judge on as well: every final run, after judging on the meta-test tasks of its own
         distribution, is judged on those of each of these that has the same problem and input shape. Nothing of them
         enters tuning or meta-training. What cannot be judged where is listed in ``skipped``. In all tables ``tasks``
-        is what is judged on and ``trained_on`` what was trained on. Unlike learners, they cannot join later.
+        is what is judged on and ``trained_on`` what was trained on.
     n_trials : int, default=20
         Trials per study; trial 0 has the defaults. A learner with fewer combinations of choices gets one for each.
     budget : float, optional
@@ -97,8 +99,8 @@ def compare(
     name : str, optional
         Name of the comparison in the storage; the folder's name, or "comparison", when left out.
     output : path, optional
-        Folder for the journal, tables, the report, models and the winner. The same call goes on in it, unless what
-        the files of ``tasks`` hold has changed.
+        Folder for the journal, tables, the report, models and the winner. The same call, or one that asks for more,
+        goes on in it, unless what the files of ``tasks`` hold has changed.
     device : str or torch.device, default="auto"
     n_workers : int, default=1
         Processes. With one, and without ``budget``, equal calls have equal results; with several, what a study

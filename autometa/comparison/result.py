@@ -117,6 +117,7 @@ class Comparison:
     ) -> None:
         # None: the comparison was made by this process, whose own code names what its learners call.
         self._trusted = trusted
+        self._arms = arms
         self._plan, self._folder, self._device, self._keeper = plan, folder, device, keeper
         self._record: Record = collect_record(plan, arms, environment)
         frames = self._record.frames
@@ -289,6 +290,45 @@ class Comparison:
         scores = curve[curve["axis"] == "outer steps"].groupby("seed")["score"]
         better = pair.candidate.info.higher_is_better
         return int(scores.max().idxmax() if better else scores.min().idxmin())
+
+    def without(self, *learners: str) -> Comparison:
+        """Return this comparison without some learners: as if they had never taken part.
+
+        Verdicts are corrected for the number of learners that are left. Nothing is lost: this comparison and its folder
+        stay as they are.
+
+        Parameters
+        ----------
+        *learners : str
+            Labels, as on the leaderboard.
+
+        Raises
+        ------
+        UnknownName
+            One of them takes no part.
+        InvalidParameter
+            Nothing would be left, or ``search="joint"`` judged none but its winner.
+
+        Examples
+        --------
+        >>> import autometa as am
+        >>> small = dict(n_trials=1, n_seeds=1, max_steps=2, n_test_tasks=5, n_valid_tasks=5, verbose=0)
+        >>> found = am.compare("sinusoid", ["ridge", "maml", "sklearn"], **small)
+        >>> sorted(found.without("maml").leaderboard["learner"])
+        ['ridge', 'sklearn']
+        """
+        check_texts("learners", learners, such_as="maml")
+        plan = self._plan.without(learners)
+        left = {(pair.tasks, pair.learner) for pair in plan.pairs}
+        return Comparison(
+            plan,
+            [arm for arm in self._arms if (arm.tasks, arm.space.label) in left],
+            environment=self.environment,
+            folder=self._folder,
+            device=self._device,
+            keeper=self._keeper,
+            trusted=self._trusted,
+        )
 
     def advice(self, tasks: str) -> Advice | None:
         """Say which learner to use, by how much it is better, how sure that is and what it costs.

@@ -13,12 +13,14 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autometa.comparison.execution.finals import run_final
+from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.trial import run_trial
 from autometa.comparison.execution.watch import Watch
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.plan.study_space import StudySpace
+from autometa.files.description import as_stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,11 @@ class Arm:
     def n_done(self) -> int:
         """Slots that need no more work; an arm without any good trial has no finals to run."""
         tuned = self.tuning.n_done
-        if tuned == self.tuning.n_slots and self.tuning.best() is None:
+        if tuned < self.tuning.n_slots:
+            return tuned + self.final.n_done
+        if self.tuning.best() is None:
             return self.n_slots
-        return tuned + self.final.n_done
+        return tuned + self.final.n_done - len(self._outdated())
 
     @property
     def studies(self) -> tuple[SlotStudy, SlotStudy]:
@@ -90,9 +94,7 @@ class Arm:
         if not self.tuning.is_complete:
             return False
         best = self.tuning.best()
-        if best is not None and self.tuning.has_second_tries:
-            runs = self.final.trials(TrialState.COMPLETE)
-            self.final.set_aside(run for run in runs if run.user_attrs["params"] != best.params)
+        self.final.set_aside(self._outdated())
         trial = self.final.claim() if best is not None else None
         if trial is None or best is None:
             return False
@@ -107,9 +109,50 @@ class Arm:
 
     def _run_final(self, trial: Trial, params: Mapping[str, Any], device: torch.device, models: Path | None) -> float:
         learner, own = self.space.split(params)
-        score = run_final(self.space.pair(learner), own, trial, device, models)
         trial.set_user_attr("params", dict(params))
-        return score
+        trial.set_user_attr("n_test_tasks", self.space.domain.settings.n_test_tasks)
+        return run_final(self.space.pair(learner), own, trial, device, models)
+
+    def finals(self) -> list[FrozenTrial]:
+        """Return the final runs that can stand in one table: those of the best trial, or of the best before it.
+
+        Those that were judged on less, or on more, than is asked for here cannot.
+        """
+        n_tasks = self.space.domain.settings.n_test_tasks
+        runs = [
+            run
+            for run in self.final.trials(TrialState.COMPLETE)
+            if run.user_attrs.get("n_test_tasks", n_tasks) == n_tasks and not self._lacks_tasks(run)
+        ]
+        best = self.tuning.best()
+        return [run for run in runs if best is not None and _is_of(run, best)] or runs
+
+    def pair_of(self, final: FrozenTrial) -> Pair | None:
+        """Return the pair that a final run is about."""
+        params = final.user_attrs.get("params")
+        return self.best_pair() if params is None else self.space.pair(self.space.split(params)[0])
+
+    def _outdated(self) -> list[FrozenTrial]:
+        """Return final runs to repeat: of what is no longer the best trial, or judged on less than is asked for."""
+        best = self.tuning.best()
+        runs = [run for run in self.final.trials(TrialState.COMPLETE, TrialState.FAIL) if slot_state(run) == "done"]
+        return [run for run in runs if (best is not None and not _is_of(run, best)) or self._lacks_tasks(run)]
+
+    def _lacks_tasks(self, run: FrozenTrial) -> bool:
+        """Tell whether a final run was judged on fewer test tasks than are asked for, or on fewer distributions."""
+        wanted = self.space.domain.settings.n_test_tasks
+        if run.user_attrs.get("n_test_tasks", wanted) < wanted:
+            return True
+        result, pair = run.user_attrs.get("result"), self.pair_of(run)
+        if pair is None or not isinstance(result, dict):
+            return False
+        return not {other.label for other in pair.elsewhere} <= result.get("elsewhere", {}).keys()
+
+
+def _is_of(run: FrozenTrial, best: FrozenTrial) -> bool:
+    """Tell whether a final run has the hyperparameters of a trial."""
+    params = run.user_attrs.get("params", best.params)
+    return bool(as_stored(params) == as_stored(best.params))
 
 
 def open_arms(plan: Plan, storage: BaseStorage, watch: Watch | None = None, *, to_read: bool = False) -> list[Arm]:

@@ -120,11 +120,6 @@ class SlotRecords:
         """Read again which finished trials other processes have set aside."""
         self._set_aside = frozenset(self.storage.get_study_user_attrs(self._study_id).get(_SET_ASIDE, []))
 
-    @property
-    def has_second_tries(self) -> bool:
-        """True if slots that were done are filled again."""
-        return bool(self._set_aside)
-
     def set_aside(self, trials: Iterable[FrozenTrial]) -> int:
         """Open the slots of finished trials again; return how many. A failed one is repeated as it was drawn."""
         again = {trial.number for trial in trials}

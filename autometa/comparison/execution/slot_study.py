@@ -107,7 +107,7 @@ class SlotStudy(SlotEndings):
         }
         if self.watch.supervisor is not None:
             attributes["supervisor"] = self.watch.supervisor.to_json()
-        fixed = self.fixed.get(slot, {})
+        fixed = self._fixed_for(slot)
         cut = [trial for trial in self._begun(TrialState.FAIL) if trial.user_attrs["slot"] == slot]
         if cut:
             attributes["retry_of"] = cut[-1].number
@@ -117,6 +117,15 @@ class SlotStudy(SlotEndings):
             attributes["retry_of"] = changed.number
             fixed = fixed or changed.params
         return attributes | ({"fixed": fixed} if fixed else {})
+
+    def _fixed_for(self, slot: int) -> dict[str, Any]:
+        """Return the values of a slot; where an earlier trial drew them by itself, others that none has tried."""
+        fixed = self.fixed.get(slot, {})
+        others = [trial for trial in self.trials() if trial.user_attrs["slot"] != slot]
+        tried = [trial.user_attrs.get("fixed") or trial.params for trial in others]
+        if fixed not in tried:
+            return fixed
+        return next((values for values in self.fixed.values() if values not in tried), {})
 
     def reap(self) -> list[int]:
         """Fail the running trials of processes that are gone; return their numbers.

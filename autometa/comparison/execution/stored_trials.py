@@ -31,6 +31,7 @@ _ATTRIBUTES: dict[str, Schema] = {
     "timeout?": finite,
     "error?": str,
     "params?": dict,
+    "n_test_tasks?": whole(1),
     "steps?": whole(),
     "meta_train_seconds?": finite,
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from autometa._version import __version__
@@ -22,7 +23,7 @@ from autometa.comparison.plan.guarded import guarded
 from autometa.comparison.plan.pair import Pair, Skipped, make_pair
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.plan.study_space import JointSpace, PairSpace, StudySpace
-from autometa.errors import AutometaError, Incompatible, InvalidParameter, MissingData, PluginError
+from autometa.errors import AutometaError, Incompatible, InvalidParameter, MissingData, PluginError, UnknownName
 from autometa.files.description import COMPONENT, describe, restore
 from autometa.schema import Closed, Schema
 
@@ -77,6 +78,38 @@ class Plan:
     def pairs_of(self, tasks: str) -> list[Pair]:
         """All learners on one task distribution."""
         return [pair for pair in self.pairs if pair.tasks == tasks]
+
+    def without(self, learners: Collection[str]) -> Plan:
+        """Return the plan without some learners.
+
+        Raises
+        ------
+        UnknownName
+            One of them takes no part.
+        InvalidParameter
+            Nothing would be left, or one study chose among all.
+        """
+        for label in learners:
+            if label not in self.entrants:
+                close = difflib.get_close_matches(label, self.entrants, n=1)
+                hint = f"did you mean {close[0]!r}? They" if close else "they"
+                raise UnknownName(f"learner {label!r} takes no part here; {hint} are {', '.join(self.entrants)}.")
+        if self.settings.search == "joint":
+            raise InvalidParameter("search='joint' judges its winner alone, so that no learner can be left out of it.")
+        pairs = [pair for pair in self.pairs if pair.learner not in learners]
+        if not pairs:
+            raise InvalidParameter(f"without {', '.join(learners)} no learner is left; leave out fewer.")
+        of_learners = self.described["learners"]
+        return replace(
+            self,
+            entrants={label: entrant for label, entrant in self.entrants.items() if label not in learners},
+            pairs=pairs,
+            skipped=[skip for skip in self.skipped if skip.learner not in learners],
+            described={
+                **self.described,
+                "learners": {label: of for label, of in of_learners.items() if label not in learners},
+            },
+        )
 
 
 def make_plan(

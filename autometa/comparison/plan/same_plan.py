@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from autometa.comparison.plan.plan import FORMAT, STORED, Plan
 from autometa.errors import InvalidParameter, StorageError
 from autometa.files.description import changed_content, same_description
 from autometa.schema import misfit, misfit_of_any
+
+GROWS = ("n_trials", "n_seeds", "n_test_tasks")
+"""Settings of which a later call may ask for more: only what is missing is done then."""
 
 
 def check_version(stored: Mapping[str, Any], where: str) -> None:
@@ -66,10 +70,40 @@ def _difference(kind: str, label: str, stored: Any, new: Any) -> str:
     return f"the data of {', '.join(changed)} changed since ({kind} {label!r})"
 
 
-def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
-    """Refuse a plan that differs from the stored one, except for learners and tasks that are new.
+def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return how settings differ from the stored ones, in other ways than by growing."""
+    found = []
+    for name, value in now.items():
+        there = before.get(name)
+        if there == value or (name == "budget" and _seconds_per_run(before) and _seconds_per_run(now)):
+            continue
+        grows = name in GROWS and isinstance(there, int)
+        if not grows or there > value:
+            hint = " (which can grow, not shrink)" * grows
+            found.append(f"{name}={there!r} there and {value!r} here{hint}")
+    share, shared = _seconds_per_run(before), _seconds_per_run(now)
+    if share and shared and not math.isclose(share, shared):
+        same = share * (now["n_trials"] + now["n_seeds"])
+        found.append(
+            f"budget={before['budget']!r} there, {share:.4g} seconds for each run, and budget={now['budget']!r} here, "
+            f"{shared:.4g} for each (as many as there are budget={same:.10g})"
+        )
+    return found
 
-    Test tasks cannot be added: a final run is judged on all of them when it ends, and may not be saved.
+
+def _seconds_per_run(settings: Mapping[str, Any]) -> float | None:
+    """Return the seconds of meta-training of one run; None without a budget."""
+    budget, *numbers = (settings.get(name) for name in ("budget", "n_trials", "n_seeds"))
+    if not isinstance(budget, int | float) or not all(isinstance(number, int) and number > 0 for number in numbers):
+        return None
+    return budget / sum(numbers)
+
+
+def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
+    """Refuse a plan that differs from the stored one, except for what it asks for besides.
+
+    Learners, tasks and test tasks may be new, and the numbers in :data:`GROWS` larger, as long as every run has as many
+    seconds as before.
 
     Raises
     ------
@@ -80,26 +114,13 @@ def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
     """
     new = plan.described
     check_stored(stored, where)
-    differences = [
-        f"{name}={stored['settings'].get(name)!r} there and {value!r} here"
-        for name, value in new["settings"].items()
-        if stored["settings"].get(name) != value
-    ]
-    for kind in ("tasks", "learners"):
-        for label, described in stored[kind].items():
+    differences = _changed_settings(stored["settings"], new["settings"])
+    for kind in ("tasks", "test_tasks", "learners"):
+        for label, described in stored.get(kind, {}).items():
             if label not in new[kind]:
                 differences.append(f"{kind} {label!r} is there and not here")
             elif not same_description(described, new[kind][label]):
                 differences.append(_difference(kind, label, described, new[kind][label]))
-    before, now = stored.get("test_tasks", {}), new["test_tasks"]
-    if before.keys() != now.keys():
-        differences.append(f"test_tasks={list(before) or None} there and {list(now) or None} here")
-    else:
-        differences += [
-            _difference("test_tasks", label, before[label], now[label])
-            for label in now
-            if not same_description(before[label], now[label])
-        ]
     if new["settings"]["search"] == "joint" and stored["learners"].keys() != new["learners"].keys():
         differences.append(
             f"learners {list(stored['learners'])} there and {list(new['learners'])} here (search='joint')"

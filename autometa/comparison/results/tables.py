@@ -133,9 +133,9 @@ def _on_tables(plan: Plan, scores: pd.DataFrame) -> Iterator[tuple[Domain, pd.Da
 
 
 def _judged(arm: Arm) -> Judged | None:
-    finals = {trial.user_attrs["slot"]: trial for trial in arm.final.trials(TrialState.COMPLETE)}
-    pair = arm.best_pair()
-    if not finals or pair is None:
+    finals = {trial.user_attrs["slot"]: trial for trial in arm.finals()}
+    pair = arm.pair_of(next(iter(finals.values()))) if finals else None
+    if pair is None:
         return None
     results = {slot: result_of(trial, arm.final.name) for slot, trial in sorted(finals.items())}
     _check_same_tasks(results, arm.final.name)
@@ -288,13 +288,14 @@ def _trial_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
 
 
 def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
-    pair = arm.best_pair()
     for stage, study in (("trial", arm.tuning), ("final", arm.final)):
         for trial in study.trials(TrialState.FAIL):
             if "error" in trial.user_attrs:
-                learner = arm.split(trial)[0] if stage == "trial" or pair is None else pair.learner
+                pair = arm.pair_of(trial) if stage == "final" else None
+                learner = arm.split(trial)[0] if pair is None else pair.learner
                 yield arm.tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
-    for trial in arm.final.trials(TrialState.COMPLETE):
+    for trial in arm.finals():
+        pair = arm.pair_of(trial)
         learner, result = "" if pair is None else pair.learner, result_of(trial, arm.final.name)
         for tasks, record in result.get("elsewhere", {}).items():
             if "error" in record:
