@@ -117,7 +117,7 @@ def compare(
         Seconds that one outer step, or one batch of an evaluation, may take; a trial or final run that takes longer
         has failed, and all else goes on. None: 10 minutes, or 100 times the median step of the run where that is more.
     verbose : int, default=1
-        0: no progress bar.
+        0: no progress. Where standard error is no terminal, a line a minute takes the place of the bar.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def work(
     trial_timeout : float, optional
         As in :func:`compare`.
     verbose : int, default=0
-        0: no progress bar.
+        0: no progress.
     allowed_paths : path or list of paths
         Files and folders that the task distributions may name, with all that lies in them.
     trusted : collection of str

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from autometa.contracts.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PAUSE = 60.0
+"""Seconds between two lines where there is no terminal, at least."""
 
 
 class ProgressDisplay(Protocol):
@@ -13,8 +23,8 @@ class ProgressDisplay(Protocol):
     def start(self, total: int) -> None:
         """Begin the display of ``total`` trials and final runs."""
 
-    def advance(self, done: int, status: str) -> None:
-        """Show that ``done`` of them are over, in this run or an earlier one, and what is worked on."""
+    def advance(self, done: int, status: str, left: float | None = None) -> None:
+        """Show that ``done`` of them are over, in this run or an earlier one; what is worked on; the seconds left."""
 
     def close(self) -> None:
         """End the display, whether all is done or not."""
@@ -26,8 +36,34 @@ class NoDisplay:
     def start(self, total: int) -> None:
         """Do nothing."""
 
-    def advance(self, done: int, status: str) -> None:
+    def advance(self, done: int, status: str, left: float | None = None) -> None:
         """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class LineDisplay:
+    """Write a line on standard error now and then: ``done 12/100, maml on glyphs, about 7 min left``."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._total, self._last = 0, -math.inf
+
+    def start(self, total: int) -> None:
+        """Write the first line as soon as it is known what is worked on."""
+        self._total, self._last = total, -math.inf
+
+    def advance(self, done: int, status: str, left: float | None = None) -> None:
+        """Write a line, if the last one was written a while ago."""
+        now = self._clock()
+        if now - self._last < PAUSE:
+            return
+        self._last = now
+        parts = (f"done {done}/{self._total}", printable(status), left_text(left))
+        if sys.stderr is not None:  # as it is for a program of windows alone
+            sys.stderr.write(", ".join(filter(None, parts)) + "\n")
+            sys.stderr.flush()
 
     def close(self) -> None:
         """Do nothing."""
@@ -36,42 +72,52 @@ class NoDisplay:
 class BarDisplay:
     """Show a bar with the time that is left, on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("elapsed"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.description}", markup=False),
-            console=Console(stderr=True),
+            console=console or Console(stderr=True),
         )
 
     def start(self, total: int) -> None:
         """Show the bar."""
         self._bar.start()
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task("", total=total, left="")
 
-    def advance(self, done: int, status: str) -> None:
+    def advance(self, done: int, status: str, left: float | None = None) -> None:
         """Move the bar."""
-        self._bar.update(self._task, completed=done, description=printable(status))
+        self._bar.update(self._task, completed=done, description=printable(status), left=left_text(left))
 
     def close(self) -> None:
         """Leave the bar as it is."""
         self._bar.stop()
 
 
+def left_text(seconds: float | None) -> str:
+    """Say how much time is left; empty where nobody knows, and where none is."""
+    if not seconds:
+        return ""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute left"
+    if minutes < 60:
+        return f"about {minutes} min left"
+    hours, days = round(minutes / 60), round(minutes / 1440)
+    return f"about {hours} h left" if hours < 48 else f"about {days} days left"
+
+
 def make_display(verbose: int) -> ProgressDisplay:
-    """Return a bar; for ``verbose=0`` a display that shows nothing."""
-    return BarDisplay() if verbose else NoDisplay()
+    """Return a bar, or lines where there is no terminal; for ``verbose=0`` a display that shows nothing."""
+    if not verbose:
+        return NoDisplay()
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return BarDisplay(console) if console.is_terminal or console.is_jupyter else LineDisplay()

@@ -24,6 +24,7 @@ from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import StorageLost
 from autometa.comparison.execution.progress_display import ProgressDisplay
 from autometa.comparison.execution.slot_records import quiet_optuna
+from autometa.comparison.execution.slot_times import at_work, seconds_left, shortest_first
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.thread_counts import ThreadCounts, with_threads
 from autometa.comparison.execution.watch import Watch, silent_for
@@ -43,7 +44,9 @@ def work_through(
     go_on: Callable[[], bool] = lambda: True,
     apart: Callable[[Sequence[Arm]], bool] | None = None,
 ) -> None:
-    """Fill slots until none is left anywhere; wait for those that other processes fill.
+    """Fill slots until none is left anywhere, the shortest first; wait for those that other processes fill.
+
+    What a study draws depends on its own trials alone, so that their order among studies changes no score.
 
     Parameters
     ----------
@@ -53,10 +56,11 @@ def work_through(
     """
     dangerous = {arm.label for arm in arms if apart is not None and arm.needs_a_process}
     while go_on():
+        in_turn = shortest_first(arms)
         if display is not None:
-            show(arms, display)
+            show(in_turn, display)
         apart_from = {arm.space.label for arm in arms if arm.label in dangerous}  # on all tasks
-        here = (arm for arm in arms if arm.space.label not in apart_from and arm.n_done < arm.n_slots)
+        here = (arm for arm in in_turn if arm.space.label not in apart_from and arm.n_done < arm.n_slots)
         worked = next((arm for arm in here if arm.step(device, models)), None)
         if worked is not None:
             if apart is not None and any(study.has_hung for study in worked.studies):
@@ -77,11 +81,11 @@ def work_through(
             time.sleep(POLL)
 
 
-def show(arms: Sequence[Arm], display: ProgressDisplay) -> None:
-    """Show how many slots are done, and which arm is next."""
-    done = [arm.n_done for arm in arms]
-    current = next((arm.label for arm, n in zip(arms, done, strict=True) if n < arm.n_slots), "")
-    display.advance(sum(done), current)
+def show(arms: Sequence[Arm], display: ProgressDisplay, n_workers: int = 1) -> None:
+    """Show how many slots are done, what is worked on, and how long the rest takes."""
+    current = at_work(arms)
+    status = "" if current is None else f"{current.space.label} on {current.tasks}"
+    display.advance(sum(arm.n_done for arm in arms), status, seconds_left(arms, n_workers))
 
 
 def run_processes(
@@ -126,7 +130,7 @@ def run_processes(
                 child.process.start()
         working = list(children)
         while working:
-            show(arms, display)
+            show(arms, display, n_workers)
             time.sleep(POLL)
             for child in list(working):
                 if (seconds := child.hangs()) and child.process.is_alive():

@@ -93,10 +93,10 @@ def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
 
 def _seconds_per_run(settings: Mapping[str, Any]) -> float | None:
     """Return the seconds of meta-training of one run; None without a budget."""
-    budget, *numbers = (settings.get(name) for name in ("budget", "n_trials", "n_seeds"))
-    if not isinstance(budget, int | float) or not all(isinstance(number, int) and number > 0 for number in numbers):
+    budget, n_trials, n_seeds = (settings.get(name) for name in ("budget", "n_trials", "n_seeds"))
+    if not isinstance(budget, int | float) or not isinstance(n_trials, int) or not isinstance(n_seeds, int):
         return None
-    return budget / sum(numbers)
+    return budget / max(1, n_trials + n_seeds)
 
 
 def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:

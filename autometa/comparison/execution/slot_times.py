@@ -1,0 +1,85 @@
+"""How long slots take, from those that are over: which work is shortest, and how long the rest of it takes.
+
+A clock decides here in which order work is done and what is told of it, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from statistics import mean
+
+from optuna.trial import TrialState
+
+from autometa.comparison.execution.arm import Arm
+from autometa.comparison.execution.slot_records import slot_state
+from autometa.comparison.execution.slot_study import SlotStudy
+
+
+def shortest_first(arms: Sequence[Arm]) -> list[Arm]:
+    """Return arms by the seconds of one of their trials, the shortest first, so that slow ones hold up nothing.
+
+    What was not measured yet comes first of all, so that it is; but a learner that was measured on other tasks counts
+    as taking as long here, and a trial at work at least as long as it has been.
+    """
+    known = _seconds_of_trials(arms)
+
+    def seconds(arm: Arm) -> float:
+        if arm.label in known:
+            return known[arm.label]
+        elsewhere = [known[other.label] for other in arms if other.label in known and _same_learner(other, arm)]
+        return max([mean(elsewhere or [0.0]), *_running(arm.tuning)])
+
+    return sorted(arms, key=seconds)
+
+
+def seconds_left(arms: Sequence[Arm], n_workers: int) -> float | None:
+    """Return about how many seconds the open slots take; None if nothing was measured yet.
+
+    A slot takes as long as those of its study that are over; where there is none, as those of the same learner on other
+    tasks, or as the mean of all.
+    """
+    trials = _seconds_of_trials(arms)
+    finals = {arm.label: mean(found) for arm in arms if (found := _seconds(arm.final))}
+    if not trials and not finals:
+        return None
+    both = [finals[label] / trials[label] for label in finals if trials.get(label)]
+    ratio = mean(both) if both else 1.0
+    left = 0.0
+    n_left = 0
+    for arm in arms:
+        open_trials, open_finals = (study.n_slots - study.n_done for study in arm.studies)
+        if arm.n_done == arm.n_slots:
+            continue
+        alike = [trials[other.label] for other in arms if other.label in trials and _same_learner(other, arm)]
+        trial = trials.get(arm.label, mean(alike or [*trials.values()] or [*finals.values()]))
+        left += open_trials * trial + open_finals * finals.get(arm.label, ratio * trial)
+        n_left += open_trials + open_finals
+    return left / max(1, min(n_workers, n_left))
+
+
+def at_work(arms: Sequence[Arm]) -> Arm | None:
+    """Return the first arm that any process works on; if none, the first one with open slots."""
+    running = (arm for arm in arms if any(study.trials(TrialState.RUNNING) for study in arm.studies))
+    return next(running, None) or next((arm for arm in arms if arm.n_done < arm.n_slots), None)
+
+
+def _seconds_of_trials(arms: Sequence[Arm]) -> dict[str, float]:
+    """Return the mean seconds of the trials of each arm that has any."""
+    return {arm.label: mean(found) for arm in arms if (found := _seconds(arm.tuning))}
+
+
+def _same_learner(one: Arm, other: Arm) -> bool:
+    return one.space.label == other.space.label
+
+
+def _seconds(study: SlotStudy) -> list[float]:
+    over = [trial.duration for trial in study.trials() if slot_state(trial) == "done"]
+    return [max(0.0, duration.total_seconds()) for duration in over if duration is not None]
+
+
+def _running(study: SlotStudy) -> list[float]:
+    """Return for how long the trials at work have been so."""
+    now = datetime.now()  # as Optuna writes them
+    begun = [trial.datetime_start for trial in study.trials(TrialState.RUNNING)]
+    return [max(0.0, (now - moment).total_seconds()) for moment in begun if moment is not None]
