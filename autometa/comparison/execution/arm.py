@@ -109,9 +109,11 @@ class Arm:
 
     def _run_final(self, trial: Trial, params: Mapping[str, Any], device: torch.device, models: Path | None) -> float:
         learner, own = self.space.split(params)
+        pair = self.space.pair(learner)
         trial.set_user_attr("params", dict(params))
-        trial.set_user_attr("n_test_tasks", self.space.domain.settings.n_test_tasks)
-        return run_final(self.space.pair(learner), own, trial, device, models)
+        trial.set_user_attr("n_test_tasks", pair.settings.n_test_tasks)
+        trial.set_user_attr("elsewhere", [other.label for other in pair.elsewhere])
+        return run_final(pair, own, trial, device, models)
 
     def finals(self) -> list[FrozenTrial]:
         """Return the final runs that can stand in one table: those of the best trial, or of the best before it.
@@ -143,10 +145,10 @@ class Arm:
         wanted = self.space.domain.settings.n_test_tasks
         if run.user_attrs.get("n_test_tasks", wanted) < wanted:
             return True
-        result, pair = run.user_attrs.get("result"), self.pair_of(run)
-        if pair is None or not isinstance(result, dict):
-            return False
-        return not {other.label for other in pair.elsewhere} <= result.get("elsewhere", {}).keys()
+        pair, judged_on = self.pair_of(run), run.user_attrs.get("elsewhere")
+        return (
+            pair is not None and judged_on is not None and any(other.label not in judged_on for other in pair.elsewhere)
+        )
 
 
 def _is_of(run: FrozenTrial, best: FrozenTrial) -> bool:

@@ -32,6 +32,7 @@ _ATTRIBUTES: dict[str, Schema] = {
     "error?": str,
     "params?": dict,
     "n_test_tasks?": whole(1),
+    "elsewhere?": [str],
     "steps?": whole(),
     "meta_train_seconds?": finite,
 }
