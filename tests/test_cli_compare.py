@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from autometa.cli import main
 from autometa.cli.compare import NAMES, _chosen_tasks, _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
 from autometa.cli.option_names import option_names, with_options
+from autometa.cli.report_text import as_markdown
 from autometa.cli.study_file import NamedComponent, StudyFile, learners_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison.report.page import INCOMPLETE
 from autometa.errors import InvalidData, InvalidParameter, MissingData, StorageError
@@ -88,6 +90,50 @@ def test_json_has_the_rows_of_the_leaderboard_and_nothing_else(first: Path, caps
     assert [row["rank"] for row in rows] == [1, 2]
     assert rows[0]["score"] <= rows[1]["score"]
     assert isinstance(rows[0]["params"], dict)
+
+
+def test_report_prints_the_leaderboard_and_the_verdicts_in_other_formats_and_writes_nothing(
+    first: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = am.Comparison.load(first).leaderboard
+    page = (first / "report.html").stat().st_mtime_ns
+    best, other = board["learner"]
+    assert main(["report", str(first), "--format", "md"]) == 0
+    said = capsys.readouterr().out
+    lines = said.splitlines()
+    assert lines[0].startswith("## sinusoid   mean squared error on 12 held-out tasks, 1 seed, 5 shot")
+    rows = [line for line in lines if line.startswith("|")]
+    assert len({line.count(" | ") for line in rows}) == 1
+    assert rows[2].startswith(f"| \\* | {best} | ")
+    assert rows[3].startswith(f"| ? | {other} | ")
+    assert f"**{best} did best: mean squared error" in said
+    assert "\\* best, = no difference from it found, ? not decided." in said
+
+    assert main(["report", str(first), "--format", "csv"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    pd.testing.assert_series_equal(table["score"], board["score"])
+    assert table["verdict"].tolist() == ["best", "not decided"]
+
+    assert main(["report", str(first), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["complete"] is True
+    assert [row["verdict"] for row in told["leaderboard"]] == ["best", "not decided"]
+    assert told["verdicts"]["sinusoid"]["answer"].startswith(f"{best} did best")
+    assert len(told["significance"]) == 1
+    assert (first / "report.html").stat().st_mtime_ns == page
+
+    assert main(["report", str(first), "--format", "pdf"]) == 2
+    assert "--format='pdf'" in capsys.readouterr().err
+    assert main(["report", str(first), "--format", "md", "--json"]) == 2
+
+
+def test_names_cannot_break_a_table_of_markdown(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = am.Comparison.load(first)
+    monkeypatch.setattr(comparison, "significance", comparison.significance.iloc[:0])
+    monkeypatch.setattr(comparison, "leaderboard", comparison.leaderboard.assign(learner=["a|b*<i>", "c\nd"]))
+    rows = [line for line in as_markdown(comparison).splitlines() if line.startswith("|")]
+    assert len(rows) == 4
+    assert "a\\|b\\*\\<i\\>" in rows[2]
 
 
 def test_a_worker_with_nothing_left_to_do_ends(first: Path) -> None:

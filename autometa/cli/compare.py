@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autometa.checks import check_choice
 from autometa.cli.option_names import option_names
 from autometa.cli.plugin_output import plugins_on_stderr
 from autometa.cli.study_file import (
@@ -287,7 +288,16 @@ def report(
     without: Annotated[
         list[str] | None, _option("NAMES", "Learners to leave out of all tables, divided by commas. Repeatable.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the leaderboard as JSON instead.")] = False,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="KIND",
+            help="'html': write report.html and show the leaderboard; 'md', 'csv' or 'json': print the leaderboard and "
+            "the verdicts, and write nothing.",
+        ),
+    ] = "html",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows of the leaderboard as JSON instead.")] = False,
     allow_path: Annotated[list[str] | None, _option("PATH", f"{_MAY_USE} any.")] = None,
 ) -> None:
     """Show the leaderboard of a comparison again and rebuild its HTML report.
@@ -295,7 +305,12 @@ def report(
     Example: autometa report runs/first
 
     Example: autometa report runs/first --without maml
+
+    Example: autometa report runs/first --format md
     """
+    check_choice("--format", form, ("html", "md", "csv", "json"))
+    if as_json and form != "html":
+        raise typer.BadParameter("give either --json or --format.", param_hint="--format")
     from autometa.comparison import Comparison
 
     unwritten: StorageError | None = None
@@ -304,10 +319,16 @@ def report(
         if left_out := [name.strip() for text in without or [] for name in text.split(",")]:
             comparison = comparison.without(*left_out)
         try:
-            comparison.report(folder / "report.html")
+            if form == "html":
+                comparison.report(folder / "report.html")
         except StorageError as error:
             unwritten = error
-    _show(comparison, None if unwritten else folder / "report.html", as_json=as_json)
+    if form == "html":
+        _show(comparison, None if unwritten else folder / "report.html", as_json=as_json)
+    else:
+        from autometa.cli.report_text import FORMATS
+
+        typer.echo(FORMATS[form](comparison))
     if unwritten is not None:
         raise unwritten
     if not comparison.complete:

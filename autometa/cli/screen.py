@@ -82,22 +82,24 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, beside: Mapping[str, str],
     width : int
         Columns of the terminal.
     """
-    first = rows.iloc[0]
-    metric = str(first["metric"])
-    n_seeds = int(first["n_seeds"])
-    title = printable(
-        f"{tasks}   {metric_title(metric)} on {int(first['n_test_tasks'])} held-out tasks, "
-        f"{n_seeds} seed{'s' * (n_seeds != 1)}, {first['n_shot']} shot"
-    )
     table = next(
         (laid for columns, roomy in LAYOUTS if _fits(laid := _lay_out(rows, beside, columns, roomy=roomy), width)),
         _lay_out(rows, beside, LAYOUTS[-1][0], roomy=False, longest=max(1, width - 15)),
     )
-    table.title = Text(title, style="bold")
+    table.title = Text(title_text(tasks, rows.iloc[0]), style="bold")
     left_out = [name for name in COLUMNS if name not in [column.header for column in table.columns]]
     if left_out:
         table.caption = Text(f"Too narrow for: {', '.join(left_out)}; the report has them.", style="dim")
     return table
+
+
+def title_text(tasks: str, first: Any) -> str:
+    """What stands above a leaderboard, of which ``first`` is a row."""
+    n_seeds = int(first["n_seeds"])
+    return printable(
+        f"{tasks}   {metric_title(str(first['metric']))} on {int(first['n_test_tasks'])} held-out tasks, "
+        f"{n_seeds} seed{'s' * (n_seeds != 1)}, {first['n_shot']} shot"
+    )
 
 
 def _lay_out(
@@ -106,7 +108,7 @@ def _lay_out(
     """Lay a leaderboard out; if not roomy, with small gaps, and headings and long names on several lines."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=not roomy)
     table.title_justify = table.caption_justify = "left"
-    cells = {name: [_cell(row, name) for row in rows.itertuples()] for name in columns}
+    cells = {name: [cell_text(row, name) for row in rows.itertuples()] for name in columns}
     table.add_column("", width=1, no_wrap=True)
     for name in columns:
         widest = max(map(len, cells[name]))
@@ -125,7 +127,8 @@ def _lay_out(
     return table
 
 
-def _cell(row: Any, column: str) -> str:
+def cell_text(row: Any, column: str) -> str:
+    """A cell of the leaderboard, as readers write it."""
     match column:
         case "learner":
             return printable(row.learner)

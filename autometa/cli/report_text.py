@@ -1,0 +1,105 @@
+"""A comparison's leaderboard and verdicts as Markdown, CSV and JSON, to be pasted or read by a program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from autometa.cli.screen import COLUMNS, MARKS, cell_text, plain, title_text
+from autometa.comparison.report.across import leaderboard_on, shown_name
+from autometa.comparison.report.significance import CLAIM, runs_wanted, verdicts_beside_best
+from autometa.comparison.results.spreadsheet import csv_text
+from autometa.contracts.printable import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from autometa.comparison import Comparison
+
+BEST = "best"
+"""The verdict of the first of a leaderboard."""
+DIFFERS = "worse than the best"
+"""That of a learner that is found to differ from it."""
+_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>#|"})
+"""Characters that mean something in Markdown."""
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """A table for each task distribution, its verdict in words, and what was left out or failed."""
+    parts = []
+    board = comparison.leaderboard
+    for tasks in dict.fromkeys(board["tasks"]):
+        rows = leaderboard_on(board, tasks)
+        beside = verdicts_beside_best(board, comparison.significance, tasks)
+        parts += [f"## {_escaped(title_text(str(tasks), rows.iloc[0]))}", _table(rows, beside)]
+        if (advice := comparison.advice(tasks)) is not None:
+            parts.append(" ".join(filter(None, (f"**{_escaped(advice.answer)}**", _escaped(advice.sureness)))))
+    if len(board):
+        claims = [
+            f"\\* best, = no difference from it found, ? not decided. {CLAIM}",
+            runs_wanted(comparison.significance),
+        ]
+        parts.append(" ".join(filter(None, claims)))
+    left_out = [f"- left out: {row.learner} on {row.tasks}: {row.reason}" for row in comparison.skipped.itertuples()]
+    failed = [
+        f"- failed: {row.learner} on {row.tasks}, {row.stage} {row.slot}: {row.reason}"
+        for row in comparison.failures.itertuples()
+    ]
+    parts.append("\n".join(f"- {_escaped(line[2:])}" for line in [*left_out, *failed]))
+    return "\n\n".join(filter(None, parts))
+
+
+def _table(rows: pd.DataFrame, beside: Mapping[str, str]) -> str:
+    sides = ["", *("---:" if name not in ("learner", "normalization") else "---" for name in COLUMNS)]
+    lines = [["", *COLUMNS], ["---", *sides[1:]]]
+    for row in rows.itertuples():
+        mark = "\\*" if row.rank == 1 else MARKS.get(beside.get(row.learner, ""), "")
+        lines.append([mark, *(_escaped(cell_text(row, name)) for name in COLUMNS)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _escaped(text: str) -> str:
+    return printable(text).translate(_SPECIAL)
+
+
+def as_csv(comparison: Comparison) -> str:
+    """The leaderboard as in its folder, with a column ``verdict``."""
+    return csv_text(_with_verdicts(comparison)).rstrip("\n")
+
+
+def as_json(comparison: Comparison) -> str:
+    """The leaderboard with verdicts, what is said of each task distribution, and all tests."""
+    board = comparison.leaderboard
+    advice = {str(tasks): comparison.advice(tasks) for tasks in dict.fromkeys(board["tasks"])}
+    told = {
+        "name": comparison.name,
+        "complete": comparison.complete,
+        "leaderboard": _with_verdicts(comparison).to_dict("records"),
+        "verdicts": {
+            tasks: {"answer": said.answer, "sureness": said.sureness} for tasks, said in advice.items() if said
+        },
+        "significance": comparison.significance.to_dict("records"),
+        "skipped": comparison.skipped.to_dict("records"),
+        "failures": comparison.failures.to_dict("records"),
+    }
+    return json.dumps(plain(told), indent=2)
+
+
+def _with_verdicts(comparison: Comparison) -> pd.DataFrame:
+    """Add to the leaderboard what the tests say of each learner beside the best."""
+    board = comparison.leaderboard
+    beside = {
+        tasks: verdicts_beside_best(board, comparison.significance, str(tasks))
+        for tasks in dict.fromkeys(board["tasks"])
+    }
+
+    def verdict(row: Any) -> str:
+        shown = shown_name(row.learner, row.trained_on, row.tasks)
+        return BEST if row.rank == 1 else beside[row.tasks].get(shown, DIFFERS)
+
+    return board.assign(verdict=[verdict(row) for row in board.itertuples()])
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {"md": as_markdown, "csv": as_csv, "json": as_json}
+"""What ``autometa report --format`` prints."""
