@@ -27,7 +27,8 @@ class Actor(BaseLearner):
 
     provides: ClassVar[frozenset[str]] = frozenset({"decisions", "policy"})
     """What a meta-optimizer may count on: ``"decisions"`` (those of :meth:`along` are differentiable in θ),
-    ``"policy"`` (they have values too)."""
+    ``"policy"`` (they have values too), ``"episodic"`` (what it does in an episode changes nothing in the next one,
+    unless it adapts), ``"rounds"`` (it adapts in rounds, differentiably in θ)."""
 
     greedy: bool = False
     """True if it does what it finds best once it is judged; False: it draws from its policy there too."""
