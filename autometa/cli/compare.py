@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autometa.checks import check_choice
+from autometa.cli.completion import LEARNERS, TASKS, Completion
 from autometa.cli.option_names import option_names
 from autometa.cli.plugin_output import plugins_on_stderr
 from autometa.cli.study_file import (
@@ -53,8 +54,8 @@ def register(app: typer.Typer) -> None:
     app.command()(report)
 
 
-def _option(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text, show_default=False)
+def _option(metavar: str, text: str, completion: Completion | None = None) -> Any:
+    return typer.Option(metavar=metavar, help=text, show_default=False, autocompletion=completion)
 
 
 _MAY_USE = "A file or folder that the comparison's tasks may use. Repeatable. Left out:"
@@ -72,11 +73,13 @@ def compare(
     ] = None,
     tasks: Annotated[
         list[str] | None,
-        _option("NAMES", "Task distributions, divided by commas. Repeatable. Left out: glyphs, digits and sinusoid."),
+        _option(
+            "NAMES", "Task distributions, divided by commas. Repeatable. Left out: glyphs, digits and sinusoid.", TASKS
+        ),
     ] = None,
     learners: Annotated[
         list[str] | None,
-        _option("NAMES", "'all', or names divided by commas. Repeatable. Left out: all that fit."),
+        _option("NAMES", "'all', or names divided by commas. Repeatable. Left out: all that fit.", LEARNERS),
     ] = None,
     table: Annotated[Path | None, _option("FILE.csv", "Compare on a table of your own.")] = None,
     task_column: Annotated[
@@ -115,7 +118,9 @@ def compare(
     test_tasks: Annotated[
         list[str] | None,
         _option(
-            "NAMES", "Other task distributions to judge on, divided by commas. Repeatable. A number: as --n-test-tasks."
+            "NAMES",
+            "Other task distributions to judge on, divided by commas. Repeatable. A number: as --n-test-tasks.",
+            TASKS,
         ),
     ] = None,
     n_test_tasks: Annotated[int | None, _option("N", "Held-out tasks to judge on, of each distribution (600).")] = None,
@@ -286,7 +291,8 @@ def worker(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a comparison.")],
     without: Annotated[
-        list[str] | None, _option("NAMES", "Learners to leave out of all tables, divided by commas. Repeatable.")
+        list[str] | None,
+        _option("NAMES", "Learners to leave out of all tables, divided by commas. Repeatable.", LEARNERS),
     ] = None,
     form: Annotated[
         str,

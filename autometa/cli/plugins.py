@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autometa.checks import check_choice
+from autometa.cli.completion import complete_component
 from autometa.cli.plugin_output import plugins_on_stderr
 from autometa.contracts.printable import printable
 
@@ -98,7 +99,10 @@ def check(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME[:key=value,...]", help="A component, plugin/component, or a whole plugin.", show_default=False
+            metavar="NAME[:key=value,...]",
+            help="A component, plugin/component, or a whole plugin.",
+            show_default=False,
+            autocompletion=complete_component,
         ),
     ],
     kind: Annotated[

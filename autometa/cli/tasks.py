@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autometa.cli.completion import SAMPLER
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,7 +22,12 @@ def register(app: typer.Typer) -> None:
 
 
 def tasks(
-    name: Annotated[str, typer.Argument(metavar="NAME[:key=value,...]", help="A task sampler.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[:key=value,...]", help="A task sampler.", show_default=False, autocompletion=SAMPLER
+        ),
+    ],
     split: Annotated[str, typer.Option(help="train, valid or test: where the tasks shown come from.")] = "train",
     number: Annotated[int, typer.Option("-n", help="How many tasks to show.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the tasks shown.")] = 0,
