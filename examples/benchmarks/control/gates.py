@@ -58,11 +58,17 @@ RECIPES = {
     "dark_room": Recipe("dark_room", "imitated", 280, "15.5 at last; 15.47 is a bound"),
     "cartpole_flip": Recipe("cartpole_flip", "rl2", 120, "-0.5; without memory about -10"),
     "mdp": Recipe("mdp", "imitated", 200, "15.0 an episode; Duan et al. 15.62; PSRL 13.4, beb 15.2"),
+    "cartpole_flip, two episodes": Recipe("cartpole_flip", "rl2", 120, "better than those below", {"n_shot": 2}),
+    "cartpole_flip, for all": Recipe("cartpole_flip", "multitask_policy", 60, "", {"n_shot": 2}),
+    "cartpole_flip, ten times the steps": Recipe("cartpole_flip", "scratch", 0, "", {"n_shot": 20}),
+    "pendulum, two episodes": Recipe("pendulum", "rl2", 150, "better than those below", {"n_shot": 2, "spread": 2.5}),
+    "pendulum, for all": Recipe("pendulum", "multitask_policy", 60, "", {"n_shot": 2, "spread": 2.5}),
+    "pendulum, ten times the steps": Recipe("pendulum", "scratch", 0, "", {"n_shot": 20, "spread": 2.5}),
     "navigation_2d, es_policy": Recipe(
         "navigation_2d", "es_policy", 60, "-12 after one adaptation, -5 after three", judged={"n_shot": 60}, every=4
     ),
     "navigation_2d, maml_policy": Recipe(
-        "navigation_2d", "maml_policy", 300, "-12.5 after one adaptation; Finn et al. 2017: -40.4, -11.7, -3.3, -3.2",
+        "navigation_2d", "maml_policy", 120, "-12.5 after one adaptation; Finn et al. 2017: -40.4, -11.7, -3.3, -3.2",
         judged={"n_shot": 60},
     ),
 }  # fmt: skip
