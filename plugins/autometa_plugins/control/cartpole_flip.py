@@ -29,11 +29,17 @@ class CartPoleFlip(am.TaskSampler):
     Parameters
     ----------
     steps : int, default=200
-        Of the only episode, 0.02 seconds each.
+        Of an episode, 0.02 seconds each.
+    n_shot : int, default=0
+        Episodes before those that are judged.
+    n_query : int, default=1
+        Episodes that are judged.
     """
 
-    def __init__(self, *, steps: int = 200) -> None:
+    def __init__(self, *, steps: int = 200, n_shot: int = 0, n_query: int = 1) -> None:
         self.steps = steps
+        self.n_shot = n_shot
+        self.n_query = n_query
 
     @property
     def info(self) -> am.TaskInfo:
@@ -42,11 +48,18 @@ class CartPoleFlip(am.TaskSampler):
         Raises
         ------
         InvalidParameter
-            There are not 1 to 10,000 steps.
+            A size is not a whole number within its bounds, which the error tells.
         """
-        am.check_int("steps", self.steps, most=10_000, of="task sampler 'cartpole_flip'")
+        for name, least, most in (("steps", 1, 10_000), ("n_shot", 0, 1000), ("n_query", 1, 1000)):
+            am.check_int(name, getattr(self, name), least=least, most=most, of="task sampler 'cartpole_flip'")
         return am.TaskInfo(
-            problem="control", input_shape=(5,), n_outputs=2, n_shot=0, n_query=1, horizon=self.steps, n_hidden=4
+            problem="control",
+            input_shape=(5,),
+            n_outputs=2,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            horizon=self.steps,
+            n_hidden=4,
         )
 
     def sample(self, n_tasks: int, *, split: str = "train", seed: int) -> SwappedCarts:
