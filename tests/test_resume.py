@@ -22,6 +22,7 @@ from optuna.trial import Trial, TrialState
 
 import autometa as am
 from autometa.comparison import work
+from autometa.comparison.execution import workers
 from autometa.comparison.execution.owner import Owner, _started
 from autometa.comparison.execution.slot_endings import MOST_DEATHS
 from autometa.comparison.execution.slot_study import SlotStudy
@@ -70,6 +71,12 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         time.sleep(0.05)
 
 
+@pytest.fixture
+def in_plan_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no clock decide what is done first."""
+    monkeypatch.setattr(workers, "shortest_first", lambda arms, all_arms: list(arms))
+
+
 @pytest.mark.slow
 def test_after_kill_9_the_same_command_completes_as_if_nothing_had_been(
     tmp_path: Path, script: Callable[..., list[str]]
@@ -105,7 +112,7 @@ def test_after_kill_9_the_same_command_completes_as_if_nothing_had_been(
 
 
 def test_ctrl_c_ends_cleanly_with_what_is_done_and_the_call_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_plan_order: None
 ) -> None:
     import autometa.comparison.execution.arm as arm
 

@@ -20,6 +20,10 @@ PAUSE = 60.0
 class ProgressDisplay(Protocol):
     """What shows how far a comparison is."""
 
+    @property
+    def is_due(self) -> bool:
+        """True if it wants to be told now how far it is, which takes some reading."""
+
     def start(self, total: int) -> None:
         """Begin the display of ``total`` trials and final runs."""
 
@@ -32,6 +36,8 @@ class ProgressDisplay(Protocol):
 
 class NoDisplay:
     """Show nothing."""
+
+    is_due = False
 
     def start(self, total: int) -> None:
         """Do nothing."""
@@ -50,16 +56,20 @@ class LineDisplay:
         self._clock = clock
         self._total, self._last = 0, -math.inf
 
+    @property
+    def is_due(self) -> bool:
+        """True if the last line was written a while ago."""
+        return self._clock() - self._last >= PAUSE
+
     def start(self, total: int) -> None:
         """Write the first line as soon as it is known what is worked on."""
         self._total, self._last = total, -math.inf
 
     def advance(self, done: int, status: str, left: float | None = None) -> None:
-        """Write a line, if the last one was written a while ago."""
-        now = self._clock()
-        if now - self._last < PAUSE:
+        """Write a line, if one is due."""
+        if not self.is_due:
             return
-        self._last = now
+        self._last = self._clock()
         parts = (f"done {done}/{self._total}", printable(status), left_text(left))
         if sys.stderr is not None:  # as it is for a program of windows alone
             sys.stderr.write(", ".join(filter(None, parts)) + "\n")
@@ -71,6 +81,8 @@ class LineDisplay:
 
 class BarDisplay:
     """Show a bar with the time that is left, on standard error."""
+
+    is_due = True
 
     def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console

@@ -16,18 +16,18 @@ from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.slot_study import SlotStudy
 
 
-def shortest_first(arms: Sequence[Arm]) -> list[Arm]:
-    """Return arms by the seconds of one of their trials, the shortest first, so that slow ones hold up nothing.
+def shortest_first(arms: Sequence[Arm], all_arms: Sequence[Arm]) -> list[Arm]:
+    """Return some of all arms by the seconds of one of their trials, the shortest first: slow ones hold up nothing.
 
     What was not measured yet comes first of all, so that it is; but a learner that was measured on other tasks counts
     as taking as long here, and a trial at work at least as long as it has been.
     """
-    known = _seconds_of_trials(arms)
+    known = _seconds_of_trials(all_arms)
 
     def seconds(arm: Arm) -> float:
         if arm.label in known:
             return known[arm.label]
-        elsewhere = [known[other.label] for other in arms if other.label in known and _same_learner(other, arm)]
+        elsewhere = [known[other.label] for other in all_arms if other.label in known and _same_learner(other, arm)]
         return max([mean(elsewhere or [0.0]), *_running(arm.tuning)])
 
     return sorted(arms, key=seconds)

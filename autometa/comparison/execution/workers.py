@@ -56,19 +56,19 @@ def work_through(
     """
     dangerous = {arm.label for arm in arms if apart is not None and arm.needs_a_process}
     while go_on():
-        in_turn = shortest_first(arms)
-        if display is not None:
-            show(in_turn, display)
+        left = [arm for arm in arms if arm.n_done < arm.n_slots]
+        in_turn = shortest_first(left, arms) if len(left) > 1 else left
+        if display is not None and display.is_due:
+            show(arms, display, in_turn[0] if in_turn else None)
+        if not left:
+            return
         apart_from = {arm.space.label for arm in arms if arm.label in dangerous}  # on all tasks
-        here = (arm for arm in in_turn if arm.space.label not in apart_from and arm.n_done < arm.n_slots)
+        here = (arm for arm in in_turn if arm.space.label not in apart_from)
         worked = next((arm for arm in here if arm.step(device, models)), None)
         if worked is not None:
             if apart is not None and any(study.has_hung for study in worked.studies):
                 dangerous.add(worked.label)
             continue
-        left = [arm for arm in arms if arm.n_done < arm.n_slots]
-        if not left:
-            return
         others = [arm for arm in left if arm.space.label in apart_from]
         if others and apart is not None:
             if not apart(others):
@@ -81,9 +81,8 @@ def work_through(
             time.sleep(POLL)
 
 
-def show(arms: Sequence[Arm], display: ProgressDisplay, n_workers: int = 1) -> None:
+def show(arms: Sequence[Arm], display: ProgressDisplay, current: Arm | None, n_workers: int = 1) -> None:
     """Show how many slots are done, what is worked on, and how long the rest takes."""
-    current = at_work(arms)
     status = "" if current is None else f"{current.space.label} on {current.tasks}"
     display.advance(sum(arm.n_done for arm in arms), status, seconds_left(arms, n_workers))
 
@@ -130,7 +129,8 @@ def run_processes(
                 child.process.start()
         working = list(children)
         while working:
-            show(arms, display, n_workers)
+            if display.is_due:
+                show(arms, display, at_work(arms), n_workers)
             time.sleep(POLL)
             for child in list(working):
                 if (seconds := child.hangs()) and child.process.is_alive():
@@ -151,7 +151,8 @@ def run_processes(
                 child.begin()
                 with _ctrl_c_later():
                     child.process.start()
-        show(arms, display)
+        if display.is_due:
+            show(arms, display, at_work(arms), n_workers)
     except BaseException:
         _stop([child.process for child in children])
         with suppress(StorageLost):
