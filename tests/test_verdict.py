@@ -53,11 +53,11 @@ def test_a_gain_that_is_not_sure_is_not_called_so() -> None:
     assert "not decided: one training run says nothing of a learner" in verdict.sureness
 
 
-def test_a_baseline_that_wins_says_that_learning_from_other_tasks_does_not_help() -> None:
+def test_a_baseline_that_wins_says_that_no_meta_learner_is_better() -> None:
     verdict = verdict_on(with_board(made_up(("glyphs",)), learner="plain", family="baseline"), "glyphs")
     assert verdict is not None
     assert verdict.answer.startswith("plain did best: ")
-    assert verdict.answer.endswith("Nothing that learns from other tasks is better here.")
+    assert verdict.answer.endswith("No meta-learner is better here.")
 
 
 def test_a_return_is_told_as_a_share_of_the_way_to_the_best() -> None:

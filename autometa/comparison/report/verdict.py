@@ -40,7 +40,7 @@ def verdict_on(record: Record, tasks: str) -> Advice | None:
     baselines = rows[rows["family"] == "baseline"]
     sureness = []
     if best["family"] == "baseline":
-        answer += ". Nothing that learns from other tasks is better here" if len(rows) > len(baselines) else ""
+        answer += ". No meta-learner is better here" if len(rows) > len(baselines) else ""
     elif len(baselines):
         other = baselines.iloc[0]
         answer += f", {step_words(best['score'], other['score'], metric)} the best baseline, {other['learner']}"
