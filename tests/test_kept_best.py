@@ -76,8 +76,19 @@ def test_a_trial_counts_its_best_score_and_ends_once_it_has_clearly_turned_down(
     trial = study.ask()
     value = run_trial(pair, pair.candidate.draw(trial), trial, torch.device("cpu"))
     frozen = study.trials[0]
-    assert frozen.user_attrs["steps"] == 20, "the second rung was clearly worse than the first"
+    assert frozen.user_attrs["steps"] == 30, "the second and the third rung were clearly worse than the first"
     assert value == frozen.intermediate_values[0] < frozen.intermediate_values[1]
+
+
+def test_the_untrained_theta_is_no_trials_score() -> None:
+    """Meta-training that only ruins θ: trials would all tie at what they began with."""
+    study = optuna.create_study(pruner=optuna.pruners.NopPruner())
+    pair = pair_of(0)
+    trial = study.ask()
+    value = run_trial(pair, pair.candidate.draw(trial), trial, torch.device("cpu"))
+    _, curve, step = train_final(pair, trial.params, 0, torch.device("cpu"))
+    assert step == 0
+    assert value > 2 * curve[0][2]
 
 
 def test_a_trial_that_goes_on_learning_goes_on_to_its_end() -> None:
@@ -91,17 +102,18 @@ def test_a_trial_that_goes_on_learning_goes_on_to_its_end() -> None:
     assert value == min(frozen.intermediate_values.values())
 
 
-def test_a_score_within_its_error_has_not_turned_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_within_its_error_or_a_single_dip_has_not_turned_down(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = pair_of(0)
     kept = KeptBest(pair, start_training(pair, (pair.candidate.learner, None), torch.device("cpu"), seed=0))
     noise = np.random.default_rng(0).normal(size=60)
-    found = iter([np.ones(60), 1.02 + noise, 1.02 + 0.001 * noise, np.ones(60)])
+    worse = 1.02 + 0.001 * noise
+    found = iter([np.ones(60), worse, 1.02 + noise, worse, np.ones(60), worse, worse, 0.9 * np.ones(60)])
     monkeypatch.setattr(kept, "_judge", lambda: next(found))
     turned = []
-    for _ in range(4):
+    for _ in range(8):
         kept.look()
         turned.append(kept.has_turned_down)
-    assert turned == [False, False, True, False]
+    assert turned == [False] * 6 + [True, False], "a single dip is none, nor are two that are not in a row"
 
 
 def test_a_comparison_judges_and_hands_back_the_best_theta(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_of_one_run_nothing_is_decided_and_the_number_of_runs_that_decides_is_to
     a, b = two_learners(0, 1, gap=1.0)
     (row,) = significance_of({"t": {"a": a, "b": b}}, {"t": True}).to_dict("records")
     assert (row["verdict"], row["better"], row["runs_needed"]) == ("not decided", None, 5)
-    assert np.isnan([row["p_value"], row["p_holm"], row["ci_low"], row["ci_high"]]).all()
+    assert np.isnan([row[name] for name in ("p_value", "p_holm", "p_beside_best", "ci_low", "ci_high")]).all()
     assert row["p_models"] < 1e-10  # of these two models, over tasks
 
 

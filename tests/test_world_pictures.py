@@ -183,7 +183,7 @@ def test_a_plugin_that_cannot_draw_is_told_of(monkeypatch: pytest.MonkeyPatch, d
 # ---------------------------------------------------------------- in a comparison
 
 FAST = {"n_trials": 1, "n_seeds": 2, "n_test_tasks": 20, "max_steps": 1, "verbose": 0, "device": "cpu"}
-RL2 = {"rl2": ("rl2", am.make_meta_optimizer("policy_gradient", trials=10))}
+RL2 = {"rl2": ("rl2", am.make_meta_optimizer("policy_gradient", trials=10)), "random": "random"}
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, P
         "grid": am.make_tasks("gridnavi", size=3, steps=4, n_shot=1),
         "cart <b>": am.make_tasks("cartpole", steps=8, n_shot=1),
     }
-    return am.compare(tasks, RL2, output=output, **FAST), output
+    return am.compare(tasks, RL2, baselines=False, output=output, **FAST), output
 
 
 def test_the_report_shows_every_learner_in_the_same_worlds_side_by_side(compared: tuple[am.Comparison, Path]) -> None:

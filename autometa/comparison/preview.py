@@ -173,7 +173,7 @@ def _measure(pair: Pair, device: torch.device) -> _Cost:
     except Exception as error:  # of a plugin, which may raise anything; its trials will say the same
         return _Cost(steps=settings.max_steps, problem=one_line(error))
     task = judged / at_once
-    looks, points = (len(RUNGS) + 1, CURVE_POINTS + 1) if steps else (1, 1)
+    looks, points = (len(RUNGS), CURVE_POINTS + 1) if steps else (1, 1)
     n_judged = (1 + len(pair.elsewhere)) * (settings.n_test_tasks + TIMED_TASKS)
     n_judged += points * settings.n_valid_tasks + min(CURVE_TASKS, settings.n_test_tasks)
     return _Cost(

@@ -102,7 +102,10 @@ class TrialOutcome:
 
     @property
     def normalized(self) -> Float[Tensor, "task episode"] | None:
-        """Returns above a random actor's, in units of what the best of who knows the tasks gains; None if not known."""
+        """Returns above a random actor's, in units of what the best of who knows the tasks gains on average here.
+
+        None if not known; NaN where there is nothing to gain.
+        """
         return normalize_returns(self.returns, self.environments.reference)
 
 
@@ -117,7 +120,8 @@ def normalize_returns(
     if not {"random", "best"} <= set(reference):
         return None
     low, high = reference["random"], reference["best"]
-    return (returns - low.unsqueeze(1)) / (high - low).mean()
+    gain = (high - low).mean()
+    return (returns - low.unsqueeze(1)) / torch.where(gain > 0, gain, torch.nan)
 
 
 @overload

@@ -14,6 +14,8 @@ from autometa.training import MetaTraining, evaluate
 
 CLEARLY = 2.0
 """Standard errors by which a score is clearly behind the best before it."""
+IN_A_ROW = 2
+"""Looks that must be clearly behind before more are given up: one may be a dip, from which a run recovers."""
 
 
 class KeptBest:
@@ -30,14 +32,12 @@ class KeptBest:
         The best mean score so far; NaN before the first look.
     step : int
         Outer steps before it.
-    has_turned_down : bool
-        True if the last score was clearly behind the best, over the same tasks.
     """
 
     def __init__(self, pair: Pair, training: MetaTraining) -> None:
         self.pair, self.training = pair, training
         self.score, self.step = math.nan, 0
-        self.has_turned_down = False
+        self._behind = 0
         self._scores: NDArray[np.float64] = np.zeros(0)
         self._state: dict[str, torch.Tensor] = {}
 
@@ -55,12 +55,17 @@ class KeptBest:
         if math.isnan(self.score) or (score >= self.score if better else score <= self.score):
             self.score, self.step, self._scores = score, self.training.step_count, scores
             self._state = {name: value.clone() for name, value in self.training.module.state_dict().items()}
-            self.has_turned_down = False
+            self._behind = 0
         else:
             behind = self._scores - scores
             error = float(behind.std(ddof=1)) / math.sqrt(len(behind)) if len(behind) > 1 else math.inf
-            self.has_turned_down = abs(float(behind.mean())) > CLEARLY * error
+            self._behind = self._behind + 1 if abs(float(behind.mean())) > CLEARLY * error else 0
         return score
+
+    @property
+    def has_turned_down(self) -> bool:
+        """True if the last scores were clearly behind the best, over the same tasks."""
+        return self._behind >= IN_A_ROW
 
     def restore(self) -> None:
         """Give the run the θ of its best score."""

@@ -46,11 +46,11 @@ def shown_trials(outcome: TrialOutcome) -> dict[str, Any]:
                 world = [_episode(outcome, task, episode, draw=False) for episode in dict.fromkeys((0, last))]
                 n_characters = 0
             worlds.append(world)
+        key = printable(outcome.environments.picture_key, lines=True)
     except Exception as error:
         if lost_in(error) is not None:
             raise
         return {"shown": {"error": one_line(error)}}
-    key = printable(outcome.environments.picture_key, lines=True)
     return {"shown": {"key": key, "worlds": worlds}}
 
 

@@ -12,8 +12,8 @@ from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.training import MetaTraining
 
-RUNGS = (0.25, 0.5, 1.0)
-"""Shares of meta-training after which a trial is judged, and perhaps stopped; it is judged before it begins, too."""
+RUNGS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of meta-training after which a trial is judged, and perhaps stopped."""
 
 
 def run_trial(
@@ -21,9 +21,9 @@ def run_trial(
 ) -> float:
     """Run a trial of the components drawn for it and return its best score on the meta-valid tasks.
 
-    A run whose score has clearly turned down ends early: its best counts, as it will in the final runs. The seeds of
-    the initial θ, of the batches and of the meta-valid tasks are those of every other trial on these tasks, so that
-    trials differ in their hyperparameters alone.
+    A run whose score has clearly turned down ends early. The untrained θ, which all trials share, does not count here; a
+    final run keeps it where it is the best. The seeds of the initial θ, of the batches and of the meta-valid tasks are
+    those of every other trial on these tasks, so that trials differ in their hyperparameters alone.
 
     Raises
     ------
@@ -34,8 +34,6 @@ def run_trial(
     """
     training = start_training(pair, components, device, seed=pair.seed("train"))
     kept = KeptBest(pair, training)
-    if training.n_steps:
-        kept.look()
     for rung, share in enumerate(RUNGS if training.n_steps else RUNGS[-1:]):
         training.run_to(share)
         trial.report(kept.look(), rung)

@@ -40,7 +40,7 @@ class ShownTrials:
 
 
 def shown_of(judged: Judged) -> ShownTrials | None:
-    """Return what the first final run kept; None if that was nothing, as in runs of earlier versions."""
+    """Return what the first final run kept; None if it kept nothing."""
     for seed in sorted(judged.results):
         kept = judged.results[seed].get("shown", {})
         if "worlds" in kept:

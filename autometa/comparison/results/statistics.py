@@ -95,7 +95,7 @@ def one_sided(p_value: float, n_others: int) -> float:
     Gupta 1965): the best of all is missed only if one of the ``n_others`` came out ahead of it by that much, and each
     does so with half its two-sided probability.
     """
-    return min(1.0, 0.5 * p_value * n_others)
+    return math.nan if math.isnan(p_value) else min(1.0, 0.5 * p_value * n_others)
 
 
 def _pair(a: Scores, b: Scores) -> dict[str, Any]:
