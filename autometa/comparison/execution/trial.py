@@ -21,7 +21,7 @@ def run_trial(
 ) -> float:
     """Run a trial of the components drawn for it and return its best score on the meta-valid tasks.
 
-    A run whose score has clearly turned down ends early. The untrained θ, which all trials share, does not count here; a
+    A run whose score has clearly turned down ends early. The untrained θ does not count here, as all trials share it; a
     final run keeps it where it is the best. The seeds of the initial θ, of the batches and of the meta-valid tasks are
     those of every other trial on these tasks, so that trials differ in their hyperparameters alone.
 
