@@ -9,10 +9,17 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+import torch
 
 import autometa as am
 from autometa.cli import main
+from autometa.comparison import work
 from autometa.comparison.execution import arm
+from autometa.comparison.execution.arm import open_arms
+from autometa.comparison.execution.storage import open_storage
+from autometa.comparison.execution.stored_plan import register_plan
+from autometa.comparison.plan.plan import Plan, make_plan
+from autometa.comparison.plan.settings import Settings
 from test_comparison import FAST, Mean
 
 FEW = {**FAST, "n_trials": 2, "n_seeds": 1, "n_test_tasks": 12}
@@ -133,6 +140,37 @@ def test_less_of_anything_is_refused_and_nothing_is_lost(tmp_path: Path) -> None
         with pytest.raises(am.InvalidParameter, match=f"{text} here .which can grow, not shrink"):
             am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **{**FEW, name: 1})
     assert am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **FEW).complete
+
+
+def plan(**changed: Any) -> Plan:
+    numbers = {name: value for name, value in (FEW | changed).items() if name not in ("baselines", "verbose")}
+    return make_plan("sinusoid", ["ridge"], Settings(**numbers), name="run", baselines=False)
+
+
+def test_a_worker_does_what_a_grown_plan_lacks_from_its_storage_alone(tmp_path: Path, counted: Counted) -> None:
+    am.compare("sinusoid", ["ridge"], output=tmp_path / "run", **FEW)
+    counted.clear()
+    storage = str(tmp_path / "run" / "journal.log")
+    more = {"n_trials": 3, "n_seeds": 2, "n_test_tasks": 30}
+    register_plan(open_storage(storage), plan(**more), "here")
+    assert not am.Comparison.load(tmp_path / "run").complete
+    grown = work(storage, "run")
+    assert grown.complete
+    assert counted.trials == [("ridge", 2)]
+    assert counted.finals == [("ridge", 0), ("ridge", 1)]
+    same(grown, am.compare("sinusoid", ["ridge"], **{**FEW, **more}))
+
+
+def test_whoever_still_works_on_the_plan_before_undoes_nothing(tmp_path: Path) -> None:
+    more = {"n_trials": 6, "n_seeds": 2, "n_test_tasks": 30}
+    for settings in (FEW, {**FEW, **more}):
+        am.compare("sinusoid", ["ridge"], output=tmp_path / "run", **settings)
+    storage = open_storage(str(tmp_path / "run" / "journal.log"))
+    before, now = (open_arms(one, storage)[0] for one in (plan(), plan(**more)))
+    assert (before.n_done, now.n_done) == (before.n_slots, now.n_slots)
+    assert not before.step(torch.device("cpu"), None)
+    assert before.finals() == []  # they were judged on other tasks than its own
+    assert len(now.finals()) == 2
 
 
 def test_a_joint_search_that_grows_may_find_another_winner(tmp_path: Path, counted: Counted) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 import autometa as am
 import shape_checks
-from autometa.comparison import work
+from autometa.comparison import preview, work
 from autometa.comparison.call import Call
 from autometa.comparison.execution.storage import open_storage
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
@@ -110,6 +110,10 @@ def hostile_calls() -> Iterator[Any]:
         for what, value in HOSTILE.items():
             arguments = {"tasks": "sinusoid", "learners": "ridge", **few, name: value}
             yield pytest.param(lambda arguments=arguments: am.compare(**arguments), id=f"compare-{name}-{what}")
+    for name in inspect.signature(am.preview).parameters:
+        for what, value in HOSTILE.items():
+            arguments = {"tasks": "sinusoid", "learners": "ridge", "max_steps": 1, "n_valid_tasks": 2, name: value}
+            yield pytest.param(lambda arguments=arguments: am.preview(**arguments), id=f"preview-{name}-{what}")
     for name in ("storage", "name", "device", "verbose", "allowed_paths", "trusted"):
         for what, value in HOSTILE.items():
             arguments = {"storage": "nothing.log", "name": "x", name: value}
@@ -133,6 +137,7 @@ def test_every_argument_of_a_function_is_taken_or_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Call, "go", stop)
+    monkeypatch.setattr(preview, "_measure", stop)
     done = None
     try:
         call()
