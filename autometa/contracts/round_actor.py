@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,44 @@ from torch import Tensor, nn
 from autometa.contracts.actor import Actor
 from autometa.contracts.experience import Experience, Transition
 from autometa.contracts.policies import Decision
+from autometa.errors import PluginError
 
 
 class RoundActor(Actor):
     """Explores for a round of episodes, then adapts to all of it at once, as policy gradients inside a task do.
 
     Subclasses implement ``build``, ``start``, :meth:`round_size`, :meth:`decide` and :meth:`adapt`, all batched over
-    tasks. The memory changes in :meth:`adapt` alone, so episodes of a round may be lived through side by side, and
-    episodes that are judged teach nothing.
+    tasks. The memory is a tree of tensors that lead with [tasks], such as the weights of each task; it changes in
+    :meth:`adapt` alone, so episodes of a round may be lived through side by side, and episodes that are judged teach
+    nothing. Unless a subclass names a meta-optimizer, and what that needs in ``provides``, nothing is meta-trained.
+
+    Examples
+    --------
+    >>> import autometa as am
+    >>> from torch import nn
+    >>> class TriesThenRepeats(am.RoundActor):
+    ...     def build(self, info):
+    ...         return nn.Linear(1, info.n_outputs)  # nothing of it is used but the number of choices
+    ...     def start(self, module, n_tasks):
+    ...         return {"mean": module.bias.new_zeros(n_tasks, module.out_features)}
+    ...     def round_size(self, module):
+    ...         return 20
+    ...     def decide(self, module, memory, observation, episode=None):
+    ...         logits = memory["mean"].unsqueeze(1).expand(-1, observation.shape[1], -1)
+    ...         return am.Decision(am.Choice(logits if episode is not None else 100 * logits), None)
+    ...     def adapt(self, module, memory, experience):
+    ...         taken = nn.functional.one_hot(experience.action, module.out_features) * experience.mask.unsqueeze(2)
+    ...         paid = (taken * experience.reward.unsqueeze(2)).sum(1)
+    ...         return {"mean": paid / taken.sum(1).clamp(min=1)}
+    >>> tasks = am.make_tasks("mdp", states=2, steps=1, n_shot=20, n_query=1)
+    >>> agent = am.MetaAgent(TriesThenRepeats(), max_steps=0, device="cpu", random_state=0).meta_fit(tasks)
+    >>> means = agent.adaptation_curve(tasks).groupby("episode")["return"].mean()
+    >>> bool(means[1] > means[0] + 0.1)
+    True
     """
+
+    default_meta_optimizer: ClassVar[str | None] = None
+    provides: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def round_size(self, module: nn.Module) -> int:
@@ -67,7 +96,7 @@ class RoundActor(Actor):
         memory = self.start(module, len(experience)) if memory is None else memory
         n_episodes = int(experience.episode[experience.mask].max()) + 1
         decisions, place, offset = [], torch.zeros_like(experience.episode), 0
-        for part in rounds_of(self.round_size(module), n_episodes, experience.n_shot):
+        for part in rounds_of(size_of_rounds(self, module), n_episodes, experience.n_shot):
             seen = experience.episodes(part.first, part.stop)
             decisions.append(self.decide(module, memory, seen.observation, seen.episode if part.adapts else None))
             if part.adapts:
@@ -81,6 +110,20 @@ class RoundActor(Actor):
         values = [decision.value for decision in decisions if decision.value is not None]
         value = torch.cat(values, 1)[rows, place] if values else None
         return Decision(type(decisions[0].policy)(*joined), value), memory
+
+
+def size_of_rounds(actor: RoundActor, module: nn.Module) -> int:
+    """Return the episodes of a round, or refuse what is no number of them.
+
+    Raises
+    ------
+    PluginError
+        Names the actor.
+    """
+    size = actor.round_size(module)
+    if not isinstance(size, int) or size < 1:
+        raise PluginError(f"round_size() of actor {type(actor).__name__} returned {size!r}; it must be 1 or more.")
+    return size
 
 
 @dataclass(frozen=True, slots=True)

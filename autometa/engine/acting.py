@@ -11,7 +11,7 @@ from autometa.contracts.actor import Actor
 from autometa.contracts.environments import Environments, StepResult
 from autometa.contracts.experience import PER_STEP, Experience, Transition
 from autometa.contracts.keys import uniform
-from autometa.contracts.policies import Decision
+from autometa.contracts.policies import Choice, Decision, Normal
 from autometa.errors import PluginError
 
 
@@ -42,6 +42,8 @@ def live(
     for time in range(n_steps):
         active = everywhere if fixed else episode < n_episodes
         decision, memory = actor.act(module, memory, observation)
+        if time == 0:
+            _check_decision(decision, environments)
         action = _choose(decision, None if greedy else environments.key, time)
         result = worlds.step(action)
         _check(result, environments)
@@ -74,6 +76,19 @@ def _choose(decision: Decision, key: Tensor | None, time: int) -> Tensor:
     policy = decision.policy
     action = policy.mode if key is None else policy.draw(uniform(key, time, "act", policy.n_noise).to(policy[0]))
     return action.detach()
+
+
+def _check_decision(decision: Decision, environments: Environments) -> None:
+    """Refuse decisions over other actions than there are."""
+    info = environments.info
+    kind, wanted = Choice if info.action_bounds is None else Normal, (len(environments), info.n_outputs)
+    policy = decision.policy if isinstance(decision, Decision) else decision
+    shapes = [tuple(part.shape) for part in policy] if isinstance(policy, tuple) else []
+    if not isinstance(decision, Decision) or not isinstance(policy, kind) or any(one != wanted for one in shapes):
+        raise PluginError(
+            f"the actor decided by a {type(policy).__name__} of {shapes} in {type(decision).__name__}; it must be an "
+            f"autometa.Decision with a {kind.__name__} whose parts are {wanted}: tasks, and actions."
+        )
 
 
 def _check(result: StepResult, environments: Environments) -> None:

@@ -78,8 +78,10 @@ class TrialOutcome:
 
     @property
     def returns(self) -> Float[Tensor, "task episode"]:
-        """Return of every episode of a trial, those to adapt in first."""
-        return self.experience.returns(self.environments.info.n_episodes)
+        """Return of every episode of a trial, those to adapt in first; NaN where the actor decided by no number."""
+        seen = self.experience
+        wrong = (seen.log_prob.isnan() & seen.mask).any(1, keepdim=True)
+        return seen.returns(self.environments.info.n_episodes).masked_fill(wrong, torch.nan)
 
     @property
     def losses(self) -> Float[Tensor, " task"]:

@@ -7,15 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from autometa.contracts.actor import Actor
 from autometa.contracts.environments import Environments
 from autometa.contracts.experience import PER_STEP, Experience, Transition
 from autometa.contracts.keys import episode_keys
 from autometa.contracts.policies import Decision
-from autometa.contracts.round_actor import RoundActor, flattened, rounds_of
+from autometa.contracts.round_actor import RoundActor, flattened, rounds_of, size_of_rounds
 from autometa.contracts.tasks import TaskInfo
 from autometa.engine.acting import live
+from autometa.errors import PluginError
 
 
 def live_in_rounds(
@@ -37,11 +39,11 @@ def live_in_rounds(
     episode.
     """
     parts = []
-    for part in rounds_of(actor.round_size(module), n_episodes, n_shot):
+    for part in rounds_of(size_of_rounds(actor, module), n_episodes, n_shot):
         keys = episode_keys(environments.key, before + part.first, part.stop - part.first)
         seen = _episodes(actor, module, environments, memory, keys, part.adapts, horizon, greedy and not part.adapts)
         if part.adapts:
-            memory = actor.adapt(module, memory, seen)
+            memory = _checked(actor.adapt(module, memory, seen), actor, len(environments))
         parts.append(replace(seen, episode=seen.episode + part.first))
     return replace(_one_after_another(parts), n_shot=n_shot), memory
 
@@ -53,7 +55,7 @@ def returns_by_round(actor: RoundActor, module: nn.Module, environments: Environ
     """
     info, found = environments.info, []
     memory = actor.start(module, len(environments))
-    parts = list(rounds_of(actor.round_size(module), info.n_shot, None))
+    parts = list(rounds_of(size_of_rounds(actor, module), info.n_shot, None))
     for part in [*parts, None]:
         judged, _ = live_in_rounds(
             actor,
@@ -114,6 +116,18 @@ def _episodes(
         )
         parts.append(_side_by_side(seen, environments, first, at_once))
     return _one_after_another(parts)
+
+
+def _checked(memory: Any, actor: RoundActor, n_tasks: int) -> Any:
+    """Refuse a memory that is none of these tasks."""
+    leaves = pytree.tree_leaves(memory)
+    if not all(isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == n_tasks for leaf in leaves):
+        found = [tuple(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__ for leaf in leaves]
+        raise PluginError(
+            f"adapt() of actor {type(actor).__name__} returned a memory of {found}; it must hold tensors alone that "
+            f"lead with the {n_tasks} tasks."
+        )
+    return memory
 
 
 def _side_by_side(seen: Experience, environments: Environments, first: int, count: int) -> Experience:
