@@ -14,8 +14,10 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from torch import Tensor
 
 import autometa as am
+from autometa.estimators.agent_steps import observations_in
 from autometa.testing.toys import Lines
 
 TASKS = am.make_tasks("gridnavi", size=3, steps=4, n_shot=1)
@@ -331,8 +333,8 @@ def test_the_mean_of_normalised_returns_is_the_share_of_the_way_to_the_best() ->
         (lambda agent, world: agent.meta_fit([world]), am.InvalidParameter, "no distribution of worlds"),
         (lambda agent, world: agent.meta_fit(Stepped()), am.InvalidParameter, "no distribution of worlds"),
         (lambda agent, world: agent.meta_fit(np.zeros((2, 2)), y=[0, 1], task=[0, 1]), am.Incompatible, "of a table"),
-        (lambda agent, world: agent.fit(TASKS), am.InvalidParameter, "draw one: tasks.sample(1"),
-        (lambda agent, world: agent.fit("gridnavi"), am.InvalidParameter, "draw one: tasks.sample(1"),
+        (lambda agent, world: agent.fit(TASKS), am.InvalidParameter, "a task sampler draws: tasks.sample(1"),
+        (lambda agent, world: agent.fit("gridnavi"), am.InvalidParameter, "a task sampler draws: tasks.sample(1"),
     ],
 )  # fmt: skip
 def test_what_is_no_distribution_or_no_world_is_refused_with_what_would_work(
@@ -342,3 +344,69 @@ def test_what_is_no_distribution_or_no_world_is_refused_with_what_would_work(
     with pytest.raises(error) as found:
         call(agent, TASKS.sample(1, seed=0))
     assert words in str(found.value)
+
+
+# ---------------------------------------------------------------- what happened elsewhere, and actors that are wrong
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> am.Experience:
+    actor = am.make_learner("control/random")
+    with torch.no_grad():
+        seen, _ = am.collect(actor, actor.build(TASKS.info), TASKS.sample(2, seed=1), n_episodes=2, horizon=4)
+    return seen
+
+
+def changed(of: am.Experience, **parts: Any) -> am.Experience:
+    return dataclasses.replace(of, **{name: change(getattr(of, name)) for name, change in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "words"),
+    [
+        ({"reward": lambda t: t * float("nan")}, am.InvalidData, "reward of transitions holds numbers"),
+        ({"observation": lambda t: t / 0}, am.InvalidData, "observation of transitions holds"),
+        ({"action": lambda t: t + 5}, am.InvalidData, "choices are 0 to 4"),
+        ({"action": lambda t: t.float()}, am.Incompatible, "are real numbers"),
+        ({"episode": lambda t: t + 3}, am.InvalidData, "from 0, one after the other"),
+        ({"mask": torch.zeros_like}, am.InvalidParameter, "a task without any step"),
+        ({"reward": lambda t: t[:, :-1]}, am.InvalidData, "and reward is"),
+    ],
+)  # fmt: skip
+def test_transitions_that_cannot_be_are_refused(
+    agent: am.MetaAgent, elsewhere: am.Experience, parts: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error) as found:
+        agent.fit(transitions=changed(elsewhere, **parts))
+    assert words in str(found.value)
+
+
+def test_transitions_in_another_precision_are_learned_from(agent: am.MetaAgent, elsewhere: am.Experience) -> None:
+    doubled = changed(elsewhere, observation=Tensor.double, reward=Tensor.double, next_observation=Tensor.double)
+    np.testing.assert_allclose(agent.fit(transitions=doubled).returns_, agent.fit(transitions=elsewhere).returns_)
+
+
+def test_who_learns_only_from_what_it_tried_refuses_transitions_of_others(elsewhere: am.Experience) -> None:
+    agent = am.MetaAgent("es_policy", max_steps=0, device="cpu", random_state=0).meta_fit(TASKS)
+    with pytest.raises(am.Incompatible, match="learns from what it tried itself; explore with fit"):
+        agent.fit(transitions=elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("observation", "n", "rows", "single"),
+    [
+        (np.array([0, 1, 2]), 3, [[1, 0, 0], [0, 1, 0], [0, 0, 1]], False),
+        (np.array([0, 1, 2]), None, [[1, 0, 0], [0, 1, 0], [0, 0, 1]], False),
+        (np.array([0, 1, 0]), None, [[0, 1, 0]], True),
+        (np.array([0, 1, 0]), 3, [[1, 0, 0], [0, 1, 0], [1, 0, 0]], False),
+        (np.array([0.0, 1.0, 0.0]), None, [[0, 1, 0]], True),
+        (np.array(2), None, [[0, 0, 1]], True),
+        (np.array([2, 0]), None, [[0, 0, 1], [1, 0, 0]], False),
+    ],
+)
+def test_numbers_of_as_many_environments_as_there_are_states_are_numbers(
+    observation: Any, n: int | None, rows: list[list[int]], single: bool
+) -> None:
+    found, alone = observations_in(observation, (3,), n)
+    np.testing.assert_array_equal(found, rows)
+    assert alone == single

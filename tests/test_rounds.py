@@ -178,3 +178,60 @@ def test_the_kit_knows_rounds(check: Any) -> None:
         check(ActorCase(Averages(1), Doors(n_shot=2, n_query=1)))
     except SkipTest as reason:
         pytest.skip(str(reason))
+
+
+class Wrong(Averages):
+    """An actor with a fault."""
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__(2)
+        self.fault = fault
+
+    def round_size(self, module: nn.Module) -> int:
+        return 0 if self.fault == "size" else 2
+
+    def decide(
+        self, module: nn.Module, memory: dict[str, Tensor], observation: Tensor, episode: Tensor | None = None
+    ) -> am.Decision:
+        policy = super().decide(module, memory, observation, episode).policy
+        if self.fault == "kind":
+            return am.Decision(am.Normal(policy[0], policy[0]), None)
+        if self.fault == "more actions":
+            return am.Decision(am.Choice(torch.cat([policy[0], policy[0]], -1)), None)
+        return am.Decision(policy, None)
+
+    def adapt(self, module: nn.Module, memory: dict[str, Tensor], experience: am.Experience) -> Any:
+        if self.fault == "nothing":
+            return None
+        if self.fault == "fewer tasks":
+            return {name: value[:1] for name, value in memory.items()}
+        if self.fault == "no number":
+            return {name: value * float("nan") for name, value in memory.items()}
+        return super().adapt(module, memory, experience)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("size", "round_size() of actor Wrong returned 0; it must be 1 or more"),
+        ("kind", "decided by a Normal"),
+        ("more actions", "whose parts are"),
+        ("nothing", "adapt() of actor Wrong returned a memory of ['NoneType']"),
+        ("fewer tasks", "lead with the 5 tasks"),
+    ],
+)
+def test_a_fault_of_an_actor_is_named(fault: str, words: str) -> None:
+    worlds, actor = drawn(Doors(n_shot=2, n_query=1), 5), Wrong(fault)
+    with pytest.raises(am.PluginError) as found:
+        am.judge(actor, actor.build(worlds.info), worlds)
+    assert words in str(found.value)
+
+
+def test_an_actor_that_decides_by_no_number_has_no_score() -> None:
+    worlds, actor = drawn(Doors(n_shot=2, n_query=1), 5), Wrong("no number")
+    assert am.judge(actor, actor.build(worlds.info), worlds).scores.isnan().all()
+    tasks = {"doors": Doors(n_shot=2, n_query=1)}
+    found = None
+    with pytest.raises(am.AutometaError, match="not finite"):
+        found = am.compare(tasks, {"wrong": actor}, baselines=False, n_trials=1, n_seeds=1, n_test_tasks=5, verbose=0)
+    assert found is None

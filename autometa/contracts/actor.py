@@ -30,6 +30,9 @@ class Actor(BaseLearner):
     ``"policy"`` (they have values too), ``"episodic"`` (what it does in an episode changes nothing in the next one,
     unless it adapts), ``"rounds"`` (it adapts in rounds, differentiably in θ)."""
 
+    learns_from_others: ClassVar[bool] = True
+    """True if it can learn from what another actor did; False: only from what it did itself."""
+
     greedy: bool = False
     """True if it does what it finds best once it is judged; False: it draws from its policy there too."""
 

@@ -25,6 +25,7 @@ from autometa.errors import Incompatible, InvalidData, InvalidParameter
 from autometa.estimators.adaptation_curve import adaptation_curve
 from autometa.estimators.agent_steps import held_in, observations_in, restarted
 from autometa.estimators.given_environments import GivenEnvironments
+from autometa.estimators.given_experience import checked_experience
 from autometa.estimators.meta_estimator import MetaEstimator
 from autometa.estimators.state import Fitted, MetaTrained, map_tensors
 from autometa.estimators.watched import watched
@@ -116,6 +117,8 @@ class MetaAgent(MetaEstimator):
     def fit(self, env: Any = None, *, episodes: int = 2, transitions: Experience | None = None) -> Self:
         """Explore an environment for a few episodes, and remember it; what was known of another one is forgotten.
 
+        Here and in :meth:`score`, an episode ends after as many steps as in meta-training (``task_info_.horizon``).
+
         Parameters
         ----------
         env : gymnasium.Env, gymnasium.vector.VectorEnv or Environments
@@ -141,10 +144,14 @@ class MetaAgent(MetaEstimator):
         check_int("episodes", episodes, least=0)
         if (env is None) == (transitions is None):
             raise InvalidParameter("fit takes either env or transitions.")
-        if transitions is not None:
-            self._check_transitions(transitions)
         meta: MetaTrained = self._meta
         learner, device, dtype = self._learner_now(), pick_device(self.device), pick_dtype(self.precision)
+        if transitions is not None:
+            if not learner.learns_from_others:
+                raise Incompatible(
+                    f"{type(learner).__name__} learns from what it tried itself; explore with fit(env, episodes=...)."
+                )
+            transitions = checked_experience(transitions, meta.info, device, dtype)
         module = copy.deepcopy(meta.module).to(device=device, dtype=dtype)
         seed = self._seed()
         with torch.no_grad():
@@ -205,7 +212,7 @@ class MetaAgent(MetaEstimator):
         episode_start : array of shape [n], bool, optional
             Where an episode begins with this observation.
         deterministic : bool, default=False
-            Choose the most probable action.
+            Choose the most probable action. :meth:`score` draws actions or not as the learner was judged.
 
         Returns
         -------
@@ -215,7 +222,8 @@ class MetaAgent(MetaEstimator):
         """
         fitted = self._knowing()
         info = fitted.info
-        array, single = observations_in(observation, info.input_shape)
+        n_starts = None if episode_start is None else np.size(episode_start)
+        array, single = observations_in(observation, info.input_shape, n_starts)
         seen = torch.as_tensor(array, dtype=fitted.dtype, device=fitted.device)
         held = self._begun(len(seen), episode_start) if state is None else held_in(state, len(seen))
         starts = np.zeros(len(seen), bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
@@ -356,9 +364,11 @@ class MetaAgent(MetaEstimator):
         self.learner_, self.module_, self.task_info_ = fitted.learner, fitted.module, fitted.info
 
     def _environments(self, env: Any, seed: int) -> Environments:
-        if isinstance(env, str | TaskSampler):
+        if isinstance(env, str | TaskSampler | list | tuple | type):
             raise InvalidParameter(
-                f"env={env!r:.80} is a distribution of worlds; draw one: tasks.sample(1, split='test', seed=0)."
+                f"env={env!r:.80} is no environment. Give one of Gymnasium, as gymnasium.make() makes it, a vector of "
+                "them, as gymnasium.make_vec() does, or worlds that a task sampler draws: tasks.sample(1, "
+                "split='test', seed=0)."
             )
         if not isinstance(env, Environments):
             return GivenEnvironments(env, self._meta.info, seed)
@@ -371,18 +381,6 @@ class MetaAgent(MetaEstimator):
             ours, theirs = getattr(self._meta.info, name), getattr(info, name)
             if ours != theirs:
                 raise Incompatible(f"{name} of the environments is {theirs}, and the agent was meta-trained on {ours}.")
-
-    def _check_transitions(self, transitions: Any) -> None:
-        if not isinstance(transitions, Experience) or not transitions.n_steps or not len(transitions):
-            raise InvalidParameter(f"transitions={transitions!r:.80} must be an autometa.Experience of a step or more.")
-        info = self._meta.info
-        seen, acted = tuple(transitions.observation.shape[2:]), tuple(transitions.action.shape[2:])
-        wanted = (info.input_shape, () if info.action_bounds is None else (info.n_outputs,))
-        if (seen, acted) != wanted:
-            raise Incompatible(
-                f"transitions have observations of shape {seen} and actions of shape {acted}, and the agent was "
-                f"meta-trained on {wanted[0]} and {wanted[1]}."
-            )
 
     def _knowing(self) -> Fitted:
         """Return what ``fit`` learned; an agent that has met no environment knows what all have in common."""

@@ -22,14 +22,20 @@ def held_in(state: Any, n_tasks: int) -> dict[str, Any]:
     return held
 
 
-def observations_in(observation: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any], bool]:
-    """Return observations [n, *shape], and whether it was one alone."""
+def observations_in(
+    observation: Any, shape: tuple[int, ...], n_environments: int | None = None
+) -> tuple[NDArray[Any], bool]:
+    """Return observations [n, *shape], and whether it was one alone.
+
+    Whole numbers may be those of a Discrete space: of ``n_environments``, where it is known how many these are.
+    """
     array = np.asarray(observation)
     if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise InvalidData(f"observation must hold finite numbers alone, and is {array!r:.80}.")
-    if array.shape == shape:
+    whole = array.dtype.kind in "iu" and len(shape) == 1
+    if array.shape == shape and not (whole and _are_numbers(array, n_environments)):
         return array[None], True
-    if array.dtype.kind in "iu" and len(shape) == 1 and array.ndim <= 1:  # numbers of a Discrete space
+    if whole and array.ndim <= 1:  # numbers of a Discrete space
         if array.size and not (array.min() >= 0 and array.max() < shape[0]):
             raise InvalidData(
                 f"observation is {array.tolist()}; numbers of a Discrete space go from 0 to {shape[0] - 1}."
@@ -38,6 +44,13 @@ def observations_in(observation: Any, shape: tuple[int, ...]) -> tuple[NDArray[A
     if array.shape[1:] != shape:
         raise InvalidData(f"observation has the shape {array.shape}; it must be {shape}, or [n, *{shape}].")
     return array, False
+
+
+def _are_numbers(array: NDArray[Any], n_environments: int | None) -> bool:
+    """Tell whether as many whole numbers as there are states are of as many environments, and not a state one-hot."""
+    if n_environments is not None:
+        return n_environments == len(array) > 1
+    return sorted(array.tolist()) != [*[0] * (len(array) - 1), 1] and array.min() >= 0 and array.max() < len(array)
 
 
 def restarted(mask: Tensor, new: Any, old: Any) -> Any:

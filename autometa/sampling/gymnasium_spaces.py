@@ -108,14 +108,17 @@ class Spaces:
         return np.clip(real, self.action.low, self.action.high).astype(self.action.dtype)
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def numbers(what: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return what an environment tells as finite numbers of a shape, or refuse it."""
     try:
         array = np.asarray(value, dtype=np.float64).reshape(shape)
     except (TypeError, ValueError) as error:
         raise InvalidData(f"the environment tells {what}={value!r:.80}, which is not {_size(shape)}.") from error
-    if not np.isfinite(array).all():
-        raise InvalidData(f"the environment tells {what}={value!r:.80}, which is not finite.")
+    if not (np.abs(array) <= _LARGEST).all():
+        raise InvalidData(f"the environment tells {what}={value!r:.80}, which is not finite in single precision.")
     return array
 
 

@@ -59,6 +59,7 @@ class ESPolicy(am.RoundActor):
     name: ClassVar[str] = "es_policy"
     default_meta_optimizer: ClassVar[str | None] = "evolution/evolution_strategy"
     provides: ClassVar[frozenset[str]] = frozenset()
+    learns_from_others: ClassVar[bool] = False
     greedy = True
 
     def __init__(
