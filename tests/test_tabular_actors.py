@@ -13,7 +13,6 @@ import pytest
 import scipy.stats
 import torch
 from autometa_plugins.control import value_iteration
-from autometa_plugins.control.psrl import gamma
 from autometa_plugins.control.tabular_actor import Counts, first_of_best
 from autometa_plugins.control.value_iteration import action_values, first_action_values
 from torch import Tensor
@@ -112,17 +111,27 @@ def test_plans_with_a_bonus_are_those_of_a_slow_loop(tasks: am.TaskSampler, repl
             torch.testing.assert_close(memory[name][i], wanted[0])
 
 
+def pasts(learner: Any, module: Any, seen: am.Experience) -> Tensor:
+    """The number by which each planning draws, before every step [tasks, time]."""
+    memory, found = learner.start(module, len(seen)), []
+    for time in range(seen.n_steps):
+        found.append(memory["past"])
+        memory = learner.observe(module, memory, seen.at(time))
+    return torch.stack(found, 1)
+
+
 @pytest.mark.parametrize("tasks", [SMALL, Stairs()], ids=["mdp", "Stairs"])
 def test_posterior_sampling_follows_the_processes_that_agree_with_the_episode_so_far(tasks: am.TaskSampler) -> None:
     learner = am.make_learner("psrl", draws=5)
     module, seen, _ = lived(learner, tasks, 6)
-    info = tasks.info
+    info, past = tasks.info, pasts(learner, module, seen)
     said_before = 0
     for i in range(6):
         book, plans, agree = Book(info), [], []
         for t, age in steps_of(seen, i):
             if age == 0:
-                chance, reward = (part[0].tolist() for part in learner.supposed(module, book.counts))
+                found = learner.supposed(module, book.counts, past[i : i + 1, t])
+                chance, reward = (part[0].tolist() for part in found)
                 plans = [plan_by_hand(chance[k], reward[k], info.horizon) for k in range(5)]
                 agree = list(range(5))
             state, action = int(seen.observation[i, t].argmax()), int(seen.action[i, t])
@@ -146,14 +155,42 @@ def test_what_no_drawn_process_would_do_rules_none_of_them_out() -> None:
 # ---------------------------------------------------------------- the posterior
 
 
-def test_draws_are_those_of_gamma_distributions() -> None:
-    generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(4, 20_000, 1, generator=generator, dtype=torch.float64)
-    wait = torch.empty(4, 20_000, 1, dtype=torch.float64).exponential_(generator=generator)
-    parameters = [1.0, 2.0, 13.0, 500.0]
-    found = gamma(torch.tensor(parameters, dtype=torch.float64), normal, wait)
-    for column, parameter in enumerate(parameters):
-        assert scipy.stats.kstest(found[:, column].numpy(), scipy.stats.gamma(parameter).cdf).pvalue > 1e-3
+def test_every_planning_draws_from_numbers_of_its_own() -> None:
+    """From the same numbers it would draw the same quantiles of what is believed, in all episodes and tasks."""
+    tasks = am.make_tasks("mdp", states=3, actions=2, steps=4, n_shot=0, n_query=20)
+    learner = am.make_learner("psrl", draws=1)
+    module, seen, memory = lived(learner, tasks, 50)
+    starts = pasts(learner, module, seen)[:, ::4]
+    assert len(starts[:, 0].unique()) == 1
+    assert len(starts[:, 4:].unique()) > 0.99 * starts[:, 4:].numel(), "of 12 ** 16 that may have happened"
+    counts = Counts(*(memory[name][:1] for name in Counts._fields))
+    around = [
+        (learner.supposed(module, counts, past[None]).reward[0, 0] - counts.mean_paid[0])
+        * (1 + counts.told[0]).sqrt()
+        for past in starts[:, 4:].flatten()
+    ]  # fmt: skip
+    numbers = torch.stack(around).view(50, 16, 6)
+    assert scipy.stats.kstest(numbers.flatten().numpy(), scipy.stats.norm.cdf).pvalue > 1e-3
+    for one, other in ((numbers[:, 1:], numbers[:, :-1]), (numbers[1:], numbers[:-1])):
+        assert scipy.stats.pearsonr(one.flatten().numpy(), other.flatten().numpy()).pvalue > 1e-3
+
+
+def test_one_drawn_process_learns_as_many_do() -> None:
+    """With the same numbers in all episodes it would believe for good what it has drawn too low."""
+    tasks = am.make_tasks("mdp", states=3, actions=3, steps=5, n_shot=0, n_query=25)
+    late = []
+    for draws in (1, 16):
+        learner = am.make_learner("psrl", draws=draws)
+        found = []
+        for seed in range(2):
+            torch.manual_seed(seed)
+            worlds = tasks.sample(80, split="test", seed=1)
+            found.append(am.judge(learner, learner.build(tasks.info), worlds).returns[:, 10:].mean(1))
+        late.append(torch.stack(found).mean(0))
+    gap = late[0] - late[1]
+    error = float(gap.std()) / len(gap) ** 0.5
+    assert abs(float(gap.mean())) < learning.STANDARD_ERRORS * error
+    assert error < 0.1, "of 0.7 that it would bring less"
 
 
 def test_drawn_processes_are_spread_as_the_posterior() -> None:
@@ -163,7 +200,8 @@ def test_drawn_processes_are_spread_as_the_posterior() -> None:
     module = learner.build(info).double()
     led = torch.tensor([4.0, 0.0, 1.0, 2.0], dtype=torch.float64).expand(1, 3, 2, 4)
     told, paid = torch.full((1, 3, 2), 3.0, dtype=torch.float64), torch.full((1, 3, 2), 7.0, dtype=torch.float64)
-    chance, reward = learner.supposed(module, Counts(led, told, paid))
+    past = torch.zeros(1, dtype=torch.int64)
+    chance, reward = learner.supposed(module, Counts(led, told, paid), past)
     chance, reward = chance[0].flatten(0, 2), reward[0].flatten()
     known = scipy.stats.dirichlet([5, 1, 2, 2])
     for column in range(3):
@@ -171,7 +209,7 @@ def test_drawn_processes_are_spread_as_the_posterior() -> None:
         assert float(chance[:, column].mean()) == pytest.approx(known.mean()[column], abs=error)
         assert float(chance[:, column].var()) == pytest.approx(known.var()[column], rel=0.1)
     assert scipy.stats.kstest(reward.numpy(), scipy.stats.norm(8 / 4, 0.5).cdf).pvalue > 1e-3
-    nothing = learner.supposed(module, Counts(0 * led, 0 * told, 0 * paid)).chance
+    nothing = learner.supposed(module, Counts(0 * led, 0 * told, 0 * paid), past).chance
     torch.testing.assert_close(nothing.sum(-1), torch.ones_like(nothing[..., 0]))  # no end is expected yet
 
 
@@ -271,6 +309,15 @@ def test_large_processes_have_no_adviser_and_no_planner() -> None:
     am.make_learner("beb", replan="episode").build(tasks.info)
     with pytest.raises(am.Incompatible, match="'psrl' would go through"):
         am.make_learner("psrl").build(tasks.info)
+
+
+def test_plans_that_would_fill_the_memory_are_refused() -> None:
+    """Few states make little work of plans that are many and long."""
+    learner = am.make_learner("psrl", draws=1000)
+    long, short = (am.make_tasks("mdp", states=2, actions=2, steps=steps).info for steps in (1000, 125))
+    with pytest.raises(am.Incompatible, match="'psrl' would keep 2,000,000 planned actions of each task"):
+        learner.build(long)
+    learner.build(short)
 
 
 # ---------------------------------------------------------------- values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.control.tabular_actor import Counts, Processes, ProcessFacts, TabularActor
@@ -51,7 +51,7 @@ class BEB(TabularActor):
         """Whether it plans anew at every step."""
         return self.replan == "step"
 
-    def supposed(self, module: ProcessFacts, counts: Counts) -> Processes:
+    def supposed(self, module: ProcessFacts, counts: Counts, past: Tensor) -> Processes:
         """Return the posterior mean of each task, with the bonus."""
         weight = counts.prior + counts.led
         chance = weight[..., :-1] / weight.sum(-1, keepdim=True)

@@ -12,10 +12,14 @@ from autometa_plugins.control.value_iteration import from_the_last
 
 MOST_WORK = 20_000_000
 """Probabilities that the plans of an episode go through, of each task: a second or so for ten tasks."""
+MOST_PLANNED = 250_000
+"""Actions that the plans of each task hold: 1 MB."""
 _NUMBERS_AT_ONCE = 2**23
 """Probabilities that are held at a time: 32 MiB."""
 _ROUNDING = 1e-5
 """Values that differ by less, of their size, count as equal: the choice must not depend on the processor."""
+_FACTOR, _TERM = 6364136223846793005, 1442695040888963407
+"""Of a linear congruential generator modulo 2**64 (Knuth 1997, section 3.3.4, MMIX)."""
 
 
 class Counts(NamedTuple):
@@ -95,8 +99,18 @@ class TabularActor(am.Actor):
         return False
 
     @abstractmethod
-    def supposed(self, module: ProcessFacts, counts: Counts) -> Processes:
-        """Return processes to plan in, ``n_processes`` of each task."""
+    def supposed(self, module: ProcessFacts, counts: Counts, past: Tensor) -> Processes:
+        """Return processes to plan in, ``n_processes`` of each task.
+
+        Parameters
+        ----------
+        module : ProcessFacts
+        counts : Counts
+            Of some tasks.
+        past : Tensor of shape [tasks], int64
+            Any number that is another one at every step, and in tasks in which something else was done or seen: who
+            draws at random draws by it.
+        """
 
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return what is known of the processes; there is nothing to learn.
@@ -118,6 +132,11 @@ class TabularActor(am.Actor):
                 f"learner {self.name!r} would go through {work:,} probabilities in an episode of {states} states, "
                 f"{actions} actions and {horizon} steps, {MOST_WORK:,} at most; use smaller processes or fewer plans."
             )
+        if (size := self.n_processes * horizon * states) > MOST_PLANNED:
+            raise am.Incompatible(
+                f"learner {self.name!r} would keep {size:,} planned actions of each task ({self.n_processes} plans of "
+                f"{horizon} steps in {states} states), {MOST_PLANNED:,} at most; use smaller processes or fewer plans."
+            )
         return ProcessFacts(states, actions, horizon)
 
     def start(self, module: nn.Module, n_tasks: int) -> dict[str, Tensor]:
@@ -127,7 +146,7 @@ class TabularActor(am.Actor):
         counts = Counts(nothing, nothing[..., 0], nothing[..., 0])
         plan = nothing.new_zeros(n_tasks, self.n_processes, module.horizon, module.n_states, dtype=torch.int32)
         age = plan.new_zeros(n_tasks, dtype=torch.int64)
-        return {**counts._asdict(), "age": age, "plan": plan, "agrees": plan[:, :, 0, 0] == 0}
+        return {**counts._asdict(), "age": age, "past": age, "plan": plan, "agrees": plan[:, :, 0, 0] == 0}
 
     def act(
         self, module: nn.Module, memory: dict[str, Tensor], observation: Tensor
@@ -138,7 +157,8 @@ class TabularActor(am.Actor):
         due = torch.ones_like(age, dtype=torch.bool) if self.plans_at_every_step else memory["age"] == 0
         if bool(due.any()):
             plan, agrees = memory["plan"].clone(), memory["agrees"] | due.unsqueeze(1)
-            plan[due] = self._plans(module, Counts(*(memory[name][due] for name in Counts._fields)), age[due])
+            counts = Counts(*(memory[name][due] for name in Counts._fields))
+            plan[due] = self._plans(module, counts, memory["past"][due], age[due])
             memory = {**memory, "plan": plan, "agrees": agrees}
         said = _said(memory["plan"], age, observation)
         share = memory["agrees"].to(module.nothing)
@@ -150,10 +170,10 @@ class TabularActor(am.Actor):
         assert isinstance(module, ProcessFacts)
         state, after = transition.observation.argmax(1), transition.next_observation.argmax(1)
         place = torch.arange(len(state), device=state.device), state, transition.action
+        after = after.masked_fill(transition.terminated, module.n_states)
         told = transition.told.to(module.nothing)
-        one, ends = torch.ones_like(told), torch.full_like(after, module.n_states)
         counts = {
-            "led": memory["led"].index_put((*place, torch.where(transition.terminated, ends, after)), one, True),
+            "led": memory["led"].index_put((*place, after), torch.ones_like(told), True),
             "told": memory["told"].index_put(place, told, True),
             "paid": memory["paid"].index_put(place, told * transition.reward.to(told), True),
         }
@@ -161,15 +181,17 @@ class TabularActor(am.Actor):
         agrees = memory["agrees"] & (said == transition.action.unsqueeze(1))
         agrees = torch.where(agrees.any(1, keepdim=True), agrees, memory["agrees"])  # nobody's choice tells nothing
         age = (memory["age"] + 1).masked_fill(transition.ended, 0)
-        return {**memory, **counts, "age": age, "agrees": agrees}
+        happened = (state * module.n_actions + transition.action) * (module.n_states + 1) + after
+        past = (memory["past"] + happened) * _FACTOR + _TERM
+        return {**memory, **counts, "age": age, "past": past, "agrees": agrees}
 
-    def _plans(self, module: ProcessFacts, counts: Counts, age: Tensor) -> Tensor:
+    def _plans(self, module: ProcessFacts, counts: Counts, past: Tensor, age: Tensor) -> Tensor:
         """Return the best actions from the steps ``age`` [tasks] on, 0 before, [tasks, processes, horizon, states]."""
         at_once = max(1, _NUMBERS_AT_ONCE // (self.n_processes * module.nothing.numel()))
         first = int(age.min())
         parts = []
-        for part in zip(*(torch.split(count, at_once) for count in counts), strict=True):
-            found = self.supposed(module, Counts(*part))
+        for *part, mine in zip(*(torch.split(values, at_once) for values in (*counts, past)), strict=True):
+            found = self.supposed(module, Counts(*part), mine)
             chance, reward = found.chance.flatten(0, 1), found.reward.flatten(0, 1)
             steps = [first_of_best(values) for values in from_the_last(chance, reward, module.horizon - first)]
             steps += [torch.zeros_like(steps[0])] * first
