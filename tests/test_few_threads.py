@@ -69,6 +69,7 @@ def test_training_judging_and_predicting_share_what_is_large(n_features: int, th
         (nn.Identity(), (4, 10, 64), 1),
         (nn.Identity(), (1, 5000, 4096), 2),
         (nn.Linear(64, 5, device="meta"), (4, 10, 64), 2),
+        (nn.BatchNorm1d(64, affine=False, device="meta"), (4, 10, 64), 2),
     ],
 )
 def test_the_rule_counts_examples_weights_and_places(module: nn.Module, shape: tuple[int, ...], threads: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import weakref
@@ -13,14 +14,17 @@ import pytest
 import scipy.stats
 import torch
 from autometa_plugins.control import value_iteration
+from autometa_plugins.control.beb import BEB
 from autometa_plugins.control.tabular_actor import Counts, first_of_best
 from autometa_plugins.control.value_iteration import action_values, first_action_values
-from torch import Tensor
+from torch import Tensor, nn
 
 import autometa as am
 import learning
+from autometa.engine.device import place_of
 from autometa.testing import checks_of
 from autometa.testing.toy_worlds import Stairs
+from autometa.training import evaluate
 
 SMALL = am.make_tasks("mdp", states=3, actions=2, steps=4, n_shot=1, n_query=2)
 
@@ -392,3 +396,33 @@ def test_who_says_that_states_are_seen_must_show_them() -> None:
 @am.parametrize_with_plugin_checks(Stairs())
 def test_the_stairs_of_the_kit_pass_it(check: Any) -> None:
     check()
+
+
+# ---------------------------------------------------------------- where they are
+
+
+def test_a_module_is_where_its_parameters_or_buffers_are() -> None:
+    buffers = nn.BatchNorm1d(3, affine=False)
+    for module, dtype in ((nn.Linear(2, 3), torch.float32), (buffers, torch.float32), (nn.Identity(), torch.float32)):
+        assert place_of(module) == (torch.device("cpu"), dtype)
+    assert place_of(copy.deepcopy(buffers).double()) == (torch.device("cpu"), torch.float64)
+    assert place_of(buffers.to("meta")) == (torch.device("meta"), torch.float32)
+
+
+def test_worlds_are_drawn_where_an_actor_without_parameters_is() -> None:
+    seen: set[torch.dtype] = set()
+
+    class Noting(BEB):
+        def act(self, module: nn.Module, memory: Any, observation: Tensor) -> Any:
+            seen.add(observation.dtype)
+            return super().act(module, memory, observation)
+
+    learner = Noting()
+    module = learner.build(SMALL.info).double()
+    evaluate(learner, module, SMALL, split="test", n_tasks=2, seed=0)
+    assert seen == {torch.float64}
+    agent = am.MetaAgent(learner, device="cpu", precision="64", random_state=0).meta_fit(SMALL)
+    seen.clear()
+    agent.adaptation_curve(SMALL, n_tasks=2)
+    agent.predict([1.0, 0.0, 0.0])
+    assert seen == {torch.float64}

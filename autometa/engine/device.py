@@ -1,10 +1,11 @@
-"""Choosing device and precision."""
+"""Choosing device and precision, and telling those of a module."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import nn
 
 from autometa.checks import check_choice
 from autometa.errors import InvalidParameter
@@ -51,3 +52,23 @@ def pick_dtype(precision: Any, default: torch.dtype = torch.float32) -> torch.dt
         check_choice("precision", precision, ("auto", *PRECISIONS))
         return default
     return PRECISIONS[str(precision)]
+
+
+def place_of(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return where a module computes, and the type of its numbers.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Of one device; it may have buffers alone, or neither parameters nor buffers.
+
+    Returns
+    -------
+    device : torch.device
+        Of its first parameter or buffer; the CPU if it has none.
+    dtype : torch.dtype
+        Of the first that holds floating-point numbers; torch's default if none does.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    dtypes = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
+    return (tensors[0].device if tensors else torch.device("cpu")), next(dtypes, torch.get_default_dtype())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Inputs
+from autometa.engine.device import place_of
 
 FEWEST_MULTIPLICATIONS = 2**22
 FEWEST_OF_CONVOLUTIONS = 2**30
@@ -85,7 +86,7 @@ def _share_of_fewest(module: nn.Module, inputs: tuple[Inputs, ...]) -> float:
     Without weights to count, each value of the inputs stands for one.
     """
     sizes = [(value.dim(), value.numel()) for value in module.parameters() if value.device.type == "cpu"]
-    if not sizes and next(module.parameters(), None) is not None:
+    if not sizes and place_of(module)[0].type != "cpu":
         return math.inf
     per_value = 0 if sizes else 1
     linear = sum(count for dim, count in sizes if dim < 4)

@@ -11,6 +11,7 @@ from autometa.contracts.actor import Actor
 from autometa.contracts.round_actor import RoundActor
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
+from autometa.engine.device import place_of
 from autometa.engine.judging import judge, normalize_returns
 from autometa.engine.rounds import returns_by_round
 
@@ -21,13 +22,13 @@ def adaptation_curve(
 ) -> pd.DataFrame:
     """Return ``task``, ``episode``, ``return`` and ``normalised``, see ``MetaAgent.adaptation_curve``."""
     at_once = sampler.info.problem_record.tasks_at_once
-    place = next(iter(module.parameters()), torch.zeros(()))
+    device, dtype = place_of(module)
     in_rounds = isinstance(learner, RoundActor)
     parts: list[Tensor] = []
     known: dict[str, list[Tensor]] = {}
     for start in range(0, n_tasks, at_once):
         drawn = sampler.sample(min(at_once, n_tasks - start), split="test", seed=derive_seed(seed, "test", start))
-        worlds = drawn.to(place.device, place.dtype)
+        worlds = drawn.to(device, dtype)
         if isinstance(learner, RoundActor):
             parts.append(returns_by_round(learner, module, worlds))
         else:

@@ -20,7 +20,7 @@ from autometa.contracts.keys import draw_keys, uniform
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.collecting import collect
-from autometa.engine.device import pick_device, pick_dtype
+from autometa.engine.device import pick_device, pick_dtype, place_of
 from autometa.errors import Incompatible, InvalidData, InvalidParameter
 from autometa.estimators.adaptation_curve import adaptation_curve
 from autometa.estimators.agent_steps import held_in, observations_in, restarted
@@ -387,7 +387,7 @@ class MetaAgent(MetaEstimator):
         self._check_meta_trained()
         if not hasattr(self, "_fitted"):
             meta = self._meta
-            place = next(iter(meta.module.parameters()), torch.zeros(()))
+            device, dtype = place_of(meta.module)
             learner = self._learner_now()
             return Fitted(
                 learner=learner,
@@ -399,8 +399,8 @@ class MetaAgent(MetaEstimator):
                 encoder=None,
                 targets=None,
                 seed=self._seed(),
-                device=place.device,
-                dtype=place.dtype,
+                device=device,
+                dtype=dtype,
             )
         return self._fitted
 

@@ -13,6 +13,7 @@ from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.learner import Learner
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskSampler
+from autometa.engine.device import place_of
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.quantiles import quantiles_of
 from autometa.engine.random_state import seeded
@@ -74,9 +75,7 @@ def _scale(distances: list[NDArray[np.float64]]) -> float:
 
 def _distances(learner: Learner, module: nn.Module, sampler: TaskSampler, seed: int) -> list[NDArray[np.float64]]:
     """Distances of query targets from their medians, by that of the interval's end; those of one entity together."""
-    tensors = [*module.parameters(), *module.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
-    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    device, dtype = place_of(module)
     seed = derive_seed(seed, "calibration")
     try:
         batch = sampler.sample(_N_TASKS, split="valid", seed=seed)

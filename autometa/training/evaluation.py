@@ -16,6 +16,7 @@ from autometa.contracts.environments import Environments
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskInfo, TaskSampler
+from autometa.engine.device import place_of
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import describe_normalization
 from autometa.engine.judging import adapt_and_judge
@@ -59,9 +60,7 @@ def evaluate(
     InvalidData
         A score is not finite, and a task drawn holds values that are not.
     """
-    place = next(iter(module.parameters()), None)
-    device = place.device if place is not None else torch.device("cpu")
-    dtype = place.dtype if place is not None and place.is_floating_point() else torch.get_default_dtype()
+    device, dtype = place_of(module)
     tasks, queries, at_once = [], [], sampler.info.problem_record.tasks_at_once
 
     def draw() -> Iterator[TaskBatch | Environments]:
