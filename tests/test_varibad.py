@@ -82,6 +82,30 @@ def test_beliefs_and_steps_drawn_at_random_estimate_the_bound_over_all(tasks: am
     assert (drawn >= 0).all()
 
 
+@pytest.mark.parametrize("unit", [0.01, 100.0])
+def test_the_unit_of_rewards_does_not_matter(unit: float) -> None:
+    learner, module, seen = lived(GRID, 30)
+    latent, steps = torch.randn(30, 2, learner.latent).double(), torch.arange(seen.n_steps).expand(30, -1)
+    with torch.no_grad():
+        error = learner._error(module, latent, seen, steps)
+        for value in module.reward.out.parameters():
+            value *= unit
+        other = learner._error(module, latent, replace(seen, reward=unit * seen.reward), steps)
+    torch.testing.assert_close(other, error)
+
+
+@pytest.mark.parametrize(("reward", "unit"), [(2.0, 0.04), (-1e-3, 1e-8), (0.0, 1.0)])
+def test_where_rewards_do_not_vary_an_error_is_finite_and_counts_by_their_size(reward: float, unit: float) -> None:
+    learner, module, seen = lived(GRID, 3)
+    seen = replace(seen, reward=torch.full_like(seen.reward, reward))
+    steps = torch.arange(seen.n_steps).expand(3, -1)
+    latent = torch.zeros(3, 1, learner.latent).double()
+    with torch.no_grad():
+        gap = module.rewards(latent, seen) - seen.reward.unsqueeze(1)
+        error = learner._error(module, latent, seen, steps)
+    torch.testing.assert_close(error, gap.square().mean(-1) / unit)
+
+
 def test_a_belief_is_held_to_the_one_before_or_to_the_prior() -> None:
     learner, module, seen = lived(GRID, 3)
     belief = learner.believe(module, seen)

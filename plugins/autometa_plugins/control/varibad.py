@@ -14,6 +14,9 @@ from autometa_plugins.control.sequence_actor import SequenceActor
 if TYPE_CHECKING:
     from optuna import Trial
 
+_LEAST_SHARE = 0.01
+"""Of the mean square of what is told: where it hardly varies, little is to be told."""
+
 
 class VariBAD(SequenceActor):
     """A network reads the trial and believes something of the world; the policy acts by it (Zintgraf et al. 2020).
@@ -179,5 +182,10 @@ def _at(values: Tensor, times: Tensor) -> Tensor:
 
 
 def _variance(values: Tensor, mask: Tensor) -> Tensor:
-    """Variance of all numbers of the steps in ``mask``, or 0.001: where nothing varies, little is to be told."""
-    return values[mask].var(correction=0).clamp(min=1e-3)
+    """Variance of all numbers of the steps in ``mask``, or a hundredth of their mean square where it is less than that.
+
+    1 where all of them are 0.
+    """
+    there = values[mask]
+    found = torch.maximum(there.var(correction=0), _LEAST_SHARE * there.square().mean())
+    return torch.where(found > 0, found, 1)
