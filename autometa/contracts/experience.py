@@ -44,7 +44,7 @@ class Experience:
     episode : Tensor, int64
         Number of the episode in its trial, from 0.
     mask : Tensor, bool
-        True where a step belongs to the trial. Padded steps come last.
+        True where a step belongs to the trial. Padded steps come last, and hold zeros: :meth:`zero_padded`.
     hidden : Tensor of shape [tasks, n_hidden]
         See ``Environments.hidden``.
     is_full : bool
@@ -99,7 +99,22 @@ class Experience:
         n_shot = None if self.n_shot is None else min(max(self.n_shot - first, 0), stop - first)
         part = self.taken(place.clamp(max=self.n_steps - 1))
         number = (part.episode - first).clamp(min=0, max=stop - first - 1)
-        return replace(part, episode=number, mask=mask, is_full=bool(mask.all()), n_shot=n_shot)
+        found = replace(part, episode=number, mask=mask, is_full=bool(mask.all()), n_shot=n_shot)
+        return found.zero_padded()
+
+    def zero_padded(self) -> Self:
+        """Return the same with zeros for the numbers of padded steps, where a world may have told anything.
+
+        Who reads an experience may so multiply by the mask, and differentiate: infinity and NaN would spread.
+        """
+        if self.is_full:
+            return self
+
+        def cleared(value: Tensor) -> Tensor:
+            return value.masked_fill(~self.mask.view(*self.mask.shape, *[1] * (value.dim() - 2)), 0)
+
+        parts: dict[str, Any] = {name: cleared(getattr(self, name)) for name in _NUMBERS}
+        return replace(self, **parts)
 
     def taken(self, place: Tensor) -> Self:
         """Return the steps at these places [tasks, n] of every trial."""
@@ -124,3 +139,5 @@ class Experience:
 
 PER_STEP = (*Transition._fields, "log_prob", "episode", "mask")
 """Names of the tensors of an experience that have a time."""
+
+_NUMBERS = ("observation", "action", "reward", "next_observation", "log_prob")

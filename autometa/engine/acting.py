@@ -69,7 +69,8 @@ def live(
         if bool(ended.any()):
             age, observation = age.masked_fill(ended, 0), worlds.reset(ended)
     parts = {name: torch.stack(part, 1) for name, part in zip(PER_STEP, zip(*columns, strict=True), strict=True)}
-    return Experience(**parts, hidden=environments.hidden, is_full=fixed, n_shot=n_shot), memory
+    seen = Experience(**parts, hidden=environments.hidden, is_full=fixed, n_shot=n_shot)
+    return seen.zero_padded(), memory
 
 
 def _choose(decision: Decision, key: Tensor | None, time: int) -> Tensor:

@@ -156,7 +156,7 @@ class MetaAgent(MetaEstimator):
         seed = self._seed()
         with torch.no_grad():
             if transitions is not None:
-                seen = transitions
+                seen = transitions.zero_padded()
                 memory = learner.along(module, seen)[1]
                 n_episodes = int(seen.episode[seen.mask].max()) + 1
             else:

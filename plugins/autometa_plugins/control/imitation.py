@@ -100,7 +100,7 @@ class Imitation(OnTrials):
         """Collect a trial of every task, or watch one, and learn what should have been done in it."""
         with torch.no_grad():
             shown = batch.demonstrations(self.slips) if self.progress < self.demonstrated else None
-            seen = self.collect(batch) if shown is None else self._blinded(shown)
+            seen = self.collect(batch) if shown is None else self._blinded(shown.zero_padded())
             advice = self._ask(batch, seen)
         losses: list[Tensor] = []
         for epoch in range(self.epochs):

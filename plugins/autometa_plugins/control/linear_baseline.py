@@ -35,7 +35,7 @@ def episode_advantages(seen: am.Experience, discount: float, trace: float) -> Te
         0 where padded.
     """
     exists = seen.mask.to(seen.reward)
-    reward = seen.reward * seen.told * exists
+    reward = seen.reward * seen.told
     goes_on = F.pad(exists[:, 1:], (0, 1)) * ~seen.ended
     to_go = discounted_sums(reward, discount * goes_on)
     value = fitted_values(seen, to_go) * exists
@@ -61,7 +61,7 @@ def fitted_values(seen: am.Experience, target: Tensor) -> Tensor:
     Tensor of shape [tasks, time]
     """
     mask = seen.mask.to(target)
-    observed = torch.where(_over(seen.mask, seen.observation), seen.observation, 0).flatten(2)
+    observed = seen.observation.flatten(2)
     time = age(seen).to(target) / _TIME_UNIT
     times = torch.stack([time, time.square(), time**3], -1)
     features = _of_spread_1(torch.cat([observed, observed.square(), times], -1), mask)
@@ -98,8 +98,3 @@ def discounted_sums(values: Tensor, factor: Tensor) -> Tensor:
         factor = factor * F.pad(factor[..., shift:], (0, shift))
         shift *= 2
     return values
-
-
-def _over(mask: Tensor, values: Tensor) -> Tensor:
-    """Return a mask [tasks, time] with axes of length 1 for the others of ``values``."""
-    return mask.view(*mask.shape, *[1] * (values.dim() - 2))

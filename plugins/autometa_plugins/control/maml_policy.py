@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.control.linear_baseline import episode_advantages
-from autometa_plugins.control.own_policy import OwnPolicy, seen_alone
+from autometa_plugins.control.own_policy import OwnPolicy
 from autometa_plugins.control.policy_network import PolicyNetwork
 
 if TYPE_CHECKING:
@@ -97,7 +97,6 @@ class MAMLPolicy(OwnPolicy):
         assert isinstance(module, PolicyNetwork)
         differentiable = torch.is_grad_enabled()
         advantage = episode_advantages(experience, self.discount, self.trace).detach()
-        observation = seen_alone(experience)
         sizes: list[Any] = [self.inner_lr] * len(module.own)
         if self.learn_lr:
             sizes = list(module.get_submodule("step_sizes").parameters())
@@ -105,7 +104,7 @@ class MAMLPolicy(OwnPolicy):
         with torch.enable_grad():
             for step in range(self.steps):
                 weights = {name: _begun(value, differentiable) for name, value in weights.items()}
-                gain = surrogate(module.decide(weights, observation), experience, advantage)
+                gain = surrogate(module.decide(weights, experience.observation), experience, advantage)
                 gradients = torch.autograd.grad(gain.sum(), list(weights.values()), create_graph=differentiable)
                 share = 0.5 + 0.5 * (memory["rounds"] == 0) * (step == 0)  # of the size, [tasks]
                 weights = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 import autometa as am
@@ -75,9 +74,3 @@ class OwnPolicy(am.RoundActor):
         if len(info.input_shape) == 3:
             return am.make_backbone("backbones/conv4", norm="group").build(info.input_shape)
         return am.make_backbone("backbones/mlp", hidden=(64, 64), activation="tanh").build(info.input_shape)
-
-
-def seen_alone(seen: am.Experience) -> Tensor:
-    """Observations [tasks, time, ...], 0 where padded: what stands there may be no number."""
-    mask = seen.mask.view(*seen.mask.shape, *[1] * (seen.observation.dim() - 2))
-    return torch.where(mask, seen.observation, 0)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 import autometa as am
 from autometa_plugins.control.linear_baseline import episode_advantages
-from autometa_plugins.control.own_policy import seen_alone
 from autometa_plugins.control.policy_network import PolicyNetwork
 
 _KEPT, _KEPT_SQUARES, _SMALL = 0.9, 0.999, 1e-8
@@ -34,13 +33,13 @@ def improved(
     lr : float
     """
     advantage = episode_advantages(seen, _DISCOUNT, _TRACE).detach()
-    observation, count = seen_alone(seen), seen.mask.sum(1).clamp(min=1)
+    count = seen.mask.sum(1).clamp(min=1)
     values = {name: value.detach() for name, value in weights.items()}
     means, squares = ({name: torch.zeros_like(value) for name, value in values.items()} for _ in range(2))
     for step in range(1, steps + 1):
         with torch.enable_grad():
             values = {name: value.detach().requires_grad_() for name, value in values.items()}
-            policy = module.decide(values, observation)
+            policy = module.decide(values, seen.observation)
             ratio = torch.where(seen.mask, policy.log_prob(seen.action) - seen.log_prob, 0).exp()
             gain = torch.minimum(ratio * advantage, ratio.clamp(1 - _CLIP, 1 + _CLIP) * advantage).sum(1) / count
             slopes = torch.autograd.grad(gain.sum(), list(values.values()))

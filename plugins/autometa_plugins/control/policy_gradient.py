@@ -178,7 +178,7 @@ def advantages(
     Tensor of shape [tasks, time]
         0 where padded.
     """
-    found = []
+    found, value = [], value.masked_fill(~mask, 0)  # which actors may leave anything
     ahead = later = torch.zeros_like(value[:, 0])
     for time in range(reward.shape[1] - 1, -1, -1):
         exists = mask[:, time].to(value)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.control.linear_baseline import episode_advantages
-from autometa_plugins.control.own_policy import seen_alone
 from autometa_plugins.control.trials import OnTrials, trials_at_once
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ class ProMP(OnTrials):
         memory = self.actor_.start(self.module_, len(after))
         for part in rounds:
             memory = self.actor_.adapt(self.module_, memory, part)
-        policy = self.actor_.decide(self.module_, memory, seen_alone(after)).policy
+        policy = self.actor_.decide(self.module_, memory, after.observation).policy
         log_ratio = torch.where(after.mask, policy.log_prob(after.action) - after.log_prob, 0)
         ratio = log_ratio.exp()
         gain = torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import nn
 
 import autometa as am
-from autometa_plugins.control.own_policy import OwnPolicy, seen_alone
+from autometa_plugins.control.own_policy import OwnPolicy
 from autometa_plugins.control.policy_network import PolicyNetwork
 
 
@@ -26,6 +25,5 @@ class SharedPolicy(OwnPolicy):
     def along(self, module: nn.Module, experience: am.Experience, memory: Any = None) -> tuple[am.Decision, Any]:
         """Decide at every step of what happened, with values; see :meth:`autometa.Actor.along`."""
         assert isinstance(module, PolicyNetwork)
-        seen = experience if experience.is_full else replace(experience, observation=seen_alone(experience))
-        decision, after = super().along(module, seen, memory)
-        return am.Decision(decision.policy, module.values(seen.observation)), after
+        decision, after = super().along(module, experience, memory)
+        return am.Decision(decision.policy, module.values(experience.observation)), after
