@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa.engine import rounds
+from autometa.engine.acting import live
 from autometa.engine.rounds import returns_by_round
 from autometa.testing.actor_checks import ACTOR_CHECKS, ActorCase
 from autometa.testing.toy_worlds import DoorEnvironments, Doors
@@ -95,6 +97,22 @@ def test_episodes_side_by_side_are_those_in_turn(size: int) -> None:
     assert same(together, in_turn)
     assert all(torch.equal(memory[name], after[name]) for name in memory)
     assert memory["rounds"].eq(-(-5 // size)).all()
+
+
+def test_as_many_episodes_are_lived_through_at_once_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parameters of a task are copied for each of them."""
+    tasks, sizes = Doors(n_shot=7, n_query=3), []
+    monkeypatch.setattr(rounds, "live", lambda actor, module, worlds, *rest, **options: (
+        sizes.append(len(worlds)), live(actor, module, worlds, *rest, **options))[1])  # fmt: skip
+    together, memory = lived(drawn(tasks, 9), 7)
+    assert sizes == [63, 27]
+    for most, expected in ((30, [27, 27, 9, 27]), (5, [9] * 10)):
+        sizes.clear()
+        monkeypatch.setattr(rounds, "_MOST_ROWS", most)
+        in_parts, after = lived(drawn(tasks, 9), 7)
+        assert sizes == expected
+        assert same(together, in_parts)
+        assert all(torch.equal(memory[name], after[name]) for name in memory)
 
 
 def test_a_trial_does_not_depend_on_the_tasks_beside_it() -> None:

@@ -19,6 +19,9 @@ from autometa.contracts.tasks import TaskInfo
 from autometa.engine.acting import live
 from autometa.errors import PluginError
 
+_MOST_ROWS = 10_000
+"""Episodes of all tasks that are lived through at once: each takes a copy of what sets its task apart."""
+
 
 def live_in_rounds(
     actor: RoundActor,
@@ -98,11 +101,10 @@ def _episodes(
     """Live through the episodes of a round, which count from 0; ``keys`` [tasks * episodes] are theirs."""
     keys = keys.view(len(environments), -1)
     count = keys.shape[1]
-    at_once = count if environments.may_go_past_end else 1
-    tasks = torch.arange(len(environments), device=keys.device)
-    rows = environments if at_once == 1 else environments[tasks.repeat_interleave(at_once)]
-    parts = []
-    for first in range(0, count, at_once):
+    most = max(1, _MOST_ROWS // max(1, len(environments))) if environments.may_go_past_end else 1
+    rows, parts = _Rows(environments), []
+    for first in range(0, count, most):
+        at_once = min(most, count - first)
         seen, _ = live(
             _Held(actor, memory, first, at_once, explores),
             module,
@@ -128,6 +130,28 @@ def _checked(memory: Any, actor: RoundActor, n_tasks: int) -> Any:
             f"lead with the {n_tasks} tasks."
         )
     return memory
+
+
+class _Rows:
+    """Environments in which every task stands as often as episodes of it are lived through at once.
+
+    Parameters
+    ----------
+    environments : Environments
+    """
+
+    def __init__(self, environments: Environments) -> None:
+        self.environments = environments
+        self.repeated = environments
+
+    def with_key(self, keys: Tensor) -> Environments:
+        """Return rows with these keys, [tasks * episodes]."""
+        n_tasks = len(self.environments)
+        if len(keys) != len(self.repeated):
+            tasks = torch.arange(n_tasks, device=keys.device)
+            at_once = len(keys) // n_tasks
+            self.repeated = self.environments if at_once == 1 else self.environments[tasks.repeat_interleave(at_once)]
+        return self.repeated.with_key(keys)
 
 
 def _side_by_side(seen: Experience, environments: Environments, first: int, count: int) -> Experience:
