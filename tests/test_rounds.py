@@ -14,6 +14,7 @@ import autometa as am
 from autometa.engine import rounds
 from autometa.engine.acting import live
 from autometa.engine.rounds import returns_by_round
+from autometa.sampling.tensor_environments import TensorWorlds
 from autometa.testing.actor_checks import ACTOR_CHECKS, ActorCase
 from autometa.testing.toy_worlds import DoorEnvironments, Doors
 
@@ -113,6 +114,24 @@ def test_as_many_episodes_are_lived_through_at_once_as_there_is_room_for(monkeyp
         assert sizes == expected
         assert same(together, in_parts)
         assert all(torch.equal(memory[name], after[name]) for name in memory)
+
+
+def test_nobody_goes_on_after_all_have_ended_unless_nothing_may_depend_on_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doors are tried for 20 steps at most, and nobody takes so long."""
+    tasks, steps = Doors(patience=20, n_shot=4, n_query=2), []
+    step = TensorWorlds.step
+    monkeypatch.setattr(
+        TensorWorlds, "step", lambda worlds, action: (steps.append(len(action)), step(worlds, action))[1]
+    )
+    stopped, memory = lived(drawn(tasks, 9), 4)
+    assert stopped.n_steps == stopped.mask.sum(1).max() < 6 * 20
+    assert len(steps) < 2 * 20
+    steps.clear()
+    padded, after = lived(drawn(tasks, 9), 4, may_wait=False)
+    assert padded.n_steps == 6 * 20
+    assert len(steps) == 2 * 20
+    assert same(stopped, padded)
+    assert all(torch.equal(memory[name], after[name]) for name in memory)
 
 
 def test_a_trial_does_not_depend_on_the_tasks_beside_it() -> None:

@@ -26,11 +26,11 @@ def live(
     greedy: bool,
     n_shot: int,
     blind: float = 0.0,
-    to_the_last: bool = False,
+    may_wait: bool = True,
 ) -> tuple[Experience, Any]:
     """Live through episodes one after the other, see :func:`collect`; the memory has read padded steps too.
 
-    Those who go ``to_the_last`` step of an episode, whoever has ended before, depend on no value and wait for nothing.
+    Who may not wait for values goes to the last step of a single episode, whoever has ended before.
     """
     worlds = environments.begin()
     observation = worlds.reset()
@@ -38,6 +38,7 @@ def live(
     everywhere = torch.ones_like(episode, dtype=torch.bool)
     is_blind = uniform(environments.key, 0, "told", 1)[:, 0] < blind
     fixed, n_steps = environments.has_fixed_length, n_episodes * horizon
+    goes_past_end = n_episodes == 1 and environments.may_go_past_end
     columns: list[tuple[Tensor, ...]] = []
     for time in range(n_steps):
         active = everywhere if fixed else episode < n_episodes
@@ -62,11 +63,11 @@ def live(
             continue
         ended = transition.ended  # also of trials that are over: a world that has ended must not be stepped
         episode = episode + (ended & active)
-        if to_the_last:
+        if goes_past_end and not may_wait:
             continue
         if bool((episode >= n_episodes).all()):
             break
-        if bool(ended.any()):
+        if not goes_past_end and bool(ended.any()):
             age, observation = age.masked_fill(ended, 0), worlds.reset(ended)
     parts = {name: torch.stack(part, 1) for name, part in zip(PER_STEP, zip(*columns, strict=True), strict=True)}
     seen = Experience(**parts, hidden=environments.hidden, is_full=fixed, n_shot=n_shot)

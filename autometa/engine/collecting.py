@@ -25,6 +25,7 @@ def collect(
     greedy: bool = False,
     blind: float = 0.0,
     n_shot: int | None = None,
+    may_wait: bool = True,
 ) -> tuple[Experience, Any]:
     """Live through ``n_episodes`` of every task; the memory is kept from each to the next.
 
@@ -51,6 +52,9 @@ def collect(
         Share of the tasks whose rewards are withheld from the actor in the episodes that are judged.
     n_shot : int, optional
         Episodes to adapt in, before those that are judged; ``environments.info.n_shot`` if left out.
+    may_wait : bool, default=True
+        Whether an actor that learns in rounds stops once all episodes have ended, and cuts off what no trial has. False
+        where that cannot depend on values, as under ``torch.vmap``: the rest is padded.
 
     Returns
     -------
@@ -72,7 +76,15 @@ def collect(
     first = actor.start(module, len(environments)) if memory is None else memory
     if isinstance(actor, RoundActor):
         return live_in_rounds(
-            actor, module, environments, first, n_episodes=n_episodes, horizon=horizon, greedy=greedy, n_shot=n_shot
+            actor,
+            module,
+            environments,
+            first,
+            n_episodes=n_episodes,
+            horizon=horizon,
+            greedy=greedy,
+            n_shot=n_shot,
+            may_wait=may_wait,
         )
     seen, memory = live(
         actor,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float
@@ -192,7 +192,9 @@ def judge(
     return Outcome(outputs, query, learner)
 
 
-def _judge_actor(actor: BaseLearner, module: nn.Module, environments: Environments, memory: Any) -> TrialOutcome:
+def _judge_actor(
+    actor: BaseLearner, module: nn.Module, environments: Environments, memory: Any, may_wait: bool = True
+) -> TrialOutcome:
     if not isinstance(actor, Actor):
         raise InvalidParameter(f"learner={actor!r:.80} of judge must be an autometa.Actor object: it is to act.")
     info = environments.info
@@ -204,16 +206,20 @@ def _judge_actor(actor: BaseLearner, module: nn.Module, environments: Environmen
         horizon=info.horizon,
         memory=None if memory is Adapted.NOT_YET else memory,
         greedy=actor.greedy,
+        may_wait=may_wait,
     )
     return TrialOutcome(experience, environments, after, actor)
 
 
 def adapt_and_judge(
-    learner: BaseLearner, module: nn.Module, batch: TaskBatch | Environments
+    learner: BaseLearner, module: nn.Module, batch: TaskBatch | Environments, *, may_wait: bool = True
 ) -> tuple[Any, Outcome | TrialOutcome]:
-    """Return what a learner adapted to the tasks of a batch, which is an actor's memory, and its outcome."""
+    """Return what a learner adapted to the tasks of a batch, which is an actor's memory, and its outcome.
+
+    An actor in rounds that may not wait depends on no value, see :func:`collect`.
+    """
     if isinstance(batch, Environments):
-        outcome = judge(cast(Actor, learner), module, batch)
+        outcome = _judge_actor(learner, module, batch, Adapted.NOT_YET, may_wait)
         return outcome.memory, outcome
     assert isinstance(learner, Learner)
     adapted = learner.adapt(module, batch.support)

@@ -111,7 +111,7 @@ class PopulationLosses:
         numbers = sum(part.numel() for part in (x if isinstance(x, tuple) else (x,)))
 
         def judge(candidate: dict[str, Tensor]) -> Tensor:
-            return functional_call(self._judge, candidate, (batch,))  # type: ignore[no-any-return]
+            return functional_call(self._judge, candidate, (batch, False))  # type: ignore[no-any-return]
 
         candidates = self._judge.with_own_statistics(population, count)
         size = max(1, _NUMBERS_AT_A_TIME // max(1, numbers))
@@ -139,9 +139,9 @@ class _Judge(nn.Module):
         self.n_adapted = 0
         """How many numbers the last candidate adapted, of all tasks."""
 
-    def forward(self, batch: TaskBatch | Environments) -> Tensor:
-        """Smaller is better, [tasks]."""
-        adapted, outcome = adapt_and_judge(self.learner, self.module, batch)
+    def forward(self, batch: TaskBatch | Environments, may_wait: bool = True) -> Tensor:
+        """Smaller is better, [tasks]; who may not wait depends on no value if that can be avoided."""
+        adapted, outcome = adapt_and_judge(self.learner, self.module, batch, may_wait=may_wait)
         self.n_adapted = sum(leaf.numel() for leaf in pytree.tree_leaves(adapted) if isinstance(leaf, Tensor))
         return outcome.losses if self.fitness == "loss" else outcome.errors
 

@@ -33,6 +33,7 @@ def live_in_rounds(
     horizon: int,
     greedy: bool,
     n_shot: int,
+    may_wait: bool = True,
     before: int = 0,
 ) -> tuple[Experience, Any]:
     """Live through the rounds of a trial, adapting after each, and through the episodes that are judged.
@@ -44,11 +45,21 @@ def live_in_rounds(
     parts = []
     for part in rounds_of(size_of_rounds(actor, module), n_episodes, n_shot):
         keys = episode_keys(environments.key, before + part.first, part.stop - part.first)
-        seen = _episodes(actor, module, environments, memory, keys, part.adapts, horizon, greedy and not part.adapts)
+        seen = _episodes(
+            actor,
+            module,
+            environments,
+            memory,
+            keys,
+            explores=part.adapts,
+            horizon=horizon,
+            greedy=greedy and not part.adapts,
+            may_wait=may_wait,
+        )
         if part.adapts:
             memory = _checked(actor.adapt(module, memory, seen), actor, len(environments))
         parts.append(replace(seen, episode=seen.episode + part.first))
-    return replace(_one_after_another(parts), n_shot=n_shot), memory
+    return replace(_one_after_another(parts, may_wait), n_shot=n_shot), memory
 
 
 def returns_by_round(actor: RoundActor, module: nn.Module, environments: Environments) -> Tensor:
@@ -94,9 +105,11 @@ def _episodes(
     environments: Environments,
     memory: Any,
     keys: Tensor,
+    *,
     explores: bool,
     horizon: int,
     greedy: bool,
+    may_wait: bool,
 ) -> Experience:
     """Live through the episodes of a round, which count from 0; ``keys`` [tasks * episodes] are theirs."""
     keys = keys.view(len(environments), -1)
@@ -114,10 +127,10 @@ def _episodes(
             horizon=horizon,
             greedy=greedy,
             n_shot=1,
-            to_the_last=environments.may_go_past_end,
+            may_wait=may_wait,
         )
-        parts.append(_side_by_side(seen, environments, first, at_once))
-    return _one_after_another(parts)
+        parts.append(_one_after_another([_side_by_side(seen, environments, first, at_once)], may_wait))
+    return _one_after_another(parts, may_wait)
 
 
 def _checked(memory: Any, actor: RoundActor, n_tasks: int) -> Any:
@@ -163,8 +176,8 @@ def _side_by_side(seen: Experience, environments: Environments, first: int, coun
     return replace(seen, **parts, hidden=environments.hidden)
 
 
-def _one_after_another(parts: list[Experience]) -> Experience:
-    """Join experiences along time, and move padded steps to the end."""
+def _one_after_another(parts: list[Experience], may_wait: bool) -> Experience:
+    """Join experiences along time, move padded steps to the end, and cut off those that all tasks have if it may."""
     if len(parts) > 1:
         values: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in PER_STEP}
         joined = replace(parts[0], **values, is_full=all(part.is_full for part in parts))
@@ -172,8 +185,9 @@ def _one_after_another(parts: list[Experience]) -> Experience:
         joined = parts[0]
     if joined.is_full:
         return joined
+    n_steps = int(joined.mask.sum(1).max()) if may_wait and len(joined) else joined.n_steps
     place = (~joined.mask).long().sort(dim=1, stable=True).indices
-    return joined.taken(place)
+    return joined.taken(place[:, :n_steps])
 
 
 class _Held(Actor):
