@@ -68,6 +68,19 @@ def test_a_return_is_told_as_a_share_of_the_way_to_the_best() -> None:
     assert f"{score:.0%} of the way from acting at random to the best" in verdict.answer
 
 
+def test_learners_that_meta_training_did_not_help_are_named() -> None:
+    record = made_up(("glyphs",))
+    assert "kept the weights" not in getattr(verdict_on(record, "glyphs"), "sureness", "")
+    curves = record.frames.curves.copy()
+    begins = (curves["learner"] == "maml") & (curves["axis"] == "outer steps") & (curves["value"] == 0)
+    curves.loc[begins, "score"] = 0.999
+    verdict = verdict_on(replace(record, frames=replace(record.frames, curves=curves)), "glyphs")
+    assert verdict is not None
+    assert (
+        "Meta-training helped none of the runs of maml: they kept the weights that they began with." in verdict.sureness
+    )
+
+
 def test_nothing_is_said_where_nothing_was_judged() -> None:
     record = made_up(("glyphs",))
     empty = record.frames.leaderboard.iloc[:0]

@@ -45,7 +45,7 @@ def verdict_on(record: Record, tasks: str) -> Advice | None:
         other = baselines.iloc[0]
         answer += f", {step_words(best['score'], other['score'], metric)} the best baseline, {other['learner']}"
         sureness.append(_gain(record, tasks, str(other["learner"])))
-    sureness += [_level(record, tasks, str(best["learner"])), _cost(best)]
+    sureness += [_level(record, tasks, str(best["learner"])), _cost(best), _untrained(record, tasks, metric)]
     return Advice(answer=f"{answer}.", sureness=" ".join(filter(None, sureness)))
 
 
@@ -76,6 +76,24 @@ def _level(record: Record, tasks: str, best: str) -> str:
         return ""
     named = ", ".join(level) if len(level) <= NAMED else f"{len(level)} others"
     return f"Not found to differ from {best}: {named}."
+
+
+def _untrained(record: Record, tasks: str, metric: str) -> str:
+    """Name the learners whose meta-training did not help: runs of theirs kept the weights that they began with."""
+    curves = record.frames.curves
+    curves = curves[(curves["tasks"] == tasks) & (curves["axis"] == "outer steps")].dropna(subset=["score"])
+    higher = problem_of_metric(metric).higher_is_better
+    names = []
+    for learner, of in curves.groupby("learner", sort=False):
+        runs = [run.sort_values("value") for _, run in of.groupby("seed")]
+        trained = [run for run in runs if len(run) > 1]
+        signed = [run["score"] if higher else -run["score"] for run in trained]
+        # Of equal scores the later one is kept.
+        if trained and all(scores.iloc[0] > scores.iloc[1:].max() for scores in signed):
+            names.append(str(learner))
+    if not names:
+        return ""
+    return f"Meta-training helped none of the runs of {', '.join(names)}: they kept the weights that they began with."
 
 
 def _cost(best: Any) -> str:
