@@ -18,6 +18,7 @@ from sklearn.base import clone
 import autometa as am
 from autometa.cli import main
 from autometa.comparison.plan.foreign import named_by
+from autometa.engine.random_state import fresh_module
 from autometa.files.description import describe, restore
 from autometa.testing import checks_of
 from learning import assert_better
@@ -154,6 +155,44 @@ def test_a_task_whose_episode_is_over_rests_until_it_is_reset() -> None:
     assert rested.terminated.tolist() == [True, False]
     shown = worlds.reset(torch.tensor([True, False]))
     assert shown.argmax(1).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["scratch", "rl2"])
+def test_a_trial_makes_one_environment_of_each_task(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = gym(TOY, vary={"shift": [0, 1, 2]}, n_shot=3, n_query=2)
+    drawn, made = tasks.sample(4, seed=0), []
+    make = type(drawn).make
+    monkeypatch.setattr(type(drawn), "make", lambda here, task: made.append(make(here, task)) or made[-1])
+    learner = am.make_learner(name)
+    module = fresh_module(learner, tasks.info, seed=0)
+    with torch.no_grad():
+        am.judge(learner, module, drawn)
+    assert len(made) == 4
+
+
+def test_environments_that_go_on_in_a_round_do_what_new_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = gym(TOY, vary={"shift": [0, 1, 2]}, n_shot=5, n_query=2)
+    drawn, closed = tasks.sample(6, seed=0), []
+    make, kind = type(drawn).make, type(drawn)
+
+    def told(here: Any, task: int) -> Any:
+        env = make(here, task)
+        env.close = lambda: closed.append(task)
+        return env
+
+    monkeypatch.setattr(kind, "make", told)
+    learner = am.make_learner("scratch", steps=2)
+    module = fresh_module(learner, tasks.info, seed=0)
+    with torch.no_grad():
+        going_on = am.judge(learner, module, drawn)
+        assert sorted(closed) == list(range(6))
+        monkeypatch.setattr(kind, "begin_after", lambda here, worlds: here.begin())
+        anew = am.judge(learner, module, drawn)
+    assert len(closed) == 6 + 6 * 7
+    for name in ("observation", "action", "reward", "mask"):
+        assert torch.equal(getattr(going_on.experience, name), getattr(anew.experience, name))
+    for name, value in going_on.memory["weights"].items():
+        assert torch.equal(value, anew.memory["weights"][name])
 
 
 # ---------------------------------------------------------------- what differs from task to task

@@ -103,8 +103,8 @@ def test_episodes_side_by_side_are_those_in_turn(size: int) -> None:
 def test_as_many_episodes_are_lived_through_at_once_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parameters of a task are copied for each of them."""
     tasks, sizes = Doors(n_shot=7, n_query=3), []
-    monkeypatch.setattr(rounds, "live", lambda actor, module, worlds, *rest, **options: (
-        sizes.append(len(worlds)), live(actor, module, worlds, *rest, **options))[1])  # fmt: skip
+    monkeypatch.setattr(rounds, "live", lambda actor, module, here, *rest, **options: (
+        sizes.append(len(here)), live(actor, module, here, *rest, **options))[1])  # fmt: skip
     together, memory = lived(drawn(tasks, 9), 7)
     assert sizes == [63, 27]
     for most, expected in ((30, [27, 27, 9, 27]), (5, [9] * 10)):

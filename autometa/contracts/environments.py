@@ -131,6 +131,16 @@ class Environments(ABC):
     def begin(self) -> Worlds:
         """Return worlds before their first episode; the same ones however often this is called."""
 
+    def begin_after(self, worlds: Worlds) -> Worlds:
+        """Return what :meth:`begin` does; override it if that may take over from other worlds what is slow to make.
+
+        Parameters
+        ----------
+        worlds : Worlds
+            Of the same tasks with another key; nobody uses them any more.
+        """
+        return self.begin()
+
     @abstractmethod
     def __len__(self) -> int: ...
 

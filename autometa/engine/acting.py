@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autometa.contracts.actor import Actor
-from autometa.contracts.environments import Environments, StepResult
+from autometa.contracts.environments import Environments, StepResult, Worlds
 from autometa.contracts.experience import PER_STEP, Experience, Transition
 from autometa.contracts.keys import uniform
 from autometa.contracts.policies import Choice, Decision, Normal
@@ -27,12 +27,14 @@ def live(
     n_shot: int,
     blind: float = 0.0,
     may_wait: bool = True,
+    worlds: Worlds | None = None,
 ) -> tuple[Experience, Any]:
     """Live through episodes one after the other, see :func:`collect`; the memory has read padded steps too.
 
-    Who may not wait for values goes to the last step of a single episode, whoever has ended before.
+    ``worlds`` are those of the environments, before their first episode; they are begun if left out. Who may not wait
+    for values goes to the last step of a single episode, whoever has ended before.
     """
-    worlds = environments.begin()
+    worlds = environments.begin() if worlds is None else worlds
     observation = worlds.reset()
     episode = age = torch.zeros_like(environments.key)
     everywhere = torch.ones_like(episode, dtype=torch.bool)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from autometa.contracts.actor import Actor
-from autometa.contracts.environments import Environments
+from autometa.contracts.environments import Environments, Worlds
 from autometa.contracts.experience import PER_STEP, Experience, Transition
 from autometa.contracts.keys import episode_keys
 from autometa.contracts.policies import Decision
@@ -35,20 +35,21 @@ def live_in_rounds(
     n_shot: int,
     may_wait: bool = True,
     before: int = 0,
+    rows: Rows | None = None,
 ) -> tuple[Experience, Any]:
     """Live through the rounds of a trial, adapting after each, and through the episodes that are judged.
 
     What happens in an episode depends on the task's key, the episode's number, the memory and θ alone: not on how many
     are lived through at once. Parameters are those of :func:`autometa.collect`; ``before`` is the number of the first
-    episode.
+    episode, and ``rows`` are of the environments, with worlds that others have lived in.
     """
-    parts = []
+    rows, parts = rows or Rows(environments), []
     for part in rounds_of(size_of_rounds(actor, module), n_episodes, n_shot):
         keys = episode_keys(environments.key, before + part.first, part.stop - part.first)
         seen = _episodes(
             actor,
             module,
-            environments,
+            rows,
             memory,
             keys,
             explores=part.adapts,
@@ -67,7 +68,7 @@ def returns_by_round(actor: RoundActor, module: nn.Module, environments: Environ
 
     They are the same episodes each time, as far as they depend on the worlds.
     """
-    info, found = environments.info, []
+    info, rows, found = environments.info, Rows(environments), []
     memory = actor.start(module, len(environments))
     parts = list(rounds_of(size_of_rounds(actor, module), info.n_shot, None))
     for part in [*parts, None]:
@@ -81,6 +82,7 @@ def returns_by_round(actor: RoundActor, module: nn.Module, environments: Environ
             greedy=actor.greedy,
             n_shot=0,
             before=info.n_shot,
+            rows=rows,
         )
         found.append(judged.returns(info.n_query).mean(1))
         if part is not None:
@@ -95,6 +97,7 @@ def returns_by_round(actor: RoundActor, module: nn.Module, environments: Environ
                 greedy=False,
                 n_shot=count,
                 before=part.first,
+                rows=rows,
             )
     return torch.stack(found, 1)
 
@@ -102,7 +105,7 @@ def returns_by_round(actor: RoundActor, module: nn.Module, environments: Environ
 def _episodes(
     actor: RoundActor,
     module: nn.Module,
-    environments: Environments,
+    rows: Rows,
     memory: Any,
     keys: Tensor,
     *,
@@ -112,17 +115,20 @@ def _episodes(
     may_wait: bool,
 ) -> Experience:
     """Live through the episodes of a round, which count from 0; ``keys`` [tasks * episodes] are theirs."""
+    environments = rows.environments
     keys = keys.view(len(environments), -1)
     count = keys.shape[1]
     most = max(1, _MOST_ROWS // max(1, len(environments))) if environments.may_go_past_end else 1
-    rows, parts = _Rows(environments), []
+    parts = []
     for first in range(0, count, most):
         at_once = min(most, count - first)
+        here, worlds = rows.begin(keys[:, first : first + at_once].flatten())
         seen, _ = live(
             _Held(actor, memory, first, at_once, explores),
             module,
-            rows.with_key(keys[:, first : first + at_once].flatten()),
+            here,
             None,
+            worlds=worlds,
             n_episodes=1,
             horizon=horizon,
             greedy=greedy,
@@ -145,7 +151,7 @@ def _checked(memory: Any, actor: RoundActor, n_tasks: int) -> Any:
     return memory
 
 
-class _Rows:
+class Rows:
     """Environments in which every task stands as often as episodes of it are lived through at once.
 
     Parameters
@@ -155,16 +161,19 @@ class _Rows:
 
     def __init__(self, environments: Environments) -> None:
         self.environments = environments
-        self.repeated = environments
+        self._repeated = environments
+        self._worlds: Worlds | None = None
 
-    def with_key(self, keys: Tensor) -> Environments:
-        """Return rows with these keys, [tasks * episodes]."""
+    def begin(self, keys: Tensor) -> tuple[Environments, Worlds]:
+        """Return rows with these keys, [tasks * episodes], and their worlds; those of before are used no more."""
         n_tasks = len(self.environments)
-        if len(keys) != len(self.repeated):
-            tasks = torch.arange(n_tasks, device=keys.device)
-            at_once = len(keys) // n_tasks
-            self.repeated = self.environments if at_once == 1 else self.environments[tasks.repeat_interleave(at_once)]
-        return self.repeated.with_key(keys)
+        if len(keys) != len(self._repeated):
+            tasks, at_once = torch.arange(n_tasks, device=keys.device), len(keys) // n_tasks
+            self._repeated = self.environments if at_once == 1 else self.environments[tasks.repeat_interleave(at_once)]
+            self._worlds = None
+        here = self._repeated.with_key(keys)
+        self._worlds = here.begin() if self._worlds is None else here.begin_after(self._worlds)
+        return here, self._worlds
 
 
 def _side_by_side(seen: Experience, environments: Environments, first: int, count: int) -> Experience:

@@ -25,9 +25,9 @@ class GymnasiumEnvironments(Environments):
     """Environments of which a subclass says how the one of a task is made.
 
     A subclass is a frozen dataclass whose own fields tell the tasks apart: tensors of them lead with [tasks]. They stay
-    as they are in every precision and on every device. A trial makes its environments anew and seeds every episode from
-    the task's key, so a task is the same whatever happened before and whatever is beside it. Gymnasium itself is not
-    imported: anything with its ``reset`` and ``step`` will do.
+    as they are in every precision and on every device. A trial makes its environments anew, one of each task, and seeds
+    every episode from the task's key, so a task is the same whatever happened before and whatever is beside it.
+    Gymnasium itself is not imported: anything with its ``reset`` and ``step`` will do.
 
     Parameters
     ----------
@@ -100,6 +100,10 @@ class GymnasiumEnvironments(Environments):
         """Return worlds before their first episode; the environments are made when that begins."""
         return GymnasiumWorlds(self)
 
+    def begin_after(self, worlds: Worlds) -> "GymnasiumWorlds":
+        """Return worlds before their first episode, in which the environments that others made go on."""
+        return GymnasiumWorlds(self, worlds if isinstance(worlds, GymnasiumWorlds) else None)
+
     def __len__(self) -> int:
         return len(self.key)
 
@@ -126,20 +130,28 @@ class GymnasiumWorlds(Worlds):
     Parameters
     ----------
     environments : GymnasiumEnvironments
+    before : GymnasiumWorlds, optional
+        Whose environments these go on with: those of the same tasks.
     """
 
-    def __init__(self, environments: GymnasiumEnvironments) -> None:
+    def __init__(self, environments: GymnasiumEnvironments, before: "GymnasiumWorlds | None" = None) -> None:
         self._of = environments
         self._envs: list[Any] = []
-        self._shown: list[Any] = []
+        if before is not None and before._envs:
+            self._take_over(before)
+        self._has_begun = False
+        self._keys: list[int] = environments.key.tolist()
+        self._n_episodes = [0] * len(environments)
+        self._shown: list[Any] = [None] * len(environments)
         self._terminated = self._truncated = np.zeros(len(environments), bool)
 
     def reset(self, mask: Tensor | None = None) -> Tensor:
         """Begin the next episode of the tasks in ``mask``, see :meth:`Worlds.reset`."""
         n_tasks = len(self._of)
-        begun = np.ones(n_tasks, bool) if mask is None or not self._envs else mask.cpu().numpy()
+        begun = np.ones(n_tasks, bool) if mask is None or not self._has_begun else mask.cpu().numpy()
         if not self._envs:
             self._make()
+        self._has_begun = True
         for task in np.flatnonzero(begun).tolist():
             seed = derive_seed(self._keys[task], "episode", self._n_episodes[task]) % LARGEST_SEED
             self._shown[task] = call_env(self._envs[task], "reset", 2, seed=seed)[0]
@@ -149,7 +161,7 @@ class GymnasiumWorlds(Worlds):
 
     def step(self, action: Tensor) -> StepResult:
         """Act, see :meth:`Worlds.step`."""
-        assert self._envs, "reset() comes before step()"
+        assert self._has_begun, "reset() comes before step()"
         actions, rewards = self._spaces.decode(action), [0.0] * len(self._of)
         terminated, truncated = self._terminated.tolist(), self._truncated.tolist()
         for task in np.flatnonzero(~(self._terminated | self._truncated)).tolist():
@@ -169,7 +181,7 @@ class GymnasiumWorlds(Worlds):
     def _make(self) -> None:
         here, n_tasks = self._of, len(self._of)
         self._envs = [here.make(task) for task in range(n_tasks)]
-        weakref.finalize(self, _close, self._envs)
+        self._closing = weakref.finalize(self, _close, self._envs)
         self._spaces = Spaces.of(self._envs[0])
         self._spaces.check(here.info)
         for env in self._envs[1:]:
@@ -178,9 +190,12 @@ class GymnasiumWorlds(Worlds):
                     f"a task has the spaces {env.observation_space} and {env.action_space}, another one "
                     f"{self._spaces.observation} and {self._spaces.action}; actions and shapes must be the same."
                 )
-        self._keys = here.key.tolist()
-        self._n_episodes = [0] * n_tasks
-        self._shown = [None] * n_tasks
+
+    def _take_over(self, before: "GymnasiumWorlds") -> None:
+        self._envs, self._spaces = before._envs, before._spaces
+        before._closing.detach()
+        self._closing = weakref.finalize(self, _close, self._envs)
+        before._envs, before._has_begun = [], False
 
     def _observation(self) -> Tensor:
         place, spaces = self._of.place, self._spaces
