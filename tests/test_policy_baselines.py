@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,21 @@ def test_meta_training_adapts_to_no_world(tasks: am.TaskSampler) -> None:
     for name, value in multitask.items():
         torch.testing.assert_close(value, fine_tuned[name], rtol=1e-3, atol=1e-4)
     assert found[0].history["environment_steps"].iloc[-1] > 3 * 20
+
+
+def test_nobody_has_weights_of_his_own_before_he_adapts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To act and learn by the same weights in all tasks is faster than by copies."""
+    learner = am.make_learner("fine_tuned_policy", episodes=4)
+    module = fresh_module(learner, DOORS.info, seed=0).double()
+    seen = lived(learner, module, DOORS, 5)
+    weights = am.per_task(module, 5, module.own)
+    found, expected = (learner.along(module, replace(seen, n_shot=0), memory)[0].policy.logits
+                       for memory in (None, {"weights": weights, "rounds": torch.zeros(5)}))  # fmt: skip
+    torch.testing.assert_close(found, expected)
+    calls: list[Any] = []
+    monkeypatch.setattr(type(module), "decide", lambda *arguments: calls.append(arguments))
+    meta_trained("fine_tuned_policy", DOORS, 1, trials=5)
+    assert not calls
 
 
 def test_one_policy_for_all_worlds_stays_as_it_is() -> None:

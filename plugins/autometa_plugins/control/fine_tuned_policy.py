@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.control.policy_descent import improved
@@ -56,10 +56,25 @@ class FineTunedPolicy(SharedPolicy):
         am.check_int("steps", self.steps, least=0, of=f"learner {self.name!r}")
         am.check_real("lr", self.lr, above=0, of=f"learner {self.name!r}", such_as=1e-3)
 
+    def start(self, module: nn.Module, n_tasks: int) -> dict[str, Any]:
+        """Return no round yet: before the first one no task has weights of its own."""
+        assert isinstance(module, PolicyNetwork)
+        return {"rounds": module.middle.new_zeros(n_tasks)}
+
+    def decide(
+        self, module: nn.Module, memory: dict[str, Any], observation: Tensor, episode: Tensor | None = None
+    ) -> am.Decision:
+        """Decide by every task's own weights, or before the first round by those of all."""
+        assert isinstance(module, PolicyNetwork)
+        if "weights" in memory:
+            return super().decide(module, memory, observation, episode)
+        return am.Decision(module.decide_alike(observation), None)
+
     def adapt(self, module: nn.Module, memory: dict[str, Any], experience: am.Experience) -> dict[str, Any]:
         """Improve every task's own weights by what happened in a round."""
         assert isinstance(module, PolicyNetwork)
-        weights = improved(module, memory["weights"], experience, steps=self.steps, lr=self.lr)
+        before = memory.get("weights") or am.per_task(module, len(experience), module.own)
+        weights = improved(module, before, experience, steps=self.steps, lr=self.lr)
         return {"weights": weights, "rounds": memory["rounds"] + 1}
 
     @classmethod
