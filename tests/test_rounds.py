@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa.contracts.keys import uniform
 from autometa.engine import rounds
 from autometa.engine.acting import live
 from autometa.engine.rounds import returns_by_round
@@ -171,6 +172,21 @@ def test_judged_episodes_neither_explore_nor_teach() -> None:
     assert torch.equal(memory["sum"], only["sum"])
     assert (seen.returns(6)[:, 3:] == 1).all(), "three episodes that favour a door each have found the way out"
     assert (seen.returns(6)[:, :3] < 1).any(), "adapting explores although what is judged is greedy"
+
+
+def test_rewards_that_are_withheld_are_noted_and_change_nothing() -> None:
+    worlds = drawn(Doors(n_shot=3, n_query=3), 40)
+    heard, memory = lived(worlds, 3)
+    assert heard.told[heard.mask].all()
+    for share in (0.5, 1.0):
+        blind, after = lived(worlds, 3, blind=share)
+        judged = (blind.episode >= 3) & blind.mask
+        assert blind.told[blind.mask & ~judged].all(), "adapting is from rewards"
+        is_blind = uniform(worlds.key, 0, "told", 1)[:, 0] < share
+        assert 0 < is_blind.sum() <= 40
+        assert torch.equal(blind.told[judged], ~is_blind.unsqueeze(1).expand_as(judged)[judged])
+        assert same(heard, blind)
+        assert all(torch.equal(memory[name], after[name]) for name in memory)
 
 
 def test_a_curve_of_rounds_ends_where_the_judge_does() -> None:

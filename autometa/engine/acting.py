@@ -38,7 +38,7 @@ def live(
     observation = worlds.reset()
     episode = age = torch.zeros_like(environments.key)
     everywhere = torch.ones_like(episode, dtype=torch.bool)
-    is_blind = uniform(environments.key, 0, "told", 1)[:, 0] < blind
+    is_blind = blind_tasks(environments.key, blind)
     fixed, n_steps = environments.has_fixed_length, n_episodes * horizon
     goes_past_end = n_episodes == 1 and environments.may_go_past_end
     columns: list[tuple[Tensor, ...]] = []
@@ -74,6 +74,11 @@ def live(
     parts = {name: torch.stack(part, 1) for name, part in zip(PER_STEP, zip(*columns, strict=True), strict=True)}
     seen = Experience(**parts, hidden=environments.hidden, is_full=fixed, n_shot=n_shot)
     return seen.zero_padded(), memory
+
+
+def blind_tasks(key: Tensor, share: float) -> Tensor:
+    """Return True for a share of the tasks, [tasks]: those whose rewards are withheld where they are judged."""
+    return uniform(key, 0, "told", 1)[:, 0] < share
 
 
 def _choose(decision: Decision, key: Tensor | None, time: int) -> Tensor:

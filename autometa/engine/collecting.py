@@ -49,7 +49,8 @@ def collect(
         Take the most probable action instead of drawing one. An actor that learns in rounds does so in the episodes
         that are judged alone.
     blind : float, default=0.0
-        Share of the tasks whose rewards are withheld from the actor in the episodes that are judged.
+        Share of the tasks whose rewards are withheld from the actor in the episodes that are judged. These teach an
+        actor that learns in rounds nothing anyway; it is noted in ``told`` all the same.
     n_shot : int, optional
         Episodes to adapt in, before those that are judged; ``environments.info.n_shot`` if left out.
     may_wait : bool, default=True
@@ -83,6 +84,7 @@ def collect(
             n_episodes=n_episodes,
             horizon=horizon,
             greedy=greedy,
+            blind=blind,
             n_shot=n_shot,
             may_wait=may_wait,
         )

@@ -16,7 +16,7 @@ from autometa.contracts.keys import episode_keys
 from autometa.contracts.policies import Decision
 from autometa.contracts.round_actor import RoundActor, flattened, rounds_of, size_of_rounds
 from autometa.contracts.tasks import TaskInfo
-from autometa.engine.acting import live
+from autometa.engine.acting import blind_tasks, live
 from autometa.errors import PluginError
 
 _MOST_ROWS = 10_000
@@ -33,6 +33,7 @@ def live_in_rounds(
     horizon: int,
     greedy: bool,
     n_shot: int,
+    blind: float = 0.0,
     may_wait: bool = True,
     before: int = 0,
     rows: Rows | None = None,
@@ -60,7 +61,9 @@ def live_in_rounds(
         if part.adapts:
             memory = _checked(actor.adapt(module, memory, seen), actor, len(environments))
         parts.append(replace(seen, episode=seen.episode + part.first))
-    return replace(_one_after_another(parts, may_wait), n_shot=n_shot), memory
+    seen = _one_after_another(parts, may_wait)
+    is_blind = blind_tasks(environments.key, blind).unsqueeze(1)
+    return replace(seen, told=seen.told & ~(is_blind & (seen.episode >= n_shot)), n_shot=n_shot), memory
 
 
 def returns_by_round(actor: RoundActor, module: nn.Module, environments: Environments) -> Tensor:
