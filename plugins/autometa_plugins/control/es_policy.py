@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.control.bounded import Bounded
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -169,7 +170,7 @@ class ESPolicy(am.RoundActor):
         )
 
 
-class ClimbingPolicy(nn.Module):
+class ClimbingPolicy(Bounded):
     """A policy to start from, and the directions in which it is tried.
 
     Parameters
@@ -184,13 +185,11 @@ class ClimbingPolicy(nn.Module):
 
     directions: Tensor
     """Standard normal [rounds, candidates, weights]; the first candidate of each round stays where it is."""
-    middle: Tensor
-    reach: Tensor
 
     def __init__(
         self, info: am.TaskInfo, hidden_size: int, candidates: int, steps: tuple[float, float] | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(info)
         sizes = [math.prod(info.input_shape), *([hidden_size] if hidden_size else []), info.n_outputs]
         layers: list[nn.Module] = []
         for width, out in itertools.pairwise(sizes):
@@ -199,11 +198,6 @@ class ClimbingPolicy(nn.Module):
         for parameter in self.policy[-1].parameters():
             nn.init.zeros_(parameter)  # whatever is tried is tried from no opinion
         self.learned = None if steps is None else nn.Parameter(torch.tensor(steps).log())
-        self.is_choice = info.action_bounds is None
-        low, high = info.action_bounds or ((-1.0,) * info.n_outputs, (1.0,) * info.n_outputs)
-        bounds = torch.tensor([low, high])
-        self.register_buffer("middle", bounds.mean(0))
-        self.register_buffer("reach", (bounds[1] - bounds[0]) / 2)
         n_weights = sum(parameter.numel() for parameter in self.policy.parameters())
         uniform = torch.from_numpy(am.draw_uniform((_DISTINCT_ROUNDS, candidates, n_weights), 0, "es_policy"))
         directions = math.sqrt(2) * (2 * uniform.clamp(min=1e-12) - 1).erfinv()
@@ -234,9 +228,8 @@ class ClimbingPolicy(nn.Module):
             bias = weights[..., place + width * out : place + (width + 1) * out]
             x, place = (matrix * x.unsqueeze(-2)).sum(-1) + bias, place + (width + 1) * out
         if self.is_choice:
-            return am.Choice(_SHARPNESS * x)
-        mean = self.middle + self.reach * (_SHARPNESS * x).clamp(-1, 1)
-        return am.Normal(mean, (_SPREAD * self.reach).log().expand_as(mean))
+            return self.decided(_SHARPNESS * x, None)
+        return self.decided((_SHARPNESS * x).clamp(-1, 1), (_SPREAD * self.reach).log())
 
 
 def _returns(experience: am.Experience, n_episodes: int) -> tuple[Tensor, Tensor]:

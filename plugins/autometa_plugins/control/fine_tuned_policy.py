@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.control.policy_descent import improved
+from autometa_plugins.control.policy_descent import DescendingPolicy
 from autometa_plugins.control.policy_network import PolicyNetwork
 from autometa_plugins.control.shared_policy import SharedPolicy
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 
-class FineTunedPolicy(SharedPolicy):
+class FineTunedPolicy(DescendingPolicy, SharedPolicy):
     """A policy that is trained in all worlds as if they were one; then PPO goes on in the new world.
 
     Parameters
@@ -50,12 +50,6 @@ class FineTunedPolicy(SharedPolicy):
         self.backbone = backbone
         self.greedy = greedy
 
-    def check(self) -> None:
-        """Refuse parameters that cannot be."""
-        super().check()
-        am.check_int("steps", self.steps, least=0, of=f"learner {self.name!r}")
-        am.check_real("lr", self.lr, above=0, of=f"learner {self.name!r}", such_as=1e-3)
-
     def start(self, module: nn.Module, n_tasks: int) -> dict[str, Any]:
         """Return no round yet: before the first one no task has weights of its own."""
         assert isinstance(module, PolicyNetwork)
@@ -69,13 +63,6 @@ class FineTunedPolicy(SharedPolicy):
         if "weights" in memory:
             return super().decide(module, memory, observation, episode)
         return am.Decision(module.decide_alike(observation), None)
-
-    def adapt(self, module: nn.Module, memory: dict[str, Any], experience: am.Experience) -> dict[str, Any]:
-        """Improve every task's own weights by what happened in a round."""
-        assert isinstance(module, PolicyNetwork)
-        before = memory.get("weights") or am.per_task(module, len(experience), module.own)
-        weights = improved(module, before, experience, steps=self.steps, lr=self.lr)
-        return {"weights": weights, "rounds": memory["rounds"] + 1}
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

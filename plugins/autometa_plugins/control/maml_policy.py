@@ -11,6 +11,7 @@ import autometa as am
 from autometa_plugins.control.linear_baseline import episode_advantages
 from autometa_plugins.control.own_policy import OwnPolicy
 from autometa_plugins.control.policy_network import PolicyNetwork
+from autometa_plugins.control.surrogate import log_ratios
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -135,8 +136,7 @@ def surrogate(policy: am.Choice | am.Normal, seen: am.Experience, advantage: Ten
     -------
     Tensor of shape [tasks]
     """
-    log_ratio = torch.where(seen.mask, policy.log_prob(seen.action) - seen.log_prob, 0)
-    return (log_ratio.exp() * advantage).sum(1) / seen.mask.sum(1).clamp(min=1)
+    return (log_ratios(policy, seen).exp() * advantage).sum(1) / seen.mask.sum(1).clamp(min=1)
 
 
 def _begun(value: Tensor, differentiable: bool) -> Tensor:

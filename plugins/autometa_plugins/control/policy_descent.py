@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.control.linear_baseline import episode_advantages
+from autometa_plugins.control.own_policy import OwnPolicy
 from autometa_plugins.control.policy_network import PolicyNetwork
+from autometa_plugins.control.surrogate import clipped, log_ratios
 
 _KEPT, _KEPT_SQUARES, _SMALL = 0.9, 0.999, 1e-8
 _DISCOUNT, _TRACE, _CLIP = 0.99, 0.97, 0.2
+
+
+class DescendingPolicy(OwnPolicy):
+    """A policy network whose weights :func:`improved` adapts; subclasses store its ``steps`` and ``lr`` too."""
+
+    steps: int
+    lr: float
+
+    def check(self) -> None:
+        """Refuse parameters that cannot be."""
+        super().check()
+        am.check_int("steps", self.steps, least=0, of=f"learner {self.name!r}")
+        am.check_real("lr", self.lr, above=0, of=f"learner {self.name!r}", such_as=1e-3)
+
+    def adapt(self, module: nn.Module, memory: dict[str, Any], experience: am.Experience) -> dict[str, Any]:
+        """Improve every task's own weights, or those that all start from, by what happened in a round."""
+        assert isinstance(module, PolicyNetwork)
+        before = memory.get("weights") or am.per_task(module, len(experience), module.own)
+        weights = improved(module, before, experience, steps=self.steps, lr=self.lr)
+        return {"weights": weights, "rounds": memory["rounds"] + 1}
 
 
 def improved(
@@ -40,8 +63,7 @@ def improved(
         with torch.enable_grad():
             values = {name: value.detach().requires_grad_() for name, value in values.items()}
             policy = module.decide(values, seen.observation)
-            ratio = torch.where(seen.mask, policy.log_prob(seen.action) - seen.log_prob, 0).exp()
-            gain = torch.minimum(ratio * advantage, ratio.clamp(1 - _CLIP, 1 + _CLIP) * advantage).sum(1) / count
+            gain = clipped(log_ratios(policy, seen).exp(), advantage, _CLIP).sum(1) / count
             slopes = torch.autograd.grad(gain.sum(), list(values.values()))
         for name, slope in zip(values, slopes, strict=True):
             means[name] = _KEPT * means[name] + (1 - _KEPT) * slope

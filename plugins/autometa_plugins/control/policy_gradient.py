@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.control.surrogate import clipped, log_ratios
 from autometa_plugins.control.trials import OnTrials, mean_of_steps
 
 if TYPE_CHECKING:
@@ -143,8 +144,7 @@ class PolicyGradient(OnTrials):
     def _loss(self, seen: am.Experience, advantage: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         policy, value, auxiliary = self._read(seen)
         unit = getattr(self.module_, "value_scale", 1.0)
-        ratio = (policy.log_prob(seen.action) - seen.log_prob).exp()
-        gain = torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
+        gain = clipped(log_ratios(policy, seen).exp(), advantage, self.clip)
         entropy, error = policy.entropy, ((value - target) / unit).square()
         each = self.value_weight * error - gain - self.entropy * (1 - self.progress) * entropy
         mask = seen.mask.to(each)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.control.bounded import Bounded
 from autometa_plugins.control.sequence_actor import Critic
 
 
-class PolicyNetwork(nn.Module):
+class PolicyNetwork(Bounded):
     """From an observation to a decision: a backbone with a linear layer, and the spread of real actions.
 
     Parameters
@@ -22,23 +23,15 @@ class PolicyNetwork(nn.Module):
         Features of the observations for values; None: there is no critic.
     """
 
-    middle: Tensor
-    reach: Tensor
-
     def __init__(self, backbone: nn.Module, info: am.TaskInfo, critic: nn.Module | None = None) -> None:
-        super().__init__()
+        super().__init__(info)
         self.backbone = backbone
         self.policy = nn.Linear(int(backbone.n_features), info.n_outputs)  # type: ignore[arg-type]
         nn.init.orthogonal_(self.policy.weight, 0.01)
         nn.init.zeros_(self.policy.bias)
-        is_choice = info.action_bounds is None
-        self.log_std = None if is_choice else nn.Parameter(torch.full((info.n_outputs,), -0.5))
+        self.log_std = None if self.is_choice else nn.Parameter(torch.full((info.n_outputs,), -0.5))
         self.own = [name for name, _ in self.named_parameters()]
         """Names of the parameters that a task may have its own of."""
-        low, high = info.action_bounds or ((-1.0,) * info.n_outputs, (1.0,) * info.n_outputs)
-        bounds = torch.tensor([low, high])
-        self.register_buffer("middle", bounds.mean(0))
-        self.register_buffer("reach", (bounds[1] - bounds[0]) / 2)
         self.n_shot = info.n_shot
         self.critic = critic
         if critic is not None:
@@ -57,17 +50,12 @@ class PolicyNetwork(nn.Module):
     def decide(self, weights: Mapping[str, Tensor], observation: Tensor) -> am.Choice | am.Normal:
         """Decide by every task's own weights, each [tasks, *shape], for observations [tasks, n, *observation]."""
         outputs = am.call_per_task(self, weights, observation)
-        if self.log_std is None:
-            return am.Choice(outputs)
-        log_std = (weights["log_std"].unsqueeze(1) + self.reach.log()).expand_as(outputs)
-        return am.Normal(self.middle + self.reach * outputs, log_std)
+        return self.decided(outputs, None if self.is_choice else weights["log_std"].unsqueeze(1) + self.reach.log())
 
     def decide_alike(self, observation: Tensor) -> am.Choice | am.Normal:
         """Decide by the weights that all tasks start from, for observations [tasks, n, *observation]."""
         outputs = am.apply_per_task(self, observation)
-        if self.log_std is None:
-            return am.Choice(outputs)
-        return am.Normal(self.middle + self.reach * outputs, (self.log_std + self.reach.log()).expand_as(outputs))
+        return self.decided(outputs, None if self.log_std is None else self.log_std + self.reach.log())
 
     def values(self, observation: Tensor) -> Tensor | None:
         """Expected returns [tasks, n] of the rest of the episode; None without a critic."""

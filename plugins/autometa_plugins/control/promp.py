@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa_plugins.control.linear_baseline import episode_advantages
+from autometa_plugins.control.surrogate import clipped, log_ratios
 from autometa_plugins.control.trials import OnTrials, trials_at_once
 
 if TYPE_CHECKING:
@@ -144,9 +145,9 @@ class ProMP(OnTrials):
         for part in rounds:
             memory = self.actor_.adapt(self.module_, memory, part)
         policy = self.actor_.decide(self.module_, memory, after.observation).policy
-        log_ratio = torch.where(after.mask, policy.log_prob(after.action) - after.log_prob, 0)
+        log_ratio = log_ratios(policy, after)
         ratio = log_ratio.exp()
-        gain = torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
+        gain = clipped(ratio, advantage, self.clip)
         divergence = (ratio - 1 - log_ratio).sum() / after.mask.sum()
         loss = self.kl * divergence - gain.sum() / after.mask.sum()
         return loss, {"divergence": divergence.detach()}

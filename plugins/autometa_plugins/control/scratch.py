@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
-
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import autometa as am
-from autometa_plugins.control.own_policy import OwnPolicy
-from autometa_plugins.control.policy_descent import improved
-from autometa_plugins.control.policy_network import PolicyNetwork
+from autometa_plugins.control.policy_descent import DescendingPolicy
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 
-class Scratch(OwnPolicy):
+class Scratch(DescendingPolicy):
     """PPO in the new world alone, from a network that was trained in no other.
 
     Parameters
@@ -52,18 +48,6 @@ class Scratch(OwnPolicy):
         self.episodes = episodes
         self.backbone = backbone
         self.greedy = greedy
-
-    def check(self) -> None:
-        """Refuse parameters that cannot be."""
-        super().check()
-        am.check_int("steps", self.steps, least=0, of=f"learner {self.name!r}")
-        am.check_real("lr", self.lr, above=0, of=f"learner {self.name!r}", such_as=1e-3)
-
-    def adapt(self, module: nn.Module, memory: dict[str, Any], experience: am.Experience) -> dict[str, Any]:
-        """Improve every task's own weights by what happened in a round."""
-        assert isinstance(module, PolicyNetwork)
-        weights = improved(module, memory["weights"], experience, steps=self.steps, lr=self.lr)
-        return {"weights": weights, "rounds": memory["rounds"] + 1}
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:

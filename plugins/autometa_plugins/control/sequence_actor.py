@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import autometa as am
+from autometa_plugins.control.bounded import Bounded
 
 _FACTS = 3
 """Numbers of a token beside observation and action: the reward, whether an episode ended, whether it was told."""
@@ -129,7 +130,7 @@ class Reader(Protocol):
         """Return a network that reads tokens of a width; ``length`` is that of a trial."""
 
 
-class RecurrentPolicy(nn.Module):
+class RecurrentPolicy(Bounded):
     """A cell that reads tokens, and what its features decide.
 
     Parameters
@@ -146,28 +147,20 @@ class RecurrentPolicy(nn.Module):
     def __init__(
         self, backbone: nn.Module, cell: Any, info: am.TaskInfo, n_hidden: int | None, n_layer: int | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(info)
         self.backbone = backbone
         self.cell: Any = cell
         self.n_outputs = info.n_outputs
-        self.is_choice = info.action_bounds is None
         self.n_told = info.n_outputs + _FACTS
         self.width = int(backbone.n_features) + self.n_told  # type: ignore[arg-type]
         self.layer = nn.Sequential(nn.Linear(cell.n_features, n_layer), nn.Tanh()) if n_layer else nn.Identity()
         self.policy = nn.Linear(n_layer or cell.n_features, info.n_outputs)
         nn.init.orthogonal_(self.policy.weight, 0.01)
         nn.init.zeros_(self.policy.bias)
-        low, high = info.action_bounds or ((-1.0,) * info.n_outputs, (1.0,) * info.n_outputs)
-        bounds = torch.tensor([low, high])
-        self.register_buffer("middle", bounds.mean(0))
-        self.register_buffer("reach", (bounds[1] - bounds[0]) / 2)
         self.log_std = None if self.is_choice else nn.Parameter(torch.full((info.n_outputs,), -0.5))
         self.n_hidden = n_hidden
         if n_hidden is not None:
             self.value = Critic(cell.n_features, n_hidden)
-
-    middle: Tensor
-    reach: Tensor
 
     @property
     def value_scale(self) -> Tensor:
@@ -195,10 +188,7 @@ class RecurrentPolicy(nn.Module):
     def policy_of(self, features: Tensor) -> am.Choice | am.Normal:
         """Decide from features [..., n_features]."""
         outputs = self.policy(self.layer(features))
-        if self.log_std is None:
-            return am.Choice(outputs)
-        log_std = (self.log_std + self.reach.log()).expand_as(outputs)
-        return am.Normal(self.middle + self.reach * outputs, log_std)
+        return self.decided(outputs, None if self.log_std is None else self.log_std + self.reach.log())
 
 
 class Critic(nn.Module):
