@@ -290,6 +290,15 @@ def few_episodes(here: DoorEnvironments, slips: float = 0.0) -> am.Experience:
 few_episodes.__name__ = "demonstrations"
 
 
+def as_if_drawn(here: DoorEnvironments, slips: float = 0.0) -> am.Experience:
+    """Say with what probability actions were drawn that nobody drew."""
+    seen = demonstrations(here)
+    return replace(seen, action=here.advice(seen))
+
+
+as_if_drawn.__name__ = "demonstrations"
+
+
 class Recurring(Sampled):
     """Few tasks, which recur in all splits, and does not say so."""
 
@@ -313,6 +322,7 @@ class Recurring(Sampled):
         (Advised(of_the_batch), "check_advice", "depends on the tasks beside it"),
         (Drawn(demonstrations), "check_demonstrations", "does not do what he advises"),
         (Drawn(few_episodes), "check_demonstrations", "must be of 2 episodes"),
+        (Drawn(as_if_drawn), "check_demonstrations", "log_prob of what is shown must be NaN"),
         (Drawn(picture), "check_pictures", "picture() depends on the tasks beside it"),
         (Drawn(picture_of), "check_pictures", "cannot be printed"),
     ],

@@ -10,6 +10,7 @@ import torch
 from autometa_plugins.control.linear_baseline import age, discounted_sums, episode_advantages, fitted_values
 from autometa_plugins.control.maml_policy import MAMLPolicy, surrogate
 from autometa_plugins.control.promp import ProMP
+from autometa_plugins.control.sequence_actor import Critic
 from torch import Tensor, nn
 
 import autometa as am
@@ -129,6 +130,31 @@ def test_the_meta_gradient_is_that_of_finite_differences(tasks: am.TaskSampler, 
         assert gradient.any(), name
 
 
+def test_the_divergence_is_that_of_who_explores_before_each_round() -> None:
+    learner = small()
+    module = build_moved(learner, DOORS.info, spread=0.3)
+    optimizer = ProMP(kl=2.0)
+    optimizer.start(learner, module, DOORS.info)
+    seen = lived(learner, module, DOORS, 6)
+    assert not seen.mask.all()
+    rounds, after = [seen.episodes(0, 2), seen.episodes(2, 4)], seen.episodes(4, 6)
+    unknown, nothing = replace(after, log_prob=after.log_prob + 1), torch.zeros_like(after.reward)
+    torch.testing.assert_close(optimizer._loss(rounds, unknown, nothing)[0], torch.zeros(()).double())
+    with torch.no_grad():
+        for value in module.parameters():
+            value += 0.2 * torch.randn_like(value)
+        memory, expected = learner.start(module, 6), []
+        for part in rounds:
+            policy = learner.decide(module, memory, part.observation, part.episode).policy
+            gap = (policy.log_prob(part.action) - part.log_prob)[part.mask]
+            expected.append((gap.exp() - 1 - gap).mean())
+            memory = learner.adapt(module, memory, part)
+    loss, metrics = optimizer._loss(rounds, unknown, nothing)
+    assert min(expected) > 1e-3
+    torch.testing.assert_close(metrics["divergence"], (expected[0] + expected[1]) / 2)
+    torch.testing.assert_close(loss.detach(), expected[0] + expected[1])
+
+
 def adapted_along(module: nn.Module, seen: am.Experience, gain: Any, direction: list[Tensor]) -> list[Tensor]:
     """Derivative in θ of ``direction`` times a gradient step of size 1 on a gain."""
     values = list(module.parameters())
@@ -241,6 +267,44 @@ def test_an_adaptation_makes_what_paid_more_probable() -> None:
     way_out = seen.hidden.argmax(1)
     before_, after_ = (logits.softmax(-1).mean(1).gather(1, way_out[:, None])[:, 0] for logits in found)
     assert_lower(before_, after_)
+
+
+@pytest.mark.parametrize("name", ["maml_policy", "scratch", "fine_tuned_policy"])
+def test_what_was_done_with_unknown_probability_is_refused_by_who_divides_by_it(name: str) -> None:
+    tasks = am.make_tasks("maze", size=4, steps=12, n_shot=1)
+    shown = tasks.sample(3, split="test", seed=0).demonstrations()
+    agent = am.MetaAgent(am.make_learner(name, backbone=SMALL), max_steps=1, tasks_per_step=2, device="cpu")
+    optimizer = {"maml_policy": "promp", "fine_tuned_policy": "policy_gradient"}.get(name)
+    if optimizer:
+        agent.set_params(meta_optimizer=am.make_meta_optimizer(optimizer, trials=2, epochs=1))
+    agent.meta_fit(tasks)
+    with pytest.raises(am.InvalidData, match="log_prob of what happened is NaN in 3 of 3 tasks, as in demonstrations"):
+        agent.fit(transitions=shown)
+    known = shown.log_prob.clone()
+    known[:2] = 0
+    with pytest.raises(am.InvalidData, match="in 1 of 3 tasks"):
+        agent.fit(transitions=replace(shown, log_prob=known))
+    agent.fit(transitions=replace(shown, log_prob=torch.zeros_like(known)))
+
+
+def test_what_a_policy_did_that_has_diverged_is_not_taken_for_a_demonstration() -> None:
+    learner = small()
+    module = fresh_module(learner, PLANES.info, seed=0).double()
+    seen = lived(learner, module, PLANES, 2).episodes(0, 2)
+    start, yes = learner.start(module, 2), torch.ones_like(seen.reward)
+    broken = {name: torch.full_like(value, torch.nan) for name, value in start["weights"].items()}
+    seen = replace(seen, log_prob=torch.full_like(seen.log_prob, torch.nan))
+    assert surrogate(module.decide(broken, seen.observation), seen, yes).isnan().all()
+    with pytest.raises(am.InvalidData, match="log_prob"):
+        surrogate(module.decide(start["weights"], seen.observation), seen, yes)
+
+
+def test_a_critic_that_sees_hidden_parameters_must_get_them() -> None:
+    features = torch.randn(2, 3, 4)
+    blind, sees = Critic(4, 0), Critic(4, 2)
+    assert torch.equal(blind(features), blind(features, torch.randn(2, 5)))
+    with pytest.raises(ValueError, match="this critic sees 2 hidden parameters of each task"):
+        sees(features)
 
 
 # ---------------------------------------------------------------- meta-training

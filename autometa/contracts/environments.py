@@ -118,7 +118,8 @@ class Environments(ABC):
         """Return the trials of an adviser who acts himself, in every task; None: he can only tell what would be best.
 
         Imitation begins with them: an actor that does not know what to do yet gets into situations that are hard to
-        learn from. All rewards are told; ``log_prob`` may be anything.
+        learn from. All rewards are told. ``log_prob`` is NaN: nobody drew these actions, and actors that need to know
+        their probabilities refuse them.
 
         Parameters
         ----------

@@ -40,7 +40,7 @@ class Experience:
     observation, action, reward, terminated, truncated, next_observation, told : Tensor
         See :class:`Transition`.
     log_prob : Tensor
-        Of the actions, when they were chosen.
+        Of the actions, when they were chosen; NaN where it is not known, as in demonstrations.
     episode : Tensor, int64
         Number of the episode in its trial, from 0.
     mask : Tensor, bool

@@ -127,7 +127,9 @@ class MetaAgent(MetaEstimator):
         episodes : int, default=2
             Episodes in each; 0 forgets all.
         transitions : Experience, optional
-            Learn from what happened elsewhere instead of acting, for one environment or several.
+            Learn from what happened elsewhere instead of acting, for one environment or several. Learners that take
+            policy gradients in them divide by the probabilities of the actions, and refuse transitions of which these
+            are not known (``log_prob`` is NaN), such as demonstrations.
 
         Returns
         -------
@@ -138,7 +140,8 @@ class MetaAgent(MetaEstimator):
         NotFittedError
             There was no :meth:`meta_fit`.
         InvalidParameter, Incompatible, InvalidData
-            The environment is none, is of other shapes, or shows what is no number.
+            The environment is none, is of other shapes, or shows what is no number; or the learner needs to know the
+            probabilities of transitions.
         """
         self._check_meta_trained()
         check_int("episodes", episodes, least=0)

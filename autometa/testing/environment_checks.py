@@ -262,6 +262,7 @@ def _check_shown(tasks: TaskSampler, batch: Environments, slips: float) -> None:
     whole = (ends == tasks.info.n_episodes).all() and shown.ended.gather(1, last).all()
     expect(whole, f"the trials shown must be of {tasks.info.n_episodes} episodes, the last one lived to its end.")
     expect(torch.equal(again.action[again.mask], shown.action[mask]), "asked a second time he acts in another way.")
+    expect(shown.log_prob[mask].isnan().all(), "log_prob of what is shown must be NaN: nobody drew these actions.")
     same = torch.equal(alone.action[alone.mask], shown.action[1:3][mask[1:3]])
     expect(same, "what is shown in a task depends on the tasks beside it.")
 

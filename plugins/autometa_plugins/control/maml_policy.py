@@ -135,6 +135,11 @@ def surrogate(policy: am.Choice | am.Normal, seen: am.Experience, advantage: Ten
     Returns
     -------
     Tensor of shape [tasks]
+
+    Raises
+    ------
+    InvalidData
+        It is not known with what probability actions were drawn.
     """
     return (log_ratios(policy, seen).exp() * advantage).sum(1) / seen.mask.sum(1).clamp(min=1)
 

@@ -56,7 +56,7 @@ def searched(mazes: am.Environments, size: int, slips: float) -> am.Experience:
         after, reward, terminated, truncated = worlds.step(action)
         step = am.Transition(observation, action, reward, terminated, truncated, after, told)
         searcher.follow(step)
-        columns.append((*step, torch.zeros_like(reward), episode, active))
+        columns.append((*step, torch.full_like(reward, torch.nan), episode, active))
         episode = episode + (step.ended & active)
         observation = worlds.reset(step.ended) if bool(step.ended.any()) else after
     names = (*am.Transition._fields, "log_prob", "episode", "mask")

@@ -54,6 +54,11 @@ def improved(
         A round of episodes.
     steps : int
     lr : float
+
+    Raises
+    ------
+    InvalidData
+        It is not known with what probability actions were drawn.
     """
     advantage = episode_advantages(seen, _DISCOUNT, _TRACE).detach()
     count = seen.mask.sum(1).clamp(min=1)

@@ -61,5 +61,5 @@ class PolicyNetwork(Bounded):
         """Expected returns [tasks, n] of the rest of the episode; None without a critic."""
         if self.critic is None:
             return None
-        features = am.apply_per_task(self.critic, observation)
-        return self.value(features, observation)  # type: ignore[no-any-return]
+        values: Tensor = self.value(am.apply_per_task(self.critic, observation))
+        return values

@@ -40,7 +40,7 @@ class ProMP(OnTrials):
     clip : float, default=0.2
         How far the ratio of the new to the old probability of an action counts.
     kl : float, default=0.0
-        Weight of the divergence of the new decisions from the old ones, after the adaptation.
+        Weight of the divergence of the exploring policy of every round from the one that collected it (eq. 15).
     lr : float, default=2e-3
     optimizer : str, default="adam"
         Any of ``torch.optim`` that needs nothing but a learning rate.
@@ -141,18 +141,25 @@ class ProMP(OnTrials):
     def _loss(
         self, rounds: list[am.Experience], after: am.Experience, advantage: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        memory = self.actor_.start(self.module_, len(after))
+        memory, divergences = self.actor_.start(self.module_, len(after)), []
         for part in rounds:
+            with torch.set_grad_enabled(self.kl > 0):
+                explores = self.actor_.decide(self.module_, memory, part.observation, part.episode).policy
+                divergences.append(_divergence(log_ratios(explores, part), part))
             memory = self.actor_.adapt(self.module_, memory, part)
         policy = self.actor_.decide(self.module_, memory, after.observation).policy
-        log_ratio = log_ratios(policy, after)
-        ratio = log_ratio.exp()
-        gain = clipped(ratio, advantage, self.clip)
-        divergence = (ratio - 1 - log_ratio).sum() / after.mask.sum()
-        loss = self.kl * divergence - gain.sum() / after.mask.sum()
+        gain = clipped(log_ratios(policy, after).exp(), advantage, self.clip)
+        divergence = torch.stack(divergences).mean() if divergences else gain.new_zeros(())
+        loss = -gain.sum() / after.mask.sum()
+        loss = loss + self.kl * divergence if self.kl else loss
         return loss, {"divergence": divergence.detach()}
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the learning rate."""
         return cls(lr=trial.suggest_float("lr", 3e-4, 6e-3, log=True))
+
+
+def _divergence(ratio: Tensor, seen: am.Experience) -> Tensor:
+    """Estimate the divergence of those who acted from a policy, by logarithms of its ratio to theirs [tasks, time]."""
+    return (ratio.exp() - 1 - ratio).sum() / seen.mask.sum()

@@ -209,9 +209,17 @@ class Critic(nn.Module):
         self.layers = nn.Sequential(nn.Linear(n_features + n_hidden, 64), nn.Tanh(), nn.Linear(64, 1))
         self.register_buffer("scale", torch.ones(()))
 
-    def forward(self, features: Tensor, hidden: Tensor) -> Tensor:
-        """Values [tasks, n] of features [tasks, n, n_features]; ``hidden`` is [tasks, n_hidden]."""
+    def forward(self, features: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Values [tasks, n] of features [tasks, n, n_features]; ``hidden`` is [tasks, n_hidden], None if it sees none.
+
+        Raises
+        ------
+        ValueError
+            It sees hidden parameters, and there are none.
+        """
         if self.n_hidden:
+            if hidden is None:
+                raise ValueError(f"this critic sees {self.n_hidden} hidden parameters of each task, and got none.")
             seen = hidden.unsqueeze(1).expand(-1, features.shape[1], -1).to(features)
             features = torch.cat([features, seen], -1)
         values: Tensor = self.layers(features).squeeze(-1)
