@@ -1,8 +1,8 @@
 """What is believed of a world: a Gaussian over a few numbers, from which rewards can be told."""
 
-from __future__ import annotations
+# Annotations are evaluated at once: names in those of a NamedTuple are not found later, as by the API reference.
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ class Belief(NamedTuple):
         """Return the numbers that belong to standard normal noise of their shape."""
         return self.mean + (self.log_variance / 2).exp() * noise
 
-    def divergence(self, other: Belief) -> Tensor:
+    def divergence(self, other: Self) -> Tensor:
         """Kullback-Leibler divergence from another belief, in nats."""
         gap, spread = self.mean - other.mean, self.log_variance - other.log_variance
         return 0.5 * (gap.square() / other.log_variance.exp() + spread.exp() - 1 - spread).sum(-1)
