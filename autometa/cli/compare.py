@@ -127,7 +127,11 @@ def compare(
     valid_tasks: Annotated[int | None, _option("N", "Tasks to tune on (100).")] = None,
     search: Annotated[
         str | None,
-        _option("KIND", "'separate': a study for each learner; 'joint': one that seeks a winner (separate)."),
+        _option(
+            "KIND",
+            "'separate': as many trials for each learner; 'race': more for the better ones; 'joint': one study that "
+            "seeks a winner (separate).",
+        ),
     ] = None,
     output: Annotated[Path | None, _option("FOLDER", "Where all results go (runs/NAME-OF-TASKS).")] = None,
     storage: Annotated[str | None, _option("URL", "Optuna storage (a journal file in the output folder).")] = None,
@@ -248,7 +252,7 @@ def compare(
 def _has_gaps(comparison: Comparison) -> bool:
     """Tell whether a final run failed, or every trial of a learner; a trial that diverges is part of any search."""
     board, failures = comparison.leaderboard, comparison.failures
-    joint = comparison.plan["settings"]["search"] == "joint"  # where only the winner is judged
+    joint = comparison.plan["settings"]["search"] != "separate"  # where only the best are judged
     board = board[board["tasks"] == board["trained_on"]]
     judged = set(board["tasks"]) if joint else set(zip(board["tasks"], board["learner"], strict=True))
     return any(

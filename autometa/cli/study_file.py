@@ -38,7 +38,7 @@ OPTIONS: dict[str, tuple[str, Check]] = {
     "seeds": ("n_seeds", _positive),
     "n_test_tasks": ("n_test_tasks", _positive),
     "valid_tasks": ("n_valid_tasks", _positive),
-    "search": ("search", partial(check_choice, choices=("separate", "joint"))),
+    "search": ("search", partial(check_choice, choices=("separate", "race", "joint"))),
     "name": ("name", check_text),
     "output": ("output", check_text),
     "storage": ("storage", check_text),

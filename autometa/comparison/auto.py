@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from autometa.comparison.compare import compare
 from autometa.comparison.plan.entrants import Learners
+from autometa.comparison.plan.settings import Search
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import Incompatible
 from autometa.estimators import FewShotClassifier, FewShotRegressor
@@ -35,7 +36,8 @@ class _AutoFewShot(BaseEstimator):
         n_seeds: int = 1,
         max_steps: int = 500,
         tasks_per_step: int = 16,
-        search: Literal["separate", "joint"] = "separate",
+        search: Search = "race",
+        time_budget: float | str | None = None,
         storage: str | None = None,
         name: str | None = None,
         output: str | os.PathLike[str] | None = None,
@@ -53,6 +55,7 @@ class _AutoFewShot(BaseEstimator):
         self.max_steps = max_steps
         self.tasks_per_step = tasks_per_step
         self.search = search
+        self.time_budget = time_budget
         self.storage = storage
         self.name = name
         self.output = output
@@ -116,6 +119,7 @@ class _AutoFewShot(BaseEstimator):
             max_steps=self.max_steps,
             tasks_per_step=self.tasks_per_step,
             search=self.search,
+            time_budget=self.time_budget,
             storage=self.storage,
             name=self.name,
             output=self.output,
@@ -184,9 +188,10 @@ class AutoFewShotClassifier(ClassifierMixin, _AutoFewShot):
 
     Parameters
     ----------
-    learners, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, search, storage, \
-name, output, device, n_workers, verbose
-        As :func:`autometa.compare`; fewer test tasks and seeds by default, because only the winner is wanted.
+    learners, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, search, \
+time_budget, storage, name, output, device, n_workers, verbose
+        As :func:`autometa.compare`; a race with fewer test tasks and seeds by default, because only the winner is
+        wanted. ``time_budget="30min"`` is for all of ``meta_fit``.
     random_state : int, optional
         None stands for 0 in ``meta_fit``.
 

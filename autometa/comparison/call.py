@@ -10,16 +10,19 @@ from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from pickle import PicklingError
+from shutil import rmtree
 from typing import Any
 
 from optuna.storages import BaseStorage, InMemoryStorage
 
 from autometa.comparison.execution.address import without_password
-from autometa.comparison.execution.arm import Arm, open_arms
+from autometa.comparison.execution.arm import PAUSED, Arm, open_arms
+from autometa.comparison.execution.clock import Clock
 from autometa.comparison.execution.environment import describe_environment
 from autometa.comparison.execution.kept_threads import counts_to_use, threads_text
 from autometa.comparison.execution.monitor import monitored
 from autometa.comparison.execution.progress_display import ProgressDisplay
+from autometa.comparison.execution.race import Race, open_races
 from autometa.comparison.execution.run_file import (
     DamagedRun,
     check_same_run,
@@ -74,6 +77,7 @@ class Call:
         self.models = kept / "models" if kept is not None else None
         self.environment: dict[str, Any] = describe_environment(pick_device(device))
         self.storage = open_storage(where)
+        self.races: Sequence[Race] = ()
         self.started = time.monotonic()
         told = self._read_run()
         self.seconds_before: float = told["environment"].get("seconds_of_all_calls", 0.0) if told is not None else 0.0
@@ -91,11 +95,15 @@ class Call:
             check_same_run(self.folder, told, self.plan.name, self.storage)
         return told
 
-    def go(self) -> Comparison:
-        """Register the plan, do the work and write what came of it."""
+    def go(self, clock: Clock | None = None) -> Comparison:
+        """Register the plan, do the work, by a clock if there is one, and write what came of it."""
         register_plan(self.storage, self.plan, without_password(str(self.where or "memory")))
+        if clock is not None:
+            clock.set(self.storage, self.plan.name)
         self._write_run()
         comparison = self.work_here(again=True)
+        if self.models is not None and comparison.complete:
+            rmtree(self.models.parent / PAUSED, ignore_errors=True)
         if self.folder is not None:
             self._write_run()
             comparison.write(self.folder)
@@ -106,6 +114,7 @@ class Call:
         alone = self.n_workers == 1 and not isinstance(self.storage, InMemoryStorage)
         with monitored() if alone else nullcontext() as monitor:
             arms = open_arms(self.plan, self.storage, Watch(limit=self.limit, monitor=monitor))
+            self.races = open_races(self.plan, arms, self.storage)
             for study in (study for arm in arms for study in arm.studies):
                 study.reap()
             if again:
@@ -128,6 +137,7 @@ class Call:
             device=self.device,
             keeper=self.keeper,
             trusted=None,
+            races=self.races,
         )
         for arm in arms:
             if arm.changes:
@@ -143,7 +153,9 @@ class Call:
             if self.n_workers == 1:
                 apart = partial(self._apart, arms, threads) if not isinstance(self.storage, InMemoryStorage) else None
                 with with_threads(threads):
-                    work_through(arms, pick_device(self.device), self.models, self.display, apart=apart)
+                    work_through(
+                        arms, pick_device(self.device), self.models, self.display, apart=apart, races=self.races
+                    )
             else:
                 self._run_processes(arms, threads, self.n_workers)
         except KeyboardInterrupt:
@@ -157,7 +169,7 @@ class Call:
     ) -> None:
         assert self.where is not None
         places = (self.plan, self.where, n_workers, self.device, self.models)
-        run_processes(*places, arms, self.display, threads, limit=self.limit, only=only)
+        run_processes(*places, arms, self.display, threads, races=self.races, limit=self.limit, only=only)
 
     def _apart(self, arms: Sequence[Arm], threads: ThreadCounts, dangerous: Sequence[Arm]) -> bool:
         """Let a process of its own do what has ended a process, or may have done so; False if none can be started."""
@@ -194,6 +206,11 @@ class Call:
             n_failed, first = len(comparison.failures), comparison.failures.iloc[0]
             which = "the only trial failed," if n_failed == 1 else f"all {n_failed} trials failed; the first,"
             raise AutometaError(f"{which} {first['learner']!r} on {first['tasks']!r}: {first['reason']}")
+        elif comparison.leaderboard.empty and self.plan.settings.time_budget is not None:
+            raise AutometaError(
+                f"time_budget={self.plan.settings.time_budget:g} seconds were over before any trial was; give more "
+                "time, fewer learners or a smaller max_steps."
+            )
         elif len(comparison.failures):
             failed = f"{len(comparison.failures)} trials or final runs"
             failed = "1 trial or final run" if len(comparison.failures) == 1 else failed

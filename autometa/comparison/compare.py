@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from optuna.storages import BaseStorage
 
 from autometa.checks import check_bool, check_int, check_real, check_text, check_texts
 from autometa.comparison.call import Call
+from autometa.comparison.execution.clock import Clock, seconds_of
 from autometa.comparison.execution.progress_display import make_display
 from autometa.comparison.execution.run_file import (
     folder_of,
@@ -28,7 +29,7 @@ from autometa.comparison.execution.stored_plan import stored_plan
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.plan import make_plan
-from autometa.comparison.plan.settings import MOST_WORKERS, Settings
+from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
 from autometa.comparison.result import Comparison
 from autometa.engine.device import pick_device
 from autometa.errors import InvalidParameter
@@ -52,7 +53,8 @@ def compare(
     device: str | torch.device = "auto",
     n_workers: int = 1,
     random_state: int = 0,
-    search: Literal["separate", "joint"] = "separate",
+    search: Search = "separate",
+    time_budget: float | str | None = None,
     baselines: bool = True,
     trial_timeout: float | None = None,
     verbose: int = 1,
@@ -106,9 +108,19 @@ def compare(
         Processes. With one, and without ``budget``, equal calls have equal results; with several, what a study
         draws depends on which trials have ended.
     random_state : int, default=0
-    search : {"separate", "joint"}, default="separate"
-        ``"joint"``: one study per task distribution chooses among the learners as well, and only the winner is
-        judged: less work, and no comparison of equals.
+    search : {"separate", "race", "joint"}, default="separate"
+        ``"separate"`` is the fair comparison: equal budgets for all. ``"race"``: after a first round in which every
+        learner has the same, rounds move trials from learners that are clearly behind to the better ones, and the best
+        five (and the baselines that all are held against) have final runs; never more work than ``"separate"``.
+        :attr:`Comparison.race` tells who had what. A race may be given more trials later, not more learners.
+        ``"joint"``: one study per task distribution chooses among the learners as well, and only the winner is judged:
+        less work, and no comparison of equals.
+    time_budget : float or str, optional
+        Seconds, or a text such as ``"30min"`` or ``"1h30min"``, that the whole call may take, with ``search="race"``:
+        rounds go on until what is left is needed for final runs, and as many learners have those as there is time for.
+        A run has at most as many seconds as let the first round end in good time. Such a result depends on the speed
+        of the machine. The winner's final run is never cut short; where there is no time for more than a first trial,
+        the call takes longer.
     baselines : bool, default=True
         Add scikit-learn's estimator fitted on the support set alone to a list that lacks it. If all ``tasks`` are
         tables, whose labels mean the same in every task, add every learner of the family "baseline", among them one
@@ -143,6 +155,13 @@ def compare(
     >>> sorted(set(zip(found.leaderboard["trained_on"], found.leaderboard["tasks"])))
     [('letters', 'digits'), ('letters', 'letters')]
     """
+    began = time.time()
+    seconds = seconds_of(time_budget)
+    if seconds is not None and budget is not None:
+        raise InvalidParameter(
+            f"time_budget={time_budget!r} and budget={budget!r}: give one; time_budget is for the whole call and is "
+            "shared out by itself."
+        )
     settings = Settings(
         n_trials=n_trials,
         budget=budget,
@@ -153,6 +172,7 @@ def compare(
         tasks_per_step=tasks_per_step,
         random_state=random_state,
         search=search,
+        time_budget=seconds,
     )
     check_int("n_workers", n_workers, most=MOST_WORKERS)
     check_int("verbose", verbose, least=0, also=(True, False))
@@ -164,9 +184,12 @@ def compare(
         name = folder.name if folder is not None else "comparison"
     plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
     where, keeper = _place(storage, folder, n_workers)
+    if folder is None and keeper is None and search == "race":  # whose paused trials lie in files
+        keeper = TemporaryFolder()
     run = Call(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout)
+    clock = None if seconds is None else Clock(until=began + seconds, seconds=seconds, n_workers=n_workers)
     with quiet_optuna():
-        return run.go()
+        return run.go(clock)
 
 
 def work(

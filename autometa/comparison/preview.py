@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,6 +16,7 @@ from optuna.trial import FixedTrial
 
 from autometa.checks import check_bool, check_int
 from autometa.comparison.execution.adaptation_curve import CURVE_TASKS, TIMED_TASKS
+from autometa.comparison.execution.clock import seconds_of
 from autometa.comparison.execution.finals import CURVE_POINTS
 from autometa.comparison.execution.thread_counts import ThreadCounts, with_threads
 from autometa.comparison.execution.trial import RUNGS, start_training
@@ -23,7 +24,7 @@ from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.guarded import guarded
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan, make_plan
-from autometa.comparison.plan.settings import MOST_WORKERS, Settings
+from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
 from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
 from autometa.training import MetaTraining, evaluate
@@ -46,7 +47,8 @@ class Preview:
     """One row per task distribution and learner: ``tasks``, ``learner``, ``family``, ``trials``, ``finals``, ``steps``
     (outer steps of one run, at most), ``step_seconds`` (of one outer step; NaN with a budget), ``judge_ms`` (of one
     task), ``train_seconds``, ``judge_seconds`` and ``seconds`` (of all trials and finals), ``problem`` (why nothing
-    could be measured). With ``search="joint"`` a row ``"joint"`` has what the search chooses, at the mean cost."""
+    could be measured). With ``search="race"`` as many as equal shares would be; it does no more than that, unless it
+    has a ``time_budget``. With ``search="joint"`` a row ``"joint"`` has what the search chooses, at the mean cost."""
     searched: pd.DataFrame
     """One row per hyperparameter: ``tasks``, ``learner``, ``parameter``, ``range``, ``default`` (None: it has none in
     the range)."""
@@ -55,6 +57,8 @@ class Preview:
     budget: float | None
     """Seconds of meta-training for each learner; with it ``train_seconds`` follow from arithmetic alone."""
     n_workers: int
+    time_budget: float | None = None
+    """Seconds of the whole call, if it has so many."""
 
     @property
     def n_slots(self) -> int:
@@ -64,6 +68,8 @@ class Preview:
     @property
     def seconds(self) -> float:
         """About how long all of it takes, where every process always has work; failed and pruned runs take less."""
+        if self.time_budget is not None:
+            return self.time_budget
         return float(self.pairs["seconds"].sum()) / self.n_workers
 
 
@@ -82,7 +88,8 @@ def preview(
     device: str | torch.device = "auto",
     n_workers: int = 1,
     random_state: int = 0,
-    search: Literal["separate", "joint"] = "separate",
+    search: Search = "separate",
+    time_budget: float | str | None = None,
     baselines: bool = True,
 ) -> Preview:
     """Say what :func:`autometa.compare` would do with these arguments, and about how long that takes.
@@ -93,7 +100,7 @@ def preview(
     Parameters
     ----------
     tasks, learners, test_tasks, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, \
-device, n_workers, random_state, search, baselines
+device, n_workers, random_state, search, time_budget, baselines
         As :func:`autometa.compare`. With ``budget`` no step is taken: meta-training takes its share of the budget.
 
     Returns
@@ -112,6 +119,7 @@ device, n_workers, random_state, search, baselines
     >>> seen.pairs[["learner", "trials", "finals", "train_seconds"]].values.tolist()
     [['ridge', 3, 2, 10.0]]
     """
+    given = seconds_of(time_budget)
     settings = Settings(
         n_trials=n_trials,
         budget=budget,
@@ -122,6 +130,7 @@ device, n_workers, random_state, search, baselines
         tasks_per_step=tasks_per_step,
         random_state=random_state,
         search=search,
+        time_budget=given,
     )
     check_int("n_workers", n_workers, most=MOST_WORKERS)
     check_bool("baselines", baselines)
@@ -134,7 +143,8 @@ device, n_workers, random_state, search, baselines
         pairs=pd.DataFrame(list(_pair_rows(plan, costs)), columns=PAIRS),
         searched=pd.DataFrame([row for pair in plan.pairs for row in _searched_rows(pair)], columns=SEARCHED),
         skipped=pd.DataFrame([(s.tasks, s.learner, s.reason, s.trained_on) for s in plan.skipped], columns=LEFT_OUT),
-        budget=settings.budget,
+        budget=plan.settings.budget,
+        time_budget=given,
         n_workers=n_workers,
     )
 
@@ -214,7 +224,7 @@ def _pair_rows(plan: Plan, costs: Mapping[tuple[str, str], _Cost]) -> Iterator[t
     n_seeds = plan.settings.n_seeds
     for space in plan.spaces:
         tasks = space.domain.label
-        if plan.settings.search == "separate":
+        if plan.settings.search != "joint":
             pair = space.pair(space.label)
             yield _row(tasks, pair.learner, pair.family, space.n_slots, n_seeds, costs[tasks, pair.learner])
             continue

@@ -16,6 +16,7 @@ from autometa.checks import check_path, check_texts
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.finals import to_estimator, train_final
 from autometa.comparison.execution.label_files import file_name, model_file
+from autometa.comparison.execution.race import Race, open_races
 from autometa.comparison.execution.run_file import RUN_FILE, DamagedRun, find_run, read_run
 from autometa.comparison.execution.slot_records import quiet_optuna
 from autometa.comparison.execution.storage import JOURNAL, TemporaryFolder, locate_storage, open_storage
@@ -79,6 +80,12 @@ class Comparison:
         "judging on TASKS" or "drawing what it did"), ``slot``, ``reason``.
     skipped : pandas.DataFrame
         Pairs that cannot work: ``tasks``, ``learner``, ``reason``, ``trained_on``.
+    race : pandas.DataFrame
+        With ``search="race"``, one row per task distribution and learner, the best on the meta-valid tasks first:
+        ``tasks``, ``learner``, ``rounds`` it took part in, ``trials`` begun, ``runs`` (what it was given, in whole
+        meta-training runs), ``score`` of its best trial on the meta-valid tasks, ``behind`` (how far behind that of the
+        best learner) with its standard error ``behind_error`` over tasks, ``state`` ("finalist", "left after round 2",
+        "no finalist", "no trial succeeded").
     labelled_rows : pandas.DataFrame
         Of tables whose labels mean the same in every task: ``tasks``, ``learner``, ``seed``, ``rows`` (labelled rows
         that the entity has: 0, 1, 2, 5, 10, 20, as far as half of the entities have as many), ``task``, ``metric``,
@@ -114,12 +121,13 @@ class Comparison:
         device: str | torch.device = "auto",
         keeper: TemporaryFolder | None = None,
         trusted: Collection[str] | None = (),
+        races: Sequence[Race] = (),
     ) -> None:
         # None: the comparison was made by this process, whose own code names what its learners call.
         self._trusted = trusted
-        self._arms = arms
+        self._arms, self._races = arms, races
         self._plan, self._folder, self._device, self._keeper = plan, folder, device, keeper
-        self._record: Record = collect_record(plan, arms, environment)
+        self._record: Record = collect_record(plan, arms, environment, races)
         frames = self._record.frames
         self.leaderboard = frames.leaderboard
         self.scores = frames.scores
@@ -130,6 +138,7 @@ class Comparison:
         self.trials = frames.trials
         self.failures = frames.failures
         self.skipped = frames.skipped
+        self.race = frames.race
         self.labelled_rows = frames.labelled_rows
         self.best_by_rows = frames.best_by_rows
         self.calibration = frames.calibration
@@ -209,7 +218,8 @@ class Comparison:
                 run = find_run(folder, comparisons_in(opened), damaged)
             plan = stored_plan(opened, run["name"], to_read=True, allowed_paths=allowed_paths)
             arms = open_arms(plan, opened, to_read=True)
-            return cls(plan, arms, environment=run["environment"], folder=folder, trusted=trusted)
+            races = open_races(plan, arms, opened, to_read=True)
+            return cls(plan, arms, environment=run["environment"], folder=folder, trusted=trusted, races=races)
 
     def best_estimator(
         self, tasks: str | None = None, *, trained_on: str | None = None
@@ -328,6 +338,7 @@ class Comparison:
             device=self._device,
             keeper=self._keeper,
             trusted=self._trusted,
+            races=self._races,
         )
 
     def advice(self, tasks: str) -> Advice | None:
@@ -376,6 +387,8 @@ class Comparison:
         """
         for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks"):
             write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
+        if len(self.race):
+            write_whole(output / "race.csv", csv_text(self._record.frames.race))
         for name in OF_TABLES if self._has_tables else ():
             write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
         several = len(self._plan.judged_on) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,6 +16,10 @@ MEDIANS = 100
 """And this many times the median step of the run, where that is more."""
 
 
+class OutOfTime(BaseException):
+    """Raised in the midst of a run whose time is over."""
+
+
 class Pulse:
     """How a run goes on: counts its finished steps, and says how long the next one may take.
 
@@ -24,10 +29,19 @@ class Pulse:
         Seconds that a step may take; None: what :data:`SILENCE` and :data:`MEDIANS` say.
     memory : mutable sequence of two floats, optional
         Where both numbers are kept; another process may read it.
+    seconds : float, default=infinity
+        After so many seconds from now the next finished step raises :class:`OutOfTime`.
     """
 
-    def __init__(self, limit: float | None = None, memory: MutableSequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        limit: float | None = None,
+        memory: MutableSequence[float] | None = None,
+        *,
+        seconds: float = math.inf,
+    ) -> None:
         self.limit = limit
+        self._until = time.monotonic() + seconds
         self.last = time.monotonic()
         self._memory = [0.0, 0.0] if memory is None else memory
         self._seconds: deque[float] = deque(maxlen=MEDIANS)
@@ -69,6 +83,8 @@ class Pulse:
             slow = max(self._seconds) * MEDIANS > SILENCE
             self._memory[1] = max(SILENCE, MEDIANS * median(self._seconds)) if slow else SILENCE
         self._memory[0] += 1
+        if now > self._until:
+            raise OutOfTime
 
 
 _pulses: dict[int, Pulse] = {}

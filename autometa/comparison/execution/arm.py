@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autometa.comparison.execution.finals import run_final
+from autometa.comparison.execution.label_files import file_name
+from autometa.comparison.execution.leg import Leg
 from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.trial import run_trial
@@ -22,6 +24,9 @@ from autometa.comparison.plan.plan import Plan
 from autometa.comparison.plan.study_space import StudySpace
 from autometa.files.description import as_stored
 
+PAUSED = "paused"
+"""The folder in which the paused trials of a race lie, beside that of the models."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -30,6 +35,8 @@ class Arm:
     space: StudySpace
     tuning: SlotStudy
     final: SlotStudy
+    legs: list[Leg] = field(default_factory=list)
+    """Of a race: what each slot of the tuning study does of a trial. Elsewhere every slot has a whole one."""
 
     @property
     def label(self) -> str:
@@ -81,6 +88,13 @@ class Arm:
         """Return the learner that a trial is about, and its parameters under their own names."""
         return self.space.split(trial.params)
 
+    def open(self, leg: Leg) -> None:
+        """Open one more slot of a race."""
+        if leg.begun_in is not None:
+            self.tuning.goes_on[len(self.legs)] = leg.begun_in
+        self.legs.append(leg)
+        self.tuning.n_slots = len(self.legs)
+
     def forgive(self) -> int:
         """Open the slots again that failed by what need not come again; return how many."""
         return sum(study.forgive() for study in self.studies)
@@ -89,7 +103,7 @@ class Arm:
         """Fill one slot; False where none is open to this process now."""
         trial = self.tuning.claim()
         if trial is not None:
-            self.tuning.fill(trial, lambda trial: self._tune(trial, device))
+            self.tuning.fill(trial, lambda trial: self._tune(trial, device, models))
             return True
         if not self.tuning.is_complete:
             return False
@@ -101,11 +115,22 @@ class Arm:
         self.final.fill(trial, lambda trial: self._run_final(trial, best.params, device, models))
         return True
 
-    def _tune(self, trial: Trial, device: torch.device) -> float:
+    def _tune(self, trial: Trial, device: torch.device, models: Path | None) -> float:
         pair, seen = self.space.choose(trial)
         components = pair.candidate.draw(seen)
         trial.set_user_attr("drawn", True)
-        return run_trial(pair, components, trial, device)
+        if not self.legs:
+            return run_trial(pair, components, trial, device)
+        leg = self._leg(trial.user_attrs["slot"], models)
+        value = run_trial(pair, components, trial, device, leg)
+        leg.forget()
+        return value
+
+    def _leg(self, slot: int, models: Path | None) -> Leg:
+        if models is None:
+            return self.legs[slot]
+        folder = models.parent / PAUSED / file_name(self.tasks) / file_name(self.space.label)
+        return replace(self.legs[slot], folder=folder)
 
     def _run_final(self, trial: Trial, params: Mapping[str, Any], device: torch.device, models: Path | None) -> float:
         learner, own = self.space.split(params)
@@ -168,7 +193,7 @@ def _open(comparison: str, space: StudySpace, storage: BaseStorage, watch: Watch
     tuning = SlotStudy(
         storage,
         name,
-        n_slots=space.n_slots,
+        n_slots=0 if space.domain.settings.search == "race" else space.n_slots,  # rounds open them
         higher_is_better=better,
         sampler=space.sampler(),
         pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=0) if space.prunes else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,15 +31,20 @@ class KeptBest:
     ----------
     score : float
         The best mean score so far; NaN before the first look.
+    scores : array of shape [n_valid_tasks]
+        Of the best look.
     step : int
         Outer steps before it.
+    looks : list of float
+        Mean scores of all looks.
     """
 
     def __init__(self, pair: Pair, training: MetaTraining) -> None:
         self.pair, self.training = pair, training
         self.score, self.step = math.nan, 0
         self._behind = 0
-        self._scores: NDArray[np.float64] = np.zeros(0)
+        self.scores: NDArray[np.float64] = np.zeros(0)
+        self.looks: list[float] = []
         self._state: dict[str, torch.Tensor] = {}
 
     def look(self) -> float:
@@ -53,13 +59,14 @@ class KeptBest:
         score = float(scores.mean())
         better = self.pair.domain.info.higher_is_better
         if math.isnan(self.score) or (score >= self.score if better else score <= self.score):
-            self.score, self.step, self._scores = score, self.training.step_count, scores
+            self.score, self.step, self.scores = score, self.training.step_count, scores
             self._state = {name: value.clone() for name, value in self.training.module.state_dict().items()}
             self._behind = 0
         else:
-            behind = self._scores - scores
+            behind = self.scores - scores
             error = float(behind.std(ddof=1)) / math.sqrt(len(behind)) if len(behind) > 1 else math.inf
             self._behind = self._behind + 1 if abs(float(behind.mean())) > CLEARLY * error else 0
+        self.looks.append(score)
         return score
 
     @property
@@ -72,6 +79,22 @@ class KeptBest:
         if self.step != self.training.step_count:
             self.training.module.load_state_dict(self._state)
         self._state = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the looks at a run that goes on need: numbers, and under ``"state"`` tensors by name."""
+        return {
+            "looks": list(self.looks),
+            "scores": self.scores.tolist(),
+            "step": self.step,
+            "behind": self._behind,
+            "state": dict(self._state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        self.looks, self.scores = list(state["looks"]), np.asarray(state["scores"])
+        self.score, self.step, self._behind = float(self.scores.mean()), state["step"], state["behind"]
+        self._state = dict(state["state"])
 
     def _judge(self) -> NDArray[np.float64]:
         pair, training = self.pair, self.training

@@ -10,7 +10,7 @@ import optuna
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.execution.patient_storage import tell
@@ -54,6 +54,11 @@ class SlotRecords:
     sampler, pruner : optional
     to_read : bool, default=False
         Write nothing: a study that the storage does not hold is an empty one.
+
+    Attributes
+    ----------
+    is_closed : bool
+        True once no more slots are filled; those that are open need no work then.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class SlotRecords:
         to_read: bool = False,
     ) -> None:
         self.storage = storage if not to_read or _holds(storage, name) else InMemoryStorage()
-        self.n_slots = n_slots
+        self.n_slots, self.is_closed = n_slots, False
         if self.storage is storage and to_read:
             self.study: Study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
         else:
@@ -139,7 +144,7 @@ class SlotRecords:
 
     def slot_states(self) -> list[SlotState]:
         """Return the state of every slot."""
-        states: list[SlotState] = ["open"] * self.n_slots
+        states: list[SlotState] = ["done" if self.is_closed else "open"] * self.n_slots
         for trial in self.trials():
             slot = trial.user_attrs["slot"]
             if slot < self.n_slots and (state := slot_state(trial)) != "open":
@@ -165,12 +170,17 @@ class SlotRecords:
 
     def best(self) -> FrozenTrial | None:
         """Return the best complete trial, or the best pruned one if none is complete."""
-        sign = -1.0 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
         for state in (TrialState.COMPLETE, TrialState.PRUNED):
-            found = [trial for trial in self.trials(state) if trial.value is not None]
-            if found:
-                return min(found, key=lambda trial: (sign * float(trial.value or 0.0), trial.user_attrs["slot"]))
+            if (best := best_of(self.trials(state), self.study.direction)) is not None:
+                return best
         return None
+
+
+def best_of(trials: Iterable[FrozenTrial], direction: StudyDirection) -> FrozenTrial | None:
+    """Return the trial with the best score, of equal ones that of the first slot; None if none has a score."""
+    sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
+    found = [trial for trial in trials if trial.value is not None]
+    return min(found, key=lambda one: (sign * float(one.value or 0.0), one.user_attrs["slot"]), default=None)
 
 
 def _holds(storage: BaseStorage, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
@@ -25,7 +26,7 @@ from autometa.comparison.execution.thread_counts import recorded_threads
 from autometa.comparison.execution.watch import GiveUp, Hang, Interruption, Watch
 from autometa.contracts.plugin_code import plugin_code, text_of
 from autometa.engine.process_state import restored_process
-from autometa.engine.pulse import SILENCE
+from autometa.engine.pulse import SILENCE, OutOfTime
 
 _in_hand: set[str] = set()
 """Tokens of the trials that this process is filling. A running trial of its own without one was left by a Ctrl-C."""
@@ -49,6 +50,10 @@ class SlotStudy(SlotEndings):
     ----------
     has_hung : bool
         True once a trial of this process was interrupted because it did not go on.
+    goes_on : dict of int to int
+        Slots that go on with the trial of another slot, as it was drawn.
+    ends_at : float
+        Seconds since the epoch at which a run is cut short and gives its slot back.
     """
 
     def __init__(
@@ -64,6 +69,13 @@ class SlotStudy(SlotEndings):
         self.fixed = fixed or {}
         self.watch = watch or Watch()
         self.has_hung = False
+        self.goes_on: dict[int, int] = {}
+        self.ends_at = math.inf
+
+    def goes_on_in(self, slot: int) -> int | None:
+        """Return the slot whose trial goes on in a slot, as the record of the first trial there tells."""
+        found = (trial.user_attrs.get("begun_in") for trial in self.trials() if trial.user_attrs["slot"] == slot)
+        return next(found, None)
 
     def forgive(self) -> int:
         """Open the slots again that failed by the death of a process, or by a shorter limit; return how many."""
@@ -107,6 +119,8 @@ class SlotStudy(SlotEndings):
         }
         if self.watch.supervisor is not None:
             attributes["supervisor"] = self.watch.supervisor.to_json()
+        if slot in self.goes_on:
+            attributes["begun_in"] = self.goes_on[slot]
         fixed = self._fixed_for(slot)
         cut = [trial for trial in self._begun(TrialState.FAIL) if trial.user_attrs["slot"] == slot]
         if cut:
@@ -120,6 +134,9 @@ class SlotStudy(SlotEndings):
 
     def _fixed_for(self, slot: int) -> dict[str, Any]:
         """Return the values of a slot; where an earlier trial drew them by itself, others that none has tried."""
+        if slot in self.goes_on:
+            begun = self.trials(TrialState.PRUNED, TrialState.COMPLETE)
+            return next(trial.params for trial in begun if trial.user_attrs["slot"] == self.goes_on[slot])
         fixed = self.fixed.get(slot, {})
         others = [trial for trial in self.trials() if trial.user_attrs["slot"] != slot]
         tried = [trial.user_attrs.get("fixed") or trial.params for trial in others]
@@ -172,7 +189,7 @@ class SlotStudy(SlotEndings):
                 with (
                     self._alive(trial),
                     restored_process() as changed,
-                    self.watch.over(self._give_up(trial)) as hang,
+                    self.watch.over(self._give_up(trial), seconds=self.ends_at - time.time()) as hang,
                     plugin_code(),
                 ):
                     value = work(trial)
@@ -187,6 +204,9 @@ class SlotStudy(SlotEndings):
         except UpdateFinishedTrialError:
             return  # another process took this one for dead and has opened the slot again
         except Exception as error:
+            if isinstance(error.__cause__, OutOfTime):  # as what runs plugins' code passes it on
+                self._fail(trial, interrupted=True)
+                return
             lost = lost_in(error)
             if lost is not None:
                 self._give_up_slot(trial, lost)

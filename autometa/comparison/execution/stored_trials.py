@@ -35,6 +35,8 @@ _ATTRIBUTES: dict[str, Schema] = {
     "elsewhere?": [str],
     "steps?": whole(),
     "meta_train_seconds?": finite,
+    "valid_scores?": [finite],
+    "begun_in?": whole(),
 }
 _RUNNING: dict[str, Schema] = {"owner": OWNER, "token": str, "beat": finite}
 """What a running trial carries besides, by which others tell whether it goes on."""

@@ -7,6 +7,7 @@ import torch
 from optuna.trial import Trial
 
 from autometa.comparison.execution.kept_best import KeptBest
+from autometa.comparison.execution.leg import Leg
 from autometa.comparison.plan.pair import Pair
 from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
@@ -17,7 +18,11 @@ RUNGS = (0.25, 0.5, 0.75, 1.0)
 
 
 def run_trial(
-    pair: Pair, components: tuple[BaseLearner, MetaOptimizer | None], trial: Trial, device: torch.device
+    pair: Pair,
+    components: tuple[BaseLearner, MetaOptimizer | None],
+    trial: Trial,
+    device: torch.device,
+    leg: Leg | None = None,
 ) -> float:
     """Run a trial of the components drawn for it and return its best score on the meta-valid tasks.
 
@@ -25,24 +30,40 @@ def run_trial(
     final run keeps it where it is the best. The seeds of the initial θ, of the batches and of the meta-valid tasks are
     those of every other trial on these tasks, so that trials differ in their hyperparameters alone.
 
+    Parameters
+    ----------
+    leg : Leg, optional
+        The part of it to run in a race; None: all of it.
+
     Raises
     ------
     optuna.TrialPruned
-        The pruner stopped it; the score reported last is kept.
+        The pruner stopped it, or it has paused; the score reported last is kept.
     TrainingDiverged
         The loss or the score is no longer finite.
     """
     training = start_training(pair, components, device, seed=pair.seed("train"))
     kept = KeptBest(pair, training)
+    if leg is not None:
+        leg.resume(training, kept)
+    looked = len(kept.looks)
     for rung, share in enumerate(RUNGS if training.n_steps else RUNGS[-1:]):
-        training.run_to(share)
-        trial.report(kept.look(), rung)
+        if rung >= looked:
+            training.run_to(share)
+            kept.look()
+        trial.report(kept.looks[rung], rung)
         trial.set_user_attr("steps", training.step_count)
         trial.set_user_attr("meta_train_seconds", training.seconds)
         if kept.has_turned_down:
             break
-        if share < 1.0 and trial.should_prune():
+        if leg is not None and leg.until <= share < 1.0:
+            trial.set_user_attr("valid_scores", kept.scores.tolist())
+            leg.pause(trial.user_attrs["slot"], training, kept)
             raise optuna.TrialPruned
+        if leg is None and share < 1.0 and trial.should_prune():
+            raise optuna.TrialPruned
+    if leg is not None:
+        trial.set_user_attr("valid_scores", kept.scores.tolist())
     return kept.score
 
 

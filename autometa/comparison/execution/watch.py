@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -49,7 +50,7 @@ class Watch:
     """Ends this process where no thread of it can."""
 
     @contextmanager
-    def over(self, give_up: GiveUp | None) -> Iterator[Hang]:
+    def over(self, give_up: GiveUp | None, *, seconds: float = math.inf) -> Iterator[Hang]:
         """Watch a block.
 
         Parameters
@@ -57,8 +58,10 @@ class Watch:
         give_up : callable, optional
             Records the reason given, and the limit, before this process is ended. None: what it has done is in its
             memory alone, so it is never ended.
+        seconds : float, default=infinity
+            How long it may take: the first step that is finished later raises :class:`OutOfTime`.
         """
-        pulse = Pulse(self.limit, self.memory)
+        pulse = Pulse(self.limit, self.memory, seconds=seconds)
         hang = Hang(pulse, give_up, self.monitor)
         with pulse.of_this_thread():
             if self.supervisor is not None:

@@ -23,6 +23,7 @@ from autometa.comparison.execution.child import STORAGE_LOST, Child
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import StorageLost
 from autometa.comparison.execution.progress_display import ProgressDisplay
+from autometa.comparison.execution.race import Race, open_races
 from autometa.comparison.execution.slot_records import quiet_optuna
 from autometa.comparison.execution.slot_times import at_work, seconds_left, shortest_first
 from autometa.comparison.execution.storage import open_storage
@@ -43,6 +44,7 @@ def work_through(
     display: ProgressDisplay | None = None,
     go_on: Callable[[], bool] = lambda: True,
     apart: Callable[[Sequence[Arm]], bool] | None = None,
+    races: Sequence[Race] = (),
 ) -> None:
     """Fill slots until none is left anywhere, the shortest first; wait for those that other processes fill.
 
@@ -53,9 +55,13 @@ def work_through(
     apart : callable, optional
         Lets a process that this one outlives work through arms; False where that is not possible. It gets those of
         learners that have ended a process, or may have done so. None: this is such a process.
+    races : sequence of Race, optional
+        Those that open the slots of the arms.
     """
     dangerous = {arm.label for arm in arms if apart is not None and arm.needs_a_process}
     while go_on():
+        for race in races:
+            race.update()
         left = [arm for arm in arms if arm.n_done < arm.n_slots]
         in_turn = shortest_first(left, arms) if len(left) > 1 else left
         if display is not None and display.is_due:
@@ -97,6 +103,7 @@ def run_processes(
     display: ProgressDisplay,
     threads: ThreadCounts,
     *,
+    races: Sequence[Race] = (),
     limit: float | None = None,
     only: Collection[str] | None = None,
 ) -> None:
@@ -129,6 +136,8 @@ def run_processes(
                 child.process.start()
         working = list(children)
         while working:
+            for race in races:
+                race.update()
             if display.is_due:
                 show(arms, display, at_work(arms), n_workers)
             time.sleep(POLL)
@@ -159,6 +168,8 @@ def run_processes(
             for child in children:
                 child.give_back(arms)
         raise
+    for race in races:
+        race.update()
     if failed and any(arm.n_done < arm.n_slots for arm in arms if arm.label in theirs):
         raise ProcessFailed(
             f"{len(failed)} of {n_workers} workers ended with exit codes {failed} and work is left; their own messages "
@@ -244,8 +255,11 @@ def _worker(
     try:
         _hear_ctrl_c()
         with with_threads(threads), quiet_optuna():
-            arms = [arm for arm in open_arms(plan, open_storage(where, wait=True), watch) if arm.label in only]
-            work_through(arms, pick_device(device), models, go_on=lambda: os.getppid() == parent)
+            storage = open_storage(where, wait=True)
+            arms = open_arms(plan, storage, watch)
+            races = open_races(plan, arms, storage)
+            own = [arm for arm in arms if arm.label in only]
+            work_through(own, pick_device(device), models, go_on=lambda: os.getppid() == parent, races=races)
     except StorageLost as error:
         assert watch.memory is not None
         watch.memory[STORAGE_LOST] = 1.0

@@ -134,10 +134,10 @@ def make_plan(
     infos = [domain.info for domain in domains.values()]
     if isinstance(learners, str) and learners == "all":
         everyone = every_learner({info.problem for info in infos})
-        return _assemble(name, settings, domains, test_domains, everyone, asked=())
+        return _shared(_assemble(name, settings, domains, test_domains, everyone, asked=()))
     asked = labelled("learners", learners)
     given = with_baselines(asked, infos) if baselines else asked
-    return _assemble(name, settings, domains, test_domains, given, asked=asked)
+    return _shared(_assemble(name, settings, domains, test_domains, given, asked=asked))
 
 
 def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
@@ -213,6 +213,33 @@ def _assemble(
     )
     _refuse_useless(plan, asked)
     return plan
+
+
+def _shared(plan: Plan) -> Plan:
+    """Share the time of a call among the runs of a race's first round."""
+    settings = plan.settings.shared(sum(pair.candidate.meta_optimizer is not None for pair in plan.pairs))
+    if settings is plan.settings:
+        return plan
+    domains, test_domains = (
+        {label: replace(domain, settings=settings) for label, domain in of.items()}
+        for of in (plan.domains, plan.test_domains)
+    )
+    test_domains = {label: domains.get(label, domain) for label, domain in test_domains.items()}
+    return replace(
+        plan,
+        settings=settings,
+        domains=domains,
+        test_domains=test_domains,
+        pairs=[
+            replace(
+                pair,
+                domain=domains[pair.tasks],
+                elsewhere=[test_domains[other.label] for other in pair.elsewhere],
+            )
+            for pair in plan.pairs
+        ],
+        described={**plan.described, "settings": asdict(settings)},
+    )
 
 
 def _make_entrants(

@@ -121,9 +121,10 @@ def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
                 differences.append(f"{kind} {label!r} is there and not here")
             elif not same_description(described, new[kind][label]):
                 differences.append(_difference(kind, label, described, new[kind][label]))
-    if new["settings"]["search"] == "joint" and stored["learners"].keys() != new["learners"].keys():
+    search = new["settings"]["search"]
+    if search != "separate" and stored["learners"].keys() != new["learners"].keys():
         differences.append(
-            f"learners {list(stored['learners'])} there and {list(new['learners'])} here (search='joint')"
+            f"learners {list(stored['learners'])} there and {list(new['learners'])} here (search={search!r})"
         )
     if differences:
         raise InvalidParameter(

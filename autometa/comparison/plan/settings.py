@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, get_args
 
 from autometa.checks import LARGEST_SEED, check_choice, check_int, check_real
+from autometa.errors import InvalidParameter
 
 MOST = {
     "n_trials": 100_000,
@@ -17,6 +18,11 @@ MOST = {
 }
 """The largest number of each kind. Every trial and final run is a record that is read again and again, and every task a
 number in a table: with more, a comparison never ends."""
+Search: TypeAlias = Literal["separate", "race", "joint"]
+"""How trials are shared among learners; see :func:`autometa.compare`."""
+SEARCHES: tuple[Search, ...] = get_args(Search)
+FIRST_ROUND = 0.4
+"""Share of the time of a call that the first round of a race may take."""
 MOST_WORKERS = 1024
 """Processes of one call; more machines join with ``autometa worker``."""
 
@@ -33,7 +39,8 @@ class Settings:
     max_steps: int = 500
     tasks_per_step: int = 16
     random_state: int = 0
-    search: Literal["separate", "joint"] = "separate"
+    search: Search = "separate"
+    time_budget: float | None = None
 
     def __post_init__(self) -> None:
         check_int("random_state", self.random_state, least=0, most=LARGEST_SEED)
@@ -44,7 +51,19 @@ class Settings:
         check_real("budget", self.budget, above=0, also=(None,), such_as=600)
         if self.budget is not None and not isinstance(self.budget, int):
             object.__setattr__(self, "budget", float(self.budget))
-        check_choice("search", self.search, ("separate", "joint"))
+        check_choice("search", self.search, SEARCHES)
+        if self.time_budget is not None and self.search != "race":
+            raise InvalidParameter(
+                f"time_budget={self.time_budget!r} with search={self.search!r}: only a race can keep to it; give "
+                "search='race', or budget=, seconds of meta-training for each learner."
+            )
+
+    def shared(self, n_runs: float) -> Settings:
+        """Return these with a ``budget`` with which so many learners can run the first round of a race in time."""
+        if self.time_budget is None or self.budget is not None:
+            return self
+        seconds = FIRST_ROUND * self.time_budget / max(1.0, n_runs)
+        return replace(self, budget=seconds * (self.n_trials + self.n_seeds))
 
     @property
     def seconds_per_run(self) -> float | None:

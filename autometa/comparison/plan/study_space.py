@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
@@ -20,8 +20,13 @@ _CHOICE = "learner"
 class StudySpace(Protocol):
     """What one study searches."""
 
-    prunes: ClassVar[bool]
-    """True if a trial may be stopped early."""
+    @property
+    def prunes(self) -> bool:
+        """True if a pruner may stop a trial."""
+
+    @property
+    def n_points(self) -> int | None:
+        """Number of different trials that there can be; None: no end of them."""
 
     @property
     def domain(self) -> Domain:
@@ -56,9 +61,20 @@ class StudySpace(Protocol):
 class PairSpace:
     """The space of one pair, under its own names."""
 
-    prunes: ClassVar[bool] = True
-
     only: Pair
+
+    @property
+    def prunes(self) -> bool:
+        """A race has a way of its own to stop trials."""
+        return self.only.settings.search == "separate"
+
+    @property
+    def n_points(self) -> int | None:
+        """One where there is nothing to choose, all combinations of a small grid."""
+        if self.only.space.is_empty:
+            return 1
+        grid = self._grid()
+        return None if grid is None else len(grid)
 
     @property
     def domain(self) -> Domain:
@@ -86,7 +102,10 @@ class PairSpace:
 
     def sampler(self) -> SlotSampler:
         """Make the sampler that suits the space."""
-        return make_sampler(self.only.space, self.n_slots, self.only.seed(self.label, "search"))
+        seed, space = self.only.seed(self.label, "search"), self.only.space
+        if self.only.settings.search == "race":  # whose paused trials tell a Gaussian process nothing
+            return make_parzen_sampler(self.n_slots, seed, conditional=space.conditional)
+        return make_sampler(space, self.n_slots, seed)
 
     def choose(self, trial: Suggests) -> tuple[Pair, Suggests]:
         """Return the pair and the trial as it is."""
@@ -115,9 +134,17 @@ class JointSpace:
     A parameter bears its learner's label: ``ridge.learner__ridge``.
     """
 
-    prunes: ClassVar[bool] = False  # scores of different learners after the same share of a run say too little
-
     pairs: Sequence[Pair]
+
+    @property
+    def prunes(self) -> bool:
+        """Scores of different learners after the same share of a run say too little."""
+        return False
+
+    @property
+    def n_points(self) -> int | None:
+        """Many."""
+        return None
 
     @property
     def domain(self) -> Domain:

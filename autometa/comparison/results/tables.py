@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.execution.adaptation_curve import curve_returns, known_returns
 from autometa.comparison.execution.arm import Arm
+from autometa.comparison.execution.race import Race
 from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.stored_trials import result_of
 from autometa.comparison.plan.domains import Domain
@@ -23,6 +24,7 @@ from autometa.comparison.results.from_scores import significance
 from autometa.comparison.results.gaps import Gap, gaps_to
 from autometa.comparison.results.judged import Judged, TrainedLearner
 from autometa.comparison.results.labelled_rows import BEST_BY_ROWS, CALIBRATION, LABELLED_ROWS, best_by_rows
+from autometa.comparison.results.race import RACE, race_rows
 from autometa.comparison.results.record import Frames, Record
 from autometa.comparison.results.references import References, references_in
 from autometa.comparison.results.shown import ShownTrials, shown_of
@@ -42,12 +44,14 @@ FAILURES = ["tasks", "learner", "stage", "slot", "reason"]
 SKIPPED = ["tasks", "learner", "reason", "trained_on"]
 
 
-def collect_record(plan: Plan, arms: Sequence[Arm], environment: Mapping[str, Any]) -> Record:
+def collect_record(
+    plan: Plan, arms: Sequence[Arm], environment: Mapping[str, Any], races: Sequence[Race] = ()
+) -> Record:
     """Read the results of a comparison, as far as it has come."""
     return Record(
         name=plan.name,
         plan=dict(plan.described),
-        frames=collect_frames(plan, arms),
+        frames=collect_frames(plan, arms, races),
         studies={arm.tuning.name: arm.tuning.study for arm in arms},
         environment=dict(environment),
         complete=all(arm.n_done == arm.n_slots for arm in arms),
@@ -71,7 +75,7 @@ def _shown(arms: Sequence[Arm]) -> dict[str, dict[str, ShownTrials]]:
     return found
 
 
-def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
+def collect_frames(plan: Plan, arms: Sequence[Arm], races: Sequence[Race] = ()) -> Frames:
     """Read all tables of a comparison, as far as it has come."""
     own = [one for arm in arms if (one := _judged(arm)) is not None]
     judged = own + [other for one in own for other in _judged_elsewhere(one)]
@@ -90,6 +94,7 @@ def collect_frames(plan: Plan, arms: Sequence[Arm]) -> Frames:
         trials=pd.DataFrame([row for arm in arms for row in _trial_rows(arm)], columns=TRIALS),
         failures=pd.DataFrame([row for arm in arms for row in _failure_rows(arm)], columns=FAILURES),
         skipped=pd.DataFrame([(s.tasks, s.learner, s.reason, s.trained_on) for s in plan.skipped], columns=SKIPPED),
+        race=pd.DataFrame([row for race in races for row in race_rows(race)], columns=RACE),
         labelled_rows=labelled,
         best_by_rows=_of_tables(
             BEST_BY_ROWS,

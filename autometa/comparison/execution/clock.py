@@ -1,0 +1,132 @@
+"""The time of a call that has been given one: until when trials may begin, and by when all is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import pandas as pd
+from optuna.storages import BaseStorage
+
+from autometa.checks import check_real
+from autometa.comparison.execution.adaptation_curve import CURVE_TASKS, TIMED_TASKS
+from autometa.comparison.execution.finals import CURVE_POINTS
+from autometa.comparison.execution.runner import Runner
+from autometa.errors import InvalidParameter, StorageError
+from autometa.schema import finite, misfit, whole
+
+_KEY = "clock"
+_RECORD = {"until": finite, "seconds": finite, "workers": whole(1)}
+_UNKNOWN = 0.3
+"""Share of the time that is kept for finals before anything was measured."""
+_ROOM = 1.15
+"""Times the seconds that finals are expected to take."""
+_CLOSING = 0.01
+"""Share of the time for the tables, the winner and the report, and one second more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """When a call is to end.
+
+    A clock decides here how many rounds a race has and how many learners have finals, as the user asked for.
+    """
+
+    until: float
+    """Seconds since the epoch."""
+    seconds: float
+    """Given to the whole call."""
+    n_workers: int
+
+    @classmethod
+    def of(cls, storage: BaseStorage, comparison: str) -> Clock | None:
+        """Return the clock that a call has set; None if it has none."""
+        study = storage.get_study_id_from_name(comparison)
+        record = storage.get_study_user_attrs(study).get(_KEY)
+        if record is None:
+            return None
+        if wrong := misfit(record, _RECORD):
+            raise StorageError(f"the storage is damaged: the clock of comparison {comparison!r}: {wrong}.")
+        return cls(until=record["until"], seconds=record["seconds"], n_workers=record["workers"])
+
+    def set(self, storage: BaseStorage, comparison: str) -> None:
+        """Tell all processes at work on a comparison."""
+        study = storage.get_study_id_from_name(comparison)
+        record = {"until": self.until, "seconds": self.seconds, "workers": self.n_workers}
+        storage.set_study_user_attr(study, _KEY, record)
+
+    @property
+    def finals_until(self) -> float:
+        """When the last final run ends."""
+        return self.until - 1.0 - _CLOSING * self.seconds
+
+    def trials_until(self, finalists: Sequence[Runner], n_seeds: int) -> float:
+        """Return when the last trial ends, so that the finals of some learners have the time they need."""
+        known = [seconds for runner in finalists if (seconds := seconds_of_final(runner)) is not None]
+        needed = _ROOM * sum(known) * n_seeds / self.n_workers if known else _UNKNOWN * self.seconds
+        return self.finals_until - needed
+
+    def has_time_for(self, runners: Sequence[Runner], n_seeds: int) -> bool:
+        """Tell whether the finals of some learners fit into what is left."""
+        needed = sum(seconds_of_final(runner) or 0.0 for runner in runners) * n_seeds / self.n_workers
+        return time.time() + _ROOM * needed <= self.finals_until
+
+
+def seconds_of(given: Any) -> float | None:
+    """Return the seconds of ``time_budget``.
+
+    Raises
+    ------
+    InvalidParameter
+        It is neither a number above 0 nor a text with a unit.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str) and any(map(str.isalpha, given)):
+        with suppress(ValueError):
+            given = pd.Timedelta(given).total_seconds()
+    if isinstance(given, str):
+        raise InvalidParameter(f"time_budget={given!r} must be seconds or a text with a unit, such as '30min' or '2h'.")
+    check_real("time_budget", given, above=0, such_as=1800)
+    return float(given)
+
+
+def seconds_of_leg(runner: Runner) -> float:
+    """Return how long the next leg of a learner takes; 0 where nobody knows yet."""
+    first = _seconds_of_first(runner)
+    if first is None:
+        return 0.0
+    goes_on = len(runner.arm.legs) - 1 in runner.arm.tuning.goes_on
+    return sum(first) * (round(1 / runner.first_share) - 1 if goes_on else 1)
+
+
+def seconds_of_final(runner: Runner) -> float | None:
+    """Return how long a final run takes: that of the same learner and seed number as before, or by its trials."""
+    over = [run.duration.total_seconds() for run in runner.arm.finals() if run.duration is not None]
+    if over:
+        return mean(over)
+    first = _seconds_of_first(runner)
+    if first is None:
+        return None
+    training, look = first
+    settings = runner.arm.space.domain.settings
+    looks = 1.0 if runner.is_whole else CURVE_POINTS + 1
+    looks += (settings.n_test_tasks + min(CURVE_TASKS, settings.n_test_tasks) + TIMED_TASKS) / settings.n_valid_tasks
+    return training / runner.first_share + looks * look
+
+
+def _seconds_of_first(runner: Runner) -> tuple[float, float] | None:
+    """Return the mean seconds of meta-training up to the first rung, and of the look at it with all else."""
+    found = [
+        (trial.user_attrs["meta_train_seconds"], trial.duration.total_seconds())
+        for trial in runner.arm.tuning.trials()
+        if "meta_train_seconds" in trial.user_attrs and "begun_in" not in trial.user_attrs and trial.duration
+    ]
+    if not found:
+        return None
+    training = mean(seconds for seconds, _ in found)
+    return training, max(0.0, mean(seconds for _, seconds in found) - training)

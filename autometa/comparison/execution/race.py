@@ -1,0 +1,225 @@
+"""A race: rounds that move trials from learners that are clearly worse to those that are better."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from optuna.storages import BaseStorage
+
+from autometa.comparison.execution.arm import Arm
+from autometa.comparison.execution.clock import Clock, seconds_of_final, seconds_of_leg
+from autometa.comparison.execution.runner import Runner, clearly_behind
+from autometa.comparison.plan.entrants import BASELINE, POOLED
+from autometa.comparison.plan.plan import Plan
+from autometa.errors import StorageError
+from autometa.host.catalog import name_of
+from autometa.schema import misfit, whole
+
+N_NEW = 4
+"""New trials of each learner in a round after the first."""
+MOST = 3
+"""Times its equal share that a learner may have: with more, the best of many trials is the luckiest of them."""
+FINALISTS = 5
+"""Learners with final runs, beside the references."""
+LEADERS = 3
+"""Learners for whose final runs time is kept."""
+_RECORD = {"rounds": [{str: whole()}], "finalists": (None, [str])}
+
+
+class Race:
+    """The learners of one task distribution in a race.
+
+    In the first round every learner has the same: a few trials up to their first rung, and the best of these to its
+    end. After each round those of the worse half leave that are clearly behind the best, over the same meta-valid tasks
+    (successive halving, Karnin et al. 2013, of whoever can be told apart), and the rest go on, the better first. The
+    whole takes no more runs than equal shares would.
+
+    A round is written to the storage before any of its slots is filled, so that all processes, and later calls, run the
+    same race.
+
+    Parameters
+    ----------
+    arms : sequence of Arm
+        Of one task distribution.
+    storage : optuna.storages.BaseStorage
+    comparison : str
+        Name of the study that holds the plan.
+    to_read : bool, default=False
+        Take the race as it is.
+    clock : Clock, optional
+        Rounds go on as long as there is time, and as many learners have finals as there is time for.
+    """
+
+    def __init__(
+        self,
+        arms: Sequence[Arm],
+        storage: BaseStorage,
+        comparison: str,
+        *,
+        to_read: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self.runners = {arm.space.label: Runner(arm) for arm in arms}
+        self.tasks = arms[0].tasks
+        self._storage, self._comparison, self._to_read = storage, comparison, to_read
+        self.clock = clock
+        self._settings = arms[0].space.domain.settings
+        self.higher_is_better = arms[0].space.domain.info.higher_is_better
+        self._n_rounds = 0
+        self._running: list[Runner] = []
+        self.finalists: list[str] | None = None
+        for runner in self.runners.values():
+            runner.arm.final.n_slots = 0
+        self.update()
+
+    def update(self) -> None:
+        """Open the slots of the round, those of the next once it is over, and at last those of the finals."""
+        if self.clock is not None:
+            self._heed(self.clock)
+        while self._is_over_round() and self._next_round():
+            pass
+
+    @property
+    def rounds(self) -> list[dict[str, int]]:
+        """New trials of every learner that took part, by round."""
+        return list(self._read()["rounds"])
+
+    def _is_over_round(self) -> bool:
+        done = [runner.is_done() for runner in self._running]  # of all: each opens slots of its own
+        return all(done)
+
+    def _next_round(self) -> bool:
+        """Open the slots of the next round; False if there is none."""
+        record = self._read()
+        if len(record["rounds"]) == self._n_rounds:
+            following = record if self._to_read else self._what_follows(record)
+            if following != record:
+                self._write(following)
+            if len(following["rounds"]) == self._n_rounds:
+                self._open_finals(following["finalists"] or [])
+                return False
+            record = following
+        following_round = record["rounds"][self._n_rounds]
+        self._running = [self.runners[label] for label in following_round if label in self.runners]
+        for runner in self._running:
+            runner.begin(following_round[runner.label])
+        self._n_rounds += 1
+        return True
+
+    def _what_follows(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return the record with one more round; with the finalists, where there is none."""
+        if new := self._decide(record["rounds"]):
+            return {"rounds": [*record["rounds"], new], "finalists": None}
+        if record["finalists"] is None:
+            return record | {"finalists": self._choose_finalists()}
+        return record | {"finalists": record["finalists"] + self._one_more(record["finalists"])}
+
+    def _decide(self, rounds: Sequence[dict[str, int]]) -> dict[str, int]:
+        """Return the new trials of each learner in the next round; empty: the race is over."""
+        n_trials = self._settings.n_trials
+        most = MOST * n_trials if self.clock is None else math.inf
+        if not rounds:
+            return {label: runner.n_first(N_NEW, n_trials) for label, runner in self.runners.items()}
+        left = math.inf if self.clock else float(sum(runner.arm.space.n_slots for runner in self.runners.values()))
+        left -= sum(runner.runs for runner in self.runners.values())
+        found: dict[str, int] = {}
+        for label in self._in_the_race(rounds[-1]):
+            runner = self.runners[label]
+            if runner.arm.tuning.is_closed:
+                continue
+            n_new = runner.n_new(N_NEW)
+            cost = runner.cost(n_new)
+            if (n_new or runner.can_go_on) and cost <= left and runner.runs + cost <= most:
+                found[label] = n_new
+                left -= cost
+        return found
+
+    def in_order(self) -> list[str]:
+        """Return the learners that have a score, the best first."""
+        scored = {label: scores for label, one in self.runners.items() if (scores := one.scores) is not None}
+        return sorted(scored, key=lambda label: float(scored[label].mean()), reverse=self.higher_is_better)
+
+    def _in_the_race(self, last_round: Collection[str]) -> list[str]:
+        """Return who stays after a round, the best first: its better half, and whoever is not clearly behind."""
+        ordered = [label for label in self.in_order() if label in last_round]
+        half = -(-len(last_round) // 2)
+        return ordered[:half] + [label for label in ordered[half:] if not self._is_clearly_behind(label, ordered[0])]
+
+    def _is_clearly_behind(self, label: str, first: str) -> bool:
+        scores, best = self.runners[label].scores, self.runners[first].scores
+        if scores is None or best is None:
+            return True
+        return clearly_behind(scores, best, higher_is_better=self.higher_is_better)
+
+    def _choose_finalists(self) -> list[str]:
+        """Return the best learners, and the references that all are held against, as far as there is time for them."""
+        ordered = self.in_order()
+        references = [label for label in ordered[1:] if self._is_reference(label)]
+        found: list[str] = []
+        for label in [*ordered[:1], *references, *[one for one in ordered[1:FINALISTS] if one not in references]]:
+            if not found or self._has_time_for([*found, label]):
+                found.append(label)
+        return found
+
+    def _one_more(self, finalists: Sequence[str]) -> list[str]:
+        """Return another learner, if the finals are over before the time is."""
+        if self.clock is None or not all(self.runners[label].arm.final.is_complete for label in finalists):
+            return []
+        others = (label for label in self.in_order() if label not in finalists)
+        return [label for label in others if self._has_time_for([label])][:1]
+
+    def _has_time_for(self, labels: Sequence[str]) -> bool:
+        waiting = [self.runners[label] for label in labels if not self.runners[label].arm.finals()]
+        return self.clock is None or self.clock.has_time_for(waiting, self._settings.n_seeds)
+
+    def _heed(self, clock: Clock) -> None:
+        """Close the studies for which there is no time left."""
+        now, n_seeds = time.time(), self._settings.n_seeds
+        leaders = [self.runners[label] for label in self.in_order()[:LEADERS]]
+        until = clock.trials_until(leaders, n_seeds)
+        for runner in self.runners.values():
+            tuning, final = runner.arm.studies
+            tuning.ends_at = until
+            tuning.is_closed = self.finalists is not None or now + seconds_of_leg(runner) >= until
+            if runner not in leaders[:1]:  # without one there is no winner, so it may take longer
+                final.ends_at = clock.finals_until
+                final.is_closed = now + (seconds_of_final(runner) or 0.0) >= clock.finals_until
+
+    def _is_reference(self, label: str) -> bool:
+        runner = self.runners[label]
+        return name_of(runner.arm.space.pair(label).candidate.learner, full=True) in (BASELINE, POOLED)
+
+    def _open_finals(self, finalists: Sequence[str]) -> None:
+        self.finalists = list(finalists)
+        for label, runner in self.runners.items():
+            runner.arm.final.n_slots = self._settings.n_seeds if label in finalists else 0
+
+    def _read(self) -> dict[str, Any]:
+        """Return the record of the race as it is stored."""
+        study = self._storage.get_study_id_from_name(self._comparison)
+        record = self._storage.get_study_user_attrs(study).get(self._key)
+        if record is None:
+            return {"rounds": [], "finalists": None}
+        if wrong := misfit(record, _RECORD):
+            raise StorageError(f"the storage is damaged: the race on {self.tasks!r}: {wrong}.")
+        return dict(record)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        study = self._storage.get_study_id_from_name(self._comparison)
+        self._storage.set_study_user_attr(study, self._key, record)
+
+    @property
+    def _key(self) -> str:
+        return f"race on {self.tasks}"
+
+
+def open_races(plan: Plan, arms: Sequence[Arm], storage: BaseStorage, *, to_read: bool = False) -> list[Race]:
+    """Return the races of a plan, one for each task distribution; none where it asks for none."""
+    if plan.settings.search != "race":
+        return []
+    clock = None if to_read else Clock.of(storage, plan.name)
+    by_tasks = ([arm for arm in arms if arm.tasks == tasks] for tasks in plan.domains)
+    return [Race(of_tasks, storage, plan.name, to_read=to_read, clock=clock) for of_tasks in by_tasks]

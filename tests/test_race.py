@@ -1,0 +1,302 @@
+"""A race moves trials from learners that are clearly worse to those that are better."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+
+import autometa as am
+from autometa.comparison.execution import arm, clock, race
+from autometa.comparison.execution.arm import open_arms
+from autometa.comparison.execution.clock import seconds_of
+from autometa.comparison.execution.leg import Leg
+from autometa.comparison.execution.race import MOST, N_NEW, open_races
+from autometa.comparison.execution.storage import open_storage
+from autometa.comparison.execution.stored_plan import register_plan
+from autometa.comparison.execution.trial import RUNGS, run_trial
+from autometa.comparison.plan.plan import Plan, make_plan
+from autometa.comparison.plan.settings import Settings
+from autometa.engine.pulse import OutOfTime, Pulse, step_finished
+from learning import STANDARD_ERRORS
+from test_comparison import FAST, Hopeless, Mean, Trained
+
+RACE: dict[str, Any] = {**FAST, "search": "race", "n_trials": 4, "n_seeds": 1, "n_valid_tasks": 40, "tasks_per_step": 2}
+
+
+class Far(Trained):
+    """A learner that no hyperparameter helps: its answers are far away."""
+
+    def predict(self, module: Any, adapted: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return super().predict(module, adapted, x) + 30.0
+
+
+LEARNERS = {"trained": Trained(), "far": Far(), "ridge": "ridge", "farther": Far(scale=4.0)}
+
+
+def plan_of(name: str = "run", **changed: Any) -> Plan:
+    numbers = {name: value for name, value in {**RACE, **changed}.items() if name not in ("baselines", "verbose")}
+    return make_plan("sinusoid", LEARNERS, Settings(**numbers), name=name, baselines=False)
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, Path]:
+    output = tmp_path_factory.mktemp("race") / "run"
+    return am.compare("sinusoid", LEARNERS, output=output, **RACE), output
+
+
+@pytest.fixture(autouse=True)
+def _own_learners_are_not_saved(recwarn: pytest.WarningsRecorder) -> None:
+    """What no plugin offers cannot be saved, of which every comparison here warns."""
+
+
+def test_the_first_round_is_fair_and_later_ones_go_to_the_better(raced: tuple[am.Comparison, Path]) -> None:
+    found = raced[0]
+    table = found.race.set_index("learner")
+    assert table.loc["far", "rounds"] == 1
+    assert table.loc["far", "trials"] == N_NEW
+    assert table.loc["far", "state"] in ("finalist", "left after round 1")
+    assert table.loc["far", "behind"] > STANDARD_ERRORS * table.loc["far", "behind_error"]
+    best = found.race.iloc[0]
+    assert best["learner"] in ("trained", "ridge")
+    assert best["behind"] == 0.0
+    assert best["trials"] > N_NEW
+    assert best["rounds"] > 1
+
+
+def test_a_race_is_no_more_work_than_equal_shares_and_nobody_has_more_than_a_few_shares(
+    raced: tuple[am.Comparison, Path],
+) -> None:
+    runs = raced[0].race["runs"]
+    assert runs.sum() <= RACE["n_trials"] * len(LEARNERS)
+    assert runs.max() <= MOST * RACE["n_trials"]
+    trials = raced[0].trials
+    whole, paused = (trials["state"] == "complete").sum(), (trials["state"] == "pruned").sum()
+    assert whole * 0.75 + paused * 0.25 == runs.sum(), "what was done is what is told"
+
+
+def test_the_best_have_finals(raced: tuple[am.Comparison, Path]) -> None:
+    found, output = raced
+    assert found.complete
+    assert set(found.leaderboard["learner"]) == set(found.race.loc[found.race["state"] == "finalist", "learner"])
+    assert not (output / "paused").exists()
+    assert (output / "race.csv").exists()
+
+
+def test_a_loaded_race_is_the_same(tmp_path: Path) -> None:
+    found = am.compare("sinusoid", ["ridge", "sklearn"], output=tmp_path, **{**RACE, "n_trials": 3, "max_steps": 2})
+    again = am.Comparison.load(tmp_path)
+    pd.testing.assert_frame_equal(found.race, again.race)
+    pd.testing.assert_frame_equal(found.scores, again.scores)
+    assert again.complete
+
+
+def test_equal_races_have_equal_results(raced: tuple[am.Comparison, Path]) -> None:
+    again = am.compare("sinusoid", LEARNERS, **RACE)
+    pd.testing.assert_frame_equal(raced[0].race, again.race)
+    pd.testing.assert_frame_equal(raced[0].scores, again.scores)
+
+
+def test_learners_without_a_good_trial_leave_and_the_race_goes_on() -> None:
+    found = am.compare("sinusoid", {"hopeless": Hopeless(), "ridge": "ridge"}, **RACE)
+    table = found.race.set_index("learner")
+    assert table.loc["hopeless", "state"] == "no trial succeeded"
+    assert table.loc["hopeless", "rounds"] == 1
+    assert table.loc["ridge", "rounds"] > 1
+    assert list(found.leaderboard["learner"]) == ["ridge"]
+
+
+def test_the_baseline_is_judged_whatever_its_place() -> None:
+    several = {f"mean{k}": Mean(1.0 + k / 100) for k in range(7)}
+    found = am.compare("sinusoid", several, **{**RACE, "baselines": True, "n_trials": 1})
+    assert "sklearn" in set(found.leaderboard["learner"])
+    assert len(found.leaderboard) <= race.FINALISTS + 1
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["from its file", "from its start"])
+def test_a_trial_that_pauses_and_goes_on_ends_as_one_that_does_not(tmp_path: Path, *, is_kept: bool) -> None:
+    pair = next(pair for pair in plan_of(max_steps=20).pairs if pair.learner == "ridge")
+    study = optuna.create_study(pruner=optuna.pruners.NopPruner())
+    device, fixed = torch.device("cpu"), {"slot": 0}
+
+    def run(leg: Leg | None, **attributes: Any) -> optuna.trial.FrozenTrial:
+        study.enqueue_trial(dict(pair.space.defaults), user_attrs={**fixed, **attributes})
+        trial = study.ask()
+        try:
+            study.tell(trial, run_trial(pair, pair.candidate.draw(trial), trial, device, leg))
+        except optuna.TrialPruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        return study.trials[-1]
+
+    whole = run(None)
+    paused = run(Leg(until=0.25, folder=tmp_path))
+    assert paused.state == optuna.trial.TrialState.PRUNED
+    assert paused.intermediate_values == {0: whole.intermediate_values[0]}
+    assert paused.user_attrs["steps"] == 5
+    (file,) = tmp_path.iterdir()
+    if not is_kept:
+        file.write_bytes(file.read_bytes()[:100])
+    on = run(Leg(begun_in=0, folder=tmp_path))
+    assert on.intermediate_values == whole.intermediate_values
+    assert len(on.intermediate_values) == len(RUNGS)
+    assert on.value == whole.value
+    assert on.user_attrs["steps"] == 20
+
+
+def test_a_run_that_is_cut_goes_on_and_ends_the_same(
+    raced: tuple[am.Comparison, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, real = [], arm.run_trial
+
+    def cut(*arguments: Any) -> float:
+        done.append(arguments[0].learner)
+        if len(done) in (3, 12):
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(arm, "run_trial", cut)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="interrupted"):
+            assert not am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **RACE).complete
+    found = am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **RACE)
+    pd.testing.assert_frame_equal(found.race, raced[0].race)
+    pd.testing.assert_frame_equal(found.scores, raced[0].scores)
+    assert len(done) == len(raced[0].trials) + 2
+
+
+def test_more_trials_are_more_rounds_and_other_learners_are_refused(tmp_path: Path) -> None:
+    few = am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **{**RACE, "n_trials": 3})
+    more = am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **RACE)
+    assert more.race["rounds"].max() > few.race["rounds"].max()
+    kept = few.trials.set_index(["learner", "slot"])["value"]
+    assert more.trials.set_index(["learner", "slot"])["value"].loc[kept.index].equals(kept)
+    with pytest.raises(am.InvalidParameter, match=r"learners .* \(search='race'\)"):
+        am.compare("sinusoid", ["ridge"], output=tmp_path / "run", **RACE)
+
+
+@pytest.mark.slow
+def test_two_processes_run_one_race(tmp_path: Path) -> None:
+    learners = ["ridge", "maml", "sklearn"]
+    found = am.compare("sinusoid", learners, output=tmp_path / "run", n_workers=2, **{**RACE, "max_steps": 2})
+    assert found.complete
+    assert not found.trials.duplicated(["learner", "slot"]).any()
+    assert found.race["runs"].sum() <= RACE["n_trials"] * len(learners)
+
+
+def test_a_race_that_another_process_began_is_the_same(raced: tuple[am.Comparison, Path], tmp_path: Path) -> None:
+    """Whoever opens the studies anew opens the slots that were there, and no others."""
+    plan, storage = plan_of(), open_storage(str(raced[1] / "journal.log"))
+    arms = open_arms(plan, storage)
+    before = [study.n_slots for one in arms for study in one.studies]
+    (again,) = open_races(plan, arms, storage)
+    assert before == [0, 1] * len(arms)
+    assert {one.space.label: one.tuning.n_slots for one in arms} == raced[0].trials.groupby("learner").size().to_dict()
+    assert again.finalists is not None
+
+
+def test_a_damaged_record_of_a_race_is_one_error(tmp_path: Path) -> None:
+    plan, storage = plan_of(), open_storage(str(tmp_path / "journal.log"))
+    register_plan(storage, plan, "here")
+    arms = open_arms(plan, storage)
+    storage.set_study_user_attr(storage.get_study_id_from_name("run"), "race on sinusoid", {"rounds": 3})
+    with pytest.raises(am.StorageError, match="the race on 'sinusoid'"):
+        open_races(plan, arms, storage)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [(90, 90.0), (2.5, 2.5), ("90s", 90.0), ("30min", 1800.0), ("1h30min", 5400.0), (None, None)]
+)
+def test_a_time_is_seconds_or_a_text_with_a_unit(given: Any, seconds: float | None) -> None:
+    assert seconds_of(given) == seconds
+
+
+@pytest.mark.parametrize("given", ["90", "soon", "", 0, -1, True, float("nan"), "-3min"])
+def test_a_time_that_is_none_is_refused(given: Any) -> None:
+    with pytest.raises(am.InvalidParameter, match="time_budget"):
+        am.compare("sinusoid", ["ridge"], time_budget=given, **RACE)
+
+
+def test_a_time_needs_a_race_and_no_other_limit() -> None:
+    with pytest.raises(am.InvalidParameter, match="give one"):
+        am.compare("sinusoid", ["ridge"], time_budget=60, budget=10, **RACE)
+    with pytest.raises(am.InvalidParameter, match="only a race"):
+        am.compare("sinusoid", ["ridge"], time_budget=60, **{**RACE, "search": "separate"})
+
+
+class FakeTime:
+    """A clock that a trial moves on by a second and a final by two."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, real = 1e6, time.time
+        for module in (race, clock):
+            monkeypatch.setattr(module.time, "time", lambda: self.now)
+        assert real is not time.time
+        monkeypatch.setattr(clock, "_seconds_of_first", lambda runner: (0.75, 0.25) if runner.best else None)
+        monkeypatch.setattr(clock, "seconds_of_final", lambda runner: 2.0 if runner.best else None)
+        monkeypatch.setattr(race, "seconds_of_final", lambda runner: 2.0 if runner.best else None)
+        self.trials = self.finals = 0
+        run_trial, run_final = arm.run_trial, arm.run_final
+
+        def trial(*arguments: Any) -> float:
+            self.now += 1.0 if arguments[-1].begun_in is None else 3.0
+            self.trials += 1
+            return run_trial(*arguments)
+
+        def final(*arguments: Any) -> float:
+            self.now += 2.0
+            self.finals += 1
+            return run_final(*arguments)
+
+        monkeypatch.setattr(arm, "run_trial", trial)
+        monkeypatch.setattr(arm, "run_final", final)
+
+
+@pytest.mark.parametrize("seconds", [30.0, 60.0])
+def test_rounds_go_on_as_long_as_there_is_time(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTime(monkeypatch)
+    began = fake.now
+    found = am.compare("sinusoid", LEARNERS, time_budget=seconds, **{**RACE, "n_trials": 2})
+    took = fake.now - began
+    assert 0.85 * seconds < took <= seconds, "used, and kept to"
+    assert fake.finals == len(found.leaderboard) >= 1
+    assert found.complete
+    assert found.race["runs"].sum() > 2 * len(LEARNERS) or seconds < 60
+
+
+def test_where_time_is_short_the_winner_alone_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTime(monkeypatch)
+    found = am.compare("sinusoid", LEARNERS, time_budget=6.0, **RACE)
+    assert len(found.leaderboard) == fake.finals == 1
+    assert found.complete
+
+
+def test_a_run_that_is_out_of_time_gives_its_slot_back(tmp_path: Path) -> None:
+    pulse = Pulse(seconds=-1.0)
+    with pulse.of_this_thread(), pytest.raises(OutOfTime):
+        step_finished()
+    plan, storage = plan_of(), open_storage(str(tmp_path / "journal.log"))
+    register_plan(storage, plan, "here")
+    arms = open_arms(plan, storage)
+    open_races(plan, arms, storage)
+    study = arms[0].tuning
+    study.ends_at = time.time() - 1.0
+    assert arms[0].step(torch.device("cpu"), None)
+    assert study.slot_states() == ["open"] * N_NEW
+    study.is_closed = True
+    assert study.is_complete
+    assert not arms[0].step(torch.device("cpu"), None)
+
+
+def test_a_preview_of_a_race_tells_no_less_than_it_does() -> None:
+    numbers = {name: value for name, value in RACE.items() if name not in ("baselines", "verbose")}
+    seen = am.preview("sinusoid", LEARNERS, baselines=False, **numbers)
+    assert seen.pairs["trials"].sum() == RACE["n_trials"] * len(LEARNERS)
+    timed = am.preview("sinusoid", LEARNERS, baselines=False, time_budget="10min", **numbers)
+    assert timed.seconds == 600.0
+    assert timed.budget == pytest.approx(0.4 * 600.0 / len(LEARNERS) * (RACE["n_trials"] + RACE["n_seeds"]))
