@@ -38,6 +38,7 @@ class _AutoFewShot(BaseEstimator):
         tasks_per_step: int = 16,
         search: Search = "race",
         time_budget: float | str | None = None,
+        ensemble: bool = False,
         storage: str | None = None,
         name: str | None = None,
         output: str | os.PathLike[str] | None = None,
@@ -56,6 +57,7 @@ class _AutoFewShot(BaseEstimator):
         self.tasks_per_step = tasks_per_step
         self.search = search
         self.time_budget = time_budget
+        self.ensemble = ensemble
         self.storage = storage
         self.name = name
         self.output = output
@@ -120,6 +122,7 @@ class _AutoFewShot(BaseEstimator):
             tasks_per_step=self.tasks_per_step,
             search=self.search,
             time_budget=self.time_budget,
+            ensemble=self.ensemble,
             storage=self.storage,
             name=self.name,
             output=self.output,
@@ -189,7 +192,7 @@ class AutoFewShotClassifier(ClassifierMixin, _AutoFewShot):
     Parameters
     ----------
     learners, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, search, \
-time_budget, storage, name, output, device, n_workers, verbose
+time_budget, ensemble, storage, name, output, device, n_workers, verbose
         As :func:`autometa.compare`; a race with fewer test tasks and seeds by default, because only the winner is
         wanted. ``time_budget="30min"`` is for all of ``meta_fit``.
     random_state : int, optional

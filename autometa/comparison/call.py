@@ -16,8 +16,9 @@ from typing import Any
 from optuna.storages import BaseStorage, InMemoryStorage
 
 from autometa.comparison.execution.address import without_password
-from autometa.comparison.execution.arm import PAUSED, Arm, open_arms
+from autometa.comparison.execution.arm import PAUSED, Arm
 from autometa.comparison.execution.clock import Clock
+from autometa.comparison.execution.ensemble_arm import open_all_arms
 from autometa.comparison.execution.environment import describe_environment
 from autometa.comparison.execution.kept_threads import counts_to_use, threads_text
 from autometa.comparison.execution.monitor import monitored
@@ -113,7 +114,7 @@ class Call:
         """Do the work and read the result; ``again``: with what has failed before and need not fail again."""
         alone = self.n_workers == 1 and not isinstance(self.storage, InMemoryStorage)
         with monitored() if alone else nullcontext() as monitor:
-            arms = open_arms(self.plan, self.storage, Watch(limit=self.limit, monitor=monitor))
+            arms = open_all_arms(self.plan, self.storage, Watch(limit=self.limit, monitor=monitor))
             self.races = open_races(self.plan, arms, self.storage)
             for study in (study for arm in arms for study in arm.studies):
                 study.reap()

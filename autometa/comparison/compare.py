@@ -55,6 +55,7 @@ def compare(
     random_state: int = 0,
     search: Search = "separate",
     time_budget: float | str | None = None,
+    ensemble: bool = False,
     baselines: bool = True,
     trial_timeout: float | None = None,
     verbose: int = 1,
@@ -121,6 +122,10 @@ def compare(
         A run has at most as many seconds as let the first round end in good time. Such a result depends on the speed
         of the machine. The winner's final run is never cut short; where there is no time for more than a first trial,
         the call takes longer.
+    ensemble : bool, default=False
+        Judge an ensemble as well, under the name "ensemble": for every seed, of the final runs of that seed, members
+        and weights chosen greedily by the meta-valid tasks (Caruana et al. 2004). ``members`` of the result tells
+        them. A later call may ask for it of what is done already.
     baselines : bool, default=True
         Add scikit-learn's estimator fitted on the support set alone to a list that lacks it. If all ``tasks`` are
         tables, whose labels mean the same in every task, add every learner of the family "baseline", among them one
@@ -173,6 +178,7 @@ def compare(
         random_state=random_state,
         search=search,
         time_budget=seconds,
+        ensemble=ensemble,
     )
     check_int("n_workers", n_workers, most=MOST_WORKERS)
     check_int("verbose", verbose, least=0, also=(True, False))
@@ -183,9 +189,7 @@ def compare(
     if name is None:
         name = folder.name if folder is not None else "comparison"
     plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
-    where, keeper = _place(storage, folder, n_workers)
-    if folder is None and keeper is None and search == "race":  # whose paused trials lie in files
-        keeper = TemporaryFolder()
+    where, keeper = _place(storage, folder, n_workers, ensemble or search == "race")
     run = Call(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout)
     clock = None if seconds is None else Clock(until=began + seconds, seconds=seconds, n_workers=n_workers)
     with quiet_optuna():
@@ -249,15 +253,18 @@ def work(
 
 
 def _place(
-    storage: str | os.PathLike[str] | BaseStorage | None, folder: Path | None, n_workers: int
+    storage: str | os.PathLike[str] | BaseStorage | None, folder: Path | None, n_workers: int, ensemble: bool
 ) -> tuple[str | BaseStorage | None, TemporaryFolder | None]:
-    """Return where studies are kept; several processes without a storage get one in a temporary folder."""
+    """Return where studies are kept, and a temporary folder for what has no other place.
+
+    These are the studies of several processes without a storage, and the models that an ensemble is made of.
+    """
     where = locate_storage(storage, folder)
-    if n_workers == 1 or isinstance(where, str):
-        return where, None
-    if where is not None:
+    if n_workers > 1 and where is not None and not isinstance(where, str):
         raise InvalidParameter(
             f"storage={where!r} cannot be shared by n_workers={n_workers} processes; give its URL or file."
         )
-    keeper = TemporaryFolder()
-    return str(keeper.path / JOURNAL), keeper
+    if n_workers > 1 and where is None:
+        keeper = TemporaryFolder()
+        return str(keeper.path / JOURNAL), keeper
+    return where, TemporaryFolder() if ensemble and folder is None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ import torch
 from optuna.storages import BaseStorage
 
 from autometa.checks import check_path, check_texts
-from autometa.comparison.execution.arm import Arm, open_arms
-from autometa.comparison.execution.finals import to_estimator, train_final
+from autometa.comparison.execution.arm import Arm
+from autometa.comparison.execution.ensemble_arm import open_all_arms
+from autometa.comparison.execution.finals import to_estimator
 from autometa.comparison.execution.label_files import file_name, model_file
 from autometa.comparison.execution.race import Race, open_races
 from autometa.comparison.execution.run_file import RUN_FILE, DamagedRun, find_run, read_run
@@ -24,6 +26,7 @@ from autometa.comparison.execution.stored_plan import comparisons_in, stored_pla
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
+from autometa.comparison.plan.study_space import JOINT
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.spreadsheet import csv_text
 from autometa.comparison.results.tables import collect_record
@@ -103,6 +106,9 @@ class Comparison:
         One row per meta-test entity of a table, the one hurt most first: ``tasks``, ``task``, ``entity`` (its name),
         ``learner`` (the best that uses other entities), its ``score``, those of ``own`` and ``pooled``,
         ``gain_over_own``, ``gain_over_pooled`` (positive where the learner is better).
+    members : pandas.DataFrame
+        What each ensemble was chosen from: ``tasks``, ``seed``, ``learner``, ``share`` (of the votes; 0: not chosen;
+        NaN: it could not take part), ``reason`` (why it could not; else empty).
     studies : dict of str to optuna.Study
         By name.
     environment : dict
@@ -143,6 +149,7 @@ class Comparison:
         self.best_by_rows = frames.best_by_rows
         self.calibration = frames.calibration
         self.entities = frames.entities
+        self.members = frames.members
         self.studies: dict[str, optuna.Study] = dict(self._record.studies)
         self.environment = dict(self._record.environment)
         self.complete = self._record.complete
@@ -217,7 +224,7 @@ class Comparison:
             if damaged is not None:
                 run = find_run(folder, comparisons_in(opened), damaged)
             plan = stored_plan(opened, run["name"], to_read=True, allowed_paths=allowed_paths)
-            arms = open_arms(plan, opened, to_read=True)
+            arms = open_all_arms(plan, opened, to_read=True)
             races = open_races(plan, arms, opened, to_read=True)
             return cls(plan, arms, environment=run["environment"], folder=folder, trusted=trusted, races=races)
 
@@ -263,7 +270,7 @@ class Comparison:
                 f"{list(dict.fromkeys(rows['trained_on']))}."
             )
         row = (rows if trained_on is None else rows[rows["trained_on"] == trained_on]).iloc[0]
-        pair = next(pair for pair in self._plan.pairs_of(row["trained_on"]) if pair.learner == row["learner"])
+        pair = self._plan.pair(row["trained_on"], row["learner"])
         number = self._best_seed(pair)
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
         trusted = self._checked_code(pair)
@@ -279,8 +286,11 @@ class Comparison:
                     UserWarning,
                     stacklevel=3,
                 )
-        training, *_ = train_final(pair, row["params"], number, pick_device(self._device))
-        return to_estimator(training), damaged
+        study = JOINT if self._plan.settings.search == "joint" else pair.learner
+        arm = next(arm for arm in self._arms if (arm.tasks, arm.space.label) == (pair.tasks, study))
+        final = next(run for run in reversed(arm.finals()) if run.user_attrs["slot"] == number)
+        models = None if self._folder is None else self._folder / "models"
+        return to_estimator(arm.train_again(final, pick_device(self._device), models)), damaged
 
     def _checked_code(self, pair: Pair) -> Collection[str]:
         """Return the code that may be imported for a learner; refuse one that names other code."""
@@ -304,8 +314,8 @@ class Comparison:
     def without(self, *learners: str) -> Comparison:
         """Return this comparison without some learners: as if they had never taken part.
 
-        Verdicts are corrected for the number of learners that are left. Nothing is lost: this comparison and its folder
-        stay as they are.
+        Verdicts are corrected for the number of learners that are left. An ensemble with one of them among its members
+        is left out as well. Nothing is lost: this comparison and its folder stay as they are.
 
         Parameters
         ----------
@@ -329,7 +339,10 @@ class Comparison:
         """
         check_texts("learners", learners, such_as="maml")
         plan = self._plan.without(learners)
-        left = {(pair.tasks, pair.learner) for pair in plan.pairs}
+        chosen = self.members[self.members["share"] > 0]
+        tainted = set(chosen["tasks"][chosen["learner"].isin(learners)])
+        plan = replace(plan, ensembles=[pair for pair in plan.ensembles if pair.tasks not in tainted])
+        left = {(pair.tasks, pair.learner) for pair in (*plan.pairs, *plan.ensembles)}
         return Comparison(
             plan,
             [arm for arm in self._arms if (arm.tasks, arm.space.label) in left],
@@ -389,6 +402,8 @@ class Comparison:
             write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
         if len(self.race):
             write_whole(output / "race.csv", csv_text(self._record.frames.race))
+        if self._plan.ensembles:
+            write_whole(output / "members.csv", csv_text(self.members))
         for name in OF_TABLES if self._has_tables else ():
             write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
         several = len(self._plan.judged_on) > 1

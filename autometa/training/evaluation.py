@@ -47,13 +47,25 @@ class Evaluation:
         return tasks, np.bincount(inverse, weights=self.scores) / np.bincount(inverse)
 
 
+Look: TypeAlias = Callable[[Any, Any, Any], None]
+"""Look at a batch, at the state adapted to its tasks, and at the outcome."""
+
+
 def evaluate(
-    learner: BaseLearner, module: nn.Module, sampler: TaskSampler, *, split: Split, n_tasks: int, seed: int
+    learner: BaseLearner,
+    module: nn.Module,
+    sampler: TaskSampler,
+    *,
+    split: Split,
+    n_tasks: int,
+    seed: int,
+    look: Look | None = None,
 ) -> Evaluation:
     """Adapt to held-out tasks and score their queries; no autograd graph is built and nothing is changed.
 
     The tasks depend on the sampler, ``split``, ``n_tasks`` and ``seed`` alone, so every learner gets the same. The
-    score of a task is not finite where the learner gives no finite answer to one of its queries.
+    score of a task is not finite where the learner gives no finite answer to one of its queries. ``look`` sees what is
+    judged, batch by batch.
 
     Raises
     ------
@@ -72,7 +84,7 @@ def evaluate(
             yield drawn.to(device, dtype)
 
     with seeded(derive_seed(seed, "evaluate"), device):
-        losses, scores = judge_all(learner, module, draw(), sampler.info)
+        losses, scores = judge_all(learner, module, draw(), sampler.info, look=look)
     for start in sorted({int(i) // at_once * at_once for i in np.flatnonzero(~np.isfinite(scores))}):
         count = min(at_once, n_tasks - start)
         check_drawn(sampler.sample(count, split=split, seed=derive_seed(seed, split, start)), sampler, split)
@@ -100,10 +112,6 @@ def count_queries(query: Examples, info: TaskInfo) -> NDArray[np.int64]:
         counts_of.scatter_add_(1, query.y.long().clamp(0, info.n_outputs - 1), query.mask.long())
         count = counts_of.amax(1)
     return count.cpu().numpy()
-
-
-Look: TypeAlias = Callable[[Any, Any, Any], None]
-"""Look at a batch, at the state adapted to its tasks, and at the outcome."""
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from optuna.pruners import MedianPruner
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from autometa.comparison.execution.finals import run_final
+from autometa.comparison.execution.finals import run_final, train_final
 from autometa.comparison.execution.label_files import file_name
 from autometa.comparison.execution.leg import Leg
 from autometa.comparison.execution.slot_records import slot_state
@@ -23,6 +23,7 @@ from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.plan.study_space import StudySpace
 from autometa.files.description import as_stored
+from autometa.training import MetaTraining
 
 PAUSED = "paused"
 """The folder in which the paused trials of a race lie, beside that of the models."""
@@ -158,6 +159,16 @@ class Arm:
         """Return the pair that a final run is about."""
         params = final.user_attrs.get("params")
         return self.best_pair() if params is None else self.space.pair(self.space.split(params)[0])
+
+    def params_of(self, finals: Sequence[FrozenTrial]) -> dict[str, Any]:
+        """Return the parameters of final runs, as they stand in tables."""
+        return self.space.split(finals[0].user_attrs["params"])[1]
+
+    def train_again(self, final: FrozenTrial, device: torch.device, models: Path | None) -> MetaTraining:
+        """Repeat the meta-training of a final run."""
+        pair = self.pair_of(final)
+        assert pair is not None
+        return train_final(pair, self.params_of([final]), final.user_attrs["slot"], device)[0]
 
     def _outdated(self) -> list[FrozenTrial]:
         """Return final runs to repeat: of what is no longer the best trial, or judged on less than is asked for."""

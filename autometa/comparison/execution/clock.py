@@ -25,6 +25,8 @@ _UNKNOWN = 0.3
 """Share of the time that is kept for finals before anything was measured."""
 _ROOM = 1.15
 """Times the seconds that finals are expected to take."""
+_OF_ENSEMBLE = 0.08
+"""Share of the time for an ensemble: all members answer the meta-valid and the meta-test tasks once more."""
 _CLOSING = 0.01
 """Share of the time for the tables, the winner and the report, and one second more."""
 
@@ -41,9 +43,11 @@ class Clock:
     seconds: float
     """Given to the whole call."""
     n_workers: int
+    ensemble: bool = False
+    """True if an ensemble is built of the finals."""
 
     @classmethod
-    def of(cls, storage: BaseStorage, comparison: str) -> Clock | None:
+    def of(cls, storage: BaseStorage, comparison: str, *, ensemble: bool = False) -> Clock | None:
         """Return the clock that a call has set; None if it has none."""
         study = storage.get_study_id_from_name(comparison)
         record = storage.get_study_user_attrs(study).get(_KEY)
@@ -51,7 +55,7 @@ class Clock:
             return None
         if wrong := misfit(record, _RECORD):
             raise StorageError(f"the storage is damaged: the clock of comparison {comparison!r}: {wrong}.")
-        return cls(until=record["until"], seconds=record["seconds"], n_workers=record["workers"])
+        return cls(until=record["until"], seconds=record["seconds"], n_workers=record["workers"], ensemble=ensemble)
 
     def set(self, storage: BaseStorage, comparison: str) -> None:
         """Tell all processes at work on a comparison."""
@@ -62,7 +66,7 @@ class Clock:
     @property
     def finals_until(self) -> float:
         """When the last final run ends."""
-        return self.until - 1.0 - _CLOSING * self.seconds
+        return self.until - 1.0 - (_CLOSING + (_OF_ENSEMBLE if self.ensemble else 0.0)) * self.seconds
 
     def trials_until(self, finalists: Sequence[Runner], n_seeds: int) -> float:
         """Return when the last trial ends, so that the finals of some learners have the time they need."""

@@ -49,13 +49,18 @@ def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch
     """
     number = trial.user_attrs["slot"]
     training, curve, kept_step = train_final(pair, params, number, device)
+    result = judge_final(pair, training, models, number) | {"curve": curve, "kept_step": kept_step}
+    trial.set_user_attr("result", result)
+    return float(np.mean(result["scores"]))
+
+
+def judge_final(pair: Pair, training: MetaTraining, models: Path | None, number: int) -> dict[str, Any]:
+    """Judge what was meta-trained on all that counts, save it, and return what a final run stores of both."""
     domain = replace(pair.domain, sampler=training.sampler)  # which lies on the device
     own = meta_test(pair, training, domain)
     labelled = by_labelled_rows(training, domain)
     result = {
         **own,
-        "curve": curve,
-        "kept_step": kept_step,
         **_training_record(training),
         **adaptation_curve(training, domain, over_shots=not labelled),
         **labelled,
@@ -64,8 +69,7 @@ def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch
         result |= _keep(training, models / model_file(pair, number))
     if pair.elsewhere:
         result["elsewhere"] = {other.label: _judge_elsewhere(pair, training, other) for other in pair.elsewhere}
-    trial.set_user_attr("result", result)
-    return float(np.mean(own["scores"]))
+    return result
 
 
 def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:

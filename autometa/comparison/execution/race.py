@@ -220,6 +220,8 @@ def open_races(plan: Plan, arms: Sequence[Arm], storage: BaseStorage, *, to_read
     """Return the races of a plan, one for each task distribution; none where it asks for none."""
     if plan.settings.search != "race":
         return []
-    clock = None if to_read else Clock.of(storage, plan.name)
-    by_tasks = ([arm for arm in arms if arm.tasks == tasks] for tasks in plan.domains)
+    clock = None if to_read else Clock.of(storage, plan.name, ensemble=plan.settings.ensemble)
+    learners = {(pair.tasks, pair.learner) for pair in plan.pairs}
+    running = [arm for arm in arms if (arm.tasks, arm.space.label) in learners]  # an ensemble does not run
+    by_tasks = ([arm for arm in running if arm.tasks == tasks] for tasks in plan.domains)
     return [Race(of_tasks, storage, plan.name, to_read=to_read, clock=clock) for of_tasks in by_tasks]

@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.execution.owner import OWNER
 from autometa.errors import StorageError
-from autometa.schema import Row, Schema, finite, misfit, whole
+from autometa.schema import Row, Schema, finite, misfit, positive, whole
 
 
 def _threads(value: Any) -> str | None:
@@ -31,6 +31,7 @@ _ATTRIBUTES: dict[str, Schema] = {
     "timeout?": finite,
     "error?": str,
     "params?": dict,
+    "made_of?": {str: whole()},
     "n_test_tasks?": whole(1),
     "elsewhere?": [str],
     "steps?": whole(),
@@ -76,6 +77,8 @@ RESULT: Schema = {
     "labelled?": {"tasks": [whole()], "points": [(_POINT, {"rows": whole(), "error": str})]},
     "shown?": ({"key": str, "worlds": [[_EPISODE]]}, {"error": str}),
     "elsewhere?": {str: (_JUDGED, {"error": str})},
+    "members?": {str: positive},
+    "left_out?": {str: str},
 }
 """What a final run stores, see ``run_final``."""
 

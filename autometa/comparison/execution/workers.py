@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from optuna.storages import BaseStorage
 
-from autometa.comparison.execution.arm import Arm, open_arms
+from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.child import STORAGE_LOST, Child
+from autometa.comparison.execution.ensemble_arm import open_all_arms
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import StorageLost
 from autometa.comparison.execution.progress_display import ProgressDisplay
@@ -67,7 +68,11 @@ def work_through(
         if display is not None and display.is_due:
             show(arms, display, in_turn[0] if in_turn else None)
         if not left:
-            return
+            for race in races:  # whose round another process may have ended just now
+                race.update()
+            if all(arm.n_done == arm.n_slots for arm in arms):
+                return
+            continue
         apart_from = {arm.space.label for arm in arms if arm.label in dangerous}  # on all tasks
         here = (arm for arm in in_turn if arm.space.label not in apart_from)
         worked = next((arm for arm in here if arm.step(device, models)), None)
@@ -256,7 +261,7 @@ def _worker(
         _hear_ctrl_c()
         with with_threads(threads), quiet_optuna():
             storage = open_storage(where, wait=True)
-            arms = open_arms(plan, storage, watch)
+            arms = open_all_arms(plan, storage, watch)
             races = open_races(plan, arms, storage)
             own = [arm for arm in arms if arm.label in only]
             work_through(own, pick_device(device), models, go_on=lambda: os.getppid() == parent, races=races)

@@ -9,6 +9,7 @@ from typing import Any
 
 from autometa._version import __version__
 from autometa.comparison.plan.domains import Domain, misfit, open_domains, open_test_domains
+from autometa.comparison.plan.ensemble import check_label, make_ensemble
 from autometa.comparison.plan.entrants import (
     Entrant,
     Learners,
@@ -39,7 +40,7 @@ _LEARNERS: Schema = {
     }
 }
 STORED: Schema = {
-    "settings": Closed({f"{field.name}?": (None, str, int, float) for field in fields(Settings)}),
+    "settings": Closed({f"{field.name}?": (None, bool, str, int, float) for field in fields(Settings)}),
     "tasks": _SAMPLERS,
     "test_tasks?": _SAMPLERS,
     "learners": _LEARNERS,
@@ -60,6 +61,8 @@ class Plan:
     entrants: Mapping[str, Entrant]
     pairs: Sequence[Pair]
     skipped: Sequence[Skipped]
+    ensembles: Sequence[Pair] = ()
+    """One for each task distribution that has one."""
     described: Mapping[str, Any] = field(repr=False)
     """The plan as JSON."""
 
@@ -79,6 +82,11 @@ class Plan:
         """All learners on one task distribution."""
         return [pair for pair in self.pairs if pair.tasks == tasks]
 
+    def pair(self, tasks: str, learner: str) -> Pair:
+        """Return a learner, or the ensemble, on one task distribution."""
+        every = (*self.pairs, *self.ensembles)
+        return next(pair for pair in every if (pair.tasks, pair.learner) == (tasks, learner))
+
     def without(self, learners: Collection[str]) -> Plan:
         """Return the plan without some learners.
 
@@ -89,11 +97,12 @@ class Plan:
         InvalidParameter
             Nothing would be left, or one study chose among all.
         """
+        known = [*self.entrants, *dict.fromkeys(pair.learner for pair in self.ensembles)]
         for label in learners:
-            if label not in self.entrants:
-                close = difflib.get_close_matches(label, self.entrants, n=1)
+            if label not in known:
+                close = difflib.get_close_matches(label, known, n=1)
                 hint = f"did you mean {close[0]!r}? They" if close else "they"
-                raise UnknownName(f"learner {label!r} takes no part here; {hint} are {', '.join(self.entrants)}.")
+                raise UnknownName(f"learner {label!r} takes no part here; {hint} are {', '.join(known)}.")
         if self.settings.search == "joint":
             raise InvalidParameter("search='joint' judges its winner alone, so that no learner can be left out of it.")
         pairs = [pair for pair in self.pairs if pair.learner not in learners]
@@ -105,6 +114,7 @@ class Plan:
             entrants={label: entrant for label, entrant in self.entrants.items() if label not in learners},
             pairs=pairs,
             skipped=[skip for skip in self.skipped if skip.learner not in learners],
+            ensembles=[pair for pair in self.ensembles if pair.learner not in learners],
             described={
                 **self.described,
                 "learners": {label: of for label, of in of_learners.items() if label not in learners},
@@ -201,6 +211,13 @@ def _assemble(
                     raise PluginError(reason) from error
                 skipped.append(_skip(label, domain.label, reason))
         skipped.extend(misfits)
+    ensembles: list[Pair] = []
+    if settings.ensemble:
+        check_label(learners)
+        for tasks in dict.fromkeys(pair.tasks for pair in pairs):
+            ensemble, without = make_ensemble([pair for pair in pairs if pair.tasks == tasks])
+            ensembles += [] if ensemble is None else [ensemble]
+            skipped.extend(without)
     plan = Plan(
         name=name,
         settings=settings,
@@ -209,6 +226,7 @@ def _assemble(
         entrants=entrants,
         pairs=pairs,
         skipped=skipped,
+        ensembles=ensembles,
         described=_describe(settings, domains, test_domains, entrants),
     )
     _refuse_useless(plan, asked)

@@ -12,8 +12,10 @@ from autometa.errors import InvalidParameter, StorageError
 from autometa.files.description import changed_content, same_description
 from autometa.schema import misfit, misfit_of_any
 
-GROWS = ("n_trials", "n_seeds", "n_test_tasks")
+GROWS = ("n_trials", "n_seeds", "n_test_tasks", "ensemble")
 """Settings of which a later call may ask for more: only what is missing is done then."""
+_LATER = {"ensemble": False}
+"""Settings that plans of before they were there lack, with what was done then."""
 
 
 def check_version(stored: Mapping[str, Any], where: str) -> None:
@@ -74,7 +76,7 @@ def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
     """Return how settings differ from the stored ones, in other ways than by growing."""
     found = []
     for name, value in now.items():
-        there = before.get(name)
+        there = before.get(name, _LATER.get(name))
         if there == value or (name == "budget" and _seconds_per_run(before) and _seconds_per_run(now)):
             continue
         grows = name in GROWS and isinstance(there, int)
@@ -102,8 +104,8 @@ def _seconds_per_run(settings: Mapping[str, Any]) -> float | None:
 def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
     """Refuse a plan that differs from the stored one, except for what it asks for besides.
 
-    Learners, tasks and test tasks may be new, and the numbers in :data:`GROWS` larger, as long as every run has as many
-    seconds as before.
+    Learners, tasks, test tasks and an ensemble may be new, and the numbers in :data:`GROWS` larger, as long as every
+    run has as many seconds as before.
 
     Raises
     ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
-from autometa.checks import LARGEST_SEED, check_choice, check_int, check_real
+from autometa.checks import LARGEST_SEED, check_bool, check_choice, check_int, check_real
 from autometa.errors import InvalidParameter
 
 MOST = {
@@ -41,6 +41,7 @@ class Settings:
     random_state: int = 0
     search: Search = "separate"
     time_budget: float | None = None
+    ensemble: bool = False
 
     def __post_init__(self) -> None:
         check_int("random_state", self.random_state, least=0, most=LARGEST_SEED)
@@ -56,6 +57,12 @@ class Settings:
             raise InvalidParameter(
                 f"time_budget={self.time_budget!r} with search={self.search!r}: only a race can keep to it; give "
                 "search='race', or budget=, seconds of meta-training for each learner."
+            )
+        check_bool("ensemble", self.ensemble)
+        if self.ensemble and self.search == "joint":
+            raise InvalidParameter(
+                "ensemble=True needs final runs of several learners, and search='joint' has those of its winner alone; "
+                "use search='race' or 'separate', or ensemble=False."
             )
 
     def shared(self, n_runs: float) -> Settings:

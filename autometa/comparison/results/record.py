@@ -31,6 +31,7 @@ class Frames:
     best_by_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
     entities: pd.DataFrame = field(default_factory=pd.DataFrame)
+    members: pd.DataFrame = field(default_factory=pd.DataFrame)
     best: pd.DataFrame = field(default_factory=pd.DataFrame)
     """As ``best_by_rows``, of the scores on the leaderboard: ``rows`` is its number of shots."""
 

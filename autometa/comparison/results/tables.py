@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.execution.adaptation_curve import curve_returns, known_returns
 from autometa.comparison.execution.arm import Arm
+from autometa.comparison.execution.ensemble_arm import EnsembleArm
 from autometa.comparison.execution.race import Race
 from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.stored_trials import result_of
@@ -42,6 +43,7 @@ CURVES = ["tasks", "learner", "seed", "axis", "value", "score"]
 TRIALS = ["tasks", "learner", "slot", "state", "value", "seconds", "params"]
 FAILURES = ["tasks", "learner", "stage", "slot", "reason"]
 SKIPPED = ["tasks", "learner", "reason", "trained_on"]
+MEMBERS = ["tasks", "seed", "learner", "share", "reason"]
 
 
 def collect_record(
@@ -52,7 +54,7 @@ def collect_record(
         name=plan.name,
         plan=dict(plan.described),
         frames=collect_frames(plan, arms, races),
-        studies={arm.tuning.name: arm.tuning.study for arm in arms},
+        studies={arm.tuning.name: arm.tuning.study for arm in arms if not isinstance(arm, EnsembleArm)},
         environment=dict(environment),
         complete=all(arm.n_done == arm.n_slots for arm in arms),
         facts={label: domain.sampler.describe() for label, domain in plan.judged_on.items() if domain.info.is_table},
@@ -104,6 +106,7 @@ def collect_frames(plan: Plan, arms: Sequence[Arm], races: Sequence[Race] = ()) 
             ),
         ),
         calibration=pd.DataFrame([row for j in own for row in labelled_rows.calibration_rows(j)], columns=CALIBRATION),
+        members=pd.DataFrame([row for arm in arms for row in _member_rows(arm)], columns=MEMBERS),
         entities=_of_tables(ENTITIES, _entities(plan, scores, references)),
         best=_of_tables(BEST_BY_ROWS, _best(plan, scores, references)),
     )
@@ -144,12 +147,11 @@ def _judged(arm: Arm) -> Judged | None:
         return None
     results = {slot: result_of(trial, arm.final.name) for slot, trial in sorted(finals.items())}
     _check_same_tasks(results, arm.final.name)
-    params = next(iter(finals.values())).user_attrs["params"]
     return Judged(
         pair=pair,
         domain=pair.domain,
         results=results,
-        params=arm.space.split(params)[1],
+        params=arm.params_of(list(finals.values())),
         n_trials=sum(arm.split(trial)[0] == pair.learner for trial in _finished(arm)),
     )
 
@@ -292,6 +294,16 @@ def _trial_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
         )
 
 
+def _member_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
+    if not isinstance(arm, EnsembleArm):
+        return
+    for final in arm.finals():
+        for learner, share in arm.members(final).items():
+            yield arm.tasks, final.user_attrs["slot"], learner, share, ""
+        for learner, reason in result_of(final, arm.final.name)["left_out"].items():
+            yield arm.tasks, final.user_attrs["slot"], learner, np.nan, reason
+
+
 def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
     for stage, study in (("trial", arm.tuning), ("final", arm.final)):
         for trial in study.trials(TrialState.FAIL):
@@ -305,6 +317,8 @@ def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
         for tasks, record in result.get("elsewhere", {}).items():
             if "error" in record:
                 yield arm.tasks, learner, f"judging on {tasks}", trial.user_attrs["slot"], record["error"]
+        for member, reason in result.get("left_out", {}).items():
+            yield arm.tasks, member, "taking part in the ensemble", trial.user_attrs["slot"], reason
         if "error" in result.get("shown", {}):
             yield arm.tasks, learner, "drawing what it did", trial.user_attrs["slot"], result["shown"]["error"]
         for point in result.get("labelled", {}).get("points", ()):
