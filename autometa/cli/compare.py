@@ -133,6 +133,14 @@ def compare(
             "seeks a winner (separate).",
         ),
     ] = None,
+    ensemble: Annotated[
+        bool | None,
+        typer.Option(
+            "--ensemble/--no-ensemble",
+            help="Judge an ensemble of the best learners as well, chosen on the tasks to tune on (no).",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[Path | None, _option("FOLDER", "Where all results go (runs/NAME-OF-TASKS).")] = None,
     storage: Annotated[str | None, _option("URL", "Optuna storage (a journal file in the output folder).")] = None,
     name: Annotated[str | None, _option("NAME", "Name of the comparison in the storage.")] = None,
@@ -185,6 +193,7 @@ def compare(
         "n_test_tasks": n_test_tasks,
         "n_valid_tasks": valid_tasks,
         "search": search,
+        "ensemble": ensemble,
         "output": None if output is None else str(output),
         "storage": storage,
         "name": name,

@@ -23,6 +23,11 @@ def check_text(name: str, value: Any, *, of: str) -> None:
         raise InvalidParameter(f"{name}={value!r} of {of} must be text in quotes.")
 
 
+def _check_flag(name: str, value: Any, *, of: str) -> None:
+    if not isinstance(value, bool):
+        raise InvalidParameter(f"{name}={value!r} of {of} must be true or false.")
+
+
 class Check(Protocol):
     """Refuses a wrong value."""
 
@@ -39,6 +44,7 @@ OPTIONS: dict[str, tuple[str, Check]] = {
     "n_test_tasks": ("n_test_tasks", _positive),
     "valid_tasks": ("n_valid_tasks", _positive),
     "search": ("search", partial(check_choice, choices=("separate", "race", "joint"))),
+    "ensemble": ("ensemble", _check_flag),
     "name": ("name", check_text),
     "output": ("output", check_text),
     "storage": ("storage", check_text),
@@ -48,11 +54,6 @@ OPTIONS: dict[str, tuple[str, Check]] = {
     "trial_timeout": ("trial_timeout", partial(check_real, above=0)),
 }
 """Options of a comparison: name in a file (with dashes: on the command line), argument of ``am.compare``, check."""
-
-
-def _check_flag(name: str, value: Any, *, of: str) -> None:
-    if not isinstance(value, bool):
-        raise InvalidParameter(f"{name}={value!r} of {of} must be true or false.")
 
 
 OF_TABLE: dict[str, Check] = {

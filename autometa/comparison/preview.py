@@ -48,7 +48,8 @@ class Preview:
     (outer steps of one run, at most), ``step_seconds`` (of one outer step; NaN with a budget), ``judge_ms`` (of one
     task), ``train_seconds``, ``judge_seconds`` and ``seconds`` (of all trials and finals), ``problem`` (why nothing
     could be measured). With ``search="race"`` as many as equal shares would be; it does no more than that, unless it
-    has a ``time_budget``. With ``search="joint"`` a row ``"joint"`` has what the search chooses, at the mean cost."""
+    has a ``time_budget``. With ``search="joint"`` a row ``"joint"`` has what the search chooses, at the mean cost. A row
+    ``"ensemble"`` has what an ensemble of all learners takes, at most."""
     searched: pd.DataFrame
     """One row per hyperparameter: ``tasks``, ``learner``, ``parameter``, ``range``, ``default`` (None: it has none in
     the range)."""
@@ -90,6 +91,7 @@ def preview(
     random_state: int = 0,
     search: Search = "separate",
     time_budget: float | str | None = None,
+    ensemble: bool = False,
     baselines: bool = True,
 ) -> Preview:
     """Say what :func:`autometa.compare` would do with these arguments, and about how long that takes.
@@ -100,7 +102,7 @@ def preview(
     Parameters
     ----------
     tasks, learners, test_tasks, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, \
-device, n_workers, random_state, search, time_budget, baselines
+device, n_workers, random_state, search, time_budget, ensemble, baselines
         As :func:`autometa.compare`. With ``budget`` no step is taken: meta-training takes its share of the budget.
 
     Returns
@@ -131,6 +133,7 @@ device, n_workers, random_state, search, time_budget, baselines
         random_state=random_state,
         search=search,
         time_budget=given,
+        ensemble=ensemble,
     )
     check_int("n_workers", n_workers, most=MOST_WORKERS)
     check_bool("baselines", baselines)
@@ -184,16 +187,21 @@ def _measure(pair: Pair, device: torch.device) -> _Cost:
         return _Cost(steps=settings.max_steps, problem=one_line(error))
     task = judged / at_once
     looks, points = (len(RUNGS), CURVE_POINTS + 1) if steps else (1, 1)
-    n_judged = (1 + len(pair.elsewhere)) * (settings.n_test_tasks + TIMED_TASKS)
-    n_judged += points * settings.n_valid_tasks + min(CURVE_TASKS, settings.n_test_tasks)
     return _Cost(
         steps=steps,
         step=step,
         task=task,
         train=train,
         judge_trial=looks * settings.n_valid_tasks * task,
-        judge_final=n_judged * task,
+        judge_final=_judged_by_a_final(pair, points) * task,
     )
+
+
+def _judged_by_a_final(pair: Pair, n_looks: int) -> int:
+    """Return how many tasks a final run is judged on that looks so often at the meta-valid tasks."""
+    settings = pair.settings
+    n_tested = (1 + len(pair.elsewhere)) * (settings.n_test_tasks + TIMED_TASKS)
+    return n_tested + n_looks * settings.n_valid_tasks + min(CURVE_TASKS, settings.n_test_tasks)
 
 
 def _timed(training: MetaTraining, action: Callable[[], None], *, again: Callable[[], bool] = lambda: True) -> float:
@@ -233,6 +241,18 @@ def _pair_rows(plan: Plan, costs: Mapping[tuple[str, str], _Cost]) -> Iterator[t
             yield _row(tasks, pair.learner, pair.family, 1, 0, costs[tasks, pair.learner])
         chosen = _mean([costs[tasks, pair.learner] for pair in pairs])
         yield _row(tasks, space.label, "", space.n_slots - len(pairs), n_seeds, chosen)
+    for ensemble in plan.ensembles:
+        of_all = [costs[pair.tasks, pair.learner] for pair in plan.pairs_of(ensemble.tasks)]
+        yield _row(ensemble.tasks, ensemble.learner, ensemble.family, 0, n_seeds, _of_ensemble(ensemble, of_all))
+
+
+def _of_ensemble(ensemble: Pair, costs: Sequence[_Cost]) -> _Cost:
+    """Return what an ensemble takes if all are members: each is asked for its votes, and then they answer together."""
+    known = [cost.task for cost in costs if not cost.problem]
+    if not known:
+        return _Cost(steps=0)
+    task = sum(known)
+    return _Cost(steps=0, task=task, train=0.0, judge_trial=0.0, judge_final=_judged_by_a_final(ensemble, 2) * task)
 
 
 def _mean(costs: Sequence[_Cost]) -> _Cost:
