@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from autometa.contracts.experience import Experience as Experience
     from autometa.contracts.experience import Transition as Transition
     from autometa.contracts.folders import walk_folder as walk_folder
+    from autometa.contracts.forward import predict_outputs as predict_outputs
+    from autometa.contracts.forward import present_classes as present_classes
     from autometa.contracts.forward import query_losses as query_losses
     from autometa.contracts.forward import task_losses as task_losses
     from autometa.contracts.hookspecs import hookimpl as hookimpl
@@ -199,6 +201,8 @@ _EXPORTS = {
     "loss_on": "autometa.engine.inner_loop",
     "per_task": "autometa.engine.inner_loop",
     "solve_ridge": "autometa.engine.heads",
+    "predict_outputs": "autometa.contracts.forward",
+    "present_classes": "autometa.contracts.forward",
     "query_losses": "autometa.contracts.forward",
     "task_losses": "autometa.contracts.forward",
     # estimators

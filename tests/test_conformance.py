@@ -24,7 +24,7 @@ from autometa.testing.toys import Blobs, Lines, Shifts
 KNOWN_DEVIATIONS: dict[str, str] = {}
 """Checks that a bundled component does not pass, with the reason."""
 
-NEED_PARAMETERS = ("cifar_fs", "gymnasium", "half_cheetah", "images", "lake_runs", "omniglot", "table")
+NEED_PARAMETERS = ("cifar_fs", "ensemble", "gymnasium", "half_cheetah", "images", "lake_runs", "omniglot", "table")
 BUNDLED = [c.full_name for c in components() if c.plugin.distribution == "autometa" and c.name not in NEED_PARAMETERS]
 
 
@@ -76,6 +76,7 @@ META_OPTIMIZERS = [
 ]
 TESTED_ELSEWHERE = {
     "cifar_fs": {"classification"},
+    "ensemble": {"classification", "regression"},
     "gymnasium": {"control"},
     "half_cheetah": {"control"},
     "images": {"classification"},
@@ -83,8 +84,8 @@ TESTED_ELSEWHERE = {
     "omniglot": {"classification"},
     "table": {"classification", "regression"},
 }
-"""Problems on which samplers that a user must tell more pass the kit: below, in test_cifar_fs.py, in
-test_gymnasium_tasks.py and in test_lake_runs.py."""
+"""Problems on which components that a user must tell more pass the kit: below, in test_cifar_fs.py, in
+test_ensemble_learner.py, in test_gymnasium_tasks.py and in test_lake_runs.py."""
 
 
 @pytest.mark.slow
@@ -137,9 +138,9 @@ def problems_tested(component: Component) -> set[str]:
         if required & {"decisions", "policy"}:
             return {"control"}
         return {"classification", "regression"} | (set() if required else {"control"})  # the kit, and the tests above
+    if component.name in NEED_PARAMETERS:
+        return TESTED_ELSEWHERE[component.name]
     if component.kind == "task sampler":
-        if component.name in NEED_PARAMETERS:
-            return TESTED_ELSEWHERE[component.name]
         if component.full_name in PRIORS:
             return {"classification", "regression"}  # the kit, and the test above
         return {am.make_tasks(component.full_name).info.problem}

@@ -39,6 +39,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "tasks/glyphs": {"size": 8, "n_way": 2, "n_query": 2},
     "control/gymnasium": {"env": "CartPole-v1", "vary": {"gravity": (5.0, 15.0)}},
     "control/half_cheetah": {"task": "velocity"},
+    "ensemble/ensemble": {"members": ["ridge"]},
 }
 """What a component needs, or is quick with."""
 DATA = {"tasks/omniglot", "tasks/cifar_fs", "tasks/lake_runs", "tasks/images"}

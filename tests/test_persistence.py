@@ -24,6 +24,7 @@ from torch import nn
 import autometa as am
 from autometa.estimators import persistence
 from autometa.files import container
+from autometa.host.catalog import components
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,7 @@ def saved(classifier, tmp_path):
 
 
 def learners(problem: str) -> list[str]:
-    listed = am.plugins()
-    found = listed[(listed.kind == "learner") & (listed.status == "active")]
-    return [name for name, claims in zip(found.name, found.problems, strict=True) if problem in claims.split(", ")]
+    return [c.name for c in components("learner") if problem in c.spec.problems and not c.spec.needs]
 
 
 def school_table(n_schools: int = 12, rows: int = 12) -> pd.DataFrame:

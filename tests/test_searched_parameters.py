@@ -33,7 +33,7 @@ KNOWN: dict[tuple[str, str], str] = {}
 def cases() -> list[tuple[str, str]]:
     found = []
     for entry in components():
-        if entry.kind == "learner" and entry.plugin.name != "baselines":
+        if entry.kind == "learner" and entry.plugin.name != "baselines" and not entry.spec.needs:
             problem = next(name for name in TOYS if name in entry.spec.problems)
             found.append((entry.full_name, problem))
     return found

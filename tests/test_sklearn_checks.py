@@ -9,6 +9,7 @@ import pytest
 from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, check_estimator
 
 import autometa as am
+from autometa.host.catalog import components
 
 ESTIMATORS = {"classification": am.FewShotClassifier, "regression": am.FewShotRegressor}
 # One of each family, as the estimators' code is the same for all; the others are checked by the slow suite.
@@ -17,9 +18,7 @@ BY_DEFAULT = {"auto", "prototypical", "ridge", "maml", "in_context"}
 
 def learners(problem: str) -> list[str]:
     """Names of all learners that claim a problem, third-party ones included."""
-    listed = am.plugins()
-    found = listed[(listed.kind == "learner") & (listed.status == "active")]
-    return [name for name, claims in zip(found.name, found.problems, strict=True) if problem in claims.split(", ")]
+    return [c.name for c in components("learner") if problem in c.spec.problems and not c.spec.needs]
 
 
 def estimators() -> list[Any]:

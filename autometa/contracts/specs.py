@@ -38,6 +38,9 @@ class Spec:
     retired : mapping of str to object
         Parameters of earlier versions, each with the value that changed nothing. Saved files that give these values
         still load.
+    needs : tuple of str
+        Parameters that a user must give, such as ``("root",)``. A component with none works as it is: a sampler can be
+        drawn from at once, without files or a network, and a learner takes part where all are asked for.
     """
 
     kind: ClassVar[str] = "component"
@@ -51,6 +54,7 @@ class Spec:
     problems: frozenset[str] = frozenset()
     reference: str = ""
     retired: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -66,6 +70,13 @@ class Spec:
                 f"retired={self.retired!r} of {self.kind} {self.name!r} must be a dict from names of parameters to the "
                 "values that changed nothing, such as {'bias': True}."
             )
+        needs = tuple(self.needs) if isinstance(self.needs, tuple | list | set | frozenset) else None
+        if needs is None or not all(isinstance(name, str) for name in needs):
+            raise InvalidParameter(
+                f"needs={self.needs!r} of {self.kind} {self.name!r} must be a tuple of names of parameters, such as "
+                "('root',)."
+            )
+        object.__setattr__(self, "needs", needs)
         given = (self.problems,) if isinstance(self.problems, str) else self.problems
         if not isinstance(given, Collection) or not all(isinstance(problem, str) for problem in given):
             raise InvalidParameter(
@@ -116,26 +127,10 @@ class Spec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSamplerSpec(Spec):
-    """A task distribution, returned by ``autometa_task_samplers``.
-
-    ``needs`` names the parameters a user must give (such as ``("root",)``): a sampler with none can be
-    drawn from at once, without files or a network.
-    """
+    """A task distribution, returned by ``autometa_task_samplers``."""
 
     kind: ClassVar[str] = "task sampler"
     must_name_problems: ClassVar[bool] = True
-
-    needs: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        super(TaskSamplerSpec, self).__post_init__()
-        needs = tuple(self.needs) if isinstance(self.needs, tuple | list | set | frozenset) else None
-        if needs is None or not all(isinstance(name, str) for name in needs):
-            raise InvalidParameter(
-                f"needs={self.needs!r} of {self.kind} {self.name!r} must be a tuple of names of parameters, such as "
-                "('root',)."
-            )
-        object.__setattr__(self, "needs", needs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

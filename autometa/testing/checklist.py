@@ -34,6 +34,14 @@ from autometa.testing.sampler_checks import SAMPLER_CHECKS
 from autometa.testing.spec_checks import SPEC_CHECKS
 from autometa.testing.toys import TOYS
 
+CHECKS_OF_KIND: dict[str, Sequence[Callable[[Any], None]]] = {
+    "task sampler": SAMPLER_CHECKS,
+    "learner": LEARNER_CHECKS,
+    "meta-optimizer": META_OPTIMIZER_CHECKS,
+    "backbone": BACKBONE_CHECKS,
+}
+"""What a component is asked that cannot be made without more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -87,9 +95,9 @@ def checks_of(
         return _all_checks(component, _installed(component), tasks, learner)
     found = []
     for entry in find_named(component, kind):
-        if getattr(entry.spec, "needs", ()):
+        if entry.spec.needs:
             found += _bind(entry.name, SPEC_CHECKS, partial(_same, entry))
-            found += _bind(entry.name, SAMPLER_CHECKS, partial(_ask_for_more, entry))
+            found += _bind(entry.name, CHECKS_OF_KIND[entry.kind], partial(_ask_for_more, entry))
         else:
             found += _all_checks(make(entry.kind, entry.full_name), entry, tasks, learner)
     return found
@@ -103,7 +111,7 @@ def _all_checks(
 
 
 def _ask_for_more(entry: Component) -> Any:
-    needs = ", ".join(f"{name}=..." for name in entry.spec.needs)  # type: ignore[attr-defined]
+    needs = ", ".join(f"{name}=..." for name in entry.spec.needs)
     raise SkipTest(f"{entry.kind} {entry.name!r} needs {needs}; check an object that has them")
 
 

@@ -62,7 +62,7 @@ def case_for(
     AssertionError
         No installed learner suits it.
     """
-    claiming = [c.full_name for c in components("learner") if problem in c.spec.problems]
+    claiming = [c.full_name for c in components("learner") if problem in c.spec.problems and not c.spec.needs]
     learners = [make("learner", name) for name in claiming] if learner is None else [learner]
     suitable = [one for one in learners if meta_optimizer.requires <= one.provides]
     # Among learners that suit equally well those of the same package come first, which were made for it.

@@ -13,10 +13,16 @@ DRAWS = 6
 
 
 def check_search_space(component: Any, info: TaskInfo) -> list[Any]:
-    """Names are constructor parameters, defaults lie inside, and what is drawn can be made; returns what was drawn."""
+    """Names are constructor parameters, defaults lie inside, and what is drawn can be made; returns what was drawn.
+
+    As in a comparison, what the component was given and the space does not search stays.
+    """
     cls = type(component)
     study = _quiet_study()
     defaults = cls().get_params(deep=True)
+    given = {
+        name: value for name, value in component.get_params(deep=False).items() if repr(value) != repr(defaults[name])
+    }
     drawn = []
     for _ in range(DRAWS):
         trial = study.ask()
@@ -29,7 +35,8 @@ def check_search_space(component: Any, info: TaskInfo) -> list[Any]:
         expect(not wrong, f"suggest() of {cls.__name__} draws {wrong} but does not hand them to the constructor.")
         _check_defaults_inside(cls.__name__, trial, defaults)
         clone(suggested)
-        drawn.append(suggested)
+        kept = {name: value for name, value in given.items() if name not in trial.params}
+        drawn.append(suggested.set_params(**kept))
     return drawn
 
 

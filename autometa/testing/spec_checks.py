@@ -58,8 +58,8 @@ def check_factory(component: Component) -> None:
 
 def check_name_round_trip(component: Component) -> None:
     """An object made by name knows its name, so that it can be saved and listed under it."""
-    if getattr(component.spec, "needs", ()):
-        raise SkipTest(f"needs {component.spec.needs} to be made")  # type: ignore[attr-defined]
+    if component.spec.needs:
+        raise SkipTest(f"needs {component.spec.needs} to be made")
     name = name_of(make(component.kind, component.full_name))
     expect(name in (component.name, component.full_name), f"made by {component.full_name!r}, it is known as {name!r}.")
 

@@ -78,7 +78,7 @@ def _label(item: Any) -> str:
 def open_tasks(label: str, given: Tasks, splits: Sequence[Split] = SPLITS) -> TaskSampler:
     """Make a sampler and draw a task of each split, so that bad data is found now and not in an hour."""
     if isinstance(given, str):
-        needs = getattr(find("task sampler", given).spec, "needs", ())
+        needs = find("task sampler", given).spec.needs
         if needs:
             raise InvalidParameter(
                 f"tasks {label!r} needs {', '.join(needs)}; make it with am.make_tasks({given!r}, "
@@ -92,8 +92,11 @@ def open_tasks(label: str, given: Tasks, splits: Sequence[Split] = SPLITS) -> Ta
 
 
 def every_learner(problems: Collection[str]) -> dict[str, Learners]:
-    """Return every active learner for at least one of the problems, by its short name if that is unique."""
-    found = [c for c in components("learner") if c.spec.problems & set(problems)]
+    """Return every active learner for at least one of the problems, by its short name if that is unique.
+
+    One that a user must tell more, such as the members of an ensemble, takes part only where it is given.
+    """
+    found = [c for c in components("learner") if c.spec.problems & set(problems) and not c.spec.needs]
     names = [c.name for c in found]
     return {c.full_name.replace("/", ".") if names.count(c.name) > 1 else c.name: c.full_name for c in found}
 
