@@ -47,9 +47,9 @@ class Preview:
     """One row per task distribution and learner: ``tasks``, ``learner``, ``family``, ``trials``, ``finals``, ``steps``
     (outer steps of one run, at most), ``step_seconds`` (of one outer step; NaN with a budget), ``judge_ms`` (of one
     task), ``train_seconds``, ``judge_seconds`` and ``seconds`` (of all trials and finals), ``problem`` (why nothing
-    could be measured). With ``search="race"`` as many as equal shares would be; it does no more than that, unless it
-    has a ``time_budget``. With ``search="joint"`` a row ``"joint"`` has what the search chooses, at the mean cost. A row
-    ``"ensemble"`` has what an ensemble of all learners takes, at most."""
+    could be measured). With ``search="race"`` as many as equal shares would be: it does no more than that, unless it
+    has a ``time_budget``. With ``search="joint"`` a row ``"joint"`` has what the search chooses, at the mean cost. A
+    row ``"ensemble"`` has what an ensemble of all learners takes, at most."""
     searched: pd.DataFrame
     """One row per hyperparameter: ``tasks``, ``learner``, ``parameter``, ``range``, ``default`` (None: it has none in
     the range)."""
