@@ -62,6 +62,7 @@ class Comparison:
         on; other than ``tasks`` for ``test_tasks`` alone). Where the learner ``sklearn_pooled`` took part, also
         ``gap_to_pooled`` (score minus its score, on the same tasks), ``gap_error`` (standard error), ``gap_p_value``,
         ``gap_p_holm`` (corrected for the number of learners) and ``gap_verdict`` ("better" or "worse" if significant).
+        ``mebibytes``: θ and the state adapted to one task, in MiB.
     scores : pandas.DataFrame
         ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``, ``trained_on``.
     significance : pandas.DataFrame
@@ -70,6 +71,11 @@ class Comparison:
         Average rank over task distributions, of the learners judged on all of them: ``learner``, ``mean_rank``,
         ``n_distributions``; differences that the tests do not find move no rank. With ``test_tasks``, over all pairs of
         distributions trained on and judged on.
+    pareto : pandas.DataFrame
+        Score against cost, one row per row of the leaderboard: ``tasks``, ``learner``, ``score``,
+        ``milliseconds_per_task`` (to adapt and to predict), ``mebibytes`` (θ, with what it remembers, and the state
+        adapted to one task; activations do not count), ``on_front`` (no other on these tasks has a score as good at no
+        more milliseconds and mebibytes), ``trained_on``.
     history : pandas.DataFrame
         Loss of the final runs: ``tasks``, ``learner``, ``seed``, ``step``, ``seconds``, ``loss``.
     curves : pandas.DataFrame
@@ -139,6 +145,7 @@ class Comparison:
         self.scores = frames.scores
         self.significance = frames.significance
         self.ranks = frames.ranks
+        self.pareto = frames.pareto
         self.history = frames.history
         self.curves = frames.curves
         self.trials = frames.trials
@@ -398,7 +405,7 @@ class Comparison:
         ``best.autometa`` is the winner where there is one task distribution; each of several, test tasks among
         them, has its own ``best-TASKS.autometa``.
         """
-        for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks"):
+        for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks", "pareto"):
             write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
         if len(self.race):
             write_whole(output / "race.csv", csv_text(self._record.frames.race))

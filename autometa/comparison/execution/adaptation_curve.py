@@ -19,6 +19,7 @@ from autometa.contracts.problems import TASKS_AT_ONCE
 from autometa.contracts.seeding import derive_seed
 from autometa.engine.judging import TrialOutcome, judge, timed
 from autometa.engine.random_state import seeded
+from autometa.engine.size import held_mebibytes
 from autometa.training import MetaTraining
 from autometa.training.evaluation import judge_all
 
@@ -108,6 +109,11 @@ def milliseconds_per_task(training: MetaTraining, domain: Domain) -> dict[str, f
         "adapt_ms": 1000 * median(seconds.adapt for seconds in taken),
         "predict_ms": 1000 * median(seconds.predict for seconds in taken),
     }
+
+
+def mebibytes_per_task(training: MetaTraining, domain: Domain) -> float:
+    """Return the MiB of θ and of the state adapted to one task, see :func:`held_mebibytes`."""
+    return held_mebibytes(training.learner, training.module, _draw(training, domain, 1))
 
 
 def with_fewer_shots(batch: TaskBatch, shots: int) -> TaskBatch:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from optuna.trial import FixedTrial, Trial
 
-from autometa.comparison.execution.adaptation_curve import adaptation_curve, milliseconds_per_task
+from autometa.comparison.execution.adaptation_curve import adaptation_curve, mebibytes_per_task, milliseconds_per_task
 from autometa.comparison.execution.kept_best import KeptBest
 from autometa.comparison.execution.label_files import model_file
 from autometa.comparison.execution.labelled_rows import by_labelled_rows
@@ -102,6 +102,7 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, A
         "n_shot": domain.info.n_shot,
         "n_query": _range_text(judged.queries),
         **milliseconds_per_task(training, domain),
+        "mebibytes": mebibytes_per_task(training, domain),
     }
 
 

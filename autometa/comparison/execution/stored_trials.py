@@ -49,6 +49,7 @@ _JUDGED: dict[str, Schema] = {
     "n_query": int | str,
     "adapt_ms": finite,
     "predict_ms": finite,
+    "mebibytes?": finite,
 }
 _POINT: Schema = {
     "rows": whole(),

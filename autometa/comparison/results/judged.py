@@ -49,3 +49,7 @@ class Judged:
     def mean_of(self, key: str) -> float:
         """Mean of a number over seeds."""
         return float(np.mean([result[key] for result in self.results.values()]))
+
+    def most_of(self, key: str) -> float:
+        """Largest of a number over seeds; NaN where a run has none, as those of older comparisons may."""
+        return float(np.max([result.get(key, np.nan) for result in self.results.values()]))

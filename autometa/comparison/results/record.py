@@ -26,6 +26,7 @@ class Frames:
     failures: pd.DataFrame
     skipped: pd.DataFrame
     race: pd.DataFrame = field(default_factory=pd.DataFrame)
+    pareto: pd.DataFrame = field(default_factory=pd.DataFrame)
     # Of tables; empty elsewhere.
     labelled_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     best_by_rows: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -26,6 +26,7 @@ from autometa.comparison.results.gaps import Gap, gaps_to
 from autometa.comparison.results.judged import Judged, TrainedLearner
 from autometa.comparison.results.labelled_rows import BEST_BY_ROWS, CALIBRATION, LABELLED_ROWS, best_by_rows
 from autometa.comparison.results.race import RACE, race_rows
+from autometa.comparison.results.pareto import pareto_of
 from autometa.comparison.results.record import Frames, Record
 from autometa.comparison.results.references import References, references_in
 from autometa.comparison.results.shown import ShownTrials, shown_of
@@ -35,8 +36,9 @@ from autometa.errors import StorageError
 LEADERBOARD = [
     "tasks", "rank", "learner", "family", "metric", "score", "ci_low", "ci_high", "n_test_tasks", "n_seeds", "n_shot",
     "n_query", "normalization", "meta_train_seconds", "adapt_ms", "predict_ms", "n_trials", "params", "trained_on",
-    "gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm", "gap_verdict",
+    "gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm", "gap_verdict", "mebibytes",
 ]  # fmt: skip
+GAP = ["gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm"]
 SCORES = ["tasks", "learner", "seed", "task", "metric", "score", "trained_on"]
 HISTORY = ["tasks", "learner", "seed", "step", "seconds", "loss"]
 CURVES = ["tasks", "learner", "seed", "axis", "value", "score"]
@@ -86,8 +88,10 @@ def collect_frames(plan: Plan, arms: Sequence[Arm], races: Sequence[Race] = ()) 
     tests = significance(scores)
     references = references_in(plan.described, (one.pair.learner for one in own))
     labelled = pd.DataFrame([row for j in own for row in labelled_rows.score_rows(j)], columns=LABELLED_ROWS)
+    board = _leaderboard(plan, by_tasks, references)
     return Frames(
-        leaderboard=_leaderboard(plan, by_tasks, references),
+        leaderboard=board,
+        pareto=pareto_of(board, {label: domain.info.higher_is_better for label, domain in plan.judged_on.items()}),
         scores=scores,
         significance=tests,
         ranks=_ranks(by_tasks, tests),
@@ -224,10 +228,10 @@ def _gaps_to_pooled(of_trained: Mapping[TrainedLearner, Judged], references: Ref
 def _gap_cells(gap: Gap | None, higher_is_better: bool) -> dict[str, Any]:
     """Cells of the leaderboard; without a gap, nothing is known."""
     if gap is None:
-        return dict.fromkeys(LEADERBOARD[-5:-1], np.nan) | {"gap_verdict": ""}
+        return dict.fromkeys(GAP, np.nan) | {"gap_verdict": ""}
     numbers = (gap.value, gap.error, gap.p_value, gap.p_holm)
     verdict = gap.verdict(higher_is_better=higher_is_better)
-    return dict(zip(LEADERBOARD[-5:-1], numbers, strict=True)) | {"gap_verdict": verdict}
+    return dict(zip(GAP, numbers, strict=True)) | {"gap_verdict": verdict}
 
 
 def _row(judged: Judged) -> dict[str, Any]:
@@ -253,6 +257,7 @@ def _row(judged: Judged) -> dict[str, Any]:
         "n_trials": judged.n_trials,
         "params": judged.params,
         "trained_on": pair.tasks,
+        "mebibytes": judged.most_of("mebibytes"),
     }
 
 
