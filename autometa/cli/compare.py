@@ -141,6 +141,21 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    objective: Annotated[
+        str | None,
+        _option(
+            "NAME",
+            "What to tune on and to rank by: accuracy, log_loss, brier, calibration_error; mse, mae, r2, "
+            "log_likelihood; return (the first of the problem's).",
+        ),
+    ] = None,
+    max_latency: Annotated[
+        float | None, _option("MS", "Milliseconds to adapt and predict a task; a slower learner cannot win (no limit).")
+    ] = None,
+    max_memory: Annotated[
+        float | None,
+        _option("MIB", "MiB of a learner and what it adapts to a task; a larger one cannot win (no limit)."),
+    ] = None,
     output: Annotated[Path | None, _option("FOLDER", "Where all results go (runs/NAME-OF-TASKS).")] = None,
     storage: Annotated[str | None, _option("URL", "Optuna storage (a journal file in the output folder).")] = None,
     name: Annotated[str | None, _option("NAME", "Name of the comparison in the storage.")] = None,
@@ -194,6 +209,9 @@ def compare(
         "n_valid_tasks": valid_tasks,
         "search": search,
         "ensemble": ensemble,
+        "objective": objective,
+        "max_latency": max_latency,
+        "max_memory": max_memory,
         "output": None if output is None else str(output),
         "storage": storage,
         "name": name,

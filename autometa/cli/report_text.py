@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from autometa.cli.screen import COLUMNS, MARKS, cell_text, plain, title_text
+from autometa.cli.screen import cell_text, columns_of, mark_of, plain, title_text
 from autometa.comparison.report.across import leaderboard_on, shown_name
 from autometa.comparison.report.significance import CLAIM, runs_wanted, verdicts_beside_best
 from autometa.comparison.results.spreadsheet import csv_text
@@ -21,6 +21,8 @@ BEST = "best"
 """The verdict of the first of a leaderboard."""
 DIFFERS = "worse than the best"
 """That of a learner that is found to differ from it."""
+CANNOT_WIN = "over a limit"
+"""That of a learner that cannot win."""
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>#|"})
 """Characters that mean something in Markdown."""
 
@@ -51,11 +53,11 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def _table(rows: pd.DataFrame, beside: Mapping[str, str]) -> str:
-    sides = ["", *("---:" if name not in ("learner", "normalization") else "---" for name in COLUMNS)]
-    lines = [["", *COLUMNS], ["---", *sides[1:]]]
+    columns = columns_of(rows)
+    sides = ["", *("---:" if name not in ("learner", "normalization") else "---" for name in columns)]
+    lines = [["", *columns], ["---", *sides[1:]]]
     for row in rows.itertuples():
-        mark = "\\*" if row.rank == 1 else MARKS.get(beside.get(row.learner, ""), "")
-        lines.append([mark, *(_escaped(cell_text(row, name)) for name in COLUMNS)])
+        lines.append([_escaped(mark_of(row, beside)), *(_escaped(cell_text(row, name)) for name in columns)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -96,6 +98,8 @@ def _with_verdicts(comparison: Comparison) -> pd.DataFrame:
 
     def verdict(row: Any) -> str:
         shown = shown_name(row.learner, row.trained_on, row.tasks)
+        if row.over_limit:
+            return CANNOT_WIN
         return BEST if row.rank == 1 else beside[row.tasks].get(shown, DIFFERS)
 
     return board.assign(verdict=[verdict(row) for row in board.itertuples()])

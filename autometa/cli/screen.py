@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from autometa.comparison.report.across import leaderboard_on
+from autometa.comparison.report.across import leaderboard_on, metric_beside
 from autometa.comparison.report.markup import interval_text, metric_title, milliseconds_text, score_text, seconds_text
 from autometa.comparison.report.significance import CLAIM, runs_wanted, verdicts_beside_best
 from autometa.comparison.results.statistics import LEVEL_WITH, NOT_DECIDED
@@ -35,6 +35,27 @@ LONGEST_NAME = 24
 
 MARKS = {LEVEL_WITH: "=", NOT_DECIDED: "?"}
 """What stands before a learner that is not found to differ from the best."""
+OVER_LIMIT = "!"
+"""What stands before one that is over a limit and cannot win."""
+
+
+def columns_of(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Columns of a leaderboard; where the score is of another objective, also the problem's own metric."""
+    metric = metric_beside(rows)
+    return COLUMNS if metric is None else (*COLUMNS[:3], metric, *COLUMNS[3:])
+
+
+def layouts_of(rows: pd.DataFrame) -> list[tuple[tuple[str, ...], bool]]:
+    """As :data:`LAYOUTS`, of these rows."""
+    columns = columns_of(rows)
+    return LAYOUTS if columns == COLUMNS else [(columns, True), *((columns[:n], False) for n in range(9, 1, -1))]
+
+
+def mark_of(row: Any, beside: Mapping[str, str]) -> str:
+    """What stands before a learner: ``*`` the best, ``=`` no difference found, ``?`` not decided, ``!`` over limits."""
+    if getattr(row, "over_limit", ""):
+        return OVER_LIMIT
+    return "*" if row.rank == 1 else MARKS.get(beside.get(row.learner, ""), "")
 
 
 def make_console() -> Console:
@@ -54,6 +75,10 @@ def show_leaderboard(comparison: Comparison, console: Console) -> None:
             console.print(Text(printable(advice.answer, lines=True), style="bold"))
             console.print(Text(printable(advice.sureness, lines=True)))
         console.print()
+    barred = board[board["over_limit"] != ""] if "over_limit" in board.columns else board.iloc[:0]
+    for row in barred.itertuples():
+        text = f"{OVER_LIMIT} cannot win: {row.learner} on {row.tasks} ({row.over_limit})"
+        console.print(Text(printable(text, lines=True), style="dim"))
     if len(board):
         console.print(Text(f"* best, = no difference from it found, ? not decided. {CLAIM}", style="dim"))
         if wanted := runs_wanted(comparison.significance):
@@ -83,11 +108,15 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, beside: Mapping[str, str],
         Columns of the terminal.
     """
     table = next(
-        (laid for columns, roomy in LAYOUTS if _fits(laid := _lay_out(rows, beside, columns, roomy=roomy), width)),
+        (
+            laid
+            for columns, roomy in layouts_of(rows)
+            if _fits(laid := _lay_out(rows, beside, columns, roomy=roomy), width)
+        ),
         _lay_out(rows, beside, LAYOUTS[-1][0], roomy=False, longest=max(1, width - 15)),
     )
     table.title = Text(title_text(tasks, rows.iloc[0]), style="bold")
-    left_out = [name for name in COLUMNS if name not in [column.header for column in table.columns]]
+    left_out = [name for name in columns_of(rows) if name not in [column.header for column in table.columns]]
     if left_out:
         table.caption = Text(f"Too narrow for: {', '.join(left_out)}; the report has them.", style="dim")
     return table
@@ -121,8 +150,8 @@ def _lay_out(
             needed = max(widest, len(name)) if roomy else max(widest, *map(len, name.split()))
             table.add_column(name, justify="right", overflow="fold", min_width=needed)
     for row, *texts in zip(rows.itertuples(), *cells.values(), strict=True):
-        best = row.rank == 1
-        mark = "*" if best else MARKS.get(beside.get(row.learner, ""), "")
+        mark = mark_of(row, beside)
+        best = mark == "*"
         table.add_row(mark, *map(Text, texts), style="bold green" if best else None)
     return table
 
@@ -144,7 +173,9 @@ def cell_text(row: Any, column: str) -> str:
             return seconds_text(row.meta_train_seconds)
         case "adapt ms":
             return milliseconds_text(row.adapt_ms)
-    return milliseconds_text(row.predict_ms)
+        case "predict ms":
+            return milliseconds_text(row.predict_ms)
+    return score_text(getattr(row, column), column)
 
 
 def _fits(table: Table, width: int) -> bool:

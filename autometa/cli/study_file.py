@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from autometa.checks import check_choice, check_int, check_real
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
+from autometa.contracts.problems import objective_names
 from autometa.errors import InvalidData, InvalidParameter, MissingData
 
 _positive = partial(check_int, least=1)
@@ -45,6 +46,9 @@ OPTIONS: dict[str, tuple[str, Check]] = {
     "valid_tasks": ("n_valid_tasks", _positive),
     "search": ("search", partial(check_choice, choices=("separate", "race", "joint"))),
     "ensemble": ("ensemble", _check_flag),
+    "objective": ("objective", partial(check_choice, choices=objective_names())),
+    "max_latency": ("max_latency", partial(check_real, above=0)),
+    "max_memory": ("max_memory", partial(check_real, above=0)),
     "name": ("name", check_text),
     "output": ("output", check_text),
     "storage": ("storage", check_text),

@@ -46,6 +46,9 @@ class _AutoFewShot(BaseEstimator):
         n_workers: int = 1,
         random_state: int | None = None,
         verbose: int = 0,
+        objective: str = "auto",
+        max_latency: float | None = None,
+        max_memory: float | None = None,
     ) -> None:
         self.learners = learners
         self.n_trials = n_trials
@@ -65,6 +68,9 @@ class _AutoFewShot(BaseEstimator):
         self.n_workers = n_workers
         self.random_state = random_state
         self.verbose = verbose
+        self.objective = objective
+        self.max_latency = max_latency
+        self.max_memory = max_memory
 
     def meta_fit(
         self,
@@ -98,7 +104,7 @@ class _AutoFewShot(BaseEstimator):
         Incompatible
             The tasks are of another problem.
         InvalidParameter, UnknownName, InvalidData, StorageError
-            As :func:`autometa.compare`.
+            As :func:`autometa.compare`; Incompatible also where no learner keeps to the limits.
         """
         plain = self.plain(random_state=self.random_state)
         sampler: TaskSampler = plain._sampler(
@@ -123,6 +129,9 @@ class _AutoFewShot(BaseEstimator):
             search=self.search,
             time_budget=self.time_budget,
             ensemble=self.ensemble,
+            objective=self.objective,
+            max_latency=self.max_latency,
+            max_memory=self.max_memory,
             storage=self.storage,
             name=self.name,
             output=self.output,
@@ -192,7 +201,7 @@ class AutoFewShotClassifier(ClassifierMixin, _AutoFewShot):
     Parameters
     ----------
     learners, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, search, \
-time_budget, ensemble, storage, name, output, device, n_workers, verbose
+time_budget, ensemble, storage, name, output, device, n_workers, verbose, objective, max_latency, max_memory
         As :func:`autometa.compare`; a race with fewer test tasks and seeds by default, because only the winner is
         wanted. ``time_budget="30min"`` is for all of ``meta_fit``.
     random_state : int, optional

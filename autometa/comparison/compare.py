@@ -56,6 +56,9 @@ def compare(
     search: Search = "separate",
     time_budget: float | str | None = None,
     ensemble: bool = False,
+    objective: str = "auto",
+    max_latency: float | None = None,
+    max_memory: float | None = None,
     baselines: bool = True,
     trial_timeout: float | None = None,
     verbose: int = 1,
@@ -126,6 +129,30 @@ def compare(
         Judge an ensemble as well, under the name "ensemble": for every seed, of the final runs of that seed, members
         and weights chosen greedily by the meta-valid tasks (Caruana et al. 2004). ``members`` of the result tells
         them. A later call may ask for it of what is done already.
+    objective : str, default="auto"
+        What trials are tuned on, what decides which θ of a run is kept, and what final runs are judged and ranked by.
+        Meta-training descends the learner's loss, whatever this is. ``"auto"``: the metric of the problem, which stays
+        as a column beside any other.
+
+        - classification: ``"accuracy"``; ``"log_loss"``, where a probability of the right class below 1e-6 counts as
+          1e-6; ``"brier"``, 0 to 2; ``"calibration_error"``, the expected calibration error of all queries together
+          in 10 bins, where every task counts as much as every other. Of n queries in all tasks together, a learner
+          that is perfectly calibrated is off by up to 1.3 / √n on average: by 4 points of 1000 queries, by 1.3 of
+          10 000. Less than that means nothing;
+        - regression: ``"mse"``; ``"mae"``; ``"r2"``, of each task around the mean of its own query targets, so that a
+          task whose targets hardly differ may have any number below 0; ``"log_likelihood"``, the mean logarithm of
+          the density of a query target, of learners that predict a distribution (the others are listed in
+          ``skipped``). It is their own distribution, which an estimator also scales to held-out tasks, and a standard
+          deviation below 1e-6 in units of the targets drawn counts as 1e-6;
+        - control: ``"return"``.
+    max_latency : float, optional
+        Milliseconds that adapting to one task and predicting its query may take, by the median of the final runs. A
+        learner over it stays in the tables, with ``over_limit``, and cannot win. Such results depend on the machine.
+        It may be another one in a later call: no run depends on it.
+    max_memory : float, optional
+        MiB that θ and the state adapted to one task may take; activations do not count. A trial over it ends before
+        its meta-training, without a score, and a final run over it (a learner may remember what it is trained on)
+        cannot win.
     baselines : bool, default=True
         Add scikit-learn's estimator fitted on the support set alone to a list that lacks it. If all ``tasks`` are
         tables, whose labels mean the same in every task, add every learner of the family "baseline", among them one
@@ -179,6 +206,9 @@ def compare(
         search=search,
         time_budget=seconds,
         ensemble=ensemble,
+        objective=objective,
+        max_latency=max_latency,
+        max_memory=max_memory,
     )
     check_int("n_workers", n_workers, most=MOST_WORKERS)
     check_int("verbose", verbose, least=0, also=(True, False))

@@ -92,6 +92,9 @@ def preview(
     search: Search = "separate",
     time_budget: float | str | None = None,
     ensemble: bool = False,
+    objective: str = "auto",
+    max_latency: float | None = None,
+    max_memory: float | None = None,
     baselines: bool = True,
 ) -> Preview:
     """Say what :func:`autometa.compare` would do with these arguments, and about how long that takes.
@@ -102,7 +105,7 @@ def preview(
     Parameters
     ----------
     tasks, learners, test_tasks, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, \
-device, n_workers, random_state, search, time_budget, ensemble, baselines
+device, n_workers, random_state, search, time_budget, ensemble, objective, max_latency, max_memory, baselines
         As :func:`autometa.compare`. With ``budget`` no step is taken: meta-training takes its share of the budget.
 
     Returns
@@ -134,6 +137,9 @@ device, n_workers, random_state, search, time_budget, ensemble, baselines
         search=search,
         time_budget=given,
         ensemble=ensemble,
+        objective=objective,
+        max_latency=max_latency,
+        max_memory=max_memory,
     )
     check_int("n_workers", n_workers, most=MOST_WORKERS)
     check_bool("baselines", baselines)

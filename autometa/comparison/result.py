@@ -33,7 +33,7 @@ from autometa.comparison.results.tables import collect_record
 from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.engine.device import pick_device
 from autometa.engine.process_state import restored_process
-from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, StorageError
+from autometa.errors import AutometaError, Incompatible, InvalidFile, InvalidParameter, MissingData, StorageError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
@@ -62,9 +62,12 @@ class Comparison:
         on; other than ``tasks`` for ``test_tasks`` alone). Where the learner ``sklearn_pooled`` took part, also
         ``gap_to_pooled`` (score minus its score, on the same tasks), ``gap_error`` (standard error), ``gap_p_value``,
         ``gap_p_holm`` (corrected for the number of learners) and ``gap_verdict`` ("better" or "worse" if significant).
-        ``mebibytes``: θ and the state adapted to one task, in MiB.
+        ``mebibytes``: θ and the state adapted to one task, in MiB. ``over_limit``: which of ``max_latency`` and
+        ``max_memory`` it is over, in words, or empty; such a learner comes after all others and cannot win. With an
+        ``objective``, ``metric`` names that and a last column, such as ``accuracy``, has the problem's own metric.
     scores : pandas.DataFrame
-        ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``, ``trained_on``.
+        ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``, ``trained_on``; with an ``objective`` also
+        the problem's own metric.
     significance : pandas.DataFrame
         Which learners differ: what :func:`autometa.significance` says of ``scores``.
     ranks : pandas.DataFrame
@@ -88,7 +91,8 @@ class Comparison:
         Trials and final runs that raised: ``tasks`` (trained on), ``learner``, ``stage`` ("trial", "final",
         "judging on TASKS" or "drawing what it did"), ``slot``, ``reason``.
     skipped : pandas.DataFrame
-        Pairs that cannot work: ``tasks``, ``learner``, ``reason``, ``trained_on``.
+        Pairs that cannot work, or of which no trial keeps to ``max_memory``: ``tasks``, ``learner``, ``reason``,
+        ``trained_on``.
     race : pandas.DataFrame
         With ``search="race"``, one row per task distribution and learner, the best on the meta-valid tasks first:
         ``tasks``, ``learner``, ``rounds`` it took part in, ``trials`` begun, ``runs`` (what it was given, in whole
@@ -240,9 +244,9 @@ class Comparison:
     ) -> FewShotClassifier | FewShotRegressor:
         """Return the winner on some tasks, meta-trained, ready for ``fit`` and ``predict``.
 
-        The winner is the first row of the leaderboard for those tasks; of its seeds, the one with the best score on
-        the meta-valid tasks. A model that was not saved (no shared folder, or a learner that no plugin offers), or
-        whose file is damaged, is meta-trained again from the same seed.
+        The winner is the first row of the leaderboard for those tasks, which no learner over a limit is; of its seeds,
+        the one with the best score on the meta-valid tasks. A model that was not saved (no shared folder, or a learner
+        that no plugin offers), or whose file is damaged, is meta-trained again from the same seed.
 
         Parameters
         ----------
@@ -255,6 +259,8 @@ class Comparison:
         ------
         InvalidParameter
             ``tasks`` is left out although there are several, or nothing judged has the name given.
+        Incompatible
+            Every learner is over ``max_latency`` or ``max_memory``.
         InvalidFile
             The comparison was loaded, and the winner names code that is not trusted.
         """
@@ -277,6 +283,11 @@ class Comparison:
                 f"{list(dict.fromkeys(rows['trained_on']))}."
             )
         row = (rows if trained_on is None else rows[rows["trained_on"] == trained_on]).iloc[0]
+        if row["over_limit"]:
+            raise Incompatible(
+                f"no learner on {tasks!r} keeps to the limits; the best of all, {row['learner']!r}, does not: "
+                f"{row['over_limit']}."
+            )
         pair = self._plan.pair(row["trained_on"], row["learner"])
         number = self._best_seed(pair)
         saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
@@ -315,7 +326,7 @@ class Comparison:
     def _best_seed(self, pair: Pair) -> int:
         curve = self.curves[(self.curves["tasks"] == pair.tasks) & (self.curves["learner"] == pair.learner)]
         scores = curve[curve["axis"] == "outer steps"].groupby("seed")["score"]
-        better = pair.candidate.info.higher_is_better
+        better = pair.domain.problem.higher_is_better
         return int(scores.max().idxmax() if better else scores.min().idxmin())
 
     def without(self, *learners: str) -> Comparison:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from autometa.checks import check_choice
-from autometa.errors import Incompatible
+from autometa.contracts.objectives import AUTO, OBJECTIVES, Objective
+from autometa.errors import Incompatible, InvalidParameter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,8 +91,26 @@ class Problem:
     def _named(self, what: str) -> Any:
         path = getattr(self, f"{what}_path")
         if path is None:
-            raise Incompatible(f"problem {self.name!r} has no {what} of outputs: its learners act; use autometa.judge.")
+            why = "its learners act" if self.acts else f"it is judged by {self.metric!r}"
+            raise Incompatible(f"problem {self.name!r} has no {what} of outputs: {why}; use autometa.judge.")
         return _found(path)
+
+    def judged_by(self, objective: Objective | None) -> Problem:
+        """Return the record with the metric, direction and unit of an objective; it has no score of outputs alone.
+
+        None stands for the problem's own metric.
+        """
+        if objective is None:
+            return self
+        return replace(
+            self,
+            metric=objective.name,
+            metric_title=objective.title,
+            higher_is_better=objective.higher_is_better,
+            is_share=objective.is_share,
+            unit_power=objective.unit_power,
+            score_path=None,
+        )
 
     @property
     def estimator_name(self) -> str:
@@ -180,15 +199,46 @@ def problem_of_targets(y: Tensor) -> Problem:
     return PROBLEMS["regression" if y.is_floating_point() else "classification"]
 
 
+def objectives_of(problem: Problem) -> dict[str, Objective | None]:
+    """Return what a comparison on a problem may be about, by name; None stands for its own metric, which is first."""
+    further = {name: objective for name, objective in OBJECTIVES.items() if objective.problem == problem.name}
+    return {problem.metric: None, **further}
+
+
+def objective_names() -> tuple[str, ...]:
+    """Return the names of all objectives, ``"auto"`` first."""
+    return tuple(dict.fromkeys([AUTO, *(name for problem in PROBLEMS.values() for name in objectives_of(problem))]))
+
+
+def find_objective(problem: Problem, name: str) -> Objective | None:
+    """Return the objective of a name, None for ``"auto"`` and the problem's own metric.
+
+    Raises
+    ------
+    InvalidParameter
+        The problem has no such objective.
+    """
+    known = objectives_of(problem)
+    if name not in known and name != AUTO:
+        raise InvalidParameter(
+            f"objective={name!r} is none of {problem.name}, which has {', '.join(map(repr, (AUTO, *known)))}."
+        )
+    return known.get(name)
+
+
 def problem_of_metric(metric: str) -> Problem:
-    """Return the problem whose scores have this name.
+    """Return the problem whose scores have this name, judged by them.
 
     Raises
     ------
     InvalidParameter
         There is no such metric.
     """
-    found = {problem.metric: problem for problem in PROBLEMS.values()}
+    found = {
+        name: problem.judged_by(objective)
+        for problem in PROBLEMS.values()
+        for name, objective in objectives_of(problem).items()
+    }
     check_choice("metric", metric, found)
     return found[metric]
 

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from autometa.checks import LARGEST_SEED, check_choice, check_int
 from autometa.contracts.content import named_content
 from autometa.contracts.examples import TaskBatch
+from autometa.contracts.objectives import Objective
 from autometa.contracts.problems import Problem, find_problem
 from autometa.contracts.row_encoder import RowEncoder
 
@@ -126,8 +127,10 @@ class TaskInfo:
         """Most steps of a trial."""
         return self.n_episodes * self.horizon
 
-    def in_target_units(self, scores: Tensor) -> Tensor:
-        """Tell scores of tasks as drawn in the targets' own units; see ``target_scale``."""
+    def in_target_units(self, scores: Tensor, objective: Objective | None = None) -> Tensor:
+        """Tell scores of tasks as drawn, or those by an objective, in the targets' own units; see ``target_scale``."""
+        if objective is not None:
+            return objective.in_target_units(scores, self.target_scale)
         return scores * self.target_scale**self.problem_record.unit_power
 
 

@@ -14,12 +14,14 @@ from torch import nn
 from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.environments import Environments
 from autometa.contracts.examples import Examples, TaskBatch
+from autometa.contracts.objectives import Objective
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskInfo, TaskSampler
 from autometa.engine.device import place_of
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.folding import describe_normalization
 from autometa.engine.judging import adapt_and_judge
+from autometa.engine.measure import Measure
 from autometa.engine.pulse import step_finished
 from autometa.engine.random_state import seeded
 from autometa.training.finite import check_drawn
@@ -30,7 +32,9 @@ class Evaluation:
     """Scores of one learner on held-out tasks."""
 
     scores: NDArray[np.float64]
-    """Score per task [n_tasks], in the targets' own units: accuracy, mean squared error or return."""
+    """Score per task [n_tasks], in the targets' own units: by the objective asked for, or the problem's metric."""
+    metric_scores: NDArray[np.float64]
+    """The same by the problem's metric: accuracy, mean squared error or return."""
     losses: NDArray[np.float64]
     """Loss per task [n_tasks]."""
     tasks: NDArray[np.int64]
@@ -41,10 +45,11 @@ class Evaluation:
     normalization: str
     """How the network normalises; see ``describe_normalization``."""
 
-    def per_task(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Distinct tasks and the mean score of each."""
+    def per_task(self, *, metric: bool = False) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Distinct tasks and the mean score of each; with ``metric``, that by the problem's metric."""
         tasks, inverse = np.unique(self.tasks, return_inverse=True)
-        return tasks, np.bincount(inverse, weights=self.scores) / np.bincount(inverse)
+        scores = self.metric_scores if metric else self.scores
+        return tasks, np.bincount(inverse, weights=scores) / np.bincount(inverse)
 
 
 Look: TypeAlias = Callable[[Any, Any, Any], None]
@@ -60,17 +65,20 @@ def evaluate(
     n_tasks: int,
     seed: int,
     look: Look | None = None,
+    objective: Objective | None = None,
 ) -> Evaluation:
     """Adapt to held-out tasks and score their queries; no autograd graph is built and nothing is changed.
 
     The tasks depend on the sampler, ``split``, ``n_tasks`` and ``seed`` alone, so every learner gets the same. The
-    score of a task is not finite where the learner gives no finite answer to one of its queries. ``look`` sees what is
-    judged, batch by batch.
+    score of a task is not finite where the learner gives no finite answer to one of its queries. Without an
+    ``objective`` it is that of the problem's metric. ``look`` sees what is judged, batch by batch.
 
     Raises
     ------
     InvalidData
         A score is not finite, and a task drawn holds values that are not.
+    Incompatible
+        The learner lacks what the objective needs.
     """
     device, dtype = place_of(module)
     tasks, queries, at_once = [], [], sampler.info.problem_record.tasks_at_once
@@ -83,13 +91,22 @@ def evaluate(
             queries.append(_queries_of(drawn, sampler.info))
             yield drawn.to(device, dtype)
 
+    measure = None if objective is None else Measure(objective, learner, module, sampler.info)
+    lookers = [one for one in (measure, look) if one is not None]
+
+    def see(batch: Any, adapted: Any, outcome: Any) -> None:
+        for one in lookers:
+            one(batch, adapted, outcome)
+
     with seeded(derive_seed(seed, "evaluate"), device):
-        losses, scores = judge_all(learner, module, draw(), sampler.info, look=look)
-    for start in sorted({int(i) // at_once * at_once for i in np.flatnonzero(~np.isfinite(scores))}):
+        losses, metric_scores = judge_all(learner, module, draw(), sampler.info, look=see)
+    scores = metric_scores if measure is None else measure.scores()
+    for start in sorted({int(i) // at_once * at_once for i in np.flatnonzero(~np.isfinite(scores + metric_scores))}):
         count = min(at_once, n_tasks - start)
         check_drawn(sampler.sample(count, split=split, seed=derive_seed(seed, split, start)), sampler, split)
     return Evaluation(
         scores=scores,
+        metric_scores=metric_scores,
         losses=losses,
         tasks=np.concatenate(tasks),
         queries=np.concatenate(queries),

@@ -18,6 +18,7 @@ from autometa.contracts.examples import TaskBatch, map_inputs
 from autometa.contracts.problems import TASKS_AT_ONCE
 from autometa.contracts.seeding import derive_seed
 from autometa.engine.judging import TrialOutcome, judge, timed
+from autometa.engine.measure import Measure
 from autometa.engine.random_state import seeded
 from autometa.engine.size import held_mebibytes
 from autometa.training import MetaTraining
@@ -62,10 +63,10 @@ def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool
     if "steps" in learner.adaptation_parameters:
         own = int(learner.get_params(deep=False)["steps"])
         values = sorted({step for step in STEPS if step <= 2 * own} | {own})
-        points = [[step, _score(clone(learner).set_params(steps=step), training, batch)] for step in values]
+        points = [[step, _score(clone(learner).set_params(steps=step), training, batch, domain)] for step in values]
         return {"axis": "adaptation steps", "adaptation": points}
     values = sorted({shots for shots in SHOTS if shots < n_shot} | {n_shot})
-    points = [[shots, _score(learner, training, with_fewer_shots(batch, shots))] for shots in values]
+    points = [[shots, _score(learner, training, with_fewer_shots(batch, shots), domain)] for shots in values]
     return {"axis": "shots", "adaptation": points}
 
 
@@ -158,9 +159,12 @@ def _draw(training: MetaTraining, domain: Domain, most: int) -> TaskBatch:
     return drawn.to(training.device, training.dtype)
 
 
-def _score(learner: BaseLearner, training: MetaTraining, batch: TaskBatch) -> float:
+def _score(learner: BaseLearner, training: MetaTraining, batch: TaskBatch, domain: Domain) -> float:
     """Mean score of the tasks; the learner's own randomness is the same for every point of a curve."""
+    info, objective = training.sampler.info, domain.objective
+    measure = None if objective is None else Measure(objective, learner, training.module, info)
     parts = (batch[start : start + TASKS_AT_ONCE] for start in range(0, len(batch), TASKS_AT_ONCE))
     with seeded(0, training.device):
-        _, scores = judge_all(learner, training.module, parts, training.sampler.info)
+        _, scores = judge_all(learner, training.module, parts, info, look=measure)
+    scores = scores if measure is None else measure.scores()
     return float(scores.mean()) if np.isfinite(scores).all() else np.nan

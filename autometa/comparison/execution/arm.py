@@ -200,7 +200,7 @@ def open_arms(plan: Plan, storage: BaseStorage, watch: Watch | None = None, *, t
 
 def _open(comparison: str, space: StudySpace, storage: BaseStorage, watch: Watch | None, to_read: bool) -> Arm:
     name = f"{comparison}/{space.domain.label}/{space.label}"
-    better = space.domain.info.higher_is_better
+    better = space.domain.problem.higher_is_better
     tuning = SlotStudy(
         storage,
         name,

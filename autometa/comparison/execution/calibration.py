@@ -11,17 +11,12 @@ from torch import Tensor, nn
 
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.learner import Learner
+from autometa.contracts.scores import BINS, log_loss
 from autometa.engine.judging import Outcome
 from autometa.engine.quantiles import quantiles_of
 
 LEVEL = 0.9
 """Share of new observations that an interval should cover."""
-LEAST_PROBABILITY = 1e-6
-"""A smaller probability of the right class counts as this much: log loss would be infinite where a class that no
-labelled row has is taken to be impossible."""
-BINS = 10
-"""Bins of equal width of the expected calibration error (Guo et al. 2017, "On calibration of modern neural
-networks")."""
 
 
 class Calibration(Protocol):
@@ -73,9 +68,7 @@ class Probabilities:
         """Read the probabilities of the classes."""
         query = batch.query
         probabilities = outcome.outputs.double().softmax(dim=-1)
-        of_right = probabilities.gather(2, query.y.unsqueeze(2)).squeeze(2).clamp(min=LEAST_PROBABILITY)
-        loss = -of_right.log() * query.mask
-        self._losses.append((loss.sum(dim=1) / query.mask.sum(dim=1)).cpu())
+        self._losses.append(log_loss(outcome.outputs, query).cpu())
         sure, answer = probabilities.max(dim=2)
         self._sure.append(sure[query.mask].cpu().numpy())
         self._right.append((answer == query.y)[query.mask].cpu().numpy())

@@ -168,7 +168,7 @@ def open_all_arms(plan: Plan, storage: BaseStorage, watch: Watch | None = None, 
 def _open(
     comparison: str, pair: Pair, arms: Sequence[Arm], storage: BaseStorage, watch: Watch | None, to_read: bool
 ) -> EnsembleArm:
-    name, better = f"{comparison}/{pair.tasks}/{pair.learner}", pair.domain.info.higher_is_better
+    name, better = f"{comparison}/{pair.tasks}/{pair.learner}", pair.domain.problem.higher_is_better
     nothing = SlotStudy(
         storage, name, n_slots=0, higher_is_better=better, to_read=True
     )  # which the storage never holds

@@ -87,9 +87,11 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, A
         split="test",
         n_tasks=domain.settings.n_test_tasks,
         seed=domain.seed("test"),
+        objective=domain.objective,
     )
     numbers, scores = judged.per_task()
-    wrong = ~np.isfinite(scores)
+    _, metric_scores = judged.per_task(metric=True)
+    wrong = ~np.isfinite(scores + metric_scores)
     if wrong.any():
         raise TrainingDiverged(
             f"learner {pair.learner!r} gives answers that are not finite to {wrong.sum()} of {len(scores)} meta-test "
@@ -98,6 +100,7 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, A
     return {
         "tasks": numbers.tolist(),
         "scores": scores.tolist(),
+        **({} if domain.objective is None else {"metric_scores": metric_scores.tolist()}),
         "normalization": judged.normalization,
         "n_shot": domain.info.n_shot,
         "n_query": _range_text(judged.queries),

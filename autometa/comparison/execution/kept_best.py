@@ -57,7 +57,7 @@ class KeptBest:
         """
         scores = self._judge()
         score = float(scores.mean())
-        better = self.pair.domain.info.higher_is_better
+        better = self.pair.domain.problem.higher_is_better
         if math.isnan(self.score) or (score >= self.score if better else score <= self.score):
             self.score, self.step, self.scores = score, self.training.step_count, scores
             self._state = {name: value.clone() for name, value in self.training.module.state_dict().items()}
@@ -105,6 +105,7 @@ class KeptBest:
             split="valid",
             n_tasks=pair.settings.n_valid_tasks,
             seed=pair.seed("valid"),
+            objective=pair.domain.objective,
         )
         scores: NDArray[np.float64] = judged.per_task()[1]
         if not math.isfinite(mean := float(scores.mean())):

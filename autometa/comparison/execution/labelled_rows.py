@@ -16,6 +16,8 @@ from autometa.contracts.examples import TaskBatch
 from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.contracts.problems import TASKS_AT_ONCE
 from autometa.contracts.seeding import derive_seed
+from autometa.engine.judging import Outcome
+from autometa.engine.measure import Measure
 from autometa.engine.random_state import seeded
 from autometa.training import MetaTraining
 from autometa.training.evaluation import judge_all
@@ -91,11 +93,18 @@ def _point(
     """
     learner, module, info = training.learner, training.module, domain.info
     calibration = calibration_of(learner, module, has_classes=info.problem_record.has_classes)
+    measure = None if domain.objective is None else Measure(domain.objective, learner, module, info)
+
+    def look(batch: TaskBatch, adapted: Any, outcome: Outcome) -> None:
+        if calibration is not None:
+            calibration(batch, adapted, outcome)
+        if measure is not None:
+            measure(batch, adapted, outcome)
+
     try:
         with plugin_code(), seeded(0, training.device):
-            _, scores = judge_all(
-                learner, module, (with_first_rows(batch, rows) for batch in batches), info, look=calibration
-            )
+            _, scores = judge_all(learner, module, (with_first_rows(batch, rows) for batch in batches), info, look=look)
+        scores = scores if measure is None else measure.scores()
         measured = {} if calibration is None else calibration.measured()
     except Exception as error:
         if lost_in(error) is not None:

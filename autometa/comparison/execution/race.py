@@ -67,7 +67,7 @@ class Race:
         self._storage, self._comparison, self._to_read = storage, comparison, to_read
         self.clock = clock
         self._settings = arms[0].space.domain.settings
-        self.higher_is_better = arms[0].space.domain.info.higher_is_better
+        self.higher_is_better = arms[0].space.domain.problem.higher_is_better
         self._n_rounds = 0
         self._running: list[Runner] = []
         self.finalists: list[str] | None = None

@@ -104,9 +104,11 @@ class Runner:
 
     def _paused(self) -> list[FrozenTrial]:
         gone_on = {leg.begun_in for leg in self.arm.legs}
+        waiting = {slot for slot, leg in enumerate(self.arm.legs) if leg.until < 1.0} - gone_on
         found = self.arm.tuning.trials(TrialState.PRUNED)
-        slots = set(range(len(self.arm.legs))) - gone_on
-        return [trial for trial in found if trial.user_attrs["slot"] in slots]
+        return [
+            trial for trial in found if trial.user_attrs["slot"] in waiting and "over_limit" not in trial.user_attrs
+        ]
 
 
 CLEARLY = 3.0

@@ -34,6 +34,7 @@ _ATTRIBUTES: dict[str, Schema] = {
     "made_of?": {str: whole()},
     "n_test_tasks?": whole(1),
     "elsewhere?": [str],
+    "over_limit?": str,
     "steps?": whole(),
     "meta_train_seconds?": finite,
     "valid_scores?": [finite],
@@ -44,6 +45,7 @@ _RUNNING: dict[str, Schema] = {"owner": OWNER, "token": str, "beat": finite}
 _JUDGED: dict[str, Schema] = {
     "tasks": [whole()],
     "scores": [finite],
+    "metric_scores?": [finite],
     "normalization": str,
     "n_shot": whole(),
     "n_query": int | str,
@@ -112,6 +114,7 @@ def result_of(trial: FrozenTrial, study: str) -> dict[str, Any]:
     judged = [result, *result.get("elsewhere", {}).values()] if wrong is None and result is not None else []
     for one in judged:
         n_tasks, n_scores = len(one.get("tasks", ())), len(one.get("scores", ()))
+        n_scores = n_scores if n_scores != n_tasks else len(one.get("metric_scores", one.get("scores", ())))
         if n_tasks != n_scores or (n_scores == 0 and "error" not in one):
             wrong = f"result has {n_scores} scores of {n_tasks} tasks"
     labelled = result.get("labelled", {}) if wrong is None and result is not None else {}

@@ -11,6 +11,7 @@ from autometa.comparison.execution.leg import Leg
 from autometa.comparison.plan.pair import Pair
 from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.engine.size import held_mebibytes
 from autometa.training import MetaTraining
 
 RUNGS = (0.25, 0.5, 0.75, 1.0)
@@ -38,11 +39,14 @@ def run_trial(
     Raises
     ------
     optuna.TrialPruned
-        The pruner stopped it, or it has paused; the score reported last is kept.
+        The pruner stopped it, or it has paused, and the score reported last is kept; or it takes more memory than
+        ``max_memory``, which the attribute ``"over_limit"`` says. Where that is so before meta-training, the trial has
+        no score.
     TrainingDiverged
         The loss or the score is no longer finite.
     """
     training = start_training(pair, components, device, seed=pair.seed("train"))
+    _check_memory(pair, training, trial)
     kept = KeptBest(pair, training)
     if leg is not None:
         leg.resume(training, kept)
@@ -64,7 +68,21 @@ def run_trial(
             raise optuna.TrialPruned
     if leg is not None:
         trial.set_user_attr("valid_scores", kept.scores.tolist())
+    if training.n_steps:
+        _check_memory(pair, training, trial)
     return kept.score
+
+
+def _check_memory(pair: Pair, training: MetaTraining, trial: Trial) -> None:
+    """End a trial of a learner that takes too much memory for one task, as far as can be told by now."""
+    settings = pair.settings
+    if settings.max_memory is None:
+        return
+    task = training.sampler.sample(1, split="valid", seed=pair.seed("size")).to(training.device, training.dtype)
+    over = settings.over_limit(mebibytes=held_mebibytes(training.learner, training.module, task))
+    if over:
+        trial.set_user_attr("over_limit", over)
+        raise optuna.TrialPruned(over)
 
 
 def start_training(

@@ -10,7 +10,9 @@ import torch
 
 from autometa.comparison.plan.entrants import Tasks, labelled, open_tasks
 from autometa.comparison.plan.settings import Settings
+from autometa.contracts.objectives import Objective
 from autometa.contracts.plugin_code import plugin_code
+from autometa.contracts.problems import Problem, find_objective
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.errors import InvalidParameter
@@ -31,6 +33,16 @@ class Domain:
         """What its tasks look like."""
         return self.sampler.info
 
+    @property
+    def objective(self) -> Objective | None:
+        """What learners are tuned and judged by; None: by the metric of the problem."""
+        return find_objective(self.info.problem_record, self.settings.objective)
+
+    @property
+    def problem(self) -> Problem:
+        """The problem, with the metric, direction and unit of what learners are tuned and judged by."""
+        return self.info.problem_record.judged_by(self.objective)
+
     def seed(self, *labels: int | str) -> int:
         """Return a seed that depends only on ``random_state``, the label of this distribution and ``labels``."""
         return derive_seed(self.settings.random_state, self.label, *labels)
@@ -41,11 +53,23 @@ class Domain:
 
 
 def open_domains(given: Tasks | Sequence[Tasks] | Mapping[str, Tasks], settings: Settings) -> dict[str, Domain]:
-    """Open the distributions to train and judge on, by label."""
-    return {
+    """Open the distributions to train and judge on, by label.
+
+    Raises
+    ------
+    InvalidParameter
+        The problem of one has no such objective.
+    """
+    found = {
         label: Domain(label=label, sampler=open_tasks(label, tasks), settings=settings)
         for label, tasks in labelled("tasks", given).items()
     }
+    for label, domain in found.items():
+        try:
+            find_objective(domain.info.problem_record, settings.objective)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"tasks {label!r} cannot take part: {error}") from None
+    return found
 
 
 def open_test_domains(

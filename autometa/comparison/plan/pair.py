@@ -13,6 +13,7 @@ from autometa.comparison.plan.domains import Domain, refusal
 from autometa.comparison.plan.entrants import Entrant
 from autometa.comparison.plan.search_space import BACKBONE, Candidate, SearchSpace
 from autometa.comparison.plan.settings import Settings
+from autometa.engine.measure import check_measurable
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.host.catalog import find, name_of
 from autometa.training import MetaTraining
@@ -77,6 +78,8 @@ def make_pair(domain: Domain, label: str, entrant: Entrant, elsewhere: Sequence[
     info = domain.info
     learner, meta_optimizer = entrant
     made = resolve_learner(learner, info.problem)
+    if domain.objective is not None:
+        check_measurable(domain.objective, made)
     optimizer = resolve_meta_optimizer(meta_optimizer, made)
     # First of all, for here the components check their parameters.
     probe = clone(optimizer) if optimizer is not None else None

@@ -24,6 +24,7 @@ from autometa.comparison.plan.guarded import guarded
 from autometa.comparison.plan.pair import Pair, Skipped, make_pair
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.plan.study_space import JointSpace, PairSpace, StudySpace
+from autometa.contracts.objectives import AUTO
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, MissingData, PluginError, UnknownName
 from autometa.files.description import COMPONENT, describe, restore
 from autometa.schema import Closed, Schema
@@ -141,6 +142,12 @@ def make_plan(
     check_name("name", name)
     domains = open_domains(tasks, settings)
     test_domains = {} if test_tasks is None else open_test_domains(test_tasks, domains, settings)
+    if settings.objective != AUTO and all(domain.objective is None for domain in domains.values()):
+        settings = replace(settings, objective=AUTO)  # another name of the same comparison
+        domains = {label: replace(domain, settings=settings) for label, domain in domains.items()}
+        test_domains = {
+            label: domains.get(label, replace(domain, settings=settings)) for label, domain in test_domains.items()
+        }
     infos = [domain.info for domain in domains.values()]
     if isinstance(learners, str) and learners == "all":
         everyone = every_learner({info.problem for info in infos})

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from autometa._version import __version__
 from autometa.comparison.plan.plan import FORMAT, STORED, Plan
+from autometa.comparison.plan.settings import Settings
 from autometa.errors import InvalidParameter, StorageError
 from autometa.files.description import changed_content, same_description
 from autometa.schema import misfit, misfit_of_any
 
 GROWS = ("n_trials", "n_seeds", "n_test_tasks", "ensemble")
 """Settings of which a later call may ask for more: only what is missing is done then."""
-_LATER = {"ensemble": False}
-"""Settings that plans of before they were there lack, with what was done then."""
+
+FREE = ("max_latency",)
+"""Settings that change no run, only what is said of it."""
+_DEFAULTS = {field.name: field.default for field in fields(Settings)}
+"""What plans mean that do not tell a setting yet."""
 
 
 def check_version(stored: Mapping[str, Any], where: str) -> None:
@@ -76,8 +81,8 @@ def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
     """Return how settings differ from the stored ones, in other ways than by growing."""
     found = []
     for name, value in now.items():
-        there = before.get(name, _LATER.get(name))
-        if there == value or (name == "budget" and _seconds_per_run(before) and _seconds_per_run(now)):
+        there = before.get(name, _DEFAULTS[name])
+        if there == value or name in FREE or (name == "budget" and _seconds_per_run(before) and _seconds_per_run(now)):
             continue
         grows = name in GROWS and isinstance(there, int)
         if not grows or there > value:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 from autometa.checks import LARGEST_SEED, check_bool, check_choice, check_int, check_real
+from autometa.contracts.objectives import AUTO
+from autometa.contracts.problems import objective_names
 from autometa.errors import InvalidParameter
 
 MOST = {
@@ -42,6 +45,9 @@ class Settings:
     search: Search = "separate"
     time_budget: float | None = None
     ensemble: bool = False
+    objective: str = AUTO
+    max_latency: float | None = None
+    max_memory: float | None = None
 
     def __post_init__(self) -> None:
         check_int("random_state", self.random_state, least=0, most=LARGEST_SEED)
@@ -64,6 +70,12 @@ class Settings:
                 "ensemble=True needs final runs of several learners, and search='joint' has those of its winner alone; "
                 "use search='race' or 'separate', or ensemble=False."
             )
+        check_choice("objective", self.objective, objective_names())
+        check_real("max_latency", self.max_latency, above=0, also=(None,), such_as=50)
+        check_real("max_memory", self.max_memory, above=0, also=(None,), such_as=10)
+        for name in ("max_latency", "max_memory"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     def shared(self, n_runs: float) -> Settings:
         """Return these with a ``budget`` with which so many learners can run the first round of a race in time."""
@@ -71,6 +83,15 @@ class Settings:
             return self
         seconds = FIRST_ROUND * self.time_budget / max(1.0, n_runs)
         return replace(self, budget=seconds * (self.n_trials + self.n_seeds))
+
+    def over_limit(self, *, milliseconds: float = math.nan, mebibytes: float = math.nan) -> str:
+        """Say which limits a learner is over, such as ``"12 ms a task, over max_latency=5"``; empty if none."""
+        parts = []
+        if self.max_latency is not None and milliseconds > self.max_latency:
+            parts.append(f"{milliseconds:.3g} ms a task, over max_latency={self.max_latency:g}")
+        if self.max_memory is not None and mebibytes > self.max_memory:
+            parts.append(f"{mebibytes:.3g} MiB, over max_memory={self.max_memory:g}")
+        return "; ".join(parts)
 
     @property
     def seconds_per_run(self) -> float | None:

@@ -6,6 +6,9 @@ import pandas as pd
 
 from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.markup import escape, score_text, table
+from autometa.contracts.problems import PROBLEMS, problem_of_metric
+
+OWN_METRICS = {problem.name: problem.metric for problem in PROBLEMS.values()}
 
 
 def shown_name(learner: str, trained_on: str, tasks: str) -> str:
@@ -17,6 +20,19 @@ def leaderboard_on(board: pd.DataFrame, tasks: str) -> pd.DataFrame:
     """The leaderboard of one task distribution, best first, with :func:`shown_name` for learners."""
     rows = board[board["tasks"] == tasks].sort_values("rank")
     return rows.assign(learner=list(map(shown_name, rows["learner"], rows["trained_on"], rows["tasks"])))
+
+
+def over_limit(rows: pd.DataFrame) -> dict[str, str]:
+    """Learners of a leaderboard that are over a limit of the comparison, and over which; they cannot win."""
+    if "over_limit" not in rows.columns:
+        return {}
+    return {str(name): str(over) for name, over in zip(rows["learner"], rows["over_limit"], strict=True) if over}
+
+
+def metric_beside(rows: pd.DataFrame) -> str | None:
+    """Name the problem's metric where it has a column beside the score, which is of another objective."""
+    metric = OWN_METRICS[problem_of_metric(str(rows["metric"].iloc[0])).name]
+    return metric if metric in rows.columns and metric != rows["metric"].iloc[0] else None
 
 
 def tests_on(significance: pd.DataFrame, tasks: str) -> pd.DataFrame:
@@ -54,7 +70,11 @@ def across_section(board: pd.DataFrame, looks: dict[str, Style]) -> str:
         cells.append(f"{mean_rank[name]:.1f}" if complete[name] else "–")
         body.append(cells)
     columns = [("learner", ""), *((name, "n") for name in names), ("mean rank", "n")]
-    caption = "Scores with ranks in brackets; accuracies and returns are better when higher, errors when lower."
+    judged = problem_of_metric(str(board["metric"].iloc[0]))
+    direction = "accuracies and returns are better when higher, errors when lower"
+    if judged.metric not in OWN_METRICS.values():  # an objective, which all task distributions share
+        direction = f"{'higher' if judged.higher_is_better else 'lower'} is better"
+    caption = f"Scores with ranks in brackets; {direction}."
     return table(columns, body, caption=caption)
 
 

@@ -17,6 +17,8 @@ from autometa.comparison.report.across import (
     domains_section,
     leaderboard_on,
     learner_cell,
+    metric_beside,
+    over_limit,
     shown_name,
 )
 from autometa.comparison.report.advice import described_tasks
@@ -204,10 +206,13 @@ def leaderboard_table(
     has_gaps = "gap_to_pooled" in rows.columns and bool(rows["gap_to_pooled"].notna().any())
     low, high = known.get("random", math.nan), known.get("best", math.nan)
     has_shares = low < high
+    barred, beside_score = over_limit(rows), metric_beside(rows)
     for row in rows.itertuples():
         badge = '<span class="badge">best</span>' if row.rank == 1 else ""
         badge = f'<span class="badge tie">{escape(beside[row.learner])}</span>' if row.learner in beside else badge
-        marks.append("win" if row.rank == 1 else "")
+        if row.learner in barred:
+            badge = f'<span class="badge tie">{escape(barred[row.learner])}</span>'
+        marks.append("win" if row.rank == 1 and row.learner not in barred else "")
         body.append(
             [
                 f"{int(row.rank)}",
@@ -215,6 +220,7 @@ def leaderboard_table(
                 escape(row.family),
                 f"<b>{score_text(row.score, metric)}</b>",
                 interval_text(row.ci_low, row.ci_high, metric),
+                *((score_text(getattr(row, beside_score), beside_score),) if beside_score else ()),
                 *((f"{(row.score - low) / (high - low):.3f}",) if has_shares else ()),
                 *(_gap_cells(row, metric) if has_gaps else ()),
                 f"{int(row.n_test_tasks)}",
@@ -233,6 +239,7 @@ def leaderboard_table(
         ("family", ""),
         (metric_title(metric), "n"),
         ("95% interval", "n"),
+        *(((metric_title(beside_score), "n"),) if beside_score else ()),
         *((("normalised", "n"),) if has_shares else ()),
         *((("gap to pooled", "n"), ("p of the gap", "n")) if has_gaps else ()),
         ("test tasks", "n"),

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from autometa.comparison.report.across import leaderboard_on, learner_cell, tests_on
+from autometa.comparison.report.across import leaderboard_on, learner_cell, over_limit, tests_on
 from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.markup import difference_text, escape, metric_title, p_text, table
 from autometa.comparison.results.crossed_effects import ALPHA, LEVEL
@@ -23,13 +23,19 @@ CLAIM = (
 
 
 def verdicts_beside_best(board: pd.DataFrame, significance: pd.DataFrame, tasks: str) -> dict[str, str]:
-    """Verdict of the test against the best on ``tasks``, by shown name, for those not found to differ from it."""
-    best = leaderboard_on(board, tasks)["learner"].iloc[0]
+    """Verdict of the test against the best on ``tasks``, by shown name, for those not found to differ from it.
+
+    Learners over a limit are not among them: they cannot win.
+    """
+    rows = leaderboard_on(board, tasks)
+    best, barred = rows["learner"].iloc[0], over_limit(rows)
     found: dict[str, str] = {}
     for pair in tests_on(significance, tasks).itertuples():
         if best not in (pair.learner_a, pair.learner_b) or pair.p_beside_best < ALPHA:
             continue
         other = pair.learner_b if pair.learner_a == best else pair.learner_a
+        if other in barred:
+            continue
         found[other] = NOT_DECIDED if math.isnan(pair.p_value) else LEVEL_WITH
     return found
 

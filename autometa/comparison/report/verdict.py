@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from autometa.comparison.report.across import leaderboard_on, tests_on
+from autometa.comparison.report.across import leaderboard_on, over_limit, tests_on
 from autometa.comparison.report.advice import Advice, advice_on, step_words
 from autometa.comparison.report.markup import (
     interval_text,
@@ -33,11 +34,15 @@ def verdict_on(record: Record, tasks: str) -> Advice | None:
     if (advice := advice_on(record, tasks)) is not None:
         return advice
     best, metric = rows.iloc[0], str(rows["metric"].iloc[0])
+    barred = over_limit(rows)
     answer = f"{best['learner']} did best: {metric_title(metric)} {score_text(best['score'], metric)}"
+    if best["learner"] in barred:
+        answer = f"No learner keeps to the limits. Of those over them, {answer}"
     if not math.isnan(best["ci_low"]):
         answer += f" ({interval_text(best['ci_low'], best['ci_high'], metric)})"
     answer += _share(record, tasks, float(best["score"]))
     baselines = rows[rows["family"] == "baseline"]
+    baselines = baselines[~baselines["learner"].isin(barred)] if best["learner"] not in barred else baselines
     sureness = []
     if best["family"] == "baseline":
         answer += ". No meta-learner is better here" if len(rows) > len(baselines) else ""
@@ -45,8 +50,18 @@ def verdict_on(record: Record, tasks: str) -> Advice | None:
         other = baselines.iloc[0]
         answer += f", {step_words(best['score'], other['score'], metric)} the best baseline, {other['learner']}"
         sureness.append(_gain(record, tasks, str(other["learner"])))
-    sureness += [_level(record, tasks, str(best["learner"])), _cost(best), _untrained(record, tasks, metric)]
+    sureness += [_level(record, tasks, str(best["learner"])), _barred(barred, str(best["learner"]))]
+    sureness += [_cost(best), _untrained(record, tasks, metric)]
     return Advice(answer=f"{answer}.", sureness=" ".join(filter(None, sureness)))
+
+
+def _barred(barred: Mapping[str, str], best: str) -> str:
+    """Name those that cannot win."""
+    told = [name for name in barred if name != best]
+    if not told:
+        return ""
+    named = ", ".join(told) if len(told) <= NAMED else f"{len(told)} learners"
+    return f"Over a limit, so that {'they' if len(told) > 1 else 'it'} cannot win: {named}."
 
 
 def _share(record: Record, tasks: str, score: float) -> str:

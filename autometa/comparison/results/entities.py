@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ def entities_of(
     names: Sequence[str] | None,
     *,
     higher_is_better: bool,
+    cannot_win: Collection[str] = (),
 ) -> pd.DataFrame:
     """Hold the best learner against both references, entity by entity.
 
@@ -31,6 +32,8 @@ def entities_of(
     names : sequence of str, optional
         Of the entities, by number; numbers stand for them where they have none.
     higher_is_better : bool
+    cannot_win : collection of str, optional
+        Learners that are not the best whatever their scores, unless nobody else is there.
 
     Returns
     -------
@@ -44,6 +47,7 @@ def entities_of(
     ]
     if references.own is None or not learners:
         return pd.DataFrame(columns=ENTITIES)
+    learners = [name for name in learners if name not in cannot_win] or learners
     sign = 1.0 if higher_is_better else -1.0
     best = (sign * means[learners].mean()).idxmax()
     own = means[references.own]

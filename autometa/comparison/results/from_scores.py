@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from autometa.comparison.results.statistics import significance_of
-from autometa.contracts.problems import PROBLEMS
+from autometa.contracts.problems import problem_of_metric
 from autometa.errors import InvalidData, InvalidParameter
 
 NEEDED = ("tasks", "learner", "seed", "task", "score")
 TRAINED_ON = "trained_on"
+_NOBODY: Mapping[str, Collection[tuple[str, ...]]] = {}
 
 
 def significance(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, bool] | None = None) -> pd.DataFrame:
@@ -63,6 +64,16 @@ def significance(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, 
     >>> am.significance(scores, higher_is_better=True)[["verdict", "better"]].values.tolist()
     [['different', 'b']]
     """
+    return verdicts(scores, higher_is_better=higher_is_better)
+
+
+def verdicts(
+    scores: pd.DataFrame,
+    *,
+    higher_is_better: bool | Mapping[str, bool] | None = None,
+    cannot_win: Mapping[str, Collection[tuple[str, ...]]] = _NOBODY,
+) -> pd.DataFrame:
+    """As :func:`significance`, with some that cannot be the best, by tasks: learners and what they were trained on."""
     lacking = [name for name in NEEDED if name not in getattr(scores, "columns", ())]
     if lacking:
         raise InvalidData(f"scores lacks the columns {', '.join(map(repr, lacking))}; it needs {', '.join(NEEDED)}.")
@@ -73,7 +84,8 @@ def significance(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, 
         found[label] = {key: _matrix(rows, label, key) for key, rows in of.groupby(names, sort=False)}
         better[label] = _direction(label, of, higher_is_better)
         _check_same_tasks(label, found[label])
-    frame = significance_of({tasks: {k: m.to_numpy() for k, m in of.items()} for tasks, of in found.items()}, better)
+    matrices = {tasks: {key: matrix.to_numpy() for key, matrix in of.items()} for tasks, of in found.items()}
+    frame = significance_of(matrices, better, cannot_win)
     return _apart(frame, names)
 
 
@@ -117,13 +129,13 @@ def _direction(tasks: str, rows: pd.DataFrame, given: bool | Mapping[str, bool] 
             raise InvalidParameter(f"higher_is_better says nothing about {tasks!r}; give True or False for it.")
         return bool(given[tasks])
     metric = str(rows["metric"].iloc[0]) if "metric" in rows.columns else None
-    record = next((problem for problem in PROBLEMS.values() if problem.metric == metric), None)
-    if record is None:
+    try:
+        return problem_of_metric(str(metric)).higher_is_better
+    except InvalidParameter:
         raise InvalidParameter(
             f"higher_is_better is needed: the scores of {tasks!r} "
             + ("have no column 'metric'." if metric is None else f"are of metric {metric!r}, which is not autometa's.")
-        )
-    return record.higher_is_better
+        ) from None
 
 
 def _apart(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:

@@ -46,6 +46,17 @@ class Judged:
         """Scores [n_tasks, n_seeds]."""
         return np.array([self.results[seed]["scores"] for seed in sorted(self.results)], dtype=np.float64).T
 
+    def metric_matrix(self) -> Scores:
+        """Scores by the problem's metric, [n_tasks, n_seeds]."""
+        found = [self.results[seed].get("metric_scores", self.results[seed]["scores"]) for seed in sorted(self.results)]
+        return np.array(found, dtype=np.float64).T
+
+    @property
+    def over_limit(self) -> str:
+        """Which limits of the comparison it is over, in words; such a learner cannot win."""
+        milliseconds = self.mean_of("adapt_ms") + self.mean_of("predict_ms")
+        return self.domain.settings.over_limit(milliseconds=milliseconds, mebibytes=self.most_of("mebibytes"))
+
     def mean_of(self, key: str) -> float:
         """Mean of a number over seeds."""
         return float(np.mean([result[key] for result in self.results.values()]))

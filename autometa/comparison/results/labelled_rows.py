@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def points_of(judged: Judged) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def score_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
     """Rows of the frame of scores, see `LABELLED_ROWS`."""
-    metric = judged.pair.candidate.info.metric
+    metric = judged.domain.problem.metric
     for seed, point in points_of(judged):
         for task, score in zip(judged.results[seed]["labelled"]["tasks"], point["scores"], strict=True):
             yield judged.tasks, judged.pair.learner, seed, point["rows"], task, metric, score
@@ -54,7 +54,9 @@ def curve_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
         yield judged.tasks, judged.pair.learner, seed, AXIS, float(point["rows"]), float(np.mean(point["scores"]))
 
 
-def best_by_rows(labelled: pd.DataFrame, references: References, *, higher_is_better: bool) -> pd.DataFrame:
+def best_by_rows(
+    labelled: pd.DataFrame, references: References, *, higher_is_better: bool, cannot_win: Collection[str] = ()
+) -> pd.DataFrame:
     """Find the best learner for every number of labelled rows, and hold it against both references.
 
     Parameters
@@ -63,6 +65,8 @@ def best_by_rows(labelled: pd.DataFrame, references: References, *, higher_is_be
         Columns of `LABELLED_ROWS`, of one task distribution.
     references : References
     higher_is_better : bool
+    cannot_win : collection of str, optional
+        Learners that are not the best whatever their scores, unless nobody else is there.
 
     Returns
     -------
@@ -73,7 +77,8 @@ def best_by_rows(labelled: pd.DataFrame, references: References, *, higher_is_be
     for rows, of in labelled.groupby("rows"):
         scores = {str(name): _matrix(part) for name, part in of.groupby("learner", sort=False)}
         sign = 1 if higher_is_better else -1
-        best = max(scores, key=lambda name: sign * scores[name].mean())
+        able = [name for name in scores if name not in cannot_win] or list(scores)
+        best = max(able, key=lambda name: sign * scores[name].mean())
         low, high = interval_of(scores[best], positive=not higher_is_better)
         found.append(
             {

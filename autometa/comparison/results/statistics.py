@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ RANKS = ["learner", "mean_rank", "n_distributions"]
 DIFFERENT, LEVEL_WITH, NOT_DECIDED = "different", "no difference found", "not decided"
 
 LearnerT = TypeVar("LearnerT", bound=Hashable)
+_NOBODY: Mapping[str, Collection[Any]] = {}
 
 
 def test_of_models(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -50,7 +51,9 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def significance_of(
-    scores: Mapping[str, Mapping[LearnerT, Scores]], higher_is_better: Mapping[str, bool]
+    scores: Mapping[str, Mapping[LearnerT, Scores]],
+    higher_is_better: Mapping[str, bool],
+    cannot_win: Mapping[str, Collection[Any]] = _NOBODY,
 ) -> pd.DataFrame:
     """Compare all pairs of learners on every task distribution.
 
@@ -60,6 +63,8 @@ def significance_of(
         Learners of one distribution share their tasks; they may differ in runs. What stands for a learner is up to
         the caller.
     higher_is_better : mapping from tasks to bool
+    cannot_win : mapping from tasks to learners, optional
+        Those that are not held to be the best whatever their scores, unless nobody else is there.
 
     Returns
     -------
@@ -73,10 +78,12 @@ def significance_of(
             for a, b in combinations(of_learner, 2)
         ]
         corrected = holm(np.array([row["p_value"] for row in family], dtype=np.float64))
-        best = _best(of_learner, higher_is_better[tasks])
+        barred = cannot_win.get(tasks, ())
+        able = {learner: of for learner, of in of_learner.items() if learner not in barred} or of_learner
+        best = _best(able, higher_is_better[tasks])
         for row, p_holm in zip(family, corrected, strict=True):
             beside = best in (row["learner_a"], row["learner_b"])
-            p_beside = one_sided(row["p_value"], len(of_learner) - 1) if beside else math.nan
+            p_beside = one_sided(row["p_value"], max(1, len(able) - 1)) if beside else math.nan
             verdict = _verdict(row, p_holm, higher_is_better[tasks])
             rows.append({**row, "p_holm": p_holm, "p_beside_best": p_beside, **verdict})
     return pd.DataFrame(rows, columns=SIGNIFICANCE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,12 +21,12 @@ from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results import labelled_rows
 from autometa.comparison.results.crossed_effects import interval_of
 from autometa.comparison.results.entities import ENTITIES, entities_of
-from autometa.comparison.results.from_scores import significance
+from autometa.comparison.results.from_scores import verdicts
 from autometa.comparison.results.gaps import Gap, gaps_to
 from autometa.comparison.results.judged import Judged, TrainedLearner
 from autometa.comparison.results.labelled_rows import BEST_BY_ROWS, CALIBRATION, LABELLED_ROWS, best_by_rows
-from autometa.comparison.results.race import RACE, race_rows
 from autometa.comparison.results.pareto import pareto_of
+from autometa.comparison.results.race import RACE, race_rows
 from autometa.comparison.results.record import Frames, Record
 from autometa.comparison.results.references import References, references_in
 from autometa.comparison.results.shown import ShownTrials, shown_of
@@ -36,7 +36,7 @@ from autometa.errors import StorageError
 LEADERBOARD = [
     "tasks", "rank", "learner", "family", "metric", "score", "ci_low", "ci_high", "n_test_tasks", "n_seeds", "n_shot",
     "n_query", "normalization", "meta_train_seconds", "adapt_ms", "predict_ms", "n_trials", "params", "trained_on",
-    "gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm", "gap_verdict", "mebibytes",
+    "gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm", "gap_verdict", "mebibytes", "over_limit",
 ]  # fmt: skip
 GAP = ["gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm"]
 SCORES = ["tasks", "learner", "seed", "task", "metric", "score", "trained_on"]
@@ -84,14 +84,18 @@ def collect_frames(plan: Plan, arms: Sequence[Arm], races: Sequence[Race] = ()) 
     own = [one for arm in arms if (one := _judged(arm)) is not None]
     judged = own + [other for one in own for other in _judged_elsewhere(one)]
     by_tasks = {tasks: {j.trained: j for j in judged if j.tasks == tasks} for tasks in plan.judged_on}
-    scores = pd.DataFrame([row for j in judged for row in _score_rows(j)], columns=SCORES)
-    tests = significance(scores)
+    columns = [*SCORES, *_beside_the_objective(plan)]
+    scores = pd.DataFrame([row[: len(columns)] for j in judged for row in _score_rows(j)], columns=columns)
+    cannot_win = {
+        tasks: {who for who, j in of_trained.items() if j.over_limit} for tasks, of_trained in by_tasks.items()
+    }
+    tests = verdicts(scores, cannot_win=cannot_win)
     references = references_in(plan.described, (one.pair.learner for one in own))
     labelled = pd.DataFrame([row for j in own for row in labelled_rows.score_rows(j)], columns=LABELLED_ROWS)
     board = _leaderboard(plan, by_tasks, references)
     return Frames(
         leaderboard=board,
-        pareto=pareto_of(board, {label: domain.info.higher_is_better for label, domain in plan.judged_on.items()}),
+        pareto=pareto_of(board, {label: domain.problem.higher_is_better for label, domain in plan.judged_on.items()}),
         scores=scores,
         significance=tests,
         ranks=_ranks(by_tasks, tests),
@@ -99,20 +103,25 @@ def collect_frames(plan: Plan, arms: Sequence[Arm], races: Sequence[Race] = ()) 
         curves=pd.DataFrame([row for j in own for row in _curve_rows(j)], columns=CURVES),
         trials=pd.DataFrame([row for arm in arms for row in _trial_rows(arm)], columns=TRIALS),
         failures=pd.DataFrame([row for arm in arms for row in _failure_rows(arm)], columns=FAILURES),
-        skipped=pd.DataFrame([(s.tasks, s.learner, s.reason, s.trained_on) for s in plan.skipped], columns=SKIPPED),
         race=pd.DataFrame([row for race in races for row in race_rows(race)], columns=RACE),
+        skipped=pd.DataFrame([*_skipped_rows(plan, arms)], columns=SKIPPED),
         labelled_rows=labelled,
         best_by_rows=_of_tables(
             BEST_BY_ROWS,
             (
-                best_by_rows(of, references, higher_is_better=plan.domains[str(tasks)].info.higher_is_better)
+                best_by_rows(
+                    of,
+                    references,
+                    higher_is_better=plan.domains[str(tasks)].problem.higher_is_better,
+                    cannot_win=_labels(cannot_win, str(tasks)),
+                )
                 for tasks, of in labelled.groupby("tasks", sort=False)
             ),
         ),
         calibration=pd.DataFrame([row for j in own for row in labelled_rows.calibration_rows(j)], columns=CALIBRATION),
         members=pd.DataFrame([row for arm in arms for row in _member_rows(arm)], columns=MEMBERS),
-        entities=_of_tables(ENTITIES, _entities(plan, scores, references)),
-        best=_of_tables(BEST_BY_ROWS, _best(plan, scores, references)),
+        entities=_of_tables(ENTITIES, _entities(plan, scores, references, cannot_win)),
+        best=_of_tables(BEST_BY_ROWS, _best(plan, scores, references, cannot_win)),
     )
 
 
@@ -122,18 +131,36 @@ def _of_tables(columns: Sequence[str], parts: Iterable[pd.DataFrame]) -> pd.Data
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(columns))
 
 
-def _entities(plan: Plan, scores: pd.DataFrame, references: References) -> Iterator[pd.DataFrame]:
+CannotWin = Mapping[str, Collection[TrainedLearner]]
+"""Who is over a limit of the comparison, by what it is judged on."""
+
+
+def _labels(cannot_win: CannotWin, tasks: str) -> set[str]:
+    """Those that were trained where they are judged."""
+    return {who.learner for who in cannot_win.get(tasks, ()) if who.trained_on == tasks}
+
+
+def _entities(
+    plan: Plan, scores: pd.DataFrame, references: References, cannot_win: CannotWin
+) -> Iterator[pd.DataFrame]:
     """Gains of the entities of every table."""
     for domain, of in _on_tables(plan, scores):
-        better = domain.info.higher_is_better
-        yield entities_of(domain.label, of, references, domain.sampler.task_names(), higher_is_better=better)
+        yield entities_of(
+            domain.label,
+            of,
+            references,
+            domain.sampler.task_names(),
+            higher_is_better=domain.problem.higher_is_better,
+            cannot_win=_labels(cannot_win, domain.label),
+        )
 
 
-def _best(plan: Plan, scores: pd.DataFrame, references: References) -> Iterator[pd.DataFrame]:
+def _best(plan: Plan, scores: pd.DataFrame, references: References, cannot_win: CannotWin) -> Iterator[pd.DataFrame]:
     """The best of every table's leaderboard beside both references."""
     for domain, of in _on_tables(plan, scores):
         with_rows = of.assign(rows=domain.info.n_shot)
-        yield best_by_rows(with_rows, references, higher_is_better=domain.info.higher_is_better)
+        better, barred = domain.problem.higher_is_better, _labels(cannot_win, domain.label)
+        yield best_by_rows(with_rows, references, higher_is_better=better, cannot_win=barred)
 
 
 def _on_tables(plan: Plan, scores: pd.DataFrame) -> Iterator[tuple[Domain, pd.DataFrame]]:
@@ -205,15 +232,20 @@ def _leaderboard(
 ) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for tasks, of_trained in by_tasks.items():
-        better = plan.judged_on[tasks].info.higher_is_better
+        better = plan.judged_on[tasks].problem.higher_is_better
         sign = -1 if better else 1
         gaps = _gaps_to_pooled(of_trained, references)
         table = sorted(
             ({**_row(judged), **_gap_cells(gaps.get(who), better)} for who, judged in of_trained.items()),
-            key=lambda row: sign * row["score"],
+            key=lambda row: (row["over_limit"] != "", sign * row["score"]),
         )
         rows.extend({**row, "rank": rank} for rank, row in enumerate(table, start=1))
-    return pd.DataFrame(rows, columns=LEADERBOARD)
+    return pd.DataFrame(rows, columns=[*LEADERBOARD, *_beside_the_objective(plan)])
+
+
+def _beside_the_objective(plan: Plan) -> list[str]:
+    """Name the problem's metric where the comparison is about another objective: it has a column of its own."""
+    return list(dict.fromkeys(domain.info.metric for domain in plan.domains.values() if domain.objective is not None))
 
 
 def _gaps_to_pooled(of_trained: Mapping[TrainedLearner, Judged], references: References) -> dict[TrainedLearner, Gap]:
@@ -237,12 +269,12 @@ def _gap_cells(gap: Gap | None, higher_is_better: bool) -> dict[str, Any]:
 def _row(judged: Judged) -> dict[str, Any]:
     pair, matrix = judged.pair, judged.matrix()
     first = next(iter(judged.results.values()))
-    low, high = interval_of(matrix, positive=not judged.domain.info.higher_is_better)
+    low, high = interval_of(matrix, positive=not judged.domain.problem.higher_is_better)
     return {
         "tasks": judged.tasks,
         "learner": pair.learner,
         "family": pair.family,
-        "metric": pair.candidate.info.metric,
+        "metric": judged.domain.problem.metric,
         "score": float(matrix.mean()),
         "ci_low": low,
         "ci_high": high,
@@ -258,14 +290,18 @@ def _row(judged: Judged) -> dict[str, Any]:
         "params": judged.params,
         "trained_on": pair.tasks,
         "mebibytes": judged.most_of("mebibytes"),
+        "over_limit": judged.over_limit,
+        judged.domain.info.metric: float(judged.metric_matrix().mean()),
     }
 
 
 def _score_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
     pair = judged.pair
     for seed, result in judged.results.items():
-        for task, score in zip(result["tasks"], result["scores"], strict=True):
-            yield judged.tasks, pair.learner, seed, task, pair.candidate.info.metric, score, pair.tasks
+        by_metric = result.get("metric_scores", result["scores"])
+        for task, score, metric_score in zip(result["tasks"], result["scores"], by_metric, strict=True):
+            metric = judged.domain.problem.metric
+            yield judged.tasks, pair.learner, seed, task, metric, score, pair.tasks, metric_score
 
 
 def _history_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
@@ -307,6 +343,16 @@ def _member_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
             yield arm.tasks, final.user_attrs["slot"], learner, share, ""
         for learner, reason in result_of(final, arm.final.name)["left_out"].items():
             yield arm.tasks, final.user_attrs["slot"], learner, np.nan, reason
+
+
+def _skipped_rows(plan: Plan, arms: Sequence[Arm]) -> Iterator[tuple[str, str, str, str]]:
+    """Pairs that do not fit, and those of which every trial was over a limit before its meta-training."""
+    for skip in plan.skipped:
+        yield skip.tasks, skip.learner, skip.reason, skip.trained_on
+    for arm in arms:
+        over = [trial.user_attrs["over_limit"] for trial in arm.tuning.trials() if "over_limit" in trial.user_attrs]
+        if over and arm.tuning.is_complete and arm.tuning.best() is None:
+            yield arm.tasks, arm.space.label, f"no trial keeps to the limits; the first: {over[0]}.", arm.tasks
 
 
 def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
