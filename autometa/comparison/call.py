@@ -212,6 +212,9 @@ class Call:
                 f"time_budget={self.plan.settings.time_budget:g} seconds were over before any trial was; give more "
                 "time, fewer learners or a smaller max_steps."
             )
+        elif comparison.leaderboard.empty and comparison.complete:
+            last = comparison.skipped.iloc[-1]
+            raise AutometaError(f"nothing was judged; {last['learner']!r} on {last['tasks']!r}: {last['reason']}")
         elif len(comparison.failures):
             failed = f"{len(comparison.failures)} trials or final runs"
             failed = "1 trial or final run" if len(comparison.failures) == 1 else failed

@@ -146,9 +146,9 @@ def compare(
           deviation below 1e-6 in units of the targets drawn counts as 1e-6;
         - control: ``"return"``.
     max_latency : float, optional
-        Milliseconds that adapting to one task and predicting its query may take, by the median of the final runs. A
-        learner over it stays in the tables, with ``over_limit``, and cannot win. Such results depend on the machine.
-        It may be another one in a later call: no run depends on it.
+        Milliseconds that adapting to one task and predicting its query may take: the median over a few tasks, mean over
+        final runs. A learner over it stays in the tables, with ``over_limit``, and cannot win. Such results depend on
+        the machine. It may be another one in a later call: no run depends on it.
     max_memory : float, optional
         MiB that θ and the state adapted to one task may take; activations do not count. A trial over it ends before
         its meta-training, without a score, and a final run over it (a learner may remember what it is trained on)
