@@ -504,6 +504,63 @@ def test_quantiles_that_are_none_are_caught(learner: Callable[[], am.Learner], s
     assert said in text
 
 
+class Laplace(type(am.make_learner("cnp"))):  # type: ignore[misc]
+    """Sound: a density with a peak."""
+
+    provides = frozenset({"gradient", "distribution", "density"})
+
+    def predict_log_density(self, module: nn.Module, adapted: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        mean, deviation = self.predict_distribution(module, adapted, x)
+        width = deviation / 2**0.5
+        return -(y - mean).abs() / width - (2 * width).log()
+
+
+class HasDensityAlone(Laplace):
+    provides = frozenset({"gradient", "density"})
+
+
+class ForgetsTheWidth(Laplace):
+    def predict_log_density(self, *given: Any) -> torch.Tensor:
+        return super().predict_log_density(*given) + 0.3
+
+
+class LiesElsewhere(Laplace):
+    def predict_log_density(self, module: nn.Module, adapted: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return super().predict_log_density(
+            module, adapted, x, y + 0.3 * self.predict_distribution(module, adapted, x)[1]
+        )
+
+
+class SumsItsQueries(Laplace):
+    def predict_log_density(self, *given: Any) -> torch.Tensor:
+        return super().predict_log_density(*given).sum(dim=1)
+
+
+class HasAnEnd(Laplace):
+    def predict_log_density(self, *given: Any) -> torch.Tensor:
+        found = super().predict_log_density(*given)
+        return found.where(found > -10, -torch.inf)
+
+
+def test_a_density_with_a_peak_is_sound() -> None:
+    assert failures(Laplace(), "check_provides", tasks=Lines()) == []
+
+
+@pytest.mark.parametrize(
+    ("learner", "said"),
+    [
+        (HasDensityAlone, "'density' without 'distribution'"),
+        (ForgetsTheWidth, "has the integral 1.35 to 1.35, not 1"),
+        (LiesElsewhere, "0.30 standard deviations from that of predict_distribution()"),
+        (SumsItsQueries, "it must return finite numbers of that shape"),
+        (HasAnEnd, "it must return finite numbers of that shape"),
+    ],
+)
+def test_densities_that_are_none_are_caught(learner: Callable[[], am.Learner], said: str) -> None:
+    (text,) = failures(learner(), "check_provides", tasks=Lines())
+    assert said in text
+
+
 class IgnoresTheSeed(Lines):
     """Draws as it likes."""
 

@@ -26,7 +26,7 @@ from autometa.contracts.objectives import OBJECTIVES, Objective
 from autometa.contracts.problems import PROBLEMS, find_objective, objective_names, objectives_of, problem_of_metric
 from autometa.contracts.scores import LEAST_PROBABILITY
 from autometa.engine.judging import adapt_and_judge
-from autometa.engine.measure import Measure
+from autometa.engine.measure import Measure, log_density_of
 from autometa.testing.toys import Lines, Shifts
 from autometa.training import evaluate
 from test_comparison import FAST
@@ -172,6 +172,36 @@ def test_a_deviation_of_nothing_has_a_finite_likelihood() -> None:
     found = measured("log_likelihood", Says([[[1.0], [2.0]]], 0.0), targets([[1.0, 2.0]]))
     assert found == pytest.approx([norm.logpdf(0, 0, 1e-6)])
     assert math.isfinite(measured("log_likelihood", Says([[[1.0], [9.0]]], 1e-38), targets([[1.0, 2.0]]))[0])
+
+
+class Flat(Says):
+    """Uniform between 0 and 4, about."""
+
+    provides: ClassVar[frozenset[str]] = frozenset({"distribution", "density"})  # type: ignore[assignment]
+
+    def predict_log_density(self, module: nn.Module, adapted: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return torch.where((y >= 0) & (y <= 4), math.log(0.25), math.log(1e-9))
+
+
+def test_a_density_of_the_learners_own_counts_in_place_of_the_gaussian() -> None:
+    found = measured("log_likelihood", Flat([[[2.0], [2.0]]], 1.0), targets([[3.0, 5.0]]), scale=2.0)
+    assert found == pytest.approx([(math.log(0.25) + math.log(1e-9)) / 2 - math.log(2)])
+
+
+def test_the_likelihood_of_a_histogram_is_its_own() -> None:
+    tasks, learner = am.make_tasks("sinusoid", n_shot=5), am.make_learner("pfn")
+    module = learner.build(tasks.info).double()
+    drawn = tasks.sample(3, split="test", seed=0).to(dtype=torch.float64)
+    x, y = drawn.query.x, drawn.query.targets()
+    with torch.no_grad():
+        adapted = learner.adapt(module, drawn.support)
+        found = log_density_of(learner, module, adapted, x, y)
+        low, high = learner.predict_quantiles(module, adapted, x, torch.tensor([0.2, 0.2 + 1e-6], dtype=torch.float64))
+        middle = log_density_of(learner, module, adapted, x, (low + high) / 2)
+        mean, deviation = learner.predict_distribution(module, adapted, x)
+    torch.testing.assert_close(middle.exp(), 1e-6 / (high - low), rtol=1e-4, atol=0)
+    gaussian = torch.distributions.Normal(mean, deviation).log_prob(y)
+    assert float((found - gaussian).abs().max()) > 0.05
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -69,7 +69,8 @@ class Comparison:
         ``tasks``, ``learner``, ``seed``, ``task``, ``metric``, ``score``, ``trained_on``; with an ``objective`` also
         the problem's own metric.
     significance : pandas.DataFrame
-        Which learners differ: what :func:`autometa.significance` says of ``scores``.
+        Which learners differ: what :func:`autometa.significance` says of ``scores``, but that ``p_beside_best`` is
+        about the best of those that keep to the limits.
     ranks : pandas.DataFrame
         Average rank over task distributions, of the learners judged on all of them: ``learner``, ``mean_rank``,
         ``n_distributions``; differences that the tests do not find move no rank. With ``test_tasks``, over all pairs of

@@ -31,6 +31,7 @@ class Learner(BaseLearner):
     minimize :meth:`inner_objective`), ``"pooled"`` (:meth:`pooled_loss`), ``"memory"`` (:meth:`remember`,
     :meth:`settle`); and what estimators may: ``"distribution"`` (:meth:`predict_distribution`), ``"quantiles"``
     (:meth:`predict_quantiles`, beside ``"distribution"``: the whole distribution, where it is no Gaussian),
+    ``"density"`` (:meth:`predict_log_density`, likewise),
     ``"calibrated"`` (its deviations fit new tasks; those of others are multiplied by what held-out tasks ask for)."""
 
     predicts_unseen_classes: ClassVar[bool] = False
@@ -91,6 +92,22 @@ class Learner(BaseLearner):
         x : Tensor of shape [tasks, n, *features]
         q : Tensor of shape [quantiles], double precision where the device has it
             Probabilities of a smaller observation, each between 0 and 1, in any order.
+        """
+        raise NotImplementedError
+
+    def predict_log_density(self, module: nn.Module, adapted: Any, x: Tensor, y: Tensor) -> Tensor:
+        """Logarithm of the density of new observations at real targets ``y``, [tasks, n, n_outputs].
+
+        For regression learners that provide ``"density"``; a Gaussian has that of all others. It is finite, and of the
+        distribution whose mean and standard deviation :meth:`predict_distribution` tells.
+
+        Parameters
+        ----------
+        module : nn.Module
+        adapted : pytree of Tensor
+            What :meth:`adapt` returned.
+        x : Tensor of shape [tasks, n, *features]
+        y : Tensor of shape [tasks, n, n_outputs]
         """
         raise NotImplementedError
 

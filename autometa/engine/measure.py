@@ -87,8 +87,11 @@ def log_density_of(
 ) -> Float[Tensor, "task n out"]:
     """Return the logarithm of the density that a learner gives to targets, in units of the targets drawn.
 
-    It is that of a Gaussian with the mean and the standard deviation told.
+    It is the learner's own if it provides ``"density"``, else that of a Gaussian with the mean and the standard
+    deviation told.
     """
+    if "density" in learner.provides:
+        return exact(learner.predict_log_density(module, adapted, x, y))
     mean, deviation = (exact(moment) for moment in learner.predict_distribution(module, adapted, x))
     deviation = deviation.clamp(min=LEAST_DEVIATION)
     distance = (exact(y) - mean) / deviation

@@ -14,10 +14,12 @@ from autometa.testing.expectations import expect, expect_close
 _N_LEVELS = 200
 _FARTHEST_MEAN, _FARTHEST_DEVIATION = 0.1, 0.25
 """How far the moments of so many quantiles may be from those told, in standard deviations: long tails are cut off."""
+_REACH, _N_PLACES, _FARTHEST_WHOLE = 12.0, 601, 0.05
+"""Standard deviations from the mean that a density is integrated over, the places there, and how far it may be off."""
 
 
 def expect_distribution(learner: Learner, module: nn.Module, batch: TaskBatch) -> None:
-    """Expect means that are those of ``predict``, positive deviations, and quantiles of that distribution, if any."""
+    """Expect means that are those of ``predict``, positive deviations, and its quantiles and density, if any."""
     x = _x(batch)
     with torch.no_grad():
         adapted = learner.adapt(module, batch.support)
@@ -34,6 +36,37 @@ def expect_distribution(learner: Learner, module: nn.Module, batch: TaskBatch) -
         _expect_quantiles(quantiles, mean)
         _expect_moments(quantiles, mean, deviation)
         _expect_each_alone(learner, module, batch, quantiles)
+    if "density" in learner.provides:
+        _expect_density(learner, module, batch, mean, deviation)
+
+
+def _expect_density(learner: Learner, module: nn.Module, batch: TaskBatch, mean: Tensor, deviation: Tensor) -> None:
+    """Expect a density whose integral is 1 and whose mean is that of ``predict``, at the first query of each task."""
+    x, centre, spread = _x(batch)[:, :1], mean[:, :1], deviation[:, :1]
+    place = torch.linspace(-_REACH, _REACH, _N_PLACES, dtype=mean.dtype, device=mean.device)
+    x = x.repeat_interleave(_N_PLACES, dim=1)
+    for output in range(mean.shape[-1]):
+        y = centre.repeat(1, _N_PLACES, 1)
+        y[..., output] = centre[..., output] + spread[..., output] * place
+        with torch.no_grad():
+            told = learner.predict_log_density(module, learner.adapt(module, batch.support), x, y)
+        expect(
+            told.shape == y.shape and bool(told.isfinite().all()),
+            f"predict_log_density() returned {tuple(told.shape)} for y {tuple(y.shape)}; it must return finite numbers "
+            "of that shape.",
+        )
+        density = told[..., output].exp() * spread[..., output]
+        whole = torch.trapezoid(density, place, dim=1)
+        off = torch.trapezoid(density * place, place, dim=1)
+        expect(
+            ((whole - 1).abs() <= _FARTHEST_WHOLE).all(),
+            f"the density of predict_log_density() has the integral {whole.min():.2f} to {whole.max():.2f}, not 1.",
+        )
+        expect(
+            (off.abs() <= _FARTHEST_MEAN).all(),
+            f"the mean of the density is {off.abs().max():.2f} standard deviations from that of "
+            "predict_distribution().",
+        )
 
 
 def _expect_quantiles(quantiles: Tensor, mean: Tensor) -> None:

@@ -37,6 +37,10 @@ def check_provides(case: LearnerCase) -> None:
         "distribution" in provides or "quantiles" not in provides,
         "provides names 'quantiles' without 'distribution': estimators ask for means and deviations, too.",
     )
+    expect(
+        "distribution" in provides or "density" not in provides,
+        "provides names 'density' without 'distribution': estimators ask for means and deviations, too.",
+    )
     if "distribution" in provides and not batch.query.is_classification:
         expect_distribution(case.learner, module, batch)
     if "pooled" in provides and case.learner.n_pooled_tasks(case.tasks.info) is None:

@@ -64,7 +64,7 @@ class PFN(am.Learner):
     S. Müller, N. Hollmann, S. Pineda Arango, J. Grabocka, F. Hutter: Transformers can do Bayesian inference. ICLR 2022.
     """
 
-    provides: ClassVar[frozenset[str]] = frozenset({"gradient", "distribution", "quantiles"})
+    provides: ClassVar[frozenset[str]] = frozenset({"gradient", "distribution", "quantiles", "density"})
     adaptation_parameters: ClassVar[frozenset[str]] = frozenset({"scaling", "max_rows"})
     names_files: ClassVar[frozenset[str]] = frozenset({"weights"})
 
@@ -141,6 +141,10 @@ class PFN(am.Learner):
     def predict_quantiles(self, module: nn.Module, adapted: dict[str, Any], x: Tensor, q: Tensor) -> Tensor:
         """Return quantiles of new observations, [quantiles, tasks, n, n_outputs]."""
         return self._histogram(module, adapted, x).quantiles(q)
+
+    def predict_log_density(self, module: nn.Module, adapted: dict[str, Any], x: Tensor, y: Tensor) -> Tensor:
+        """Return the logarithm of the density of new observations, [tasks, n, n_outputs]."""
+        return -self._histogram(module, adapted, x).surprise(y)
 
     def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Return the loss on each query set, [tasks]; for real targets in units of the support set's.
