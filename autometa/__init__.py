@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from autometa.comparison import Comparison as Comparison
     from autometa.comparison.compare import compare as compare
     from autometa.comparison.preview import preview as preview
+    from autometa.comparison.results.equivalence import practical_equivalence as practical_equivalence
     from autometa.comparison.results.from_scores import significance as significance
+    from autometa.comparison.results.rank_groups import critical_difference as critical_difference
     from autometa.contracts.actor import Actor as Actor
     from autometa.contracts.backbone import Backbone as Backbone
     from autometa.contracts.backbone import BackboneLike as BackboneLike
@@ -220,6 +222,8 @@ _EXPORTS = {
     "Comparison": "autometa.comparison",
     "compare": "autometa.comparison.compare",
     "preview": "autometa.comparison.preview",
+    "critical_difference": "autometa.comparison.results.rank_groups",
+    "practical_equivalence": "autometa.comparison.results.equivalence",
     "significance": "autometa.comparison.results.from_scores",
     # conformance kit
     "check_plugin": "autometa.testing",

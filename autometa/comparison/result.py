@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
+import pandas as pd
 import torch
 from optuna.storages import BaseStorage
 
@@ -27,7 +28,10 @@ from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.plan.study_space import JOINT
+from autometa.comparison.results.equivalence import practical_equivalence
+from autometa.comparison.results.rank_groups import critical_difference
 from autometa.comparison.results.record import Record
+from autometa.comparison.results.references import references_in
 from autometa.comparison.results.spreadsheet import csv_text
 from autometa.comparison.results.tables import collect_record
 from autometa.contracts.plugin_code import one_line, plugin_code
@@ -389,6 +393,63 @@ class Comparison:
         from autometa.comparison.report.verdict import verdict_on
 
         return verdict_on(self._record, tasks)
+
+    def practical_equivalence(
+        self,
+        *,
+        rope: float | Mapping[str, float] | None = None,
+        over: Literal["tasks", "distributions"] = "tasks",
+        method: Literal["signed_rank", "mean"] = "signed_rank",
+        pairs: Literal["all", "best"] = "best",
+        n_samples: int = 10_000,
+        random_state: int = 0,
+    ) -> pd.DataFrame:
+        """Tell which learners differ by more than is of practical account, and which can be taken for each other.
+
+        Parameters
+        ----------
+        rope : float, or mapping from tasks to float, optional
+            Difference of mean scores, either way, that nobody would act on. Left out: one point of accuracy, a
+            hundredth of the error of the baseline (a model of the labelled examples alone), a hundredth of the way
+            from the worst return to the best.
+        over, method, pairs, n_samples, random_state
+            As for :func:`autometa.practical_equivalence`; here the best beside each other learner unless asked for all.
+
+        Returns
+        -------
+        pandas.DataFrame
+            What :func:`autometa.practical_equivalence` says of ``scores``.
+        """
+        return practical_equivalence(
+            self.scores,
+            rope=rope,
+            over=over,
+            method=method,
+            pairs=pairs,
+            baseline=references_in(self._record.plan, self.leaderboard["learner"]).own,
+            n_samples=n_samples,
+            random_state=random_state,
+        )
+
+    def critical_difference(
+        self,
+        *,
+        over: Literal["tasks", "distributions"] = "tasks",
+        test: Literal["learners", "nemenyi", "wilcoxon"] | None = None,
+    ) -> pd.DataFrame:
+        """Rank learners on every task or distribution, and group those that are not told apart.
+
+        Parameters
+        ----------
+        over, test
+            As for :func:`autometa.critical_difference`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            What :func:`autometa.critical_difference` says of ``scores``.
+        """
+        return critical_difference(self.scores, over=over, test=test)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the comparison as one self-contained HTML file and return its path.

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from autometa.comparison.results.score_frame import TRAINED_ON, read_scores
 from autometa.comparison.results.statistics import significance_of
-from autometa.contracts.problems import problem_of_metric
-from autometa.errors import InvalidData, InvalidParameter
 
-NEEDED = ("tasks", "learner", "seed", "task", "score")
-TRAINED_ON = "trained_on"
 _NOBODY: Mapping[str, Collection[tuple[str, ...]]] = {}
 
 
@@ -74,68 +69,8 @@ def verdicts(
     cannot_win: Mapping[str, Collection[tuple[str, ...]]] = _NOBODY,
 ) -> pd.DataFrame:
     """As :func:`significance`, with some that cannot be the best, by tasks: learners and what they were trained on."""
-    lacking = [name for name in NEEDED if name not in getattr(scores, "columns", ())]
-    if lacking:
-        raise InvalidData(f"scores lacks the columns {', '.join(map(repr, lacking))}; it needs {', '.join(NEEDED)}.")
-    names = ["learner", TRAINED_ON] if TRAINED_ON in scores.columns else ["learner"]
-    found, better = {}, {}
-    for tasks, of in scores.groupby("tasks", sort=False):
-        label = str(tasks)
-        found[label] = {key: _matrix(rows, label, key) for key, rows in of.groupby(names, sort=False)}
-        better[label] = _direction(label, of, higher_is_better)
-        _check_same_tasks(label, found[label])
-    matrices = {tasks: {key: matrix.to_numpy() for key, matrix in of.items()} for tasks, of in found.items()}
-    frame = significance_of(matrices, better, cannot_win)
-    return _apart(frame, names)
-
-
-def _matrix(rows: pd.DataFrame, tasks: str, key: tuple[Any, ...]) -> pd.DataFrame:
-    who = f"learner {key[0]!r} on {tasks!r}"
-    twice = rows.duplicated(["seed", "task"])
-    if twice.any():
-        first = rows[twice].iloc[0]
-        raise InvalidData(f"scores holds two rows for {who}, seed {first['seed']!r}, task {first['task']!r}.")
-    try:
-        numbers = rows["score"].astype(np.float64)
-    except (TypeError, ValueError) as error:
-        other = next(value for value in rows["score"] if not isinstance(value, (int, float, np.number)))
-        raise InvalidData(f"column 'score' holds {other!r} for {who}, which is no number.") from error
-    matrix = rows.assign(score=numbers).pivot(index="task", columns="seed", values="score")  # noqa: PD010
-    wrong = ~np.isfinite(matrix.to_numpy())
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise InvalidData(
-            f"scores lacks a finite score for {who}, seed {matrix.columns[column]!r}, task {matrix.index[row]!r}; "
-            "every run must be judged on every task."
-        )
-    return matrix
-
-
-def _check_same_tasks(tasks: str, of_learner: Mapping[tuple[Any, ...], pd.DataFrame]) -> None:
-    first = next(iter(of_learner))
-    for key, matrix in of_learner.items():
-        if not matrix.index.equals(of_learner[first].index):
-            raise InvalidData(
-                f"on {tasks!r}, learners {first[0]!r} and {key[0]!r} were judged on different tasks; scores are "
-                "compared task by task."
-            )
-
-
-def _direction(tasks: str, rows: pd.DataFrame, given: bool | Mapping[str, bool] | None) -> bool:
-    if isinstance(given, bool):
-        return given
-    if given is not None:
-        if tasks not in given:
-            raise InvalidParameter(f"higher_is_better says nothing about {tasks!r}; give True or False for it.")
-        return bool(given[tasks])
-    metric = str(rows["metric"].iloc[0]) if "metric" in rows.columns else None
-    try:
-        return problem_of_metric(str(metric)).higher_is_better
-    except InvalidParameter:
-        raise InvalidParameter(
-            f"higher_is_better is needed: the scores of {tasks!r} "
-            + ("have no column 'metric'." if metric is None else f"are of metric {metric!r}, which is not autometa's.")
-        ) from None
+    read = read_scores(scores, higher_is_better=higher_is_better)
+    return _apart(significance_of(read.scores, read.higher_is_better, cannot_win), read.names)
 
 
 def _apart(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:

@@ -1,0 +1,119 @@
+"""A table of scores, autometa's or another library's, read as a matrix for every learner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from autometa.comparison.results.crossed_effects import Scores
+from autometa.contracts.problems import Problem, problem_of_metric
+from autometa.errors import InvalidData, InvalidParameter
+
+NEEDED = ("tasks", "learner", "seed", "task", "score")
+TRAINED_ON = "trained_on"
+
+Key = tuple[Any, ...]
+"""What stands for a learner: its name, and what it was trained on where the table tells that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadScores:
+    """The scores of a table, by task distribution and learner."""
+
+    names: list[str]
+    """Columns that tell learners apart."""
+    scores: Mapping[str, Mapping[Key, Scores]]
+    """[n_tasks, n_runs] for each learner; those of one distribution share their tasks."""
+    higher_is_better: Mapping[str, bool]
+    problems: Mapping[str, Problem | None]
+    """Whose metric the scores are of; None where it is not one of autometa's."""
+
+
+def read_scores(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, bool] | None = None) -> ReadScores:
+    """Read a table of scores, see :func:`autometa.significance`.
+
+    Raises
+    ------
+    InvalidParameter
+        The direction is not known.
+    InvalidData
+        A column is missing, a score is missing, not finite or there twice, or learners were judged on different tasks.
+    """
+    lacking = [name for name in NEEDED if name not in getattr(scores, "columns", ())]
+    if lacking:
+        raise InvalidData(f"scores lacks the columns {', '.join(map(repr, lacking))}; it needs {', '.join(NEEDED)}.")
+    names = ["learner", TRAINED_ON] if TRAINED_ON in scores.columns else ["learner"]
+    found: dict[str, dict[Key, Scores]] = {}
+    better: dict[str, bool] = {}
+    problems: dict[str, Problem | None] = {}
+    for tasks, of in scores.groupby("tasks", sort=False):
+        label = str(tasks)
+        matrices = {key: _matrix(rows, label, key) for key, rows in of.groupby(names, sort=False)}
+        better[label] = _direction(label, of, higher_is_better)
+        problems[label] = _problem(of)
+        _check_same_tasks(label, matrices)
+        found[label] = {key: matrix.to_numpy() for key, matrix in matrices.items()}
+    return ReadScores(names=names, scores=found, higher_is_better=better, problems=problems)
+
+
+def _matrix(rows: pd.DataFrame, tasks: str, key: Key) -> pd.DataFrame:
+    who = f"learner {key[0]!r} on {tasks!r}"
+    twice = rows.duplicated(["seed", "task"])
+    if twice.any():
+        first = rows[twice].iloc[0]
+        raise InvalidData(f"scores holds two rows for {who}, seed {first['seed']!r}, task {first['task']!r}.")
+    try:
+        numbers = rows["score"].astype(np.float64)
+    except (TypeError, ValueError) as error:
+        other = next(value for value in rows["score"] if not isinstance(value, (int, float, np.number)))
+        raise InvalidData(f"column 'score' holds {other!r} for {who}, which is no number.") from error
+    matrix = rows.assign(score=numbers).pivot(index="task", columns="seed", values="score")  # noqa: PD010
+    wrong = ~np.isfinite(matrix.to_numpy())
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InvalidData(
+            f"scores lacks a finite score for {who}, seed {matrix.columns[column]!r}, task {matrix.index[row]!r}; "
+            "every run must be judged on every task."
+        )
+    return matrix
+
+
+def _check_same_tasks(tasks: str, of_learner: Mapping[Key, pd.DataFrame]) -> None:
+    first = next(iter(of_learner))
+    for key, matrix in of_learner.items():
+        if not matrix.index.equals(of_learner[first].index):
+            raise InvalidData(
+                f"on {tasks!r}, learners {first[0]!r} and {key[0]!r} were judged on different tasks; scores are "
+                "compared task by task."
+            )
+
+
+def _metric(rows: pd.DataFrame) -> str | None:
+    return str(rows["metric"].iloc[0]) if "metric" in rows.columns else None
+
+
+def _problem(rows: pd.DataFrame) -> Problem | None:
+    try:
+        return problem_of_metric(str(_metric(rows)))
+    except InvalidParameter:
+        return None  # another library's
+
+
+def _direction(tasks: str, rows: pd.DataFrame, given: bool | Mapping[str, bool] | None) -> bool:
+    if isinstance(given, bool):
+        return given
+    if given is not None:
+        if tasks not in given:
+            raise InvalidParameter(f"higher_is_better says nothing about {tasks!r}; give True or False for it.")
+        return bool(given[tasks])
+    metric, record = _metric(rows), _problem(rows)
+    if record is None:
+        raise InvalidParameter(
+            f"higher_is_better is needed: the scores of {tasks!r} "
+            + ("have no column 'metric'." if metric is None else f"are of metric {metric!r}, which is not autometa's.")
+        )
+    return record.higher_is_better
