@@ -23,6 +23,7 @@ from autometa.comparison.report.across import (
 )
 from autometa.comparison.report.advice import described_tasks
 from autometa.comparison.report.canvas import Style, styles
+from autometa.comparison.report.evidence import evidence_section
 from autometa.comparison.report.figures import cost_figure, curve_figure, interval_figure
 from autometa.comparison.report.markup import (
     difference_text,
@@ -110,6 +111,8 @@ def render(record: Record) -> str:
     for i, name in enumerate(names):
         parts.append((f"tasks-{i}", name, tasks_section(record, name, looks)))
     parts.append(("significance", "Significance", significance_section(record, names, looks)))
+    if evidence := evidence_section(record, names, looks):
+        parts.append(("evidence", "Ranks and practical equivalence", evidence))
     parts.append(("tuning", "Tuning", tuning_section(record, trained, looks)))
     parts.append(("gaps", "Left out and failed", gaps_section(record)))
     parts.append(("environment", "Repeat it", environment_section(record)))
