@@ -44,6 +44,7 @@ from autometa.comparison.execution.workers import run_processes, work_through
 from autometa.comparison.plan.guarded import changes_text
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.result import Comparison
+from autometa.comparison.results.guards import warnings_of
 from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
 from autometa.errors import AutometaError, ProcessFailed
@@ -200,6 +201,8 @@ class Call:
         return None
 
     def _tell(self, comparison: Comparison, interrupted: bool) -> None:
+        for text in warnings_of(comparison.guards):
+            warnings.warn(text, UserWarning, stacklevel=5)
         if interrupted:
             on = "The same call goes on from here." if self.where is not None else "Give output= to be able to go on."
             warnings.warn(f"interrupted: the comparison holds what was done so far. {on}", UserWarning, stacklevel=5)

@@ -104,6 +104,13 @@ class Comparison:
         meta-training runs), ``score`` of its best trial on the meta-valid tasks, ``behind`` (how far behind that of the
         best learner) with its standard error ``behind_error`` over tasks, ``state`` ("finalist", "left after round 2",
         "no finalist", "no trial succeeded").
+    guards : pandas.DataFrame
+        Guards against leaks, of the first final run of each learner on the first 20 meta-test tasks: ``tasks``,
+        ``learner``, ``guard``, ``verdict`` ("holds", "broken", "explained", "left out" or "failed"), ``found``,
+        ``expected``, ``limit`` (up to which it holds), ``words`` (what is broken or why it is left out),
+        ``trained_on``. Guards: "permuted labels" (with support labels dealt out anew its accuracy is that of chance),
+        "order of queries" and "other queries" (no answer changes when queries come in another order, or fewer of them),
+        "copies of test examples" (no more of them are in a train or valid task than chance explains).
     labelled_rows : pandas.DataFrame
         Of tables whose labels mean the same in every task: ``tasks``, ``learner``, ``seed``, ``rows`` (labelled rows
         that the entity has: 0, 1, 2, 5, 10, 20, as far as half of the entities have as many), ``task``, ``metric``,
@@ -161,6 +168,7 @@ class Comparison:
         self.failures = frames.failures
         self.skipped = frames.skipped
         self.race = frames.race
+        self.guards = frames.guards
         self.labelled_rows = frames.labelled_rows
         self.best_by_rows = frames.best_by_rows
         self.calibration = frames.calibration
@@ -478,7 +486,7 @@ class Comparison:
         ``best.autometa`` is the winner where there is one task distribution; each of several, test tasks among
         them, has its own ``best-TASKS.autometa``.
         """
-        for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks", "pareto"):
+        for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks", "pareto", "guards"):
             write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
         if len(self.race):
             write_whole(output / "race.csv", csv_text(self._record.frames.race))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from optuna.trial import FixedTrial, Trial
 
 from autometa.comparison.execution.adaptation_curve import adaptation_curve, mebibytes_per_task, milliseconds_per_task
+from autometa.comparison.execution.guards import COPIES, copies_elsewhere, guard
 from autometa.comparison.execution.kept_best import KeptBest
 from autometa.comparison.execution.label_files import model_file
 from autometa.comparison.execution.labelled_rows import by_labelled_rows
@@ -69,6 +70,10 @@ def judge_final(pair: Pair, training: MetaTraining, models: Path | None, number:
         result |= _keep(training, models / model_file(pair, number))
     if pair.elsewhere:
         result["elsewhere"] = {other.label: _judge_elsewhere(pair, training, other) for other in pair.elsewhere}
+    if number == 0:  # one run of a learner tells
+        result["guards"] = guard(training, domain)
+        for other in pair.elsewhere:
+            result["elsewhere"][other.label]["guards"] = {COPIES: copies_elsewhere(pair.domain, other)}
     return result
 
 

@@ -92,8 +92,8 @@ def _beside_best(
     caption = (
         f"{escape(best)} beside each other learner; differences{unit}. Differences of up to {rope:.3g}, "
         f"{escape(words)}, count as none. Probabilities by the Bayesian signed-rank test (Benavoli et al. 2017), which "
-        "asks about most tasks, and of the means that the leaderboard tells; training runs are random in both. A verdict "
-        "needs 95%."
+        "asks about most tasks, and of the means that the leaderboard tells; training runs are random in both. A "
+        "verdict needs 95%."
     )
     return f"<details><summary>Practical equivalence</summary>{table(columns, body, caption=caption)}</details>"
 

@@ -25,6 +25,7 @@ from autometa.comparison.report.advice import described_tasks
 from autometa.comparison.report.canvas import Style, styles
 from autometa.comparison.report.evidence import evidence_section
 from autometa.comparison.report.figures import cost_figure, curve_figure, interval_figure
+from autometa.comparison.report.guards import guards_section
 from autometa.comparison.report.markup import (
     difference_text,
     escape,
@@ -115,6 +116,8 @@ def render(record: Record) -> str:
         parts.append(("evidence", "Ranks and practical equivalence", evidence))
     parts.append(("tuning", "Tuning", tuning_section(record, trained, looks)))
     parts.append(("gaps", "Left out and failed", gaps_section(record)))
+    if guards := guards_section(record.frames.guards):
+        parts.append(("guards", "Guards against leaks", guards))
     parts.append(("environment", "Repeat it", environment_section(record)))
     template = resources.files("autometa.comparison.report").joinpath("report.html").read_text(encoding="utf-8")
     learners = board["learner"].nunique()

@@ -27,6 +27,7 @@ class Frames:
     skipped: pd.DataFrame
     race: pd.DataFrame = field(default_factory=pd.DataFrame)
     pareto: pd.DataFrame = field(default_factory=pd.DataFrame)
+    guards: pd.DataFrame = field(default_factory=pd.DataFrame)
     # Of tables; empty elsewhere.
     labelled_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     best_by_rows: pd.DataFrame = field(default_factory=pd.DataFrame)

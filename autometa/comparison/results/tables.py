@@ -23,6 +23,7 @@ from autometa.comparison.results.crossed_effects import interval_of
 from autometa.comparison.results.entities import ENTITIES, entities_of
 from autometa.comparison.results.from_scores import verdicts
 from autometa.comparison.results.gaps import Gap, gaps_to
+from autometa.comparison.results.guards import GUARDS, guard_rows
 from autometa.comparison.results.judged import Judged, TrainedLearner
 from autometa.comparison.results.labelled_rows import BEST_BY_ROWS, CALIBRATION, LABELLED_ROWS, best_by_rows
 from autometa.comparison.results.pareto import pareto_of
@@ -105,6 +106,7 @@ def collect_frames(plan: Plan, arms: Sequence[Arm], races: Sequence[Race] = ()) 
         failures=pd.DataFrame([row for arm in arms for row in _failure_rows(arm)], columns=FAILURES),
         race=pd.DataFrame([row for race in races for row in race_rows(race)], columns=RACE),
         skipped=pd.DataFrame([*_skipped_rows(plan, arms)], columns=SKIPPED),
+        guards=pd.DataFrame([row for j in judged for row in guard_rows(j)], columns=GUARDS),
         labelled_rows=labelled,
         best_by_rows=_of_tables(
             BEST_BY_ROWS,
