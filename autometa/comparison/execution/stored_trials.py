@@ -30,6 +30,7 @@ _ATTRIBUTES: dict[str, Schema] = {
     "died?": str,
     "timeout?": finite,
     "error?": str,
+    "traceback?": str,
     "params?": dict,
     "made_of?": {str: whole()},
     "n_test_tasks?": whole(1),

@@ -43,29 +43,18 @@ def described_tasks(record: Record) -> dict[str, Any]:
 
 def advice_on(record: Record, tasks: str) -> Advice | None:
     """Say what to use for a new entity of a table; None where tasks are no table."""
-    found = record.frames.best
-    found = found if found.empty else found[found["tasks"] == tasks]
-    if found.empty:
+    held = advised(record, tasks)
+    if held is None:
         return None
-    best = found.iloc[0]
-    learner, metric, entity = str(best["learner"]), str(best["metric"]), entity_word(record, tasks)
-    references = references_in(record.plan, record.frames.leaderboard["learner"])
-    beside = [
-        Beside(learner=name, words=words, score=float(best[key]), p_value=float(best[f"{key}_p_holm"]))
-        for key, name, words in (("pooled", references.pooled, POOLED), ("own", references.own, OWN))
-        if name is not None and name != learner
-    ]
-    known = {references.own: f" ({OWN})", references.pooled: f" ({POOLED})"}
-    who = f"{learner}{known.get(learner, '')}"
-    choice = f"use {who}" if beside and all(one.p_value < ALPHA for one in beside) else f"{who} did best"
-    answer = f"For a new {entity} with {labelled_words(record, tasks, int(best['rows']))}, {choice}: "
-    answer += f"{metric_title(metric)} {score_text(best['score'], metric)}"
+    learner, metric, beside, entity = held.learner, held.metric, held.beside, entity_word(record, tasks)
+    answer = f"For a new {entity} with {labelled_words(record, tasks, held.n_rows)}, {held.choice}: "
+    answer += f"{metric_title(metric)} {score_text(held.score, metric)}"
     answer += "".join(
-        f"{' and' if place else ','} {step_words(best['score'], one.score, metric)} {one.words} ({one.learner})"
+        f"{' and' if place else ','} {step_words(held.score, one.score, metric)} {one.words} ({one.learner})"
         for place, one in enumerate(beside)
     )
     level = _level(record, tasks, learner, [one.learner for one in beside])
-    sureness = [*(one.sureness for one in beside), level, _few(int(best["n_entities"]), entity)]
+    sureness = [*(one.sureness for one in beside), level, _few(held.n_entities, entity)]
     return Advice(answer=f"{answer}.", sureness=" ".join(filter(None, sureness)))
 
 
@@ -86,6 +75,53 @@ class Beside:
             return f"Whether it is better than {self.words} is not decided: one training run says nothing of a learner."
         sure = "is beyond" if self.p_value < ALPHA else "may be"
         return f"The gain over {self.words} {sure} chance ({p_words(self.p_value)})."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advised:
+    """The best learner on a table, and the references that it is held against."""
+
+    learner: str
+    metric: str
+    score: float
+    n_rows: int
+    """Labelled rows of an entity."""
+    n_entities: int
+    is_reference: str
+    """What it is called where it is a reference itself, else empty."""
+    beside: tuple[Beside, ...]
+
+    @property
+    def choice(self) -> str:
+        """Say to use it where it is better than both references, else that it did best."""
+        who = self.learner + (f" ({self.is_reference})" if self.is_reference else "")
+        is_better = bool(self.beside) and all(one.p_value < ALPHA for one in self.beside)
+        return f"use {who}" if is_better else f"{who} did best"
+
+
+def advised(record: Record, tasks: str) -> Advised | None:
+    """Find the best learner on a table; None where tasks are no table."""
+    found = record.frames.best
+    found = found if found.empty else found[found["tasks"] == tasks]
+    if found.empty:
+        return None
+    best = found.iloc[0]
+    learner = str(best["learner"])
+    references = references_in(record.plan, record.frames.leaderboard["learner"])
+    beside = (
+        Beside(learner=name, words=words, score=float(best[key]), p_value=float(best[f"{key}_p_holm"]))
+        for key, name, words in (("pooled", references.pooled, POOLED), ("own", references.own, OWN))
+        if name is not None and name != learner
+    )
+    return Advised(
+        learner=learner,
+        metric=str(best["metric"]),
+        score=float(best["score"]),
+        n_rows=int(best["rows"]),
+        n_entities=int(best["n_entities"]),
+        is_reference={references.own: OWN, references.pooled: POOLED}.get(learner, ""),
+        beside=tuple(beside),
+    )
 
 
 def labelled_words(record: Record, tasks: str, n_shot: int) -> str:

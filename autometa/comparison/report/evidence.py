@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pandas as pd
 
@@ -22,7 +21,7 @@ DRAWS = 4000
 """Draws from the posterior: a probability of 0.95 has a standard error of 0.003."""
 
 
-def evidence_section(record: Record, names: Sequence[str], looks: dict[str, Style]) -> str:
+def evidence_section(record: Record, looks: dict[str, Style]) -> str:
     """Of every task distribution: a diagram of ranks, and the best beside each other learner; empty without scores."""
     scores = record.frames.scores
     if scores.empty:
@@ -32,7 +31,7 @@ def evidence_section(record: Record, names: Sequence[str], looks: dict[str, Styl
     equivalence = practical_equivalence(scores, pairs="best", baseline=baseline, n_samples=DRAWS)
     means = practical_equivalence(scores, pairs="best", method="mean", baseline=baseline)
     parts = []
-    for tasks in names:
+    for tasks in dict.fromkeys(record.frames.leaderboard["tasks"]):
         here = _named(ranks[ranks["tasks"] == tasks], tasks)
         if len(here) < 2:
             continue

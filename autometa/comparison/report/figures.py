@@ -147,6 +147,8 @@ def _scores_and_ends(rows: pd.DataFrame) -> NDArray[np.float64]:
 def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: Mapping[str, Style]) -> str:
     """Draw score with its interval over cost (logarithmic); a cost of zero stands at the left edge.
 
+    A line joins the learners that no other beats at no higher cost: the Pareto front.
+
     Parameters
     ----------
     rows : DataFrame
@@ -166,6 +168,11 @@ def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: M
         x = spent if spent > 0 else nothing
         ax.plot([x, x], [row.ci_low, row.ci_high], color=look.color, linewidth=1.4)
         ax.plot([x], [row.score], look.marker, color=look.color, markersize=7, markeredgecolor=PAPER)
+    metric = str(rows["metric"].iloc[0])
+    scores = rows["score"].to_numpy(dtype=float)
+    front = pareto_front(costs, scores, higher_is_better=problem_of_metric(metric).higher_is_better)
+    places = np.maximum(costs, nothing)[front]
+    ax.step(places, scores[front], where="post", color=MUTED, linewidth=1.0, zorder=1)
     ax.set_xlabel(label, parse_math=False)
     _log_ticks(ax, "x", costs[costs > 0])
     if len(paid) < len(costs):
@@ -176,9 +183,26 @@ def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: M
             "nothing", (nothing, 1), xycoords=("data", "axes fraction"), xytext=(4, -9), textcoords="offset points",
             color=MUTED, fontsize=8,
         )  # fmt: skip
-    metric = str(rows["metric"].iloc[0])
     _score_axis(ax, "y", metric, _scores_and_ends(rows))
     return to_svg(figure, f"{label} against {metric_title(metric)}")
+
+
+def pareto_front(
+    costs: NDArray[np.float64], scores: NDArray[np.float64], *, higher_is_better: bool
+) -> NDArray[np.intp]:
+    """Return which rows no other beats at no higher cost, cheapest first.
+
+    Parameters
+    ----------
+    costs, scores : ndarray of shape [n]
+    higher_is_better : bool
+    """
+    signed = scores if higher_is_better else -scores
+    found: list[int] = []
+    for place in np.lexsort((-signed, costs)):
+        if not found or signed[place] > signed[found[-1]]:
+            found.append(int(place))
+    return np.array(found, dtype=np.intp)
 
 
 def history_figure(study: Study, metric: str, look: Style) -> str | None:

@@ -8,8 +8,10 @@ import pandas as pd
 
 from autometa.comparison.execution.guards import COPIES, OTHER_TASKS, PERMUTED, TEST_TASKS
 from autometa.comparison.report.across import shown_name
+from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.markup import escape, table
 from autometa.comparison.results.guards import BROKEN, EXPLAINED, FAILED, GUARDS, HOLDS, LEFT_OUT
+from autometa.comparison.results.record import Record
 
 CLAIM = (
     f"Looked at after the first final run of each learner, on the first {TEST_TASKS} meta-test tasks. Permuted labels: "
@@ -20,8 +22,9 @@ CLAIM = (
 )
 
 
-def guards_section(guards: pd.DataFrame) -> str:
+def guards_section(record: Record, looks: dict[str, Style]) -> str:
     """Say which guards hold; show those that do not, and all numbers below; empty where none was looked at."""
+    guards = record.frames.guards
     if guards.empty:
         return ""
     counts = {verdict: int((guards["verdict"] == verdict).sum()) for verdict in (HOLDS, BROKEN, EXPLAINED, FAILED)}

@@ -96,7 +96,12 @@ def value_text(value: object) -> str:
 
 
 def table(
-    columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, marks: Sequence[str] = (), caption: str = ""
+    columns: Sequence[tuple[str, str]],
+    rows: Iterable[Sequence[str]],
+    *,
+    marks: Sequence[str] = (),
+    caption: str = "",
+    sortable: bool = False,
 ) -> str:
     """An HTML table; the first cell of every row is its heading.
 
@@ -110,6 +115,8 @@ def table(
         Class of each row.
     caption : str, optional
         HTML.
+    sortable : bool, default=False
+        Where scripts run, a click on a heading sorts the rows, and many rows can be searched.
     """
     head = "".join(f'<th class="{css}" scope="col">{escape(name)}</th>' for name, css in columns)
     body = []
@@ -119,8 +126,33 @@ def table(
         mark = f' class="{marks[place]}"' if place < len(marks) and marks[place] else ""
         body.append(f"<tr{mark}>{''.join(cells)}</tr>")
     title = f"<caption>{caption}</caption>" if caption else ""
+    opened = '<table class="sortable">' if sortable else "<table>"
     return (
-        f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        f'<div class="scroll">{opened}{title}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )
+
+
+def long_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, caption: str) -> str:
+    """A table of hundreds of rows in a box of its own, to be sorted and searched where scripts run.
+
+    Parameters
+    ----------
+    columns : sequence of (heading, class)
+        Class "n" for numbers, of which there may be many: their cells carry no class.
+    rows : iterable of sequences of str
+        Cells, HTML already.
+    caption : str
+        HTML.
+    """
+    head = "".join(f'<th class="{css}" scope="col">{escape(name)}</th>' for name, css in columns)
+    kinds = ["" if css == "n" else f' class="{css}"' for _, css in columns]
+    body = []
+    for row in rows:
+        cells = "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
+        body.append(f'<tr><th scope="row">{row[0]}</th>{cells}</tr>')
+    return (
+        f'<p class="note">{caption}</p><div class="scroll long" tabindex="0"><table class="sortable">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from autometa.comparison.execution.address import without_passwords
+from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.markup import escape, flatten, seconds_text, table, value_text
 from autometa.comparison.results.record import Record
 
 
-def environment_section(record: Record) -> str:
+def environment_section(record: Record, looks: Mapping[str, Style]) -> str:
     """The command and everything needed to repeat the comparison."""
     facts = dict(record.environment)
     command = facts.pop("command", None)

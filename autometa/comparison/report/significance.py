@@ -51,7 +51,7 @@ def runs_wanted(significance: pd.DataFrame) -> str:
     )
 
 
-def significance_section(record: Record, names: list[str], looks: dict[str, Style]) -> str:
+def significance_section(record: Record, looks: dict[str, Style]) -> str:
     """Every pair of learners: a matrix of differences, and all numbers below it."""
     said = (
         "<p>Tests of learners, on the same held-out tasks: tasks and training runs are both random, so a difference "
@@ -63,7 +63,7 @@ def significance_section(record: Record, names: list[str], looks: dict[str, Styl
         f"{runs_wanted(record.frames.significance)}</p>"
     )
     parts = []
-    for tasks in names:
+    for tasks in dict.fromkeys(record.frames.leaderboard["tasks"]):
         pairs = tests_on(record.frames.significance, tasks)
         if not len(pairs):
             parts.append(f"<h3>{escape(tasks)}</h3><p>Only one learner finished: there is nothing to compare.</p>")
@@ -131,6 +131,5 @@ def pairs_table(pairs: pd.DataFrame, metric: str) -> str:
         ("runs that decide", "n"),
         ("p of these models over tasks", "n"),
     ]
-    return (
-        f"<details><summary>Intervals and p-values of all {len(pairs)} pairs</summary>{table(columns, body)}</details>"
-    )
+    numbers = table(columns, body, sortable=True)
+    return f"<details><summary>Intervals and p-values of all {len(pairs)} pairs</summary>{numbers}</details>"

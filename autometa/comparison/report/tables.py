@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -33,7 +34,7 @@ TOLERANCE = (0.85, 0.95)
 """Coverage of 90% intervals that counts as calibrated."""
 
 
-def advice_section(record: Record, tasks: str) -> str:
+def advice_section(record: Record, tasks: str, looks: Mapping[str, Style]) -> str:
     """The first sentence: which learner, by how much, and how sure; of a table also how it is divided."""
     verdict = verdict_on(record, tasks)
     if verdict is None:

@@ -19,7 +19,7 @@ MIN_TRIALS = 4
 """Completed trials below which an importance would be noise."""
 
 
-def tuning_section(record: Record, names: list[str], looks: dict[str, Style]) -> str:
+def tuning_section(record: Record, looks: dict[str, Style]) -> str:
     """Cards of every study, by task distribution."""
     board = record.frames.leaderboard
     parts = [
@@ -28,7 +28,7 @@ def tuning_section(record: Record, names: list[str], looks: dict[str, Style]) ->
         "explains (PED-ANOVA).</p>"
     ]
     is_joint = record.plan["settings"].get("search") == "joint"
-    for tasks in names:
+    for tasks in dict.fromkeys(board.loc[board["trained_on"] == board["tasks"], "tasks"]):
         rows = board[board["tasks"] == tasks].sort_values("rank")
         cards = []
         for row in rows.itertuples():

@@ -62,3 +62,7 @@ class Record:
     """Likewise of the worlds judged on."""
     shown: Mapping[str, Mapping[str, ShownTrials]] = field(default_factory=dict)
     """What actors did in a few worlds, by task distribution and learner."""
+    task_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the tasks by number, by task distribution; without those whose tasks have none."""
+    tracebacks: Mapping[tuple[str, str, str, int], str] = field(default_factory=dict)
+    """Of failures, by tasks, learner, stage and slot; of those alone whose process saw the error."""

@@ -68,7 +68,19 @@ def collect_record(
             label: known_returns(domain) for label, domain in plan.judged_on.items() if domain.info.problem_record.acts
         },
         shown=_shown(arms),
+        task_names=_task_names(plan),
+        tracebacks={
+            (arm.tasks, learner, stage, trial.user_attrs["slot"]): trial.user_attrs["traceback"]
+            for arm in arms
+            for stage, learner, trial in _failed(arm)
+            if "traceback" in trial.user_attrs
+        },
     )
+
+
+def _task_names(plan: Plan) -> dict[str, tuple[str, ...]]:
+    named = {label: domain.sampler.task_names() for label, domain in plan.judged_on.items()}
+    return {label: tuple(map(str, names)) for label, names in named.items() if names is not None}
 
 
 def _shown(arms: Sequence[Arm]) -> dict[str, dict[str, ShownTrials]]:
@@ -357,13 +369,18 @@ def _skipped_rows(plan: Plan, arms: Sequence[Arm]) -> Iterator[tuple[str, str, s
             yield arm.tasks, arm.space.label, f"no trial keeps to the limits; the first: {over[0]}.", arm.tasks
 
 
-def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
+def _failed(arm: Arm) -> Iterator[tuple[str, str, FrozenTrial]]:
+    """Go through the trials and final runs that failed for good, as (stage, learner, trial)."""
     for stage, study in (("trial", arm.tuning), ("final", arm.final)):
         for trial in study.trials(TrialState.FAIL):
             if "error" in trial.user_attrs:
                 pair = arm.pair_of(trial) if stage == "final" else None
-                learner = arm.split(trial)[0] if pair is None else pair.learner
-                yield arm.tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
+                yield stage, arm.split(trial)[0] if pair is None else pair.learner, trial
+
+
+def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
+    for stage, learner, trial in _failed(arm):
+        yield arm.tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
     for trial in arm.finals():
         pair = arm.pair_of(trial)
         learner, result = "" if pair is None else pair.learner, result_of(trial, arm.final.name)
