@@ -13,7 +13,8 @@ from rich.text import Text
 from torch import Tensor
 
 from autometa.contracts.environments import Environments
-from autometa.contracts.examples import Examples, TaskBatch
+from autometa.contracts.examples import TaskBatch
+from autometa.sampling.views import examples_of, light_of, view_of
 
 TALLEST = 28
 """Pixels of an image's longer side; larger ones are shrunk."""
@@ -30,12 +31,12 @@ def draw_task(console: Console, batch: TaskBatch | Environments, index: int) -> 
     if isinstance(batch, Environments):
         _draw_world(console, batch, index)
         return
-    support, query = _of_task(batch.support, index), _of_task(batch.query, index)
-    shape = support[0].shape[1:]
-    if len(shape) == 3 and shape[0] in (1, 3):
+    support, query = examples_of(batch.support, index), examples_of(batch.query, index)
+    view = view_of(batch)
+    if view == "images":
         _draw_images(console, "support", *support)
         _draw_images(console, "query", *query)
-    elif shape == (1,) and support[1].is_floating_point():
+    elif view == "function":
         _draw_function(console, support, query)
     else:
         _draw_rows(console, *support)
@@ -53,26 +54,15 @@ def _draw_world(console: Console, environments: Environments, index: int) -> Non
         console.print(f"return of an episode, {name}: {float(values[index]):.3f}", markup=False)
 
 
-def _of_task(examples: Examples, index: int) -> tuple[Tensor, Tensor]:
-    assert isinstance(examples.x, Tensor)
-    mask = examples.mask[index]
-    return examples.x[index][mask].cpu(), examples.y[index][mask].cpu()
-
-
 def _draw_images(console: Console, part: str, x: Tensor, y: Tensor) -> None:
     """One line of pictures, as many as the terminal has room for."""
-    scale = min(1.0, TALLEST / max(x.shape[2:]))
-    if scale < 1:
-        size = [max(1, round(n * scale)) for n in x.shape[2:]]
-        x = torch.nn.functional.interpolate(x.float(), size=size, mode="area")
-    n_shown = max(1, min(len(x), (console.width + 1) // (x.shape[3] + 1)))
+    width = max(1, round(x.shape[3] * min(1.0, TALLEST / max(x.shape[2:]))))
+    n_shown = max(1, min(len(x), (console.width + 1) // (width + 1)))
     classes = f", classes {y[:n_shown].tolist()}" if not y.is_floating_point() else ""
     console.print(f"{part}: {n_shown} of {len(x)}{classes}", markup=False)
-    low, high = x.min(), x.max()
-    light = ((x[:n_shown] - low) / (high - low).clamp(min=1e-9) * 255).round().to(torch.uint8)
-    light = light.expand(-1, 3, -1, -1) if x.shape[1] == 1 else light
+    light = light_of(x, TALLEST)[:n_shown]
     # A dark column between images, and a dark row where the height is odd.
-    strip = torch.nn.functional.pad(light, (0, 1, 0, x.shape[2] % 2)).permute(2, 0, 3, 1).flatten(1, 2).numpy()
+    strip = torch.nn.functional.pad(light, (0, 1, 0, light.shape[2] % 2)).permute(2, 0, 3, 1).flatten(1, 2).numpy()
     console.print(_half_blocks(strip) if console.color_system else _shades(strip))
 
 

@@ -69,9 +69,10 @@ def evaluate(
 ) -> Evaluation:
     """Adapt to held-out tasks and score their queries; no autograd graph is built and nothing is changed.
 
-    The tasks depend on the sampler, ``split``, ``n_tasks`` and ``seed`` alone, so every learner gets the same. The
-    score of a task is not finite where the learner gives no finite answer to one of its queries. Without an
-    ``objective`` it is that of the problem's metric. ``look`` sees what is judged, batch by batch.
+    The tasks depend on the sampler, ``split``, ``n_tasks`` and ``seed`` alone, so every learner gets the same:
+    :func:`drawn_again` returns one of them. The score of a task is not finite where the learner gives no finite answer
+    to one of its queries. Without an ``objective`` it is that of the problem's metric. ``look`` sees what is judged,
+    batch by batch.
 
     Raises
     ------
@@ -129,6 +130,15 @@ def count_queries(query: Examples, info: TaskInfo) -> NDArray[np.int64]:
         counts_of.scatter_add_(1, query.y.long().clamp(0, info.n_outputs - 1), query.mask.long())
         count = counts_of.amax(1)
     return count.cpu().numpy()
+
+
+def drawn_again(sampler: TaskSampler, place: int, *, split: Split, seed: int) -> TaskBatch:
+    """Return a batch of one: the task that :func:`evaluate` judged in this place, counted from 0."""
+    at_once = sampler.info.problem_record.tasks_at_once
+    first = place // at_once * at_once
+    index = place - first
+    drawn: TaskBatch = sampler.sample(index + 1, split=split, seed=derive_seed(seed, split, first))
+    return drawn[index:]
 
 
 @torch.no_grad()

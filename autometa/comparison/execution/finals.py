@@ -14,6 +14,7 @@ from optuna.trial import FixedTrial, Trial
 
 from autometa.comparison.execution.adaptation_curve import adaptation_curve, mebibytes_per_task, milliseconds_per_task
 from autometa.comparison.execution.guards import COPIES, copies_elsewhere, guard
+from autometa.comparison.execution.hard_tasks import HardTasks
 from autometa.comparison.execution.kept_best import KeptBest
 from autometa.comparison.execution.label_files import model_file
 from autometa.comparison.execution.labelled_rows import by_labelled_rows
@@ -85,6 +86,7 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, A
     TrainingDiverged
         A score is not a finite number.
     """
+    hardest = HardTasks(domain.info)
     judged = evaluate(
         training.learner,
         training.module,
@@ -93,6 +95,7 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, A
         n_tasks=domain.settings.n_test_tasks,
         seed=domain.seed("test"),
         objective=domain.objective,
+        look=hardest,
     )
     numbers, scores = judged.per_task()
     _, metric_scores = judged.per_task(metric=True)
@@ -109,6 +112,7 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, A
         "normalization": judged.normalization,
         "n_shot": domain.info.n_shot,
         "n_query": _range_text(judged.queries),
+        "hardest": hardest.kept(),
         **milliseconds_per_task(training, domain),
         "mebibytes": mebibytes_per_task(training, domain),
     }

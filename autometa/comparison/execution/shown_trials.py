@@ -33,25 +33,49 @@ def shown_trials(outcome: TrialOutcome) -> dict[str, Any]:
         ``reward`` and the ``observation`` at each, as [series][time]; numbers have four digits. Or the ``error`` that
         a plugin raised when it drew.
     """
-    last = outcome.environments.info.n_episodes - 1
     worlds: list[list[dict[str, Any]]] = []
-    n_characters = 0
+    left = MOST_CHARACTERS
     try:
         for task in range(min(WORLDS, len(outcome.environments))):
-            world = [_episode(outcome, task, episode) for episode in dict.fromkeys((0, last))]
-            n_characters += sum(len(episode.get("picture", "")) for episode in world)
-            if n_characters > MOST_CHARACTERS and worlds:
+            world = _episodes(outcome, task)
+            fits = _characters(world) <= left
+            if worlds and not fits:
                 break
-            if n_characters > MOST_CHARACTERS:
-                world = [_episode(outcome, task, episode, draw=False) for episode in dict.fromkeys((0, last))]
-                n_characters = 0
-            worlds.append(world)
+            worlds.append(world if fits else _episodes(outcome, task, draw=False))
+            left -= _characters(worlds[-1])
         key = printable(outcome.environments.picture_key, lines=True)
     except Exception as error:
         if lost_in(error) is not None:
             raise
         return {"shown": {"error": one_line(error)}}
     return {"shown": {"key": key, "worlds": worlds}}
+
+
+def shown_world(outcome: TrialOutcome, task: int, most: int) -> dict[str, Any]:
+    """Keep the first and the last episode of one trial.
+
+    Returns
+    -------
+    dict
+        ``episodes`` as in :func:`shown_trials`, with pictures if they have no more than ``most`` characters; the
+        ``error`` that a plugin raised when it drew.
+    """
+    try:
+        drawn = _episodes(outcome, task)
+    except Exception as error:
+        if lost_in(error) is not None:
+            raise
+        return {"episodes": _episodes(outcome, task, draw=False), "error": one_line(error)}
+    return {"episodes": drawn if _characters(drawn) <= most else _episodes(outcome, task, draw=False)}
+
+
+def _episodes(outcome: TrialOutcome, task: int, *, draw: bool = True) -> list[dict[str, Any]]:
+    last = outcome.environments.info.n_episodes - 1
+    return [_episode(outcome, task, episode, draw=draw) for episode in dict.fromkeys((0, last))]
+
+
+def _characters(world: list[dict[str, Any]]) -> int:
+    return sum(len(episode.get("picture", "")) for episode in world)
 
 
 def _episode(outcome: TrialOutcome, task: int, episode: int, *, draw: bool = True) -> dict[str, Any]:

@@ -43,6 +43,14 @@ _ATTRIBUTES: dict[str, Schema] = {
 }
 _RUNNING: dict[str, Schema] = {"owner": OWNER, "token": str, "beat": finite}
 """What a running trial carries besides, by which others tell whether it goes on."""
+_EPISODE: Schema = {
+    "number": whole(1),
+    "return": float,
+    "picture?": str,
+    "steps?": [whole(1)],
+    "reward?": [float],
+    "observation?": [[float]],
+}
 _JUDGED: dict[str, Schema] = {
     "tasks": [whole()],
     "scores": [finite],
@@ -53,6 +61,12 @@ _JUDGED: dict[str, Schema] = {
     "adapt_ms": finite,
     "predict_ms": finite,
     "mebibytes?": finite,
+    "hardest?": [
+        (
+            {"place": whole(), "score": float, "answers": [float]},
+            {"place": whole(), "score": float, "episodes": [_EPISODE], "error?": str},
+        )
+    ],
 }
 _POINT: Schema = {
     "rows": whole(),
@@ -60,14 +74,6 @@ _POINT: Schema = {
     "coverage?": finite,
     "log_loss?": finite,
     "calibration_error?": finite,
-}
-_EPISODE: Schema = {
-    "number": whole(1),
-    "return": float,
-    "picture?": str,
-    "steps?": [whole(1)],
-    "reward?": [float],
-    "observation?": [[float]],
 }
 RESULT: Schema = {
     **_JUDGED,
@@ -123,7 +129,9 @@ def result_of(trial: FrozenTrial, study: str) -> dict[str, Any]:
         n_tasks, n_scores = len(labelled["tasks"]), len(point.get("scores", labelled["tasks"]))
         if n_tasks != n_scores:
             wrong = f"result has {n_scores} scores of {n_tasks} tasks with {point['rows']} labelled rows"
-    for world in result.get("shown", {}).get("worlds", ()) if wrong is None and result is not None else ():
+    shown = [*result.get("shown", {}).get("worlds", ())] if wrong is None and result is not None else []
+    shown += [hard["episodes"] for one in judged for hard in one.get("hardest", ()) if "episodes" in hard]
+    for world in shown:
         for episode in world:
             n_steps = len(episode.get("steps", ()))
             series = [episode.get("reward", ()), *episode.get("observation", ())]

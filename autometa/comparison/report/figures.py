@@ -138,6 +138,33 @@ def steps_figure(episode: ShownEpisode, title: str) -> str:
     return to_svg(figure, title)
 
 
+def function_figure(
+    support: NDArray[np.float64], query: NDArray[np.float64], answers: NDArray[np.float64], look: Style, title: str
+) -> str:
+    """What is known of a function of one number, and what was answered.
+
+    Parameters
+    ----------
+    support, query : ndarray of shape [n, 2]
+        Inputs and targets.
+    answers : ndarray of shape [m]
+        To the first m queries, m <= n.
+    look : Style
+        Of the learner.
+    title : str
+        What a screen reader says.
+    """
+    figure, ax = axes(4.7, 2.4)
+    ax.plot(*query.T, "o", color=MUTED, markersize=3.5, markeredgewidth=0)
+    asked = query[: len(answers), 0]
+    order = np.argsort(asked, kind="stable")
+    ax.plot(asked[order], answers[order], look.marker, linestyle="-", color=look.color, linewidth=1.2, markersize=4)
+    ax.plot(*support.T, "x", color=INK, markersize=7, markeredgewidth=1.8)
+    ax.set_xlabel("x")
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    return to_svg(figure, title)
+
+
 def _scores_and_ends(rows: pd.DataFrame) -> NDArray[np.float64]:
     """Scores and the ends of their intervals; of errors, which are above 0, without the ends that are not."""
     values: NDArray[np.float64] = rows[["score", "ci_low", "ci_high"]].to_numpy(dtype=np.float64)

@@ -65,7 +65,6 @@ def leaderboard_table(
             [
                 f"{int(row.rank)}",
                 learner_cell(row.learner, looks) + badge,
-                escape(row.family),
                 f"<b>{score_text(row.score, metric)}</b>",
                 interval_text(row.ci_low, row.ci_high, metric),
                 *((score_text(getattr(row, beside_score), beside_score),) if beside_score else ()),
@@ -75,6 +74,7 @@ def leaderboard_table(
                 f"{int(row.n_seeds)}",
                 escape(row.n_shot),
                 escape(row.n_query),
+                escape(row.family),
                 escape(row.normalization),
                 seconds_text(row.meta_train_seconds),
                 milliseconds_text(row.adapt_ms),
@@ -84,7 +84,6 @@ def leaderboard_table(
     columns = [
         ("rank", "c"),
         ("learner", "s"),
-        ("family", ""),
         (metric_title(metric), "n"),
         ("95% interval", "n"),
         *(((metric_title(beside_score), "n"),) if beside_score else ()),
@@ -94,6 +93,7 @@ def leaderboard_table(
         ("seeds", "n"),
         ("episodes to adapt" if acts else "shots", "n"),
         ("episodes judged" if acts else "queries", "n"),
+        ("family", ""),
         ("normalization", ""),
         ("meta-training", "n"),
         ("adapt, ms per task", "n"),

@@ -36,6 +36,7 @@ from autometa.comparison.report.shown import shown_section
 from autometa.comparison.report.significance import significance_section, verdicts_beside_best
 from autometa.comparison.report.tables import advice_section, table_sections
 from autometa.comparison.report.tuning import tuning_section
+from autometa.comparison.report.worst import worst_section
 from autometa.comparison.results.record import Record
 from autometa.contracts.problems import problem_of_metric
 from autometa.files.atomic import write_whole
@@ -152,6 +153,7 @@ OF_TASKS: Sequence[Callable[[Record, str, Looks], str]] = (
     described_section,
     leaderboard_section,
     figures_section,
+    worst_section,
     each_task_section,
     shown_section,
     table_sections,

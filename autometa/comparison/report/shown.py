@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from autometa.comparison.report.across import leaderboard_on, learner_cell
 from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.figures import steps_figure
@@ -38,15 +40,19 @@ def shown_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
 
 def _worlds(trials: ShownTrials, name: str, metric: str) -> str:
     """Episodes in rows, one row for each world."""
-    rows = []
-    for number, world in enumerate(trials.worlds, start=1):
-        episodes = (_episode(episode, number, name, metric) for episode in world)
-        rows.append(f'<div class="shown">{"".join(episodes)}</div>')
-    return "".join(rows)
+    return "".join(
+        world_row(world, f"World {number}", name, metric) for number, world in enumerate(trials.worlds, start=1)
+    )
 
 
-def _episode(episode: ShownEpisode, world: int, name: str, metric: str) -> str:
-    title = f"World {world}, episode {episode.number}"
+def world_row(episodes: Iterable[ShownEpisode], world: str, name: str, metric: str) -> str:
+    """Episodes in one world side by side."""
+    drawn = "".join(_episode(episode, world, name, metric) for episode in episodes)
+    return f'<div class="shown">{drawn}</div>'
+
+
+def _episode(episode: ShownEpisode, world: str, name: str, metric: str) -> str:
+    title = f"{world}, episode {episode.number}"
     caption = f"<b>{title}</b>: return {score_text(episode.total, metric)}"
     said = f"{title} of {name}, return {score_text(episode.total, metric)}"
     if episode.picture is None:

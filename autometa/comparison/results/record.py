@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from optuna import Study
 
+from autometa.comparison.results.hardest import HardestTasks
 from autometa.comparison.results.shown import ShownTrials
 
 
@@ -66,3 +67,5 @@ class Record:
     """Names of the tasks by number, by task distribution; without those whose tasks have none."""
     tracebacks: Mapping[tuple[str, str, str, int], str] = field(default_factory=dict)
     """Of failures, by tasks, learner, stage and slot; of those alone whose process saw the error."""
+    hardest: Mapping[str, HardestTasks] = field(default_factory=dict)
+    """Meta-test tasks that the winner does worst on, by task distribution."""

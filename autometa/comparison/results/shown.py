@@ -44,12 +44,13 @@ def shown_of(judged: Judged) -> ShownTrials | None:
     for seed in sorted(judged.results):
         kept = judged.results[seed].get("shown", {})
         if "worlds" in kept:
-            worlds = tuple(tuple(map(_episode, world)) for world in kept["worlds"])
+            worlds = tuple(tuple(map(shown_episode, world)) for world in kept["worlds"])
             return ShownTrials(seed=seed, key=kept["key"], worlds=worlds)
     return None
 
 
-def _episode(kept: Mapping[str, Any]) -> ShownEpisode:
+def shown_episode(kept: Mapping[str, Any]) -> ShownEpisode:
+    """Read an episode as a final run stored it."""
     return ShownEpisode(
         number=kept["number"],
         total=kept["return"],

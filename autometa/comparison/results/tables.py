@@ -24,6 +24,7 @@ from autometa.comparison.results.entities import ENTITIES, entities_of
 from autometa.comparison.results.from_scores import verdicts
 from autometa.comparison.results.gaps import Gap, gaps_to
 from autometa.comparison.results.guards import GUARDS, guard_rows
+from autometa.comparison.results.hardest import HardestTasks, hardest_of
 from autometa.comparison.results.judged import Judged, TrainedLearner
 from autometa.comparison.results.labelled_rows import BEST_BY_ROWS, CALIBRATION, LABELLED_ROWS, best_by_rows
 from autometa.comparison.results.pareto import pareto_of
@@ -53,10 +54,11 @@ def collect_record(
     plan: Plan, arms: Sequence[Arm], environment: Mapping[str, Any], races: Sequence[Race] = ()
 ) -> Record:
     """Read the results of a comparison, as far as it has come."""
+    frames = collect_frames(plan, arms, races)
     return Record(
         name=plan.name,
         plan=dict(plan.described),
-        frames=collect_frames(plan, arms, races),
+        frames=frames,
         studies={arm.tuning.name: arm.tuning.study for arm in arms if not isinstance(arm, EnsembleArm)},
         environment=dict(environment),
         complete=all(arm.n_done == arm.n_slots for arm in arms),
@@ -69,6 +71,7 @@ def collect_record(
         },
         shown=_shown(arms),
         task_names=_task_names(plan),
+        hardest=_hardest(arms, frames.leaderboard),
         tracebacks={
             (arm.tasks, learner, stage, trial.user_attrs["slot"]): trial.user_attrs["traceback"]
             for arm in arms
@@ -76,6 +79,17 @@ def collect_record(
             if "traceback" in trial.user_attrs
         },
     )
+
+
+def _hardest(arms: Sequence[Arm], board: pd.DataFrame) -> dict[str, HardestTasks]:
+    """Meta-test tasks that the winner of each distribution does worst on."""
+    winners = {row.tasks: TrainedLearner(row.learner, row.trained_on) for row in board[board["rank"] == 1].itertuples()}
+    found: dict[str, HardestTasks] = {}
+    for own in filter(None, map(_judged, arms)):
+        for judged in (own, *_judged_elsewhere(own)):
+            if judged.trained == winners.get(judged.tasks) and (hardest := hardest_of(judged)) is not None:
+                found[judged.tasks] = hardest
+    return found
 
 
 def _task_names(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -389,8 +403,11 @@ def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
                 yield arm.tasks, learner, f"judging on {tasks}", trial.user_attrs["slot"], record["error"]
         for member, reason in result.get("left_out", {}).items():
             yield arm.tasks, member, "taking part in the ensemble", trial.user_attrs["slot"], reason
-        if "error" in result.get("shown", {}):
-            yield arm.tasks, learner, "drawing what it did", trial.user_attrs["slot"], result["shown"]["error"]
+        undrawn = [
+            shown["error"] for shown in (result.get("shown", {}), *result.get("hardest", ())) if "error" in shown
+        ]
+        if undrawn:
+            yield arm.tasks, learner, "drawing what it did", trial.user_attrs["slot"], undrawn[0]
         for point in result.get("labelled", {}).get("points", ()):
             if "error" in point:
                 stage = f"judging with {point['rows']} labelled rows"
