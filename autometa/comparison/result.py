@@ -87,14 +87,15 @@ class Comparison:
     history : pandas.DataFrame
         Loss of the final runs: ``tasks``, ``learner``, ``seed``, ``step``, ``seconds``, ``loss``.
     curves : pandas.DataFrame
-        ``tasks``, ``learner``, ``seed``, ``axis`` ("outer steps", "seconds", "adaptation steps" or "shots"),
-        ``value``, ``score``: on meta-valid tasks over outer steps and seconds, else on meta-test tasks. On tables the
-        axis "labelled rows" takes the place of "shots", and where learners act "episodes" (of a trial, from 1) does.
+        ``tasks``, ``learner``, ``seed``, ``axis`` ("outer steps", "seconds", "adaptation steps" of learners that take
+        such, or "shots"), ``value``, ``score``: on meta-valid tasks over outer steps and seconds, else on meta-test
+        tasks. On tables the axis "labelled rows" takes the place of "shots", and where learners act "episodes" (of a
+        trial, from 1) does.
     trials : pandas.DataFrame
         ``tasks``, ``learner``, ``slot``, ``state``, ``value``, ``seconds``, ``params``.
     failures : pandas.DataFrame
         Trials and final runs that raised: ``tasks`` (trained on), ``learner``, ``stage`` ("trial", "final",
-        "judging on TASKS" or "drawing what it did"), ``slot``, ``reason``.
+        "judging on TASKS", "measuring its doubt" or "drawing what it did"), ``slot``, ``reason``.
     skipped : pandas.DataFrame
         Pairs that cannot work, or of which no trial keeps to ``max_memory``: ``tasks``, ``learner``, ``reason``,
         ``trained_on``.
@@ -121,7 +122,8 @@ class Comparison:
         95% interval ``pooled_low``, ``pooled_high`` and ``pooled_p_holm``; likewise ``own``, ``gap_to_own``,
         ``own_low``, ``own_high``, ``own_p_holm`` for a model of the entity's own rows.
     calibration : pandas.DataFrame
-        ``tasks``, ``learner``, ``seed``, ``rows``, and for regression ``coverage`` (share of query rows within 90%
+        ``tasks``, ``learner``, ``seed``, ``rows`` (labelled rows; elsewhere the shots of the meta-test tasks), and for
+        regression ``coverage`` (share of query rows within 90%
         intervals, of learners that predict a distribution), for classification ``log_loss`` and
         ``calibration_error`` (expected calibration error, 10 bins).
     entities : pandas.DataFrame

@@ -93,14 +93,8 @@ def evaluate(
             yield drawn.to(device, dtype)
 
     measure = None if objective is None else Measure(objective, learner, module, sampler.info)
-    lookers = [one for one in (measure, look) if one is not None]
-
-    def see(batch: Any, adapted: Any, outcome: Any) -> None:
-        for one in lookers:
-            one(batch, adapted, outcome)
-
     with seeded(derive_seed(seed, "evaluate"), device):
-        losses, metric_scores = judge_all(learner, module, draw(), sampler.info, look=see)
+        losses, metric_scores = judge_all(learner, module, draw(), sampler.info, look=seen_by(measure, look))
     scores = metric_scores if measure is None else measure.scores()
     for start in sorted({int(i) // at_once * at_once for i in np.flatnonzero(~np.isfinite(scores + metric_scores))}):
         count = min(at_once, n_tasks - start)
@@ -130,6 +124,17 @@ def count_queries(query: Examples, info: TaskInfo) -> NDArray[np.int64]:
         counts_of.scatter_add_(1, query.y.long().clamp(0, info.n_outputs - 1), query.mask.long())
         count = counts_of.amax(1)
     return count.cpu().numpy()
+
+
+def seen_by(*looks: Look | None) -> Look:
+    """Have several look at what is judged, one after the other; None stands for nobody."""
+
+    def look(batch: Any, adapted: Any, outcome: Any) -> None:
+        for one in looks:
+            if one is not None:
+                one(batch, adapted, outcome)
+
+    return look
 
 
 def drawn_again(sampler: TaskSampler, place: int, *, split: Split, seed: int) -> TaskBatch:

@@ -36,21 +36,22 @@ TIMED_TASKS = 10
 
 
 def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool = True) -> dict[str, Any]:
-    """Score a learner over its number of adaptation steps, or over shots if it has no such number.
+    """Score a learner over shots, and over its number of adaptation steps if it has one.
 
     Parameters
     ----------
     training : MetaTraining
     domain : Domain
     over_shots : bool, default=True
-        False leaves out the curve over shots.
+        False leaves out the curves over shots.
 
     Returns
     -------
     dict
         ``axis``: ``"adaptation steps"`` or ``"shots"``, or ``"episodes"`` of a trial, from 1, where learners act;
         ``adaptation``: list of [value, score], NaN where the learner gives answers that are not finite, as it may for
-        more steps than it was trained with. Where learners act also what :func:`shown_trials` keeps.
+        more steps than it was trained with; with ``"adaptation steps"`` also ``shots``, the same over shots where
+        there are several. Where learners act also what :func:`shown_trials` keeps.
     """
     learner, n_shot = training.learner, domain.info.n_shot
     if domain.info.problem_record.acts:

@@ -9,11 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autometa.comparison.execution.patient_storage import lost_in
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.learner import Learner
+from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.contracts.scores import BINS, log_loss
 from autometa.engine.judging import Outcome
 from autometa.engine.quantiles import quantiles_of
+from autometa.engine.random_state import seeded
 
 LEVEL = 0.9
 """Share of new observations that an interval should cover."""
@@ -34,6 +37,38 @@ def calibration_of(learner: Learner, module: nn.Module, *, has_classes: bool) ->
     if has_classes:
         return Probabilities()
     return Intervals(learner, module) if "distribution" in learner.provides else None
+
+
+class MeasuredBeside:
+    """Looks at what is judged without any say in it: no error of its own, and no draw, changes a score.
+
+    Parameters
+    ----------
+    calibration : Calibration
+    device : torch.device
+    """
+
+    def __init__(self, calibration: Calibration, device: torch.device) -> None:
+        self.calibration, self.device = calibration, device
+        self._error: str | None = None
+
+    def __call__(self, batch: TaskBatch, adapted: Any, outcome: Outcome) -> None:
+        """Look at one batch, unless an earlier one could not be looked at."""
+        if self._error is None:
+            try:
+                with plugin_code(), seeded(0, self.device):
+                    self.calibration(batch, adapted, outcome)
+            except Exception as error:
+                if lost_in(error) is not None:
+                    raise
+                self._error = one_line(error)
+
+    def measured(self) -> dict[str, Any]:
+        """Return what was found, or the ``error``."""
+        if self._error is not None:
+            return {"error": self._error}
+        found = self.calibration.measured()
+        return found if np.isfinite([*found.values()]).all() else {"error": "its answers are not finite."}
 
 
 class Intervals:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from optuna.trial import FixedTrial, Trial
 
 from autometa.comparison.execution.adaptation_curve import adaptation_curve, mebibytes_per_task, milliseconds_per_task
+from autometa.comparison.execution.calibration import MeasuredBeside, calibration_of
 from autometa.comparison.execution.guards import COPIES, copies_elsewhere, guard
 from autometa.comparison.execution.hard_tasks import HardTasks
 from autometa.comparison.execution.kept_best import KeptBest
@@ -22,10 +23,12 @@ from autometa.comparison.execution.patient_storage import SystemFailure, lost_in
 from autometa.comparison.execution.trial import start_training
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
+from autometa.contracts.learner import Learner
 from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.errors import InvalidParameter, TrainingDiverged
 from autometa.estimators.meta_estimator import MetaEstimator
 from autometa.training import MetaTraining, evaluate
+from autometa.training.evaluation import Look, seen_by
 
 CURVE_POINTS = 4
 """Points on the curve of the meta-valid score over outer steps, not counting the one before the first step; the θ of
@@ -59,10 +62,12 @@ def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch
 def judge_final(pair: Pair, training: MetaTraining, models: Path | None, number: int) -> dict[str, Any]:
     """Judge what was meta-trained on all that counts, save it, and return what a final run stores of both."""
     domain = replace(pair.domain, sampler=training.sampler)  # which lies on the device
-    own = meta_test(pair, training, domain)
+    calibration = _calibration(training)
+    own = meta_test(pair, training, domain, look=calibration)
     labelled = by_labelled_rows(training, domain)
     result = {
         **own,
+        **({} if calibration is None else {"calibration": calibration.measured()}),
         **_training_record(training),
         **adaptation_curve(training, domain, over_shots=not labelled),
         **labelled,
@@ -78,8 +83,19 @@ def judge_final(pair: Pair, training: MetaTraining, models: Path | None, number:
     return result
 
 
-def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, Any]:
+def _calibration(training: MetaTraining) -> MeasuredBeside | None:
+    """Return what measures how far a learner's doubt can be believed; None where it tells none."""
+    problem, learner = training.sampler.info.problem_record, training.learner
+    if problem.acts or not isinstance(learner, Learner):
+        return None
+    found = calibration_of(learner, training.module, has_classes=problem.has_classes)
+    return None if found is None else MeasuredBeside(found, training.device)
+
+
+def meta_test(pair: Pair, training: MetaTraining, domain: Domain, *, look: Look | None = None) -> dict[str, Any]:
     """Judge what was meta-trained on the meta-test tasks of one distribution, the same for every learner.
+
+    ``look`` sees all that is judged.
 
     Raises
     ------
@@ -95,7 +111,7 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain) -> dict[str, A
         n_tasks=domain.settings.n_test_tasks,
         seed=domain.seed("test"),
         objective=domain.objective,
-        look=hardest,
+        look=seen_by(hardest, look),
     )
     numbers, scores = judged.per_task()
     _, metric_scores = judged.per_task(metric=True)

@@ -68,13 +68,8 @@ _JUDGED: dict[str, Schema] = {
         )
     ],
 }
-_POINT: Schema = {
-    "rows": whole(),
-    "scores": [finite],
-    "coverage?": finite,
-    "log_loss?": finite,
-    "calibration_error?": finite,
-}
+_MEASURED: dict[str, Schema] = {"coverage?": finite, "log_loss?": finite, "calibration_error?": finite}
+_POINT: Schema = {"rows": whole(), "scores": [finite], **_MEASURED}
 RESULT: Schema = {
     **_JUDGED,
     "curve": [Row([finite, finite, finite])],
@@ -84,6 +79,7 @@ RESULT: Schema = {
     "meta_train_seconds": finite,
     "axis": ("adaptation steps", "shots", "episodes"),
     "adaptation": [Row([finite, float])],
+    "calibration?": (_MEASURED, {"error": str}),
     "labelled?": {"tasks": [whole()], "points": [(_POINT, {"rows": whole(), "error": str})]},
     "shown?": ({"key": str, "worlds": [[_EPISODE]]}, {"error": str}),
     "elsewhere?": {str: (_JUDGED, {"error": str})},

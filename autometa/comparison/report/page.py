@@ -20,7 +20,6 @@ from autometa.comparison.report.across import (
     learner_cell,
     shown_name,
 )
-from autometa.comparison.report.advice import described_tasks
 from autometa.comparison.report.canvas import Style, styles
 from autometa.comparison.report.each_task import each_task_section
 from autometa.comparison.report.evidence import evidence_section
@@ -30,11 +29,11 @@ from autometa.comparison.report.leaderboard import leaderboard_section
 from autometa.comparison.report.markup import escape, interval_text, metric_title, score_text
 from autometa.comparison.report.plots import figures_section
 from autometa.comparison.report.race import race_section
-from autometa.comparison.report.repeat import component_words, environment_section
+from autometa.comparison.report.repeat import environment_section
 from autometa.comparison.report.sentence import lead_section
 from autometa.comparison.report.shown import shown_section
 from autometa.comparison.report.significance import significance_section, verdicts_beside_best
-from autometa.comparison.report.tables import advice_section, table_sections
+from autometa.comparison.report.tables import advice_section, calibration_section, table_sections
 from autometa.comparison.report.tuning import tuning_section
 from autometa.comparison.report.worst import worst_section
 from autometa.comparison.results.record import Record
@@ -139,8 +138,8 @@ def winners_section(record: Record, looks: Looks) -> str:
     if not cards:
         return "<p>No learner finished on any task distribution yet.</p>"
     own = board[board["trained_on"] == board["tasks"]]
-    table = across_section(own, looks) if len(set(own["tasks"])) > 1 else ""
-    return f'<div class="cards">{"".join(cards)}</div>{table}'
+    across = across_section(own, looks) if len(set(own["tasks"])) > 1 else ""
+    return f'<div class="cards">{"".join(cards)}</div>{across}'
 
 
 def described_section(record: Record, tasks: str, looks: Looks) -> str:
@@ -153,10 +152,11 @@ OF_TASKS: Sequence[Callable[[Record, str, Looks], str]] = (
     described_section,
     leaderboard_section,
     figures_section,
+    shown_section,
     worst_section,
     each_task_section,
-    shown_section,
     table_sections,
+    calibration_section,
 )
 """What is said of one task distribution, in this order: each returns HTML, empty where there is nothing to say."""
 _TUNED = {

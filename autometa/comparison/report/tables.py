@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -70,9 +71,7 @@ def table_sections(record: Record, tasks: str, looks: dict[str, Style]) -> str:
     """All that is said of a table after its leaderboard; empty where tasks are no table."""
     if tasks not in record.facts:
         return ""
-    return "".join(
-        part(record, tasks, looks) for part in (labelled_section, entities_section, calibration_section)
-    )  # fmt: skip
+    return labelled_section(record, tasks, looks) + entities_section(record, tasks, looks)
 
 
 def labelled_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
@@ -199,37 +198,49 @@ def _gain(gain: float, metric: str) -> str:
     return f'<span class="{css}">{difference_text(gain, metric)}</span>'
 
 
+MEASURES = {
+    "coverage": f"Share of queries within {LEVEL:.0%} intervals. Bold: {TOLERANCE[0]:.0%} to {TOLERANCE[1]:.0%}, as it "
+    "should be. Intervals are as learners tell them; an estimator scales them to meta-valid tasks. Learners that "
+    "predict no distribution are not here.",
+    "log_loss": "Log loss of the probabilities: lower is better. Bold: the lowest.",
+    "calibration_error": "Expected calibration error: how far the probability of the answer is from the share of right "
+    "answers, in the mean. Bold: the lowest.",
+}
+"""What is measured of a learner's doubt, and how to read it."""
+
+
 def calibration_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
-    """How far learners' own doubt can be believed, by the number of labelled rows."""
+    """How far learners' own doubt can be believed; of tables, by the number of labelled rows."""
     calibration = _of(record.frames.calibration, tasks)
-    names = list(leaderboard_on(record.frames.leaderboard, tasks)["learner"])
-    titles = {
-        "coverage": f"Share of query rows within {LEVEL:.0%} intervals. Bold: {TOLERANCE[0]:.0%} to "
-        f"{TOLERANCE[1]:.0%}, as it should be. Intervals are as learners tell them; an estimator "
-        "scales them to meta-valid tasks. "
-        "Learners that predict no distribution are not here.",
-        "log_loss": "Log loss of the probabilities: lower is better. Bold: the lowest.",
-        "calibration_error": "Expected calibration error: how far the probability of the answer is from the share of "
-        "right answers, in the mean. Bold: the lowest.",
-    }
-    tables = []
-    for measure, caption in titles.items():
-        if calibration.empty or calibration[measure].isna().all():
-            continue
-        means = calibration.pivot_table(index="learner", columns="rows", values=measure, aggfunc="mean")
-        shown = [name for name in names if name in means.index]
-        body = [
-            [
-                learner_cell(name, looks),
-                *(_measure_cell(value, measure, means[rows].min()) for rows, value in means.loc[name].items()),
-            ]
-            for name in shown
-        ]
-        columns = [("learner", ""), *((f"{rows} row{'s' * (rows != 1)}", "n") for rows in means.columns)]
-        tables.append(table(columns, body, caption=caption))
-    if not tables:
+    ranked = list(leaderboard_on(record.frames.leaderboard, tasks)["learner"])
+    measures = [name for name in MEASURES if len(calibration) and calibration[name].notna().any()]
+    if not measures:
         return ""
-    return f"<h3>{escape(tasks)}: calibration, or can its own doubt be believed?</h3>{''.join(tables)}"
+    parts = [f"<h3>{escape(tasks)}: calibration, or can its own doubt be believed?</h3>"]
+    if len(set(calibration["rows"])) > 1:
+        for name in measures:
+            means = calibration.pivot_table(index="learner", columns="rows", values=name, aggfunc="mean")
+            body = _measure_rows(means, dict.fromkeys(means.columns, name), ranked, looks)
+            columns = [("learner", ""), *((f"{rows} row{'s' * (rows != 1)}", "n") for rows in means.columns)]
+            parts.append(table(columns, body, caption=MEASURES[name]))
+    else:
+        means = calibration.groupby("learner")[measures].mean()
+        columns = [("learner", ""), *((name.replace("_", " "), "n") for name in measures)]
+        body = _measure_rows(means, {name: name for name in measures}, ranked, looks)
+        parts.append(table(columns, body, caption=" ".join(MEASURES[name] for name in measures)))
+    return "".join(parts)
+
+
+def _measure_rows(
+    means: pd.DataFrame, measured: Mapping[Any, str], ranked: list[str], looks: dict[str, Style]
+) -> list[list[str]]:
+    """A row for each learner, a cell for each column of ``means``, whose measures are known."""
+    least = means.min()
+    return [
+        [learner_cell(name, looks), *(_measure_cell(means.loc[name, key], measured[key], least[key]) for key in means)]
+        for name in ranked
+        if name in means.index
+    ]
 
 
 def _measure_cell(value: float, measure: str, least: float) -> str:

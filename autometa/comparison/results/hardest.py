@@ -1,4 +1,4 @@
-"""The meta-test tasks that the winner does worst on."""
+"""The meta-test tasks that a learner does worst on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autometa.comparison.plan.domains import Domain
-from autometa.comparison.results.judged import Judged, TrainedLearner
+from autometa.comparison.results.judged import Judged
 from autometa.comparison.results.shown import ShownEpisode, shown_episode
 from autometa.contracts.examples import TaskBatch
 from autometa.training.evaluation import drawn_again
@@ -31,9 +31,6 @@ class HardTask:
 class HardestTasks:
     """Those with the worst scores after one meta-training of a learner, the worst first."""
 
-    who: TrainedLearner
-    seed: int
-    """Of the final run."""
     domain: Domain
     """What was judged on."""
     tasks: tuple[HardTask, ...]
@@ -48,7 +45,7 @@ def hardest_of(judged: Judged) -> HardestTasks | None:
     for seed in sorted(judged.results):
         kept = judged.results[seed].get("hardest", ())
         if kept:
-            return HardestTasks(who=judged.trained, seed=seed, domain=judged.domain, tasks=tuple(map(_hard_task, kept)))
+            return HardestTasks(domain=judged.domain, tasks=tuple(map(_hard_task, kept)))
     return None
 
 

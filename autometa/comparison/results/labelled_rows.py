@@ -41,8 +41,17 @@ def score_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
 
 
 def calibration_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
-    """Rows of the frame of calibration, see `CALIBRATION`; none of learners that tell no doubt."""
-    for seed, point in points_of(judged):
+    """Rows of the frame of calibration, see `CALIBRATION`; none of learners that tell no doubt.
+
+    By the number of labelled rows where that varies, else with the shots of the meta-test tasks.
+    """
+    points = list(points_of(judged))
+    if not any("labelled" in result for result in judged.results.values()):
+        points = [
+            (seed, {"rows": result["n_shot"], **result.get("calibration", {})})
+            for seed, result in judged.results.items()
+        ]
+    for seed, point in points:
         measured = [point.get(name, math.nan) for name in CALIBRATION[4:]]
         if not all(map(math.isnan, measured)):
             yield judged.tasks, judged.pair.learner, seed, point["rows"], *measured

@@ -10,6 +10,7 @@ import pandas as pd
 from optuna import Study
 
 from autometa.comparison.results.hardest import HardestTasks
+from autometa.comparison.results.judged import TrainedLearner
 from autometa.comparison.results.shown import ShownTrials
 
 
@@ -67,5 +68,5 @@ class Record:
     """Names of the tasks by number, by task distribution; without those whose tasks have none."""
     tracebacks: Mapping[tuple[str, str, str, int], str] = field(default_factory=dict)
     """Of failures, by tasks, learner, stage and slot; of those alone whose process saw the error."""
-    hardest: Mapping[str, HardestTasks] = field(default_factory=dict)
-    """Meta-test tasks that the winner does worst on, by task distribution."""
+    hardest: Mapping[str, Mapping[TrainedLearner, HardestTasks]] = field(default_factory=dict)
+    """Meta-test tasks that learners do worst on, by what was judged on."""

@@ -54,11 +54,10 @@ def collect_record(
     plan: Plan, arms: Sequence[Arm], environment: Mapping[str, Any], races: Sequence[Race] = ()
 ) -> Record:
     """Read the results of a comparison, as far as it has come."""
-    frames = collect_frames(plan, arms, races)
     return Record(
         name=plan.name,
         plan=dict(plan.described),
-        frames=frames,
+        frames=collect_frames(plan, arms, races),
         studies={arm.tuning.name: arm.tuning.study for arm in arms if not isinstance(arm, EnsembleArm)},
         environment=dict(environment),
         complete=all(arm.n_done == arm.n_slots for arm in arms),
@@ -71,30 +70,34 @@ def collect_record(
         },
         shown=_shown(arms),
         task_names=_task_names(plan),
-        hardest=_hardest(arms, frames.leaderboard),
-        tracebacks={
-            (arm.tasks, learner, stage, trial.user_attrs["slot"]): trial.user_attrs["traceback"]
-            for arm in arms
-            for stage, learner, trial in _failed(arm)
-            if "traceback" in trial.user_attrs
-        },
+        hardest=_hardest(arms),
+        tracebacks={key: trace for arm in arms for key, trace in _tracebacks(arm)},
     )
-
-
-def _hardest(arms: Sequence[Arm], board: pd.DataFrame) -> dict[str, HardestTasks]:
-    """Meta-test tasks that the winner of each distribution does worst on."""
-    winners = {row.tasks: TrainedLearner(row.learner, row.trained_on) for row in board[board["rank"] == 1].itertuples()}
-    found: dict[str, HardestTasks] = {}
-    for own in filter(None, map(_judged, arms)):
-        for judged in (own, *_judged_elsewhere(own)):
-            if judged.trained == winners.get(judged.tasks) and (hardest := hardest_of(judged)) is not None:
-                found[judged.tasks] = hardest
-    return found
 
 
 def _task_names(plan: Plan) -> dict[str, tuple[str, ...]]:
     named = {label: domain.sampler.task_names() for label, domain in plan.judged_on.items()}
     return {label: tuple(map(str, names)) for label, names in named.items() if names is not None}
+
+
+def _hardest(arms: Sequence[Arm]) -> dict[str, dict[TrainedLearner, HardestTasks]]:
+    """Meta-test tasks that learners do worst on, by what was judged on."""
+    found: dict[str, dict[TrainedLearner, HardestTasks]] = {}
+    for own in filter(None, map(_judged, arms)):
+        for judged in (own, *_judged_elsewhere(own)):
+            if (hardest := hardest_of(judged)) is not None:
+                found.setdefault(judged.tasks, {})[judged.trained] = hardest
+    return found
+
+
+def _tracebacks(arm: Arm) -> Iterator[tuple[tuple[str, str, str, int], str]]:
+    """Go through the tracebacks of trials and final runs that failed for good; see ``Record.tracebacks``."""
+    for stage, study in (("trial", arm.tuning), ("final", arm.final)):
+        for trial in study.trials(TrialState.FAIL):
+            if {"error", "traceback"} <= trial.user_attrs.keys():
+                pair = arm.pair_of(trial) if stage == "final" else None
+                learner = arm.split(trial)[0] if pair is None else pair.learner
+                yield (arm.tasks, learner, stage, trial.user_attrs["slot"]), trial.user_attrs["traceback"]
 
 
 def _shown(arms: Sequence[Arm]) -> dict[str, dict[str, ShownTrials]]:
@@ -383,18 +386,13 @@ def _skipped_rows(plan: Plan, arms: Sequence[Arm]) -> Iterator[tuple[str, str, s
             yield arm.tasks, arm.space.label, f"no trial keeps to the limits; the first: {over[0]}.", arm.tasks
 
 
-def _failed(arm: Arm) -> Iterator[tuple[str, str, FrozenTrial]]:
-    """Go through the trials and final runs that failed for good, as (stage, learner, trial)."""
+def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
     for stage, study in (("trial", arm.tuning), ("final", arm.final)):
         for trial in study.trials(TrialState.FAIL):
             if "error" in trial.user_attrs:
                 pair = arm.pair_of(trial) if stage == "final" else None
-                yield stage, arm.split(trial)[0] if pair is None else pair.learner, trial
-
-
-def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
-    for stage, learner, trial in _failed(arm):
-        yield arm.tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
+                learner = arm.split(trial)[0] if pair is None else pair.learner
+                yield arm.tasks, learner, stage, trial.user_attrs["slot"], trial.user_attrs["error"]
     for trial in arm.finals():
         pair = arm.pair_of(trial)
         learner, result = "" if pair is None else pair.learner, result_of(trial, arm.final.name)
@@ -403,12 +401,14 @@ def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
                 yield arm.tasks, learner, f"judging on {tasks}", trial.user_attrs["slot"], record["error"]
         for member, reason in result.get("left_out", {}).items():
             yield arm.tasks, member, "taking part in the ensemble", trial.user_attrs["slot"], reason
-        undrawn = [
-            shown["error"] for shown in (result.get("shown", {}), *result.get("hardest", ())) if "error" in shown
-        ]
-        if undrawn:
-            yield arm.tasks, learner, "drawing what it did", trial.user_attrs["slot"], undrawn[0]
+        if "error" in result.get("shown", {}):
+            yield arm.tasks, learner, "drawing what it did", trial.user_attrs["slot"], result["shown"]["error"]
         for point in result.get("labelled", {}).get("points", ()):
             if "error" in point:
                 stage = f"judging with {point['rows']} labelled rows"
                 yield arm.tasks, learner, stage, trial.user_attrs["slot"], point["error"]
+        undrawn = [hard["error"] for hard in result.get("hardest", ()) if "error" in hard]
+        if undrawn and "error" not in result.get("shown", {}):
+            yield arm.tasks, learner, "drawing what it did", trial.user_attrs["slot"], undrawn[0]
+        if "error" in result.get("calibration", {}):
+            yield arm.tasks, learner, "measuring its doubt", trial.user_attrs["slot"], result["calibration"]["error"]
