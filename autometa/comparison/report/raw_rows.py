@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -57,7 +58,8 @@ def _value(column: Column, encoded: NDArray[np.float64]) -> str:
     if column.kind == "categorical":
         levels = (*column.levels, OTHER)
         return levels[int(encoded[: len(column.levels) + column.has_other].argmax())]
-    number = column.mean + column.scale * float(encoded[0])
+    # float32 keeps so many places; beyond, a 0 would be told as -1.3e-07
+    number = round(column.mean + column.scale * float(encoded[0]), 5 - math.floor(math.log10(column.scale))) + 0.0
     if column.kind == "datetime":
         minutes = np.datetime64("1970-01-01T00:00", "m") + np.timedelta64(round(number * 24 * 60), "m")
         return str(minutes).removesuffix("T00:00")
