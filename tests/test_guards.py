@@ -60,7 +60,7 @@ class Ordered(Haystack):
         def in_order(examples: am.Examples) -> am.Examples:
             return examples.with_parts(y=place.gather(1, examples.y))
 
-        classes = batch.classes.sort(dim=1).values
+        classes = batch.classes.sort(dim=1)[0]
         return am.TaskBatch(support=in_order(batch.support), query=in_order(batch.query), classes=classes)
 
 
@@ -82,7 +82,7 @@ class Remembers(am.Learner):
         assert isinstance(support.x, Tensor)
         centres = self._centres(support.x)
         nearest = torch.cdist(support.x[..., :3], centres).argmin(dim=2)
-        return centres[nearest.sort(dim=1).values]
+        return centres[nearest.sort(dim=1)[0]]
 
     def predict(self, module: nn.Module, adapted: Tensor, x: Tensor) -> Tensor:
         return -torch.cdist(x[..., :3], adapted)

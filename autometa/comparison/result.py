@@ -87,10 +87,10 @@ class Comparison:
     history : pandas.DataFrame
         Loss of the final runs: ``tasks``, ``learner``, ``seed``, ``step``, ``seconds``, ``loss``.
     curves : pandas.DataFrame
-        ``tasks``, ``learner``, ``seed``, ``axis`` ("outer steps", "seconds", "adaptation steps" of learners that take
-        such, or "shots"), ``value``, ``score``: on meta-valid tasks over outer steps and seconds, else on meta-test
-        tasks. On tables the axis "labelled rows" takes the place of "shots", and where learners act "episodes" (of a
-        trial, from 1) does.
+        ``tasks``, ``learner``, ``seed``, ``axis`` ("outer steps", "seconds", "adaptation steps" or "shots"),
+        ``value``, ``score``: on meta-valid tasks over outer steps and seconds, else on meta-test tasks. Every learner
+        has one over shots, up to those of the tasks, and one over adaptation steps if it takes any. On tables the
+        axis "labelled rows" takes the place of "shots", and where learners act "episodes" (of a trial, from 1) does.
     trials : pandas.DataFrame
         ``tasks``, ``learner``, ``slot``, ``state``, ``value``, ``seconds``, ``params``.
     failures : pandas.DataFrame

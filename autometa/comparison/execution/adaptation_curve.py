@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from autometa.comparison.execution.patient_storage import lost_in
 from autometa.comparison.execution.shown_trials import shown_trials
 from autometa.comparison.plan.domains import Domain
 from autometa.contracts.actor import Actor
 from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.environments import Environments
 from autometa.contracts.examples import TaskBatch, map_inputs
+from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.contracts.problems import TASKS_AT_ONCE
 from autometa.contracts.seeding import derive_seed
 from autometa.engine.judging import TrialOutcome, judge, timed
@@ -36,7 +38,7 @@ TIMED_TASKS = 10
 
 
 def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool = True) -> dict[str, Any]:
-    """Score a learner over shots, and over its number of adaptation steps if it has one.
+    """Score a learner over shots, and over its number of adaptation steps if it has such a number.
 
     Parameters
     ----------
@@ -50,8 +52,9 @@ def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool
     dict
         ``axis``: ``"adaptation steps"`` or ``"shots"``, or ``"episodes"`` of a trial, from 1, where learners act;
         ``adaptation``: list of [value, score], NaN where the learner gives answers that are not finite, as it may for
-        more steps than it was trained with; with ``"adaptation steps"`` also ``shots``, the same over shots where
-        there are several. Where learners act also what :func:`shown_trials` keeps.
+        more steps than it was trained with. Beside adaptation steps, ``over_shots`` is the same over shots, up to a
+        number for which the learner raises, and ``over_shots_error`` then the reason. Where learners act also what
+        :func:`shown_trials` keeps.
     """
     learner, n_shot = training.learner, domain.info.n_shot
     if domain.info.problem_record.acts:
@@ -65,10 +68,31 @@ def adaptation_curve(training: MetaTraining, domain: Domain, *, over_shots: bool
         own = int(learner.get_params(deep=False)["steps"])
         values = sorted({step for step in STEPS if step <= 2 * own} | {own})
         points = [[step, _score(clone(learner).set_params(steps=step), training, batch, domain)] for step in values]
-        return {"axis": "adaptation steps", "adaptation": points}
-    values = sorted({shots for shots in SHOTS if shots < n_shot} | {n_shot})
-    points = [[shots, _score(learner, training, with_fewer_shots(batch, shots), domain)] for shots in values]
+        beside = _over_shots(training, domain, batch) if over_shots else {}
+        return {"axis": "adaptation steps", "adaptation": points, **beside}
+    points = [
+        [shots, _score(learner, training, with_fewer_shots(batch, shots), domain)]
+        for shots in _numbers_of_shots(n_shot)
+    ]
     return {"axis": "shots", "adaptation": points}
+
+
+def _numbers_of_shots(n_shot: int) -> list[int]:
+    return sorted({shots for shots in SHOTS if shots < n_shot} | {n_shot})
+
+
+def _over_shots(training: MetaTraining, domain: Domain, batch: TaskBatch) -> dict[str, Any]:
+    """Score a learner over shots with its own number of steps; where it raises, the rest of the run still counts."""
+    points: list[list[float]] = []
+    try:
+        with plugin_code():
+            for shots in _numbers_of_shots(domain.info.n_shot):
+                points.append([shots, _score(training.learner, training, with_fewer_shots(batch, shots), domain)])
+    except Exception as error:
+        if lost_in(error) is not None:
+            raise
+        return {"over_shots": points, "over_shots_error": one_line(error)}
+    return {"over_shots": points}
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from autometa.comparison.execution.patient_storage import lost_in
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.settings import Settings
 from autometa.contracts.examples import Examples, TaskBatch
-from autometa.contracts.forward import forward
+from autometa.contracts.forward import Adapted, forward
 from autometa.contracts.learner import Learner
 from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.contracts.seeding import derive_seed
@@ -34,7 +34,7 @@ from autometa.training import MetaTraining
 PERMUTED, ORDER, OTHERS, COPIES = "permuted labels", "order of queries", "other queries", "copies of test examples"
 TEST_TASKS = 20
 """Meta-test tasks looked at, the first ones that are judged; no more than are drawn at once."""
-OTHER_TASKS = {"train": 60, "valid": 20}
+OTHER_TASKS: dict[Split, int] = {"train": 60, "valid": 20}
 """Tasks of the other parts that are drawn to look for the examples of the test tasks in."""
 MOST_BYTES = 2**25
 """Of examples of one part that are looked at; fewer tasks are drawn where they are large."""
@@ -120,7 +120,7 @@ def permuted_labels(learner: Learner, module: nn.Module, batch: TaskBatch, domai
     Returns
     -------
     dict
-        ``score`` and ``chance`` (means over tasks), ``error`` of their difference, ``n_tasks``.
+        ``score`` and ``chance`` (means over tasks), the ``standard_error`` of their difference, ``n_tasks``.
     """
     info = domain.info
     if info.labels_are_shared:
@@ -136,7 +136,7 @@ def permuted_labels(learner: Learner, module: nn.Module, batch: TaskBatch, domai
     return {
         "score": float(agreed.mean()),
         "chance": float(expected.mean()),
-        "error": spread / len(difference) ** 0.5,
+        "standard_error": spread / len(difference) ** 0.5,
         "n_tasks": len(difference),
     }
 
@@ -149,7 +149,7 @@ def dealt_out(support: Examples, seed: int) -> Tensor:
     for task in range(len(y)):
         rows = mask[task].nonzero().squeeze(1)
         labels = y[task, rows][torch.randperm(len(rows), generator=generator)]
-        classes = labels.unique()
+        classes = torch.from_numpy(np.unique(labels.numpy()))
         stands_for = torch.zeros(support.n_classes, dtype=torch.long)
         stands_for[classes] = classes[torch.randperm(len(classes), generator=generator)]
         dealt[task, rows] = stands_for[labels]
@@ -204,10 +204,12 @@ def query_changes(learner: Learner, module: nn.Module, batch: TaskBatch, domain:
     return {ORDER: change(ask(order), order), OTHERS: change(ask(half), half)}
 
 
-def _answers(learner: Learner, module: nn.Module, support: Examples, x: Tensor, adapted: Any = None) -> Tensor:
+def _answers(
+    learner: Learner, module: nn.Module, support: Examples, x: Tensor, adapted: Any = Adapted.NOT_YET
+) -> Tensor:
     """Outputs for queries; the learner's own randomness is the same each time."""
-    known = {} if adapted is None else {"adapted": adapted}
-    return _fresh(lambda: forward(learner, module, support, x, **known), x)
+    outputs: Tensor = _fresh(lambda: forward(learner, module, support, x, adapted=adapted), x)
+    return outputs
 
 
 def _fresh(call: Callable[[], Any], x: Tensor) -> Any:

@@ -43,6 +43,13 @@ _ATTRIBUTES: dict[str, Schema] = {
 }
 _RUNNING: dict[str, Schema] = {"owner": OWNER, "token": str, "beat": finite}
 """What a running trial carries besides, by which others tell whether it goes on."""
+_GUARD: Schema = (
+    {"left_out": str},
+    {"error": str},
+    {"score": finite, "chance": finite, "standard_error": float, "n_tasks": whole(1)},
+    {"change": float, "transductive": bool},
+    {name: whole() for name in ("copies", "in_train", "in_valid", "n", "natural", "n_train")},
+)
 _EPISODE: Schema = {
     "number": whole(1),
     "return": float,
@@ -61,6 +68,7 @@ _JUDGED: dict[str, Schema] = {
     "adapt_ms": finite,
     "predict_ms": finite,
     "mebibytes?": finite,
+    "guards?": {str: _GUARD},
     "hardest?": [
         (
             {"place": whole(), "score": float, "answers": [float]},
@@ -80,6 +88,8 @@ RESULT: Schema = {
     "axis": ("adaptation steps", "shots", "episodes"),
     "adaptation": [Row([finite, float])],
     "calibration?": (_MEASURED, {"error": str}),
+    "over_shots?": [Row([finite, float])],
+    "over_shots_error?": str,
     "labelled?": {"tasks": [whole()], "points": [(_POINT, {"rows": whole(), "error": str})]},
     "shown?": ({"key": str, "worlds": [[_EPISODE]]}, {"error": str}),
     "elsewhere?": {str: (_JUDGED, {"error": str})},

@@ -20,6 +20,7 @@ from autometa.comparison.report.across import (
     learner_cell,
     shown_name,
 )
+from autometa.comparison.report.advice import described_tasks
 from autometa.comparison.report.canvas import Style, styles
 from autometa.comparison.report.each_task import each_task_section
 from autometa.comparison.report.evidence import evidence_section
@@ -29,7 +30,7 @@ from autometa.comparison.report.leaderboard import leaderboard_section
 from autometa.comparison.report.markup import escape, interval_text, metric_title, score_text
 from autometa.comparison.report.plots import figures_section
 from autometa.comparison.report.race import race_section
-from autometa.comparison.report.repeat import environment_section
+from autometa.comparison.report.repeat import component_words, environment_section
 from autometa.comparison.report.sentence import lead_section
 from autometa.comparison.report.shown import shown_section
 from autometa.comparison.report.significance import significance_section, verdicts_beside_best

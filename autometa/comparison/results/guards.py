@@ -23,7 +23,7 @@ CHANGE = 0.01
 
 def guard_rows(judged: Judged) -> Iterator[dict[str, Any]]:
     """Rows of the frame of guards, see `GUARDS`: those of the first final run that has them."""
-    kept = next((of["guards"] for _, of in sorted(judged.results.items()) if "guards" in of), {})
+    kept: Mapping[str, Any] = next((of["guards"] for _, of in sorted(judged.results.items()) if "guards" in of), {})
     about = {"tasks": judged.tasks, "learner": judged.pair.learner, "trained_on": judged.pair.tasks}
     for guard, measured in kept.items():
         yield {**about, "guard": guard, **_judgement(guard, measured, judged)}
@@ -42,7 +42,7 @@ def warnings_of(guards: pd.DataFrame) -> list[str]:
 def _judgement(guard: str, measured: Mapping[str, Any], judged: Judged) -> dict[str, Any]:
     if "left_out" in measured:
         return _row(LEFT_OUT, words=measured["left_out"])
-    if "error" in measured and isinstance(measured["error"], str):
+    if "error" in measured:
         return _row(FAILED, words=measured["error"])
     if guard == PERMUTED:
         return _permuted(measured)
@@ -58,7 +58,7 @@ def _row(
 
 
 def _permuted(measured: Mapping[str, Any]) -> dict[str, Any]:
-    score, chance, error, n = (measured[name] for name in ("score", "chance", "error", "n_tasks"))
+    score, chance, error, n = (measured[name] for name in ("score", "chance", "standard_error", "n_tasks"))
     if n < 2:
         return _row(LEFT_OUT, score, chance, words="one test task says nothing about chance")
     limit = chance + error * errors_for(n)

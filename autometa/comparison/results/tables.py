@@ -349,6 +349,8 @@ def _curve_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
             yield pair.tasks, pair.learner, seed, "seconds", seconds, score
         for value, score in result["adaptation"]:
             yield pair.tasks, pair.learner, seed, result["axis"], float(value), score
+        for value, score in result.get("over_shots", ()):
+            yield pair.tasks, pair.learner, seed, "shots", float(value), score
     yield from labelled_rows.curve_rows(judged)
 
 
@@ -403,6 +405,8 @@ def _failure_rows(arm: Arm) -> Iterator[tuple[Any, ...]]:
             yield arm.tasks, member, "taking part in the ensemble", trial.user_attrs["slot"], reason
         if "error" in result.get("shown", {}):
             yield arm.tasks, learner, "drawing what it did", trial.user_attrs["slot"], result["shown"]["error"]
+        if "over_shots_error" in result:
+            yield arm.tasks, learner, "judging with fewer shots", trial.user_attrs["slot"], result["over_shots_error"]
         for point in result.get("labelled", {}).get("points", ()):
             if "error" in point:
                 stage = f"judging with {point['rows']} labelled rows"
