@@ -144,6 +144,8 @@ def test_a_slow_learner_stays_in_the_tables_and_cannot_win(tmp_path: Path, clock
     assert "101 ms a task, over max_latency=50" in page
     front = found.pareto.set_index("learner")["on_front"]
     assert front.to_dict() == {"good": True, "fair": True, "poor": False}
+    assert page.count(">front</span>") == 2
+    assert as_csv(found).splitlines()[0].endswith(",verdict,on_front")
 
 
 def test_where_all_are_over_a_limit_nobody_wins(tmp_path: Path, clock: None) -> None:

@@ -396,6 +396,22 @@ def test_learners_without_a_distribution_are_left_out_of_likelihoods_with_the_re
         am.compare("sinusoid", ["ridge"], objective="log_likelihood", **settings)
 
 
+def test_what_is_judged_elsewhere_is_judged_by_the_objective_too() -> None:
+    letters, settings = am.make_tasks("glyphs", size=8, n_way=3), {**BLOBS, "n_seeds": 1, "n_trials": 1}
+    found = am.compare({"letters": letters}, "prototypical", test_tasks="digits", objective="brier", **settings)
+    assert found.leaderboard["tasks"].tolist() == ["letters", "digits"]
+    assert set(found.leaderboard["metric"]) == {"brier"}
+    assert found.leaderboard["accuracy"].between(0.34, 1).all()
+    assert found.leaderboard["score"].between(0.01, 0.9).all()
+
+
+def test_one_study_for_all_learners_chooses_by_the_objective() -> None:
+    learners = {"sure": Tempered(heat=1e-6), "fair": Tempered(heat=30.0), "flat": Tempered(heat=1e6)}
+    settings = {**BLOBS, "n_seeds": 1, "n_trials": 3, "search": "joint"}
+    found = am.compare("digits", learners, objective="log_loss", **settings)
+    assert found.trials.set_index("learner")["value"].idxmin() == found.leaderboard["learner"].iloc[0] == "fair"
+
+
 @pytest.mark.parametrize(
     ("tasks", "objective", "text"),
     [

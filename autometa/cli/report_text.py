@@ -66,7 +66,7 @@ def _escaped(text: str) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """The leaderboard as in its folder, with a column ``verdict``."""
+    """The leaderboard as in its folder, with the columns ``verdict`` and ``on_front``."""
     return csv_text(_with_verdicts(comparison)).rstrip("\n")
 
 
@@ -89,7 +89,7 @@ def as_json(comparison: Comparison) -> str:
 
 
 def _with_verdicts(comparison: Comparison) -> pd.DataFrame:
-    """Add to the leaderboard what the tests say of each learner beside the best."""
+    """Add to the leaderboard what the tests say of each learner beside the best, and whether it is on the front."""
     board = comparison.leaderboard
     beside = {
         tasks: verdicts_beside_best(board, comparison.significance, str(tasks))
@@ -102,7 +102,8 @@ def _with_verdicts(comparison: Comparison) -> pd.DataFrame:
             return CANNOT_WIN
         return BEST if row.rank == 1 else beside[row.tasks].get(shown, DIFFERS)
 
-    return board.assign(verdict=[verdict(row) for row in board.itertuples()])
+    verdicts = [verdict(row) for row in board.itertuples()]
+    return board.assign(verdict=verdicts, on_front=comparison.pareto["on_front"].to_numpy())
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {"md": as_markdown, "csv": as_csv, "json": as_json}

@@ -215,7 +215,7 @@ class Call:
                 f"time_budget={self.plan.settings.time_budget:g} seconds were over before any trial was; give more "
                 "time, fewer learners or a smaller max_steps."
             )
-        elif comparison.leaderboard.empty and comparison.complete:
+        elif comparison.leaderboard.empty and comparison.complete and len(comparison.skipped):
             last = comparison.skipped.iloc[-1]
             raise AutometaError(f"nothing was judged; {last['learner']!r} on {last['tasks']!r}: {last['reason']}")
         elif len(comparison.failures):

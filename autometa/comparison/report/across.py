@@ -29,6 +29,15 @@ def over_limit(rows: pd.DataFrame) -> dict[str, str]:
     return {str(name): str(over) for name, over in zip(rows["learner"], rows["over_limit"], strict=True) if over}
 
 
+def on_front(pareto: pd.DataFrame, tasks: str) -> set[str]:
+    """Learners on ``tasks``, by shown name, that no other beats in score, time and memory; of one alone nothing."""
+    rows = pareto[pareto["tasks"] == tasks] if len(pareto) else pareto
+    if len(rows) < 2:
+        return set()
+    front = rows[rows["on_front"]]
+    return set(map(shown_name, front["learner"], front["trained_on"], front["tasks"]))
+
+
 def metric_beside(rows: pd.DataFrame) -> str | None:
     """Name the problem's metric where it has a column beside the score, which is of another objective."""
     metric = OWN_METRICS[problem_of_metric(str(rows["metric"].iloc[0])).name]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
-from autometa.comparison.report.across import leaderboard_on, learner_cell, metric_beside, over_limit
+from autometa.comparison.report.across import leaderboard_on, learner_cell, metric_beside, on_front, over_limit
 from autometa.comparison.report.canvas import Style
 from autometa.comparison.report.markup import (
     difference_text,
@@ -31,6 +31,7 @@ GAP = (
     "(Holm's correction for the number of learners)."
 )
 SHARE = "Normalised: 0 is what acting at random gets in these worlds, 1 the best of who knows them."
+FRONT = '<span class="badge tie" title="no other has as good a score at no more time and memory">front</span>'
 _NOTHING: Mapping[str, float] = {}
 
 
@@ -38,14 +39,20 @@ def leaderboard_section(record: Record, tasks: str, looks: dict[str, Style]) -> 
     """Leaderboard of one task distribution."""
     board = record.frames.leaderboard
     beside = verdicts_beside_best(board, record.frames.significance, tasks)
-    return leaderboard_table(leaderboard_on(board, tasks), beside, looks, record.known_returns.get(tasks, {}))
+    known, front = record.known_returns.get(tasks, {}), on_front(record.frames.pareto, tasks)
+    return leaderboard_table(leaderboard_on(board, tasks), beside, looks, known, front)
 
 
 def leaderboard_table(
-    rows: pd.DataFrame, beside: Mapping[str, str], looks: dict[str, Style], known: Mapping[str, float] = _NOTHING
+    rows: pd.DataFrame,
+    beside: Mapping[str, str],
+    looks: dict[str, Style],
+    known: Mapping[str, float] = _NOTHING,
+    front: Collection[str] = (),
 ) -> str:
     """The leaderboard of one task distribution, with marks on the best and on those not found to differ from it.
 
+    Those in ``front`` have a mark too: no other beats them in score, time and memory.
     Where the returns of acting at random and of the best are known, scores are told as shares of the way between.
     """
     metric = str(rows["metric"].iloc[0])
@@ -60,6 +67,7 @@ def leaderboard_table(
         badge = f'<span class="badge tie">{escape(beside[row.learner])}</span>' if row.learner in beside else badge
         if row.learner in barred:
             badge = f'<span class="badge tie">{escape(barred[row.learner])}</span>'
+        badge += FRONT if row.learner in front else ""
         marks.append("win" if row.rank == 1 and row.learner not in barred else "")
         body.append(
             [
