@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,6 +302,37 @@ def test_models_that_are_gone_or_another_runs_are_meta_trained_again(tmp_path: P
     assert counted.finals == [("ensemble", 0), ("ensemble", 1)]
     assert counted.trained == ["one", "one"]
     same(whole, again)
+
+
+KILLED = """
+import os, signal
+import autometa as am
+from autometa.comparison.execution import ensemble_arm
+
+real = ensemble_arm.run_ensemble
+
+def killed_in_the_second(pair, candidates, trial, *rest):
+    if trial.user_attrs["slot"] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(pair, candidates, trial, *rest)
+
+ensemble_arm.run_ensemble = killed_in_the_second
+am.compare("sinusoid", ["ridge", "kernel_experts"], output={output!r}, **{settings!r})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
+def test_after_kill_9_the_same_call_builds_what_is_missing(tmp_path: Path) -> None:
+    learners, settings = ["ridge", "kernel_experts"], {**FEW, "n_trials": 1}
+    code = KILLED.format(output=str(tmp_path / "run"), settings=settings)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert len(am.Comparison.load(tmp_path / "run").members["seed"].unique()) == 1
+    with pytest.warns(UserWarning, match="sinusoid/ensemble: a process ended or hung in the midst of it"):
+        again = am.compare("sinusoid", learners, output=tmp_path / "run", **settings)
+    assert again.complete
+    same(again, am.compare("sinusoid", learners, **settings))
+    assert [trial.user_attrs["slot"] for trial in again._arms[-1].final.study.get_trials()] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("what", ["finals", "ensemble"])

@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "max_steps": 1,
     "tasks_per_step": 2,
     "search": "separate",
+    "ensemble": False,
     "random_state": 0,
 }
 
