@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import TextIO
 
 import pytest
 
@@ -42,6 +43,23 @@ REPOSITORY = Path(__file__).parents[1]
 def shapes_checked() -> None:
     """Check the first calls of every test."""
     shape_checks.calls.clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Draw pictures of reports in modules marked with ``pictures`` alone: they take half the time of a comparison."""
+    if request.node.get_closest_marker("pictures"):
+        yield
+        return
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    def undrawn(canvas: FigureCanvasSVG, file: TextIO, **options: object) -> None:
+        width, height = 72 * canvas.figure.get_size_inches()
+        file.write(f'<svg viewBox="0 0 {width} {height}"></svg>')
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FigureCanvasSVG, "print_svg", undrawn)
+        yield
 
 
 @pytest.fixture

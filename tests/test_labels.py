@@ -24,6 +24,8 @@ from autometa.comparison.results.spreadsheet import csv_text
 from autometa.contracts.printable import printable
 from autometa.host.catalog import name_of
 
+pytestmark = pytest.mark.pictures
+
 PLAIN = ["prototypical", "five-way", "a_b", "v1.5", "0", "-x"]
 ODD = [
     "age<50", "age>50", "age_50", "a b", "a_b", "a\tb", "A", "a", "A_b", "\N{FIRE}", "\N{HERB}", "_", "é",

@@ -22,6 +22,8 @@ from autometa.comparison.report.tuning import importances_of, study_card
 from autometa.comparison.results.record import Frames, Record
 from autometa.errors import StorageError
 
+pytestmark = pytest.mark.pictures
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 LEARNERS = {

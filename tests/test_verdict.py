@@ -13,6 +13,8 @@ from autometa.comparison.report.verdict import verdict_on
 from autometa.comparison.results.record import Record
 from test_report import made_up
 
+pytestmark = pytest.mark.pictures
+
 
 def with_board(record: Record, **changes: object) -> Record:
     """The record with other values in the first row of its leaderboard."""

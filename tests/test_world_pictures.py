@@ -20,6 +20,8 @@ from autometa.comparison.execution.stored_trials import RESULT, result_of
 from autometa.engine.judging import TrialOutcome
 from autometa.schema import misfit
 
+pytestmark = pytest.mark.pictures
+
 STAY, EAST, SOUTH, WEST, NORTH = range(5)
 
 
