@@ -26,6 +26,7 @@ from autometa.training import MetaTraining, check_compatible, evaluate
 LOOKS = (20, 80)
 """Steps of a meta-training after which it is judged; it ends with the first clear success."""
 N_JUDGED = 200
+N_TRIALS = 20
 N_OTHERS = 4
 
 
@@ -44,6 +45,12 @@ class MetaOptimizerCase:
         return MetaTraining(
             clone(self.learner), clone(self.meta_optimizer), self.tasks, n_steps=n_steps, tasks_per_step=8, seed=seed
         )
+
+    def short(self) -> MetaOptimizerCase:
+        """Return the case with few trials a step, where their number is open: enough to compare runs, not to learn."""
+        if self.meta_optimizer.get_params().get("trials") != "auto":
+            return self
+        return replace(self, meta_optimizer=clone(self.meta_optimizer).set_params(trials=N_TRIALS))
 
     def run(self, n_steps: int, seed: int = 0) -> MetaTraining:
         """Return a run that has ended."""
@@ -141,7 +148,7 @@ def _judged(training: MetaTraining) -> NDArray[np.float64]:
 
 def check_reports_loss(case: MetaOptimizerCase) -> None:
     """``step`` returns scalars, ``"loss"`` among them, that hold no graph."""
-    training = case.training(1)
+    training = case.short().training(1)
     meta_optimizer = training.meta_optimizer
     assert meta_optimizer is not None
     metrics = meta_optimizer.step(meta_optimizer.draw(case.tasks, 4, seed=0))
@@ -156,6 +163,7 @@ def check_reports_loss(case: MetaOptimizerCase) -> None:
 
 def check_seeded(case: MetaOptimizerCase) -> None:
     """The same seed gives the same θ, another seed another θ."""
+    case = case.short()
     a, b, other = (case.run(3, seed).module.state_dict() for seed in (1, 1, 2))
     expect(same_state(a, b), "two runs with one seed end in different θ.")
     expect(not same_state(a, other), "runs with different seeds end in the same θ.")
@@ -163,6 +171,7 @@ def check_seeded(case: MetaOptimizerCase) -> None:
 
 def check_resumes(case: MetaOptimizerCase) -> None:
     """A run that was stored and continued ends as one that was not."""
+    case = case.short()
     straight = case.run(8)
     first = case.training(8)
     first.run_to(0.5)
@@ -192,7 +201,7 @@ def _check_plain(value: Any, where: str) -> None:
 
 def check_start_forgets(case: MetaOptimizerCase) -> None:
     """One object started a second time does what a new one does."""
-    meta_optimizer = clone(case.meta_optimizer)
+    meta_optimizer = clone(case.short().meta_optimizer)
     ends = []
     for _ in range(2):
         training = MetaTraining(clone(case.learner), meta_optimizer, case.tasks, n_steps=3, tasks_per_step=4, seed=0)
@@ -218,7 +227,7 @@ def check_refuses_incompatible(case: MetaOptimizerCase) -> None:
 def check_search_space(case: MetaOptimizerCase) -> None:
     """Names are constructor parameters, defaults lie inside, and whatever is drawn takes a step."""
     for suggested in check_space(case.meta_optimizer, case.tasks.info):
-        MetaOptimizerCase(suggested, case.learner, case.tasks).run(1)
+        MetaOptimizerCase(suggested, case.learner, case.tasks).short().run(1)
 
 
 def check_devices_agree(case: MetaOptimizerCase) -> None:
