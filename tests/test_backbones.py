@@ -30,6 +30,11 @@ def test_mlp_has_the_layers_asked_for() -> None:
     assert [tuple(layer.weight.shape) for layer in module.layers if isinstance(layer, nn.Linear)] == [(7, 4), (3, 7)]
 
 
+def test_one_width_is_that_of_all_layers_of_an_mlp() -> None:
+    module = am.make_backbone("mlp", hidden=5, n_layers=3).build((2,))
+    assert [layer.out_features for layer in module.layers if isinstance(layer, nn.Linear)] == [5, 5, 5]
+
+
 @pytest.mark.parametrize(("shape", "n_features"), [((1, 28, 28), 64), ((3, 84, 84), 1600), ((1, 8, 8), 64)])
 def test_conv4_has_the_size_of_the_papers(shape: tuple[int, ...], n_features: int) -> None:
     module = am.make_backbone("conv4").build(shape)
@@ -66,7 +71,9 @@ def test_without_batch_norm_an_example_is_alone_even_in_training(norm: str) -> N
         ("conv4", {"norm": "instance"}, (1, 8, 8), "norm='instance'"),
         ("conv4", {"batch_norm": "both"}, (1, 8, 8), "batch_norm='both'"),
         ("mlp", {"hidden": ()}, (5,), "hidden=()"),
-        ("mlp", {"hidden": 64}, (5,), "hidden=64"),
+        ("mlp", {"hidden": 0}, (5,), "hidden=0"),
+        ("mlp", {"hidden": "64"}, (5,), "hidden='64'"),
+        ("mlp", {"n_layers": 0}, (5,), "n_layers=0"),
         ("mlp", {"hidden": (8, -1)}, (5,), "hidden=(8, -1)"),
         ("mlp", {"activation": "step"}, (5,), "activation='step'"),
         ("mlp", {"norm": "batch"}, (5,), "norm='batch'"),

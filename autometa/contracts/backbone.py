@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 from sklearn.base import BaseEstimator
 from torch import nn
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 
 class Backbone(BaseEstimator, ABC):
@@ -16,7 +19,12 @@ class Backbone(BaseEstimator, ABC):
     Parameters that take a backbone are of type ``autometa.BackboneLike``: the name of an installed one, a Backbone, an
     ``nn.Module`` of one's own, which is copied, or a class or function that returns one without arguments.
     :func:`autometa.build_backbone` makes the network of any of them.
+
+    Comparisons let learners choose among the backbones that have a :meth:`suggest` of their own.
     """
+
+    needs_accelerator: ClassVar[bool] = False
+    """True if training takes so long without an accelerator that a comparison on a CPU should not try it."""
 
     @abstractmethod
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
@@ -30,6 +38,15 @@ class Backbone(BaseEstimator, ABC):
         InvalidParameter
             The backbone cannot take inputs of this shape.
         """
+
+    @classmethod
+    def suggest(cls, trial: Trial, input_shape: tuple[int, ...]) -> Self:
+        """Draw hyperparameters from the search space; parameter names are constructor names.
+
+        A class that defines this method, if only to return its defaults, is among the networks that a comparison tries
+        with every learner whose ``backbone`` is "auto".
+        """
+        return cls()
 
 
 BackboneLike: TypeAlias = str | Backbone | nn.Module | Callable[[], nn.Module]

@@ -48,7 +48,7 @@ def autometa_meta_optimizers() -> Iterable[MetaOptimizerSpec]:  # type: ignore[e
 
 @hookspec
 def autometa_backbones() -> Iterable[BackboneSpec]:  # type: ignore[empty-body]
-    """Offer backbones.
+    """Offer backbones. Comparisons search those whose class has a ``suggest``; see :class:`autometa.Backbone`.
 
     >>> import autometa as am
     >>> @am.hookimpl

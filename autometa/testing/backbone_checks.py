@@ -12,6 +12,7 @@ from autometa.contracts.backbone import Backbone
 from autometa.engine.random_state import seeded
 from autometa.errors import AutometaError
 from autometa.testing.expectations import expect, expect_close, same_state, untouched_random_state
+from autometa.testing.search_checks import check_search_space as check_space
 
 SHAPES = ((6,), (1, 28, 28), (3, 32, 32), (5, 4))
 """Input shapes tried; a backbone must take at least one and refuse the others with an error of ours."""
@@ -121,6 +122,13 @@ def check_refuses_by_name(case: BackboneCase) -> None:
         module.eval()(torch.zeros(2, *shape))
 
 
+def check_search_space(case: BackboneCase) -> None:
+    """Names are constructor parameters, defaults lie inside, and whatever is drawn can be built."""
+    for suggested in check_space(case.backbone, case.shape):
+        features = BackboneCase(suggested, case.shape).module()(case.x())
+        expect(features.isfinite().all(), f"what suggest() drew, {suggested!r}, gives features that are not finite.")
+
+
 BACKBONE_CHECKS = (
     check_shapes,
     check_build_is_seeded,
@@ -128,4 +136,5 @@ BACKBONE_CHECKS = (
     check_examples_are_independent,
     check_state_dict_round_trip,
     check_refuses_by_name,
+    check_search_space,
 )

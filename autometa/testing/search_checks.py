@@ -1,7 +1,8 @@
-"""What a search space must be: one ``suggest`` for learners and meta-optimizers."""
+"""What a search space must be: one ``suggest`` for all kinds of component."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sklearn.base import clone
@@ -12,21 +13,18 @@ from autometa.testing.expectations import expect
 DRAWS = 6
 
 
-def check_search_space(component: Any, info: TaskInfo) -> list[Any]:
+def check_search_space(component: Any, info: TaskInfo | tuple[int, ...]) -> list[Any]:
     """Names are constructor parameters, defaults lie inside, and what is drawn can be made; returns what was drawn.
 
     As in a comparison, what the component was given and the space does not search stays.
     """
     cls = type(component)
-    study = _quiet_study()
     defaults = cls().get_params(deep=True)
     given = {
         name: value for name, value in component.get_params(deep=False).items() if repr(value) != repr(defaults[name])
     }
     drawn = []
-    for _ in range(DRAWS):
-        trial = study.ask()
-        suggested = cls.suggest(trial, info)
+    for trial, suggested in drawn_from(lambda trial: cls.suggest(trial, info)):
         expect(type(suggested) is cls, f"suggest() of {cls.__name__} returned a {type(suggested).__name__}.")
         unknown = sorted(set(trial.params) - set(defaults))
         expect(not unknown, f"suggest() of {cls.__name__} names {unknown}, which are no parameters of it.")
@@ -38,6 +36,14 @@ def check_search_space(component: Any, info: TaskInfo) -> list[Any]:
         kept = {name: value for name, value in given.items() if name not in trial.params}
         drawn.append(suggested.set_params(**kept))
     return drawn
+
+
+def drawn_from(suggest: Callable[[Any], Any]) -> Iterator[tuple[Any, Any]]:
+    """Draw a few times from a search space; yield each trial with what was suggested."""
+    study = _quiet_study()
+    for _ in range(DRAWS):
+        trial = study.ask()
+        yield trial, suggest(trial)
 
 
 def _quiet_study() -> Any:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
 import autometa as am
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 _N_BLOCKS = 4
 _NORMS = ("batch", "group", "none")
@@ -87,6 +91,14 @@ class Conv4(am.Backbone):
         am.check_choice("norm", self.norm, _NORMS, of="backbone 'conv4'")
         am.check_choice("batch_norm", self.batch_norm, _BATCH_NORMS, of="backbone 'conv4'")
         am.check_int("n_pools", self.n_pools, least=0, most=_N_BLOCKS, of="backbone 'conv4'")
+
+    @classmethod
+    def suggest(cls, trial: Trial, input_shape: tuple[int, ...]) -> Self:
+        """Search width and normalization; statistics stay inductive, so that scores can be compared."""
+        return cls(
+            n_filters=trial.suggest_categorical("n_filters", [32, 64, 128]),
+            norm=trial.suggest_categorical("norm", _NORMS),
+        )
 
 
 class _Blocks(nn.Module):

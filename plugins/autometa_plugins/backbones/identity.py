@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Self
 
 from torch import Tensor, nn
 
 import autometa as am
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 
 class Identity(am.Backbone):
@@ -18,6 +22,11 @@ class Identity(am.Backbone):
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return a module mapping [batch, *input_shape] to [batch, prod(input_shape)]."""
         return _Flatten(math.prod(input_shape))
+
+    @classmethod
+    def suggest(cls, trial: Trial, input_shape: tuple[int, ...]) -> Self:
+        """Be tried as it is: there is nothing to choose."""
+        return cls()
 
 
 class _Flatten(nn.Module):

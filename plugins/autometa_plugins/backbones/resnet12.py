@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 import autometa as am
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 _NORMS = ("batch", "group", "none")
 _BATCH_NORMS = ("inductive", "transductive")
@@ -40,6 +44,8 @@ class ResNet12(am.Backbone):
     batch_norm : {"inductive", "transductive"}, default="inductive"
         Which statistics ``norm="batch"`` uses once meta-training is over, see backbone ``conv4``.
     """
+
+    needs_accelerator: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -109,6 +115,14 @@ class ResNet12(am.Backbone):
         am.check_bool("pool", self.pool, of="backbone 'resnet12'")
         am.check_choice("norm", self.norm, _NORMS, of="backbone 'resnet12'")
         am.check_choice("batch_norm", self.batch_norm, _BATCH_NORMS, of="backbone 'resnet12'")
+
+    @classmethod
+    def suggest(cls, trial: Trial, input_shape: tuple[int, ...]) -> Self:
+        """Search the share dropped, and whether features are averaged over the image."""
+        return cls(
+            drop_rate=trial.suggest_categorical("drop_rate", [0.0, 0.1]),
+            pool=trial.suggest_categorical("pool", [True, False]),
+        )
 
 
 class _Residual(nn.Module):
