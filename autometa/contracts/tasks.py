@@ -18,6 +18,7 @@ from autometa.contracts.row_encoder import RowEncoder
 
 if TYPE_CHECKING:
     import torch
+    from optuna import Trial
     from torch import Tensor
 
 Split = Literal["train", "valid", "test"]
@@ -232,6 +233,14 @@ class TaskSampler(BaseEstimator, ABC):
         Override it where tasks come from a place that no parameter names, or from some files of a folder only.
         """
         return named_content(self.get_params(deep=False), self.names_files, ignore=("cache",))
+
+    def suggest(self, trial: Trial) -> Self:
+        """Draw from a search space how meta-training draws its tasks, and return such a sampler; by default itself.
+
+        Parameter names are constructor names. Meta-valid and meta-test tasks must stay as they are: learners are
+        compared by them.
+        """
+        return self
 
     def describe(self) -> dict[str, Any]:
         """Facts for reports, such as the names of the held-out classes. May be empty."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import PurePath
 from types import NoneType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -34,8 +34,12 @@ from autometa.sampling.episode_sizes import (
     varied_shots,
 )
 from autometa.sampling.random_draws import draw_distinct, draw_uniform
+from autometa.sampling.train_episodes import TRAINING, TrainEpisodes, suggest_training
 
-_EPISODE = ("n_way", "n_shot", "n_query")
+if TYPE_CHECKING:
+    from optuna import Trial
+
+_EPISODE = ("n_way", "n_shot", "n_query", *TRAINING)
 _PLAIN = (str, int, float, bool, PurePath, NoneType)
 
 
@@ -51,7 +55,7 @@ class _Sizes:
     """Most queries of a class."""
 
 
-class ClassEpisodes(TaskSampler):
+class ClassEpisodes(TrainEpisodes, TaskSampler):
     """N-way k-shot tasks over images of classes; subclasses implement :meth:`load`.
 
     Every task draws ``n_way`` classes of its split and, from each, ``n_shot`` support and ``n_query`` other
@@ -76,6 +80,19 @@ class ClassEpisodes(TaskSampler):
     n_query : int
         Query images per class. With ``n_shot="varied"``, that rule's limits hold beside it: at most 10, and at most
         half of the smallest class of the task.
+    train_n_way, train_n_shot : int, (int, int), "varied" or None, default=None
+        Other numbers for the tasks of meta-training alone: metric learners often gain from more classes than there are
+        later (Snell et al. 2017, section 3.1). None: the same.
+    train_shift, train_rotation : float, default=0.0
+        Move every image of meta-training at random by up to this share of its width and height, and turn it by up to so
+        many degrees either way. The edge goes on where nothing is left to show.
+    train_flip : bool, default=False
+        Mirror half of the images of meta-training, left for right.
+    train_erasing : float, default=0.0
+        Share of the images of meta-training that lose a rectangle to the image's mean (random erasing, Zhong et al.
+        2020).
+
+    A subclass may leave out the ``train_...`` parameters; those that its constructor has are searched in comparisons.
 
     Notes
     -----
@@ -180,11 +197,34 @@ class ClassEpisodes(TaskSampler):
         classes = np.full((n_tasks, max(size.ways[1] for size in sizes.values())), -1)
         classes[:, : place.shape[1]] = np.where(exists, place + offset, -1)
         widest = int(ways.max())
+        labelled = _examples(data, *_existing_first(support, given.reshape(n_tasks, -1)), widest)
+        asked_for = _examples(data, *_existing_first(query[:2], query[2]), widest)
+        if split == "train":
+            most_support = sizes[split].ways[1] * sizes[split].shots
+            labelled = self._changed(labelled, most_support, seed, "support")
+            asked_for = self._changed(asked_for, asked[0].size, seed, "query")
         return TaskBatch(
-            support=_examples(data, *_existing_first(support, given.reshape(n_tasks, -1)), widest),
-            query=_examples(data, *_existing_first(query[:2], query[2]), widest),
+            support=labelled,
+            query=asked_for,
             classes=torch.from_numpy(classes).to(data.images.device),
         )
+
+    def suggest(self, trial: Trial) -> Self:
+        """Search how meta-training draws its tasks; see :meth:`TaskSampler.suggest`."""
+        data, rows, sizes = self._ready()
+        fewest = int(rows.count[rows.splits["train"]].min())
+        params = suggest_training(
+            self,
+            trial,
+            n_way=self.n_way,
+            n_shot=self.n_shot,
+            most_ways=int(rows.groups["train"].size.max()),
+            most_shots=fewest - sizes["train"].queries,
+            side=min(data.images.shape[2:]),
+        )
+        drawn = copy(self)
+        drawn.set_params(**params)
+        return drawn
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same sampler with its images on ``device``, so that tasks are gathered there."""
@@ -233,44 +273,54 @@ class ClassEpisodes(TaskSampler):
         self, count: NDArray[np.int64], seed: int, split: Split
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Support images [tasks, way] and queries per class [tasks] of tasks whose classes have ``count`` images."""
-        if self.n_shot == VARIED:
+        _, n_shot = self._asked("n_shot", split)
+        if n_shot == VARIED:
             queries = varied_queries(count, self.n_query)
             return varied_shots(count, queries, seed, split), queries
-        shots = draw_between(*bounds_of(self.n_shot), len(count), seed, split, "shots")
+        shots = draw_between(*bounds_of(n_shot), len(count), seed, split, "shots")
         return np.where(count > 0, shots[:, None], 0), np.full(len(count), self.n_query)
 
     def _ready(self) -> tuple[ClassImages, ImageRows, dict[Split, _Sizes]]:
         check_size("n_way", self.n_way, least=2)
         check_size("n_shot", self.n_shot, least=1)
         check_int("n_query", self.n_query)
+        self._check_training()
         data, rows = self._loaded()
         return data, rows, {split: self._sizes(split, data, rows) for split in SPLITS}
 
+    def _asked(self, name: str, split: Split) -> tuple[str, Any]:
+        """Return the parameter that says the "n_way" or "n_shot" of a split, and its value."""
+        own = f"train_{name}"
+        chosen = own if split == "train" and getattr(self, own) is not None else name
+        return chosen, getattr(self, chosen)
+
     def _sizes(self, split: Split, data: ClassImages, rows: ImageRows) -> _Sizes:
+        way, n_way = self._asked("n_way", split)
+        shot, n_shot = self._asked("n_shot", split)
         largest = int(rows.groups[split].size.max())
-        low, high = (WAYS[0], min(WAYS[1], largest)) if self.n_way == VARIED else bounds_of(self.n_way)
+        low, high = (WAYS[0], min(WAYS[1], largest)) if n_way == VARIED else bounds_of(n_way)
         if largest < max(low, high):
             has = (
                 f"no group of split {split!r} has more than {largest}"
                 if data.groups
                 else f"split {split!r} has {largest}"
             )
-            wanted = f"at least {low}" if self.n_way == VARIED else "as many"
-            advice = "add classes to it" if largest < 2 else f"use n_way <= {largest}"
-            if largest > 1 and self.n_way == VARIED:
-                advice = f"use n_way=(2, {largest})"
+            wanted = f"at least {low}" if n_way == VARIED else "as many"
+            advice = "add classes to it" if largest < 2 else f"use {way} <= {largest}"
+            if largest > 1 and n_way == VARIED:
+                advice = f"use {way}=(2, {largest})"
             if split in data.drawn:
                 has, advice = f"{has} ({data.drawn[split]})", f"{advice}, a larger part, or more classes"
-            raise InvalidParameter(f"n_way={self.n_way!r} needs {wanted} classes, but {has}; {advice}.")
+            raise InvalidParameter(f"{way}={n_way!r} needs {wanted} classes, but {has}; {advice}.")
         counts = rows.count[rows.splits[split]]
-        if self.n_shot != VARIED:
-            shots = bounds_of(self.n_shot)[1]
+        if n_shot != VARIED:
+            shots = bounds_of(n_shot)[1]
             self._check_images(split, data, rows, shots + self.n_query)
             return _Sizes((low, high), shots, int(self.n_query))
         if high > MOST_SUPPORT:
             raise InvalidParameter(
-                f"n_way={self.n_way!r} is more than the {MOST_SUPPORT} support images of n_shot={VARIED!r}; "
-                "give n_shot as a number or a pair."
+                f"{way}={n_way!r} is more than the {MOST_SUPPORT} support images of {shot}={VARIED!r}; "
+                f"give {shot} as a number or a pair."
             )
         self._check_images(split, data, rows, 2)
         queries = min(int(self.n_query), MOST_QUERY, int(counts.max()) // 2)
@@ -284,11 +334,12 @@ class ClassEpisodes(TaskSampler):
             return
         worst = int(classes[counts.argmin()])
         name = repr(data.names[worst]) if data.names else str(worst)
-        if self.n_shot == VARIED:
-            asked, advice = f"n_shot={VARIED!r} needs {least} images", "drop it or add images"
+        shot, n_shot = self._asked("n_shot", split)
+        if n_shot == VARIED:
+            asked, advice = f"{shot}={VARIED!r} needs {least} images", "drop it or add images"
         else:
-            asked = f"n_shot={self.n_shot!r} + n_query={self.n_query} needs as many images"
-            advice = f"use n_shot + n_query <= {fewest}, or drop it" if fewest > 1 else "drop it or add images"
+            asked = f"{shot}={n_shot!r} + n_query={self.n_query} needs as many images"
+            advice = f"use {shot} + n_query <= {fewest}, or drop it" if fewest > 1 else "drop it or add images"
         raise InvalidParameter(f"{asked} of every class, but class {name} of split {split!r} has {fewest}; {advice}.")
 
     def __getstate__(self) -> dict[str, Any]:

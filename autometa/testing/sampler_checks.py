@@ -6,6 +6,7 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from unittest import SkipTest
 
@@ -18,6 +19,7 @@ from autometa.contracts.tasks import SPLITS, TaskInfo, TaskSampler
 from autometa.errors import InvalidParameter
 from autometa.testing.elsewhere import drawn_elsewhere, drawn_here
 from autometa.testing.expectations import copied, examples_of, expect, same_task, same_tasks, untouched_random_state
+from autometa.testing.search_checks import drawn_from
 
 MANY = 30
 """Tasks drawn by checks of what only some tasks show."""
@@ -278,6 +280,31 @@ def check_sampling_changes_nothing(tasks: TaskSampler) -> None:
     expect(repr(tasks) == before, "sample() changes the sampler's parameters.")
 
 
+def check_search_space(tasks: TaskSampler) -> None:
+    """What ``suggest()`` draws are parameters, which change meta-training alone."""
+    if type(tasks).suggest is TaskSampler.suggest:
+        raise SkipTest("nothing of how meta-training draws its tasks is searched")
+    kept = {split: tasks.sample(3, split=split, seed=0) for split in SPLITS[1:]}
+    before = repr(tasks)
+    for trial, suggested in drawn_from(tasks.suggest):
+        expect(type(suggested) is type(tasks), f"suggest() returned a {type(suggested).__name__}.")
+        got = suggested.get_params(deep=False)
+        wrong = [name for name, value in trial.params.items() if name not in got or got[name] != value]
+        expect(not wrong, f"suggest() draws {wrong}, which are no parameters of the sampler that it returns.")
+        check_shapes(suggested)
+        for split, batch in kept.items():
+            expect(
+                _same_examples(batch, suggested.sample(3, split=split, seed=0)),
+                f"what suggest() draws, {trial.params}, changes the tasks of split {split!r}.",
+            )
+    expect(repr(tasks) == before, "suggest() changes the sampler's own parameters.")
+
+
+def _same_examples(a: TaskBatch, b: TaskBatch) -> bool:
+    """Tell whether two batches have equal examples; their classes may be counted among more."""
+    return same_tasks(replace(a, classes=None), replace(b, classes=None))
+
+
 def check_describe(tasks: TaskSampler) -> None:
     """``describe()`` is a dict that a report can hold."""
     facts = tasks.describe()
@@ -303,5 +330,6 @@ SAMPLER_CHECKS = (
     check_sizes_follow_parameters,
     check_refuses_bad_arguments,
     check_sampling_changes_nothing,
+    check_search_space,
     check_describe,
 )

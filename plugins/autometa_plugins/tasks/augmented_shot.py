@@ -174,7 +174,8 @@ class AugmentedShot(am.TaskSampler):
                 "am.ClassEpisodes, such as 'glyphs' or 'omniglot'."
             )
         most = self.n_shot if self.most_shots is None else self.most_shots
-        base = clone(given).set_params(n_way=self.n_way, n_shot=most, n_query=self.n_query)
+        same = {name: None for name in ("train_n_way", "train_n_shot") if name in given.get_params(deep=False)}
+        base = clone(given).set_params(n_way=self.n_way, n_shot=most, n_query=self.n_query, **same)
         height, width = base.info.input_shape[1:]
         if self.rotations and height != width:
             raise am.Incompatible(

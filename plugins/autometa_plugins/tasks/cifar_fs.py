@@ -37,6 +37,8 @@ class CifarFS(am.ClassEpisodes):
         Query images per class.
     cache : path, optional
         Where decoded images are kept (184 MB); default is ``autometa`` in the user's cache folder.
+    train_n_way, train_n_shot, train_shift, train_rotation, train_flip, train_erasing
+        Of meta-training alone; see :class:`autometa.ClassEpisodes`.
 
     References
     ----------
@@ -54,12 +56,24 @@ class CifarFS(am.ClassEpisodes):
         n_shot: int | tuple[int, int] | str = 1,
         n_query: int = 15,
         cache: str | Path | None = None,
+        train_n_way: int | tuple[int, int] | str | None = None,
+        train_n_shot: int | tuple[int, int] | str | None = None,
+        train_shift: float = 0.0,
+        train_rotation: float = 0.0,
+        train_flip: bool = False,
+        train_erasing: float = 0.0,
     ) -> None:
         self.root = root
         self.n_way = n_way
         self.n_shot = n_shot
         self.n_query = n_query
         self.cache = cache
+        self.train_n_way = train_n_way
+        self.train_n_shot = train_n_shot
+        self.train_shift = train_shift
+        self.train_rotation = train_rotation
+        self.train_flip = train_flip
+        self.train_erasing = train_erasing
 
     def fingerprint(self) -> Hashable:
         """Where the data lie, and times of their files."""

@@ -25,14 +25,32 @@ class Digits(am.ClassEpisodes):
         :class:`autometa.ClassEpisodes`.
     n_query : int, default=15
         Query images per class.
+    train_n_way, train_n_shot, train_shift, train_rotation, train_flip, train_erasing
+        Of meta-training alone; see :class:`autometa.ClassEpisodes`.
     """
 
     def __init__(
-        self, *, n_way: int | tuple[int, int] | str = 3, n_shot: int | tuple[int, int] | str = 1, n_query: int = 15
+        self,
+        *,
+        n_way: int | tuple[int, int] | str = 3,
+        n_shot: int | tuple[int, int] | str = 1,
+        n_query: int = 15,
+        train_n_way: int | tuple[int, int] | str | None = None,
+        train_n_shot: int | tuple[int, int] | str | None = None,
+        train_shift: float = 0.0,
+        train_rotation: float = 0.0,
+        train_flip: bool = False,
+        train_erasing: float = 0.0,
     ) -> None:
         self.n_way = n_way
         self.n_shot = n_shot
         self.n_query = n_query
+        self.train_n_way = train_n_way
+        self.train_n_shot = train_n_shot
+        self.train_shift = train_shift
+        self.train_rotation = train_rotation
+        self.train_flip = train_flip
+        self.train_erasing = train_erasing
 
     def load(self) -> am.ClassImages:
         """Images [1797, 1, 8, 8], ink 1 on paper 0."""

@@ -57,6 +57,8 @@ class Glyphs(am.ClassEpisodes):
     size : int, default=28
         Width and height of an image, 8 to 28. Smaller ones are means over the pixels of the 28 x 28 drawing; a
         convolutional network takes a seventh of the time for 14 x 14.
+    train_n_way, train_n_shot, train_shift, train_rotation, train_flip, train_erasing
+        Of meta-training alone; see :class:`autometa.ClassEpisodes`.
     """
 
     def __init__(
@@ -67,12 +69,24 @@ class Glyphs(am.ClassEpisodes):
         n_query: int = 15,
         n_drawers: int = 20,
         size: int = 28,
+        train_n_way: int | tuple[int, int] | str | None = None,
+        train_n_shot: int | tuple[int, int] | str | None = None,
+        train_shift: float = 0.0,
+        train_rotation: float = 0.0,
+        train_flip: bool = False,
+        train_erasing: float = 0.0,
     ) -> None:
         self.n_way = n_way
         self.n_shot = n_shot
         self.n_query = n_query
         self.n_drawers = n_drawers
         self.size = size
+        self.train_n_way = train_n_way
+        self.train_n_shot = train_n_shot
+        self.train_shift = train_shift
+        self.train_rotation = train_rotation
+        self.train_flip = train_flip
+        self.train_erasing = train_erasing
 
     def load(self) -> am.ClassImages:
         """Draw all letters, images [n_letters * n_drawers, 1, size, size], uint8."""

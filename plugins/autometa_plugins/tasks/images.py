@@ -56,6 +56,8 @@ class Images(am.ClassEpisodes):
     max_pixels, max_bytes : int, default=50_000_000, 500_000_000
         Most pixels of an image and most bytes of a file, unpacked. A file that tells more is refused before it is
         decoded, for a few kilobytes may unpack to gigabytes.
+    train_n_way, train_n_shot, train_shift, train_rotation, train_flip, train_erasing
+        Of meta-training alone; see :class:`autometa.ClassEpisodes`.
 
     Notes
     -----
@@ -85,6 +87,12 @@ class Images(am.ClassEpisodes):
         bits: int = 16,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
+        train_n_way: int | tuple[int, int] | str | None = None,
+        train_n_shot: int | tuple[int, int] | str | None = None,
+        train_shift: float = 0.0,
+        train_rotation: float = 0.0,
+        train_flip: bool = False,
+        train_erasing: float = 0.0,
     ) -> None:
         self.root = root
         self.n_way = n_way
@@ -98,6 +106,12 @@ class Images(am.ClassEpisodes):
         self.bits = bits
         self.max_pixels = max_pixels
         self.max_bytes = max_bytes
+        self.train_n_way = train_n_way
+        self.train_n_shot = train_n_shot
+        self.train_shift = train_shift
+        self.train_rotation = train_rotation
+        self.train_flip = train_flip
+        self.train_erasing = train_erasing
 
     @property
     def pixel_bits(self) -> int:

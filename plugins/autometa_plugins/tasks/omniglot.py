@@ -51,6 +51,8 @@ class Omniglot(am.ClassEpisodes):
         Whether to fetch what is missing from the official addresses.
     cache : path, optional
         Where decoded images are kept (27 MB); default is ``autometa`` in the user's cache folder.
+    train_n_way, train_n_shot, train_shift, train_rotation, train_flip, train_erasing
+        Of meta-training alone; see :class:`autometa.ClassEpisodes`.
     """
 
     names_files: ClassVar[frozenset[str]] = frozenset({"root"})
@@ -68,6 +70,12 @@ class Omniglot(am.ClassEpisodes):
         split_seed: int = 0,
         download: bool = False,
         cache: str | Path | None = None,
+        train_n_way: int | tuple[int, int] | str | None = None,
+        train_n_shot: int | tuple[int, int] | str | None = None,
+        train_shift: float = 0.0,
+        train_rotation: float = 0.0,
+        train_flip: bool = False,
+        train_erasing: float = 0.0,
     ) -> None:
         self.root = root
         self.n_way = n_way
@@ -79,6 +87,12 @@ class Omniglot(am.ClassEpisodes):
         self.split_seed = split_seed
         self.download = download
         self.cache = cache
+        self.train_n_way = train_n_way
+        self.train_n_shot = train_n_shot
+        self.train_shift = train_shift
+        self.train_rotation = train_rotation
+        self.train_flip = train_flip
+        self.train_erasing = train_erasing
 
     def fingerprint(self) -> Hashable:
         """Where the data lie, and times of their files."""
