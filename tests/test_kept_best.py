@@ -17,11 +17,12 @@ from autometa.comparison.execution.kept_best import KeptBest
 from autometa.comparison.execution.trial import RUNGS, run_trial, start_training
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import make_plan
+from autometa.comparison.plan.search_space import Drawn
 from autometa.comparison.plan.settings import Settings
 from autometa.engine.random_state import fresh_module
 
 TASKS = am.make_tasks("sinusoid", n_shot=5)
-PARAMS = {"learner__regularization": 1.0}
+PARAMS = {"learner__regularization": 1.0, "learner__backbone": "auto"}
 
 
 class Spoils(am.MetaOptimizer):
@@ -73,6 +74,7 @@ def test_the_best_theta_of_a_run_is_kept(good_steps: int, kept: int) -> None:
 def test_a_trial_counts_its_best_score_and_ends_once_it_has_clearly_turned_down() -> None:
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
     pair = pair_of(10)
+    study.enqueue_trial(PARAMS)
     trial = study.ask()
     value = run_trial(pair, pair.candidate.draw(trial), trial, torch.device("cpu"))
     frozen = study.trials[0]
@@ -84,6 +86,7 @@ def test_the_untrained_theta_is_no_trials_score() -> None:
     """Meta-training that only ruins θ: trials would all tie at what they began with."""
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
     pair = pair_of(0)
+    study.enqueue_trial(PARAMS)
     trial = study.ask()
     value = run_trial(pair, pair.candidate.draw(trial), trial, torch.device("cpu"))
     _, curve, step = train_final(pair, trial.params, 0, torch.device("cpu"))
@@ -94,6 +97,7 @@ def test_the_untrained_theta_is_no_trials_score() -> None:
 def test_a_trial_that_goes_on_learning_goes_on_to_its_end() -> None:
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
     pair = pair_of(40)
+    study.enqueue_trial(PARAMS)
     trial = study.ask()
     value = run_trial(pair, pair.candidate.draw(trial), trial, torch.device("cpu"))
     frozen = study.trials[0]
@@ -104,7 +108,7 @@ def test_a_trial_that_goes_on_learning_goes_on_to_its_end() -> None:
 
 def test_a_score_within_its_error_or_a_single_dip_has_not_turned_down(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = pair_of(0)
-    kept = KeptBest(pair, start_training(pair, (pair.candidate.learner, None), torch.device("cpu"), seed=0))
+    kept = KeptBest(pair, start_training(pair, Drawn(pair.candidate.learner, None), torch.device("cpu"), seed=0))
     noise = np.random.default_rng(0).normal(size=60)
     worse = 1.02 + 0.001 * noise
     found = iter([np.ones(60), worse, 1.02 + noise, worse, np.ones(60), worse, worse, 0.9 * np.ones(60)])

@@ -15,12 +15,12 @@ import autometa as am
 from autometa.comparison.execution.slot_records import quiet_optuna
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.plan.domains import Domain
-from autometa.comparison.plan.pair import make_pair
-from autometa.comparison.plan.plan import make_plan
+from autometa.comparison.plan.pair import Pair, make_pair
+from autometa.comparison.plan.plan import make_plan, restore_plan
 from autometa.comparison.plan.search_space import Candidate, SearchSpace
 from autometa.comparison.plan.settings import Settings
-from autometa.comparison.plan.slot_sampler import make_sampler
-from autometa.comparison.plan.study_space import JointSpace
+from autometa.comparison.plan.slot_sampler import N_HELD, make_sampler
+from autometa.comparison.plan.study_space import JointSpace, PairSpace
 from learning import assert_better
 
 INFO = am.TaskInfo(problem="regression", input_shape=(1,), n_outputs=1, n_shot=5, n_query=5)
@@ -101,23 +101,23 @@ def test_parameters_of_both_components_have_prefixed_names_and_defaults() -> Non
 
 def test_drawing_sets_the_parameters_by_their_prefixed_names() -> None:
     trial = FixedTrial({"learner__rate": 0.3, "learner__steps": 4, "meta_optimizer__rate": 0.25})
-    learner, meta_optimizer = candidate(Searched(), Tuned()).draw(trial)
-    assert learner.get_params() == {"rate": 0.3, "steps": 4, "note": "", "kind": "plain"}
-    assert meta_optimizer is not None
-    assert meta_optimizer.get_params() == {"rate": 0.25}
+    drawn = candidate(Searched(), Tuned()).draw(trial)
+    assert drawn.learner.get_params() == {"rate": 0.3, "steps": 4, "note": "", "kind": "plain"}
+    assert drawn.meta_optimizer is not None
+    assert drawn.meta_optimizer.get_params() == {"rate": 0.25}
 
 
 def test_an_objects_parameters_are_the_first_trial_and_those_not_searched_stay() -> None:
     mine = candidate(Searched(rate=0.7, note="mine"))
     assert SearchSpace.of(mine).defaults["learner__rate"] == 0.7
-    learner, _ = mine.draw(FixedTrial({"learner__rate": 0.2, "learner__steps": 1}))
+    learner = mine.draw(FixedTrial({"learner__rate": 0.2, "learner__steps": 1})).learner
     assert learner.get_params() == {"rate": 0.2, "steps": 1, "note": "mine", "kind": "plain"}
 
 
 def test_a_value_set_outside_the_space_is_not_searched() -> None:
     mine = candidate(Searched(steps=50))
     assert set(SearchSpace.of(mine).distributions) == {"learner__rate"}
-    learner, _ = mine.draw(FixedTrial({"learner__rate": 0.2}))
+    learner = mine.draw(FixedTrial({"learner__rate": 0.2})).learner
     assert learner.get_params()["steps"] == 50
 
 
@@ -216,7 +216,7 @@ def test_a_joint_study_names_parameters_by_their_learner_and_gives_them_back() -
         assert space.split(fixed) == (pair.learner, dict(pair.space.defaults))
         trial = FixedTrial(fixed)
         chosen, seen = space.choose(trial)
-        learner, _ = chosen.candidate.draw(seen)
+        learner = chosen.candidate.draw(seen).learner
         assert chosen is pair
         assert type(learner) is type(pair.candidate.learner)
         assert trial.params == fixed
@@ -227,18 +227,16 @@ def test_a_joint_study_names_parameters_by_their_learner_and_gives_them_back() -
 
 
 def space_of(learner: am.Learner | str, tasks: str) -> SearchSpace:
-    settings = Settings(n_trials=3, max_steps=10)
-    plan = make_plan(am.make_tasks(tasks), {"it": am.make_learner(learner)}, settings, name="t", baselines=False)
-    return plan.pairs[0].space
+    return pair_of(learner, tasks, n_trials=3).space
 
 
 @pytest.mark.parametrize(
     ("learner", "tasks", "choices"),
     [
-        ("prototypical", "digits", ("auto", "identity", "mlp")),
-        ("maml", "glyphs", ("auto", "identity", "mlp")),
-        ("ridge", "prior_smooth", ("auto", "identity")),
-        ("ridge", "sinusoid", None),
+        ("prototypical", "digits", ("auto", "identity", "mlp", "conv4")),
+        ("maml", "glyphs", ("auto", "identity", "mlp", "conv4")),
+        ("ridge", "prior_smooth", ("auto", "identity", "mlp")),
+        ("ridge", "sinusoid", ("auto", "mlp")),  # one number is no feature to leave as it is
         (am.make_learner("prototypical", backbone="conv4"), "digits", None),
         ("sklearn", "digits", None),
     ],
@@ -272,3 +270,107 @@ def test_a_family_may_choose_to_leave_images_as_they_are() -> None:
     board = found.leaderboard.set_index("learner")
     assert board.loc["free", "params"]["learner__backbone"] == "identity"
     assert board.loc["free", "score"] > board.loc["sklearn", "score"] - 0.02
+
+
+def pair_of(learner: am.Learner | str, tasks: str, *, n_trials: int = 20, accelerator: bool = False) -> Pair:
+    settings = Settings(n_trials=n_trials, max_steps=10)
+    made = {"it": am.make_learner(learner)}
+    plan = make_plan(am.make_tasks(tasks), made, settings, name="t", baselines=False, accelerator=accelerator)
+    return plan.pairs[0]
+
+
+def test_a_network_opens_its_own_parameters_and_takes_what_is_drawn() -> None:
+    pair = pair_of("prototypical", "digits")
+    names = {name.removeprefix("learner__backbone__") for name in pair.space.opened}
+    assert names == {"conv4__n_filters", "conv4__norm", "mlp__hidden", "mlp__n_layers", "mlp__norm"}
+    assert pair.space.conditional
+    drawn = {"learner__backbone": "conv4", "learner__backbone__conv4__n_filters": 32}
+    trial = FixedTrial(pair.space.defaults | drawn | {"learner__backbone__conv4__norm": "group"})
+    learner = pair.candidate.draw(trial).learner
+    assert learner.backbone.get_params() == {"n_filters": 32, "norm": "group", "batch_norm": "inductive", "n_pools": 4}
+
+
+def test_the_largest_network_is_searched_where_there_is_an_accelerator() -> None:
+    pair = pair_of("prototypical", "digits", accelerator=True)
+    assert [network.label for network in pair.candidate.networks] == ["identity", "mlp", "conv4", "resnet12"]
+    assert pair.first_points[-1] == pair.space.defaults | {
+        "learner__backbone": "resnet12",
+        "learner__backbone__resnet12__drop_rate": 0.0,
+        "learner__backbone__resnet12__pool": True,
+    }
+
+
+def tried(pair: Pair, n_slots: int) -> list[dict[str, Any]]:
+    """Parameters of the first slots of a study in which every trial fails."""
+    space = PairSpace(pair)
+    with quiet_optuna():
+        study = SlotStudy(
+            optuna.storages.InMemoryStorage(), "study", n_slots=n_slots, higher_is_better=True,
+            sampler=space.sampler(), fixed=space.fixed,
+        )  # fmt: skip
+        for _ in range(n_slots):
+            trial = study.claim()
+            assert trial is not None
+            pair.candidate.draw(trial)
+            trial.set_user_attr("error", "on purpose")
+            study.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return [trial.params for trial in study.trials()]
+
+
+def test_the_first_trials_leave_details_as_they_are() -> None:
+    pair = pair_of("prototypical", "digits", n_trials=40)
+    found = tried(pair, 40)
+    details = pair.candidate.details
+    assert all(params[name] == details[name] for params in found[:N_HELD] for name in params if name in details)
+    assert len({params["learner__temperature"] for params in found[:N_HELD]}) > 3  # which is drawn
+    later = {name for params in found[N_HELD:] for name in params if name in details and params[name] != details[name]}
+    assert later >= {"learner__backbone__conv4__norm", "learner__backbone__mlp__hidden", "tasks__train_n_way"}
+    assert len(later) == 11
+
+
+TINY = """
+import autometa as am
+from autometa_plugins.backbones.mlp import MLP
+
+class Tiny(am.Backbone):
+    def __init__(self, width=4):
+        self.width = width
+
+    def build(self, input_shape):
+        return MLP(hidden=[self.width]).build(input_shape)
+
+    @classmethod
+    def suggest(cls, trial, input_shape):
+        return cls(width=trial.suggest_int("width", 2, 8))
+
+class Silent(am.Backbone):
+    def build(self, input_shape):
+        return MLP(hidden=[2]).build(input_shape)
+
+@am.hookimpl
+def autometa_backbones():
+    yield am.BackboneSpec(name="tiny", factory=Tiny)
+    yield am.BackboneSpec(name="silent", factory=Silent)
+    yield am.BackboneSpec(name="gone", factory="no_such_package:Gone")
+"""
+
+
+def test_a_backbone_of_another_plugin_joins_by_its_search_space(install: Any) -> None:
+    install("acme", "acme_plugin", TINY)
+    with pytest.warns(UserWarning, match="'gone' cannot be imported"):
+        pair = pair_of("prototypical", "digits")
+    assert pair.domain.settings.backbones is not None
+    assert "acme_plugin/tiny" in pair.domain.settings.backbones
+    assert "silent" not in pair.domain.settings.backbones
+    assert "learner__backbone__tiny__width" in pair.space.opened
+    chosen = {"learner__backbone": "tiny", "learner__backbone__tiny__width": 3}
+    learner = pair.candidate.draw(FixedTrial(pair.space.defaults | chosen)).learner
+    assert learner.build(pair.domain.info).n_features == 3
+
+
+def test_every_process_searches_the_networks_of_the_plan() -> None:
+    settings = Settings(n_trials=3, max_steps=10, backbones="backbones/mlp")
+    plan = make_plan(am.make_tasks("digits"), "prototypical", settings, name="t", baselines=False, accelerator=True)
+    again = restore_plan("t", plan.described)
+    assert again.pairs[0].space == plan.pairs[0].space
+    assert plan.pairs[0].space.distributions["learner__backbone"].choices == ("auto", "mlp")

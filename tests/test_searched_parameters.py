@@ -41,7 +41,8 @@ def cases() -> list[tuple[str, str]]:
 
 def predictions(candidate: Candidate, params: dict[str, Any], tasks: am.TaskSampler) -> Tensor:
     """What is predicted, or done, in the same tasks after a short meta-training with these parameters."""
-    learner, optimizer = candidate.draw(FixedTrial(params))
+    drawn = candidate.draw(FixedTrial(params))
+    learner, optimizer = drawn.learner, drawn.meta_optimizer
     if optimizer is not None:
         short = {"trials": 50, "lr": 0.01}
         own = {name.removeprefix("meta_optimizer__") for name in params}

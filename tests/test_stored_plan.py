@@ -16,6 +16,7 @@ import autometa as am
 from autometa.comparison.execution import stored_plan
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.stored_plan import PLAN, register_plan
+from autometa.comparison.plan.backbones import offered_backbones
 from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.settings import Settings
 
@@ -139,9 +140,10 @@ def test_a_plan_may_grow_and_not_shrink(opener: Callable[[], BaseStorage]) -> No
         told.value
     )
     assert "n_seeds" not in str(told.value)
-    assert stored(opener())["settings"] == {
-        **asdict(Settings(**SETTINGS)), "n_trials": 6, "n_seeds": 2, "n_test_tasks": 5
-    }  # fmt: skip
+    searched = offered_backbones(accelerator=False)
+    asked = {"n_trials": 6, "n_seeds": 2, "n_test_tasks": 5, "backbones": searched}
+    grown = {**asdict(Settings(**SETTINGS)), **asked}
+    assert stored(opener())["settings"] == grown
 
 
 def test_with_a_budget_it_grows_where_every_run_keeps_its_seconds(opener: Callable[[], BaseStorage]) -> None:

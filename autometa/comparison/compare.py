@@ -214,11 +214,13 @@ def compare(
     check_int("verbose", verbose, least=0, also=(True, False))
     check_bool("baselines", baselines)
     check_real("trial_timeout", trial_timeout, above=0, also=(None,), such_as=3600)
-    pick_device(device)
+    accelerator = pick_device(device).type != "cpu"
     folder = prepare_output(output)
     if name is None:
         name = folder.name if folder is not None else "comparison"
-    plan = make_plan(tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks)
+    plan = make_plan(
+        tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks, accelerator=accelerator
+    )
     where, keeper = _place(storage, folder, n_workers, ensemble or search == "race")
     run = Call(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout)
     clock = None if seconds is None else Clock(until=began + seconds, seconds=seconds, n_workers=n_workers)

@@ -144,7 +144,15 @@ device, n_workers, random_state, search, time_budget, ensemble, objective, max_l
     check_int("n_workers", n_workers, most=MOST_WORKERS)
     check_bool("baselines", baselines)
     where = pick_device(device)
-    plan = make_plan(tasks, learners, settings, name="comparison", baselines=baselines, test_tasks=test_tasks)
+    plan = make_plan(
+        tasks,
+        learners,
+        settings,
+        name="comparison",
+        baselines=baselines,
+        test_tasks=test_tasks,
+        accelerator=where.type != "cpu",
+    )
     threads = ThreadCounts.here() if n_workers == 1 else ThreadCounts.shared(n_workers)
     with with_threads(threads):
         costs = {(pair.tasks, pair.learner): _measure(pair, where) for pair in plan.pairs}
@@ -282,9 +290,10 @@ def _row(tasks: str, learner: str, family: str, trials: int, finals: int, cost: 
 
 
 def _searched_rows(pair: Pair) -> list[tuple[Any, ...]]:
+    starting = pair.candidate.starting_values()
     return [
-        (pair.tasks, pair.learner, name, range_text(distribution), pair.space.defaults.get(name))
-        for name, distribution in pair.space.distributions.items()
+        (pair.tasks, pair.learner, name, range_text(distribution), starting.get(name))
+        for name, distribution in {**pair.space.distributions, **pair.space.opened}.items()
     ]
 
 

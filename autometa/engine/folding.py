@@ -40,6 +40,11 @@ def describe_normalization(module: nn.Module) -> str:
     return ", ".join(found) or "none"
 
 
+def auto_backbone(input_shape: tuple[int, ...]) -> str:
+    """Full name of the backbone that "auto" stands for: conv4 for images (three axes), else mlp."""
+    return "backbones/conv4" if len(input_shape) == 3 else "backbones/mlp"
+
+
 def build_backbone(backbone: BackboneLike, input_shape: tuple[int, ...]) -> nn.Module:
     """Build a network for inputs of this shape.
 
@@ -55,7 +60,7 @@ def build_backbone(backbone: BackboneLike, input_shape: tuple[int, ...]) -> nn.M
         From [batch, *input_shape] to [batch, n_features]; has the attribute ``n_features``.
     """
     if isinstance(backbone, str) and backbone == "auto":
-        backbone = "backbones/conv4" if len(input_shape) == 3 else "backbones/mlp"
+        backbone = auto_backbone(input_shape)
     chosen = make_backbone(backbone)
     module = chosen.build(tuple(input_shape))
     if not isinstance(getattr(module, "n_features", None), int):

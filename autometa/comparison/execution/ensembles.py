@@ -21,9 +21,8 @@ from autometa.comparison.execution.patient_storage import lost_in
 from autometa.comparison.execution.trial import start_training
 from autometa.comparison.plan.ensemble import ensemble_of
 from autometa.comparison.plan.pair import Pair
-from autometa.contracts.base_learner import BaseLearner
+from autometa.comparison.plan.search_space import Drawn
 from autometa.contracts.learner import Learner
-from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.contracts.same_value import same_value
 from autometa.errors import AutometaError, InvalidFile, MissingData, TrainingDiverged, UnknownName
@@ -107,7 +106,7 @@ def together(
     """Join what members were meta-trained to; it took as long as all of them together."""
     names = [member.pair.learner for member in members]
     learner = ensemble_of([trained[name].learner for name in names], [shares[name] for name in names])
-    training = start_training(pair, (learner, None), device, seed=pair.seed("final", members[0].number))
+    training = start_training(pair, Drawn(learner, None), device, seed=pair.seed("final", members[0].number))
     training.module = nn.ModuleList([trained[name].module for name in names]).eval()
     training.step_count = sum(member.steps for member in members)
     training.seconds = sum(member.seconds for member in members)
@@ -117,8 +116,8 @@ def together(
 def trained_by(candidate: Candidate, device: torch.device, models: Path | None) -> Trained:
     """Return what a final run meta-trained: from its file, or meta-trained again where there is none of it."""
     pair = candidate.pair
-    components = pair.candidate.draw(FixedTrial({**pair.space.defaults, **candidate.params}))
-    found = None if models is None else _read(candidate, components, models / model_file(pair, candidate.number))
+    drawn = pair.candidate.draw(FixedTrial({**pair.space.defaults, **candidate.params}))
+    found = None if models is None else _read(candidate, drawn, models / model_file(pair, candidate.number))
     if found is None:
         training, *_ = train_final(pair, candidate.params, candidate.number, device)
         assert isinstance(training.learner, Learner)
@@ -126,11 +125,11 @@ def trained_by(candidate: Candidate, device: torch.device, models: Path | None) 
     return Trained(found.learner, module_on(found.module, device))
 
 
-def _read(candidate: Candidate, components: tuple[BaseLearner, MetaOptimizer | None], path: Path) -> Trained | None:
+def _read(candidate: Candidate, drawn: Drawn, path: Path) -> Trained | None:
     """Read the model of a final run; None if there is none, or one of other hyperparameters."""
     if not path.exists():
         return None
-    learner, meta_optimizer = components
+    learner, meta_optimizer = drawn.learner, drawn.meta_optimizer
     try:
         estimator = load(path, trusted=code_named_by(learner, meta_optimizer))
     except (InvalidFile, MissingData, UnknownName) as error:

@@ -9,8 +9,7 @@ from optuna.trial import Trial
 from autometa.comparison.execution.kept_best import KeptBest
 from autometa.comparison.execution.leg import Leg
 from autometa.comparison.plan.pair import Pair
-from autometa.contracts.base_learner import BaseLearner
-from autometa.contracts.meta_optimizer import MetaOptimizer
+from autometa.comparison.plan.search_space import Drawn
 from autometa.engine.size import held_mebibytes
 from autometa.training import MetaTraining
 
@@ -18,13 +17,7 @@ RUNGS = (0.25, 0.5, 0.75, 1.0)
 """Shares of meta-training after which a trial is judged, and perhaps stopped."""
 
 
-def run_trial(
-    pair: Pair,
-    components: tuple[BaseLearner, MetaOptimizer | None],
-    trial: Trial,
-    device: torch.device,
-    leg: Leg | None = None,
-) -> float:
+def run_trial(pair: Pair, components: Drawn, trial: Trial, device: torch.device, leg: Leg | None = None) -> float:
     """Run a trial of the components drawn for it and return its best score on the meta-valid tasks.
 
     A run whose score has clearly turned down ends early. The untrained θ does not count here, as all trials share it; a
@@ -85,14 +78,13 @@ def _check_memory(pair: Pair, training: MetaTraining, trial: Trial) -> None:
         raise optuna.TrialPruned(over)
 
 
-def start_training(
-    pair: Pair, components: tuple[BaseLearner, MetaOptimizer | None], device: torch.device, *, seed: int
-) -> MetaTraining:
+def start_training(pair: Pair, components: Drawn, device: torch.device, *, seed: int) -> MetaTraining:
     """Set up a meta-training run of the components with the budget of the comparison."""
     settings = pair.settings
     return MetaTraining(
-        *components,
-        pair.domain.sampler,
+        components.learner,
+        components.meta_optimizer,
+        components.tasks or pair.domain.sampler,
         n_steps=settings.max_steps,
         tasks_per_step=settings.tasks_per_step,
         seed=seed,

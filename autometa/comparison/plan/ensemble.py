@@ -65,7 +65,7 @@ def make_ensemble(pairs: Sequence[Pair]) -> tuple[Pair | None, list[Skipped]]:
     pair = Pair(
         domain=domain,
         candidate=candidate,
-        space=SearchSpace(distributions={}, defaults={}, conditional=False),
+        space=SearchSpace(distributions={}, opened={}, defaults={}, conditional=False),
         family=getattr(find("learner", _LEARNER).spec, "family", "other"),
         elsewhere=list(everywhere.values()),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from autometa.comparison.plan.backbones import backbones_of
+from autometa.comparison.plan.backbones import is_auto, networks_of
 from autometa.comparison.plan.domains import Domain, refusal
 from autometa.comparison.plan.entrants import Entrant
 from autometa.comparison.plan.search_space import BACKBONE, Candidate, SearchSpace
@@ -49,8 +49,11 @@ class Pair:
     @property
     def first_points(self) -> list[dict[str, Any]]:
         """What is tried first: the defaults, and these with every other backbone."""
-        defaults = dict(self.space.defaults)
-        return [defaults, *(defaults | {BACKBONE: name} for name in self.candidate.backbones[1:])]
+        defaults, shape = dict(self.space.defaults), self.domain.info.input_shape
+        others = [network for network in self.candidate.networks if not is_auto(network, shape)]
+        opened = [{f"{BACKBONE}__{name}": value for name, value in other.defaults.items()} for other in others]
+        own = [{name: value for name, value in values.items() if name in self.space.opened} for values in opened]
+        return [defaults, *(defaults | {BACKBONE: other.label} | of for other, of in zip(others, own, strict=True))]
 
     def seed(self, *labels: int | str) -> int:
         """Return a seed that every learner on these tasks shares."""
@@ -84,10 +87,11 @@ def make_pair(domain: Domain, label: str, entrant: Entrant, elsewhere: Sequence[
     # First of all, for here the components check their parameters.
     probe = clone(optimizer) if optimizer is not None else None
     training = MetaTraining(made, probe, domain.sampler, n_steps=1, tasks_per_step=1, seed=0)
-    candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info)
+    candidate = Candidate(label=label, learner=made, meta_optimizer=optimizer, info=info, tasks=domain.sampler)
     space = SearchSpace.of(candidate)
-    if BACKBONE not in space.distributions and (backbones := backbones_of(made, info)):
-        candidate = replace(candidate, backbones=backbones)
+    offered = domain.settings.backbones or ""
+    if BACKBONE not in space.distributions and (networks := networks_of(made, info, offered)):
+        candidate = replace(candidate, networks=networks)
         space = SearchSpace.of(candidate)
     reasons = {other.label: refusal(training, label, domain, other) for other in elsewhere}
     name = name_of(made)

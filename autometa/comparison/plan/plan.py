@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from autometa._version import __version__
+from autometa.comparison.plan.backbones import offered_backbones
 from autometa.comparison.plan.domains import Domain, misfit, open_domains, open_test_domains
 from autometa.comparison.plan.ensemble import check_label, make_ensemble
 from autometa.comparison.plan.entrants import (
@@ -131,8 +132,11 @@ def make_plan(
     name: str,
     baselines: bool = True,
     test_tasks: Tasks | Sequence[Tasks] | Mapping[str, Tasks] | None = None,
+    accelerator: bool = False,
 ) -> Plan:
     """Resolve all names, draw a task of every part of every distribution and set up every pair.
+
+    Networks that need an accelerator are searched only where ``accelerator`` says that there is one.
 
     Raises
     ------
@@ -140,6 +144,8 @@ def make_plan(
         What was asked for cannot work; each says why.
     """
     check_name("name", name)
+    if settings.backbones is None:
+        settings = replace(settings, backbones=offered_backbones(accelerator=accelerator))
     domains = open_domains(tasks, settings)
     test_domains = {} if test_tasks is None else open_test_domains(test_tasks, domains, settings)
     if settings.objective != AUTO and all(domain.objective is None for domain in domains.values()):

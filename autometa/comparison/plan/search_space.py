@@ -17,14 +17,18 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from autometa.comparison.plan.backbones import AUTO, Network
 from autometa.comparison.plan.suggests import Prefixed, Suggests
+from autometa.contracts.backbone import Backbone
 from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.meta_optimizer import MetaOptimizer
-from autometa.contracts.tasks import TaskInfo
+from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.errors import PluginError
 
 BACKBONE = "learner__backbone"
 """The parameter that chooses a learner's network."""
+TASKS = "tasks__"
+"""What the names of parameters of a task sampler begin with."""
 
 ComponentT = TypeVar("ComponentT", BaseLearner, MetaOptimizer)
 Corner = Literal["default", "low", "high"]
@@ -94,11 +98,25 @@ def draw(component: ComponentT, trial: Suggests, info: TaskInfo) -> ComponentT:
     seen = _Pinned(trial, given)
     suggested = kind.suggest(cast(optuna.Trial, seen), info)
     if not isinstance(suggested, kind):
-        raise PluginError(
-            f"{kind.__name__}.suggest returned a {type(suggested).__name__}; it must return a {kind.__name__}."
-        )
+        raise _wrong_kind(kind, suggested)
     kept = {name: value for name, value in given.items() if name not in seen.asked}
     return suggested.set_params(**kept) if kept else suggested
+
+
+def _wrong_kind(kind: type[Any], suggested: Any) -> PluginError:
+    return PluginError(
+        f"{kind.__name__}.suggest returned a {type(suggested).__name__}; it must return a {kind.__name__}."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a trial or a final run is about."""
+
+    learner: BaseLearner
+    meta_optimizer: MetaOptimizer | None
+    tasks: TaskSampler | None = None
+    """Tasks to meta-train on; None: those of the comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,21 +128,48 @@ class Candidate:
     learner: BaseLearner
     meta_optimizer: MetaOptimizer | None
     info: TaskInfo
-    backbones: Sequence[str] = ()
-    """Networks to choose from for the learner's ``backbone``; empty: it is not searched, or by the learner itself."""
+    tasks: TaskSampler | None = None
+    """What meta-training may draw otherwise; None: nothing of it is searched."""
+    networks: Sequence[Network] = ()
+    """What to choose from beside "auto" for the learner's ``backbone``; empty: it is not searched, or by the learner
+    itself."""
 
-    def draw(self, trial: Suggests) -> tuple[BaseLearner, MetaOptimizer | None]:
-        """Draw the hyperparameters of both; names are ``learner__x`` and ``meta_optimizer__x``."""
+    def draw(self, trial: Suggests) -> Drawn:
+        """Draw all hyperparameters; names are ``learner__x``, ``meta_optimizer__x`` and ``tasks__x``."""
         learner = draw(self.learner, Prefixed(trial, "learner__"), self.info)
-        if self.backbones:
-            learner.set_params(backbone=trial.suggest_categorical(BACKBONE, self.backbones))
+        if self.networks:
+            learner.set_params(backbone=self._draw_backbone(trial))
         if self.meta_optimizer is None:
-            return learner, None
-        return learner, draw(self.meta_optimizer, Prefixed(trial, "meta_optimizer__"), self.info)
+            return Drawn(learner, None)
+        meta_optimizer = draw(self.meta_optimizer, Prefixed(trial, "meta_optimizer__"), self.info)
+        return Drawn(learner, meta_optimizer, self._draw_tasks(trial))
+
+    def _draw_tasks(self, trial: Suggests) -> TaskSampler | None:
+        if self.tasks is None:
+            return None
+        suggested = self.tasks.suggest(cast(optuna.Trial, Prefixed(trial, TASKS)))
+        kind = type(self.tasks)
+        if not isinstance(suggested, kind):
+            raise _wrong_kind(kind, suggested)
+        return suggested
+
+    def _draw_backbone(self, trial: Suggests) -> str | Backbone:
+        chosen = trial.suggest_categorical(BACKBONE, [AUTO, *(network.label for network in self.networks)])
+        network = next((network for network in self.networks if network.label == chosen), None)
+        return AUTO if network is None else network.draw(Prefixed(trial, f"{BACKBONE}__"), self.info.input_shape)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Values that a short search leaves as they are: parameters of the networks, and of meta-training's tasks."""
+        values = {f"{BACKBONE}__{k}": value for network in self.networks for k, value in network.defaults.items()}
+        if self.tasks is not None:
+            values |= {f"{TASKS}{name}": value for name, value in self.tasks.get_params(deep=False).items()}
+        return values
 
     def starting_values(self) -> dict[str, Any]:
         """Parameters as the user or the class set them, by the names that :meth:`draw` gives them."""
-        values = {f"learner__{name}": value for name, value in self.learner.get_params(deep=False).items()}
+        values = self.details
+        values |= {f"learner__{name}": value for name, value in self.learner.get_params(deep=False).items()}
         if self.meta_optimizer is not None:
             of_optimizer = self.meta_optimizer.get_params(deep=False)
             values |= {f"meta_optimizer__{name}": value for name, value in of_optimizer.items()}
@@ -165,6 +210,8 @@ class SearchSpace:
 
     distributions: Mapping[str, BaseDistribution]
     """Range of every parameter that ``suggest`` asks for at the defaults, by name."""
+    opened: Mapping[str, BaseDistribution]
+    """Range of every other parameter, which is asked for only at some values of those."""
     defaults: Mapping[str, Any]
     """Values of trial 0: those of the candidate that lie in the space."""
     conditional: bool
@@ -189,8 +236,10 @@ class SearchSpace:
             for name, distribution in corners[0].items()
             if name in starting and contains(distribution, starting[name])
         }
+        everything = {name: found for corner in corners for name, found in corner.items()}
         return cls(
             distributions=corners[0],
+            opened={name: found for name, found in everything.items() if name not in corners[0]},
             defaults=defaults,
             conditional=any(corner.keys() != corners[0].keys() for corner in corners),
         )

@@ -48,6 +48,8 @@ class Settings:
     objective: str = AUTO
     max_latency: float | None = None
     max_memory: float | None = None
+    backbones: str | None = None
+    """Full names of the networks that learners may choose from, between spaces; None until the plan is made."""
 
     def __post_init__(self) -> None:
         check_int("random_state", self.random_state, least=0, most=LARGEST_SEED)

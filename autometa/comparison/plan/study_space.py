@@ -102,10 +102,10 @@ class PairSpace:
 
     def sampler(self) -> SlotSampler:
         """Make the sampler that suits the space."""
-        seed, space = self.only.seed(self.label, "search"), self.only.space
+        seed, space, held = self.only.seed(self.label, "search"), self.only.space, self.only.candidate.details
         if self.only.settings.search == "race":  # whose paused trials tell a Gaussian process nothing
-            return make_parzen_sampler(self.n_slots, seed, conditional=space.conditional)
-        return make_sampler(space, self.n_slots, seed)
+            return make_parzen_sampler(self.n_slots, seed, conditional=space.conditional, held=held)
+        return make_sampler(space, self.n_slots, seed, held=held)
 
     def choose(self, trial: Suggests) -> tuple[Pair, Suggests]:
         """Return the pair and the trial as it is."""
@@ -169,7 +169,12 @@ class JointSpace:
     def sampler(self) -> SlotSampler:
         """Make the sampler: what is asked for depends on the learner chosen."""
         seed = self.domain.seed(JOINT, "search")
-        return make_parzen_sampler(self.domain.settings.n_trials, seed, conditional=True)
+        held = {
+            _prefix(pair.learner) + name: value for pair in self.pairs for name, value in pair.candidate.details.items()
+        }
+        return make_parzen_sampler(
+            self.domain.settings.n_trials, seed, conditional=True, held=held, n_held=2 * len(self.pairs)
+        )
 
     def choose(self, trial: Suggests) -> tuple[Pair, Suggests]:
         """Let the trial choose the learner; return its pair, and the trial under the names of its parameters."""
