@@ -27,7 +27,7 @@ def test_the_python_snippets_run_from_top_to_bottom_in_an_empty_folder_and_do_wh
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "readme"}
     ran = [snippet for snippet in snippets("python") if not snippet.startswith("# ")]
-    assert len(ran) == 13
+    assert len(ran) == 14
     bound: dict[str, int] = {}
     for number, snippet in enumerate(ran):
         for name in re.findall(r"^(\w+) = ", snippet, flags=re.MULTILINE):
