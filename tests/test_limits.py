@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,10 @@ from autometa.cli.report_text import as_csv, as_markdown
 from autometa.comparison.execution import finals
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.report.significance import verdicts_beside_best
+from autometa.comparison.results.entities import entities_of
+from autometa.comparison.results.labelled_rows import best_by_rows
+from autometa.comparison.results.references import References
+from autometa.comparison.results.statistics import significance_of
 from autometa.engine.size import MEBIBYTE
 from autometa.training import MetaTraining
 from test_comparison import FAST, Mean
@@ -157,7 +163,7 @@ def test_where_all_are_over_a_limit_nobody_wins(tmp_path: Path, clock: None) -> 
         found.best_estimator()
     told = found.advice("sinusoid")
     assert told is not None
-    assert told.answer.startswith("No learner keeps to the limits. Of those over them, good did best")
+    assert told.answer.startswith("No learner keeps to the limits; these are over them. good did best: mean squared")
 
 
 def test_another_limit_of_latency_changes_no_run(tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +194,39 @@ def test_a_limit_says_what_is_over_it() -> None:
     assert Settings().over_limit(milliseconds=1e9, mebibytes=1e9) == ""
 
 
+def normal(mean: float, seed: int) -> np.ndarray[Any, Any]:
+    """Scores [tasks, runs]."""
+    return mean + 0.1 * np.random.default_rng(seed).normal(size=(20, 3))
+
+
+def test_tests_are_beside_the_best_of_those_that_can_win() -> None:
+    scores = {"t": {"a": normal(3.0, 0), "b": normal(2.0, 1), "c": normal(1.0, 2)}}
+    free = significance_of(scores, {"t": True}).set_index(["learner_a", "learner_b"])["p_beside_best"]
+    barred = significance_of(scores, {"t": True}, {"t": {"a"}}).set_index(["learner_a", "learner_b"])
+    assert free.notna().to_dict() == {("a", "b"): True, ("a", "c"): True, ("b", "c"): False}
+    assert barred["p_beside_best"].notna().to_dict() == {("a", "b"): True, ("a", "c"): False, ("b", "c"): True}
+    assert barred.loc[("b", "c"), "p_beside_best"] == pytest.approx(barred.loc[("b", "c"), "p_value"] / 2)
+    nobody = significance_of(scores, {"t": True}, {"t": {"a", "b", "c"}})
+    pd.testing.assert_frame_equal(nobody, significance_of(scores, {"t": True}))
+
+
+def test_advice_on_tables_passes_over_those_that_cannot_win() -> None:
+    values = {"own": 4.0, "pooled": 3.0, "best": 1.0, "next": 2.0}
+    rows = [
+        ("t", learner, seed, 5, task, "mse", value + 0.01 * task + 0.001 * seed)
+        for learner, value in values.items()
+        for seed in range(2)
+        for task in range(6)
+    ]
+    frame = pd.DataFrame(rows, columns=["tasks", "learner", "seed", "rows", "task", "metric", "score"])
+    references = References(own="own", pooled="pooled")
+    for barred, best in ((set(), "best"), ({"best"}, "next"), (set(values), "best")):
+        found = best_by_rows(frame, references, higher_is_better=False, cannot_win=barred)
+        assert found["learner"].tolist() == [best]
+        gains = entities_of("t", frame, references, None, higher_is_better=False, cannot_win=barred)
+        assert set(gains["learner"]) == {best}
+
+
 # ---------------------------------------------------------------- where they are asked for
 
 SMALL = ["--trials", "2", "--steps", "2", "--tasks-per-step", "2", "--valid-tasks", "4", "--seeds", "2", "--quiet"]
@@ -204,7 +243,7 @@ def test_the_command_line_takes_an_objective_and_limits(tmp_path: Path, capsys: 
     assert re.search(r"learner +score +95% interval +accuracy", said)
     assert re.search(r"^! (prototypical|sklearn) ", said, re.MULTILINE)
     assert "cannot win: sklearn on digits (" in said
-    assert "No learner keeps to the limits." in said
+    assert "No learner keeps to the limits; these are over them." in said
 
 
 def test_where_no_learner_is_small_enough_the_reason_is_said(

@@ -22,6 +22,8 @@ from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.stored_plan import PLAN
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.settings import Settings
+from autometa.comparison.report.advice import step_words
+from autometa.comparison.results.crossed_effects import difference_of
 from autometa.contracts.objectives import OBJECTIVES, Objective
 from autometa.contracts.problems import PROBLEMS, find_objective, objective_names, objectives_of, problem_of_metric
 from autometa.contracts.scores import LEAST_PROBABILITY
@@ -29,6 +31,7 @@ from autometa.engine.judging import adapt_and_judge
 from autometa.engine.measure import Measure, log_density_of
 from autometa.testing.toys import Lines, Shifts
 from autometa.training import evaluate
+from learning import STANDARD_ERRORS
 from test_comparison import FAST
 
 BLOBS: dict[str, Any] = {**FAST, "n_seeds": 2, "n_test_tasks": 60, "n_valid_tasks": 40, "max_steps": 1}
@@ -431,6 +434,22 @@ def test_an_objective_that_does_not_fit_is_refused(tasks: Any, objective: Any, t
         am.compare(tasks, objective=objective, verbose=0)
 
 
+@pytest.mark.parametrize(
+    ("score", "other", "metric", "said"),
+    [
+        (0.5, 0.25, "log_loss", "100% above"),
+        (0.02, 0.05, "calibration_error", "3.0 points below"),
+        (-0.5, -2.0, "log_likelihood", "1.500 above"),
+        (0.2, 0.9, "r2", "0.7000 below"),
+        (1.0, 4.0, "mae", "75% below"),
+    ],
+)
+def test_a_step_between_scores_is_told_as_it_means_something(
+    score: float, other: float, metric: str, said: str
+) -> None:
+    assert step_words(score, other, metric) == said
+
+
 # ---------------------------------------------------------------- growth
 
 
@@ -461,3 +480,27 @@ def test_a_folder_of_before_there_were_objectives_goes_on(tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(grown.scores[grown.scores["seed"] == 0], before.scores)
     with pytest.raises(am.InvalidParameter, match="objective='auto' there and 'mae' here"):
         am.compare("sinusoid", ["ridge"], objective="mae", output=tmp_path / "run", **{**settings, "n_seeds": 2})
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def calibration_of_runs(rng: np.random.Generator, n_runs: int, heat: float) -> np.ndarray[Any, Any]:
+    """Scores [tasks, runs] of a learner of two classes that is sure by ``heat`` times too much, a little by run."""
+    logits = rng.normal(0, 1.5, (100, 15))
+    labels = torch.as_tensor((rng.uniform(size=logits.shape) < 1 / (1 + np.exp(-logits))).astype(int))
+    query = am.Examples(torch.zeros(*logits.shape, 1), labels, n_classes=2)
+    runs = heat * np.exp(0.1 * rng.normal(size=n_runs))
+    told = (torch.as_tensor(np.stack([np.zeros_like(logits), run * logits], axis=-1)) for run in runs)
+    return np.stack([measured("calibration_error", Says(outputs), query) for outputs in told], axis=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heat", [1.0, 2.0])
+def test_a_learner_is_not_found_to_be_better_calibrated_than_itself(heat: float) -> None:
+    rng, n_times = np.random.default_rng(0), 200
+    alarms = 0
+    for _ in range(n_times):
+        scores = calibration_of_runs(rng, 10, heat)
+        alarms += difference_of(scores[:, :5], scores[:, 5:]).p_value < 0.05
+    assert alarms / n_times <= 0.05 + STANDARD_ERRORS * math.sqrt(0.05 * 0.95 / n_times)

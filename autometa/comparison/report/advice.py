@@ -133,10 +133,15 @@ def labelled_words(record: Record, tasks: str, n_shot: int) -> str:
 
 
 def step_words(score: float, other: float, metric: str) -> str:
-    """How a score stands beside another: ``"12% below"``, or of shares ``"3.1 points above"``."""
-    if problem_of_metric(metric).is_share:
+    """How a score stands beside another: ``"12% below"``, of shares ``"3.1 points above"``, else ``"0.12 above"``.
+
+    A part of R² or of a log-likelihood, which may be of either sign, would mean nothing.
+    """
+    problem = problem_of_metric(metric)
+    has_zero = problem.acts or not problem.higher_is_better
+    if problem.is_share:
         size = f"{100 * abs(score - other):.1f} points"
-    elif other == 0 or not math.isfinite(other):
+    elif other == 0 or not math.isfinite(other) or not has_zero:
         size = score_text(abs(score - other), metric)
     else:
         size = f"{100 * abs(score - other) / abs(other):.0f}%"

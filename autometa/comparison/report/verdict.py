@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from autometa.comparison.report.across import leaderboard_on, over_limit, tests_on
 from autometa.comparison.report.advice import Advice, advice_on, step_words
 from autometa.comparison.report.markup import (
@@ -31,13 +33,19 @@ def verdict_on(record: Record, tasks: str) -> Advice | None:
     rows = leaderboard_on(record.frames.leaderboard, tasks)
     if rows.empty:
         return None
-    if (advice := advice_on(record, tasks)) is not None:
-        return advice
-    best, metric = rows.iloc[0], str(rows["metric"].iloc[0])
-    barred = over_limit(rows)
+    barred, best = over_limit(rows), rows.iloc[0]
+    found = advice_on(record, tasks) or _advice(record, tasks, rows)
+    if not barred:
+        return found
+    begins = "" if best["learner"] not in barred else "No learner keeps to the limits; these are over them. "
+    told = " ".join(filter(None, (found.sureness, _barred(barred, str(best["learner"])))))
+    return Advice(answer=begins + found.answer, sureness=told)
+
+
+def _advice(record: Record, tasks: str, rows: pd.DataFrame) -> Advice:
+    """Say which learner is best where tasks are no table."""
+    best, metric, barred = rows.iloc[0], str(rows["metric"].iloc[0]), over_limit(rows)
     answer = f"{best['learner']} did best: {metric_title(metric)} {score_text(best['score'], metric)}"
-    if best["learner"] in barred:
-        answer = f"No learner keeps to the limits. Of those over them, {answer}"
     if not math.isnan(best["ci_low"]):
         answer += f" ({interval_text(best['ci_low'], best['ci_high'], metric)})"
     answer += _share(record, tasks, float(best["score"]))
@@ -50,8 +58,7 @@ def verdict_on(record: Record, tasks: str) -> Advice | None:
         other = baselines.iloc[0]
         answer += f", {step_words(best['score'], other['score'], metric)} the best baseline, {other['learner']}"
         sureness.append(_gain(record, tasks, str(other["learner"])))
-    sureness += [_level(record, tasks, str(best["learner"])), _barred(barred, str(best["learner"]))]
-    sureness += [_cost(best), _untrained(record, tasks, metric)]
+    sureness += [_level(record, tasks, str(best["learner"])), _cost(best), _untrained(record, tasks, metric)]
     return Advice(answer=f"{answer}.", sureness=" ".join(filter(None, sureness)))
 
 
