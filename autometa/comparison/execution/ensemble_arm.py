@@ -36,13 +36,14 @@ class EnsembleArm(Arm):
     share none. A final run is repeated where one of those that it was chosen from is no longer the same.
     """
 
+    space: PairSpace
     others: Sequence[Arm] = field(kw_only=True)
     """All that may have final runs on these tasks."""
 
     @property
     def pair(self) -> Pair:
         """The ensemble as a pair."""
-        return self.space.pair(self.space.label)
+        return self.space.only
 
     @property
     def is_ready(self) -> bool:
