@@ -7,6 +7,8 @@ import torch
 
 import autometa as am
 from autometa.contracts.forward import forward, query_losses
+from autometa.engine.random_state import fresh_module
+from autometa.training import evaluate
 from learning import assert_better, untrained_and_trained
 from toy_tasks import queries, support_of
 
@@ -165,3 +167,16 @@ def test_an_impossible_size_is_named(parameters: dict[str, object], named: str) 
     info = am.TaskInfo(problem="regression", input_shape=SHAPE, n_outputs=1, n_shot=3, n_query=5)
     with pytest.raises(am.InvalidParameter, match=named):
         am.make_learner("in_context", **parameters).build(info)
+
+
+def test_meta_training_begins_with_comparing_features() -> None:
+    """Where nothing can be learned from four digits, the answer is as good as that of the pixels."""
+    tasks = am.make_tasks("digits", n_query=5)
+    scores = {}
+    for name in ("in_context", "prototypical"):
+        learner = am.make_learner(name, backbone="identity")
+        module = fresh_module(learner, tasks.info, seed=0)
+        scores[name] = evaluate(learner, module, tasks, split="test", n_tasks=200, seed=1).per_task()[1]
+    behind = scores["prototypical"] - scores["in_context"]
+    assert scores["prototypical"].mean() > 0.7
+    assert behind.mean() < 0.02

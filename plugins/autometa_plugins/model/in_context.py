@@ -24,8 +24,9 @@ class InContext(am.Learner):
 
     Neither order nor the names of classes matter. The network is told which support examples are of one class, which
     biases their attention; a class is as likely as the attention that the query pays to its examples (Vinyals et al.
-    2016, eq. 1). So there may be any number of classes. Real targets, standardised within the support, are part of the
-    support tokens, and a linear layer reads out the query tokens.
+    2016, eq. 1). So there may be any number of classes. Meta-training begins with
+    comparing the features as they are. Real targets, standardised within the support, are part of the support tokens,
+    and a linear layer reads out the query tokens.
 
     Parameters
     ----------
@@ -131,6 +132,21 @@ class _Network(nn.Module):
         self.read_out: Any = (
             ClassMatching(dim) if n_targets is None else nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, n_targets))
         )
+        if n_targets is None:
+            self._start_by_comparing_features()
+
+    def _start_by_comparing_features(self) -> None:
+        """Answer at first by the cosines of features: blocks add nothing to tokens, and projections keep angles.
+
+        Where few training classes teach nothing that holds for others, this is the best answer, and it stays.
+        """
+        for block in self.blocks:
+            for last in (block.out, block.mlp[-1]):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+        for linear in (self.embed, self.read_out.project[-1]):
+            nn.init.orthogonal_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def tokens(self, x: Tensor) -> Tensor:
         embedded: Tensor = self.embed(am.apply_per_task(self.backbone, x))
