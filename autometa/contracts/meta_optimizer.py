@@ -34,6 +34,9 @@ class MetaOptimizer(BaseEstimator, ABC):
     process: every mean over tasks that moves θ, or that ``finished`` depends on, then goes through ``average``. In
     :meth:`step` each process draws random numbers of its own."""
 
+    details: ClassVar[frozenset[str]] = frozenset()
+    """Parameters of :meth:`suggest` that matter less: the first trials of a study leave them as they are."""
+
     progress: float = 0.0
 
     average: Average | None = None

@@ -160,15 +160,20 @@ class Candidate:
 
     @property
     def details(self) -> dict[str, Any]:
-        """Values that a short search leaves as they are: parameters of the networks, and of meta-training's tasks."""
-        values = {f"{BACKBONE}__{k}": value for network in self.networks for k, value in network.defaults.items()}
-        if self.tasks is not None:
-            values |= {f"{TASKS}{name}": value for name, value in self.tasks.get_params(deep=False).items()}
-        return values
+        """Values that a short search leaves as they are.
+
+        They are those of the networks and of the tasks, and what the meta-optimizer calls details.
+        """
+        names = self.meta_optimizer.details if self.meta_optimizer is not None else frozenset()
+        found = {f"meta_optimizer__{name}" for name in names}
+        wide = (f"{BACKBONE}__", TASKS)
+        return {name: value for name, value in self.starting_values().items() if name in found or name.startswith(wide)}
 
     def starting_values(self) -> dict[str, Any]:
         """Parameters as the user or the class set them, by the names that :meth:`draw` gives them."""
-        values = self.details
+        values = {f"{BACKBONE}__{k}": value for network in self.networks for k, value in network.defaults.items()}
+        if self.tasks is not None:
+            values |= {f"{TASKS}{name}": value for name, value in self.tasks.get_params(deep=False).items()}
         values |= {f"learner__{name}": value for name, value in self.learner.get_params(deep=False).items()}
         if self.meta_optimizer is not None:
             of_optimizer = self.meta_optimizer.get_params(deep=False)

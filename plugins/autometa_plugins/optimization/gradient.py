@@ -47,6 +47,7 @@ class Gradient(am.MetaOptimizer):
 
     requires: ClassVar[frozenset[str]] = frozenset({"gradient"})
     shares_tasks: ClassVar[bool] = True
+    details: ClassVar[frozenset[str]] = frozenset({"weight_decay", "schedule"})
 
     def __init__(
         self,
@@ -132,5 +133,9 @@ class Gradient(am.MetaOptimizer):
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
-        """Search the learning rate."""
-        return cls(lr=trial.suggest_float("lr", 1e-4, 1e-2, log=True))
+        """Search the learning rate, its schedule and the weight decay."""
+        return cls(
+            lr=trial.suggest_float("lr", 1e-4, 1e-2, log=True),
+            weight_decay=trial.suggest_categorical("weight_decay", [0.0, 1e-5, 1e-4, 1e-3]),
+            schedule=trial.suggest_categorical("schedule", ["cosine", "constant"]),
+        )
