@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import optuna
 import pytest
 import torch
 from autometa_plugins.backbones.resnet12 import DropBlock
+from sklearn.base import clone
 from torch import nn
 
 import autometa as am
@@ -110,3 +112,12 @@ def test_an_impossible_network_names_what_is_wrong(
     with pytest.raises(am.InvalidParameter) as raised:
         am.make_backbone("resnet12", **parameters).build(shape)
     assert named in str(raised.value)
+
+
+@pytest.mark.parametrize(("shape", "searched"), [((3, 32, 32), True), ((1, 28, 28), False)])
+def test_averaging_is_searched_where_several_places_are_left(shape: tuple[int, ...], searched: bool) -> None:
+    kind = type(am.make_backbone("resnet12"))
+    trial = optuna.create_study().ask()
+    drawn = kind.suggest(trial, shape)
+    assert ("pool" in trial.params) == searched
+    assert (clone(drawn).set_params(pool=False).build(shape).feature_shape[1:] != (1, 1)) == searched

@@ -296,7 +296,6 @@ def test_the_largest_network_is_searched_where_there_is_an_accelerator() -> None
     assert pair.first_points[-1] == pair.space.defaults | {
         "learner__backbone": "resnet12",
         "learner__backbone__resnet12__drop_rate": 0.0,
-        "learner__backbone__resnet12__pool": True,
     }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _NORMS = ("batch", "group", "none")
 _BATCH_NORMS = ("inductive", "transductive")
 _SLOPE = 0.1
+_N_BLOCKS = 4
 
 
 class ResNet12(am.Backbone):
@@ -109,7 +110,7 @@ class ResNet12(am.Backbone):
                 f"input_shape={input_shape!r}; backbone 'mlp' takes any shape."
             )
         example = (64, 160, 320, 640)
-        am.check_ints("n_filters", self.n_filters, length=4, of="backbone 'resnet12'", such_as=example)
+        am.check_ints("n_filters", self.n_filters, length=_N_BLOCKS, of="backbone 'resnet12'", such_as=example)
         am.check_real("drop_rate", self.drop_rate, least=0, below=1, of="backbone 'resnet12'")
         am.check_int("drop_block", self.drop_block, of="backbone 'resnet12'")
         am.check_bool("pool", self.pool, of="backbone 'resnet12'")
@@ -118,10 +119,11 @@ class ResNet12(am.Backbone):
 
     @classmethod
     def suggest(cls, trial: Trial, input_shape: tuple[int, ...]) -> Self:
-        """Search the share dropped, and whether features are averaged over the image."""
+        """Search the share dropped, and whether features are averaged over the image where several places are left."""
+        several = max(input_shape[1:], default=1) >= 2 * 2**_N_BLOCKS
         return cls(
             drop_rate=trial.suggest_categorical("drop_rate", [0.0, 0.1]),
-            pool=trial.suggest_categorical("pool", [True, False]),
+            pool=trial.suggest_categorical("pool", [True, False]) if several else True,
         )
 
 
