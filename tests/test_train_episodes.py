@@ -13,6 +13,7 @@ from optuna.trial import FixedTrial
 from torch import Tensor
 
 import autometa as am
+from autometa.comparison.execution.finals import run_final
 from autometa.comparison.execution.trial import start_training
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import make_plan
@@ -222,6 +223,21 @@ def test_a_trial_trains_on_the_tasks_drawn_and_is_judged_on_the_common_ones() ->
         ours, theirs = (each.sample(5, split=split, seed=1) for each in (tasks, training.sampler))
         assert torch.equal(ours.query.x, theirs.query.x)
         assert torch.equal(ours.support.x, theirs.support.x)
+
+
+def test_a_final_run_is_told_by_the_tasks_that_it_is_judged_on() -> None:
+    settings = Settings(max_steps=3, n_trials=1, n_seeds=1, n_valid_tasks=5, n_test_tasks=5)
+    tasks = {"it": am.make_tasks("digits", n_query=5)}
+    pair = make_plan(tasks, "prototypical", settings, name="t", baselines=False).pairs[0]
+    results = []
+    for shots in (None, 5):
+        trial = FixedTrial({})
+        trial.set_user_attr("slot", 0)
+        run_final(pair, pair.space.defaults | {"tasks__train_n_shot": shots}, trial, torch.device("cpu"), None)
+        results.append(trial.user_attrs["result"])
+    assert [result["n_shot"] for result in results] == [1, 1]
+    assert results[0]["tasks"] == results[1]["tasks"]
+    assert results[0]["scores"] != results[1]["scores"]
 
 
 def test_every_draw_leaves_the_tasks_that_learners_are_compared_by() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def run_final(pair: Pair, params: Mapping[str, Any], trial: Trial, device: torch
 
 def judge_final(pair: Pair, training: MetaTraining, models: Path | None, number: int) -> dict[str, Any]:
     """Judge what was meta-trained on all that counts, save it, and return what a final run stores of both."""
-    domain = replace(pair.domain, sampler=training.sampler)  # which lies on the device
+    domain = pair.domain.on(training.device)  # its own tasks: those meta-trained on may have other shots
     calibration = _calibration(training)
     own = meta_test(pair, training, domain, look=calibration)
     labelled = by_labelled_rows(training, domain)
