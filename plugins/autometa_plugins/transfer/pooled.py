@@ -142,5 +142,5 @@ class Pooled(am.MetaOptimizer):
         return cls(
             lr=trial.suggest_float("lr", 1e-4, 1e-2, log=True),
             weight_decay=trial.suggest_categorical("weight_decay", [0.0, 1e-5, 1e-4, 1e-3]),
-            schedule=trial.suggest_categorical("schedule", ["cosine", "constant"]),
+            schedule=trial.suggest_categorical("schedule", ["cosine", "constant"]),  # type: ignore[arg-type]
         )
