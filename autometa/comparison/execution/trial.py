@@ -84,7 +84,7 @@ def start_training(pair: Pair, components: Drawn, device: torch.device, *, seed:
     return MetaTraining(
         components.learner,
         components.meta_optimizer,
-        components.tasks or pair.domain.sampler,
+        pair.domain.sampler if components.tasks is None else components.tasks,
         n_steps=settings.max_steps,
         tasks_per_step=settings.tasks_per_step,
         seed=seed,
