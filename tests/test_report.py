@@ -102,6 +102,7 @@ def made_up(
                     "score": score,
                     "ci_low": score - half,
                     "ci_high": score + half,
+                    "run_spread": half / 3,
                     "n_test_tasks": 600,
                     "n_seeds": 3,
                     "n_shot": 10 if mse else 1,
@@ -151,6 +152,7 @@ def made_up(
                     3 if far else 40,
                     1e-6,
                     (1e-4 if far else 0.4) if i == 0 else float("nan"),
+                    0.01,
                     name,
                     name,
                 )
@@ -167,7 +169,7 @@ def made_up(
             pairs,
             columns=[
                 *("tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm"),
-                *("verdict", "better", "runs_needed", "p_models", "p_beside_best"),
+                *("verdict", "better", "runs_needed", "p_models", "p_beside_best", "run_spread"),
                 *("trained_on_a", "trained_on_b"),
             ],
         ),

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_1samp, ttest_ind, wilcoxon
 
 import autometa as am
-from autometa.comparison.results.crossed_effects import Scores, difference_of, interval_of, mean_of, runs_that_decide
+from autometa.comparison.results.crossed_effects import (
+    Scores,
+    difference_of,
+    interval_of,
+    mean_of,
+    run_spread,
+    runs_that_decide,
+)
 from autometa.comparison.results.statistics import SIGNIFICANCE, holm, mean_ranks, one_sided, significance_of
 from autometa.comparison.results.statistics import test_of_models as wilcoxon_over_tasks
 
@@ -64,6 +71,15 @@ def test_an_interval_covers_the_true_mean_as_often_as_it_claims(runs: int) -> No
 
     covered = share([covers(two_learners(seed, runs)[0]) for seed in range(400)])
     assert covered > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def test_the_spread_of_runs_is_that_of_their_means_and_of_a_gap_that_of_both() -> None:
+    scores = np.array([[0.1, 0.3], [0.3, 0.5]])
+    assert run_spread(scores) == pytest.approx(np.sqrt(0.02))
+    assert run_spread(scores, scores) == pytest.approx(np.sqrt(0.04))
+    assert np.isnan(run_spread(scores, scores[:, :1]))
+    found = significance_of({"digits": {"a": scores, "b": scores + 1}}, {"digits": True})
+    assert found["run_spread"].tolist() == [pytest.approx(0.2)]
 
 
 def squared_errors(seed: int) -> Scores:

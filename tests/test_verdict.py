@@ -32,7 +32,7 @@ def test_the_best_is_held_against_the_best_baseline() -> None:
     gain = 100 * (board["prototypical"] - board["sklearn"])
     assert verdict.answer.startswith(f"prototypical did best: accuracy {100 * board['prototypical']:.1f}% (")
     assert verdict.answer.endswith(f"{gain:.1f} points above the best baseline, sklearn.")
-    assert "The gain is beyond chance (p < 0.001)." in verdict.sureness
+    assert "The gain is beyond chance (p < 0.001; from run to run it varies by 1.0 points)." in verdict.sureness
     assert "Not found to differ from prototypical: ridge." in verdict.sureness
     assert "Meta-training took " in verdict.sureness
 
@@ -41,6 +41,8 @@ def test_of_errors_the_gain_is_a_share() -> None:
     verdict = verdict_on(made_up(("sinusoid",)), "sinusoid")
     assert verdict is not None
     assert verdict.answer.endswith("% below the best baseline, sklearn.")
+    other = made_up(("sinusoid",)).frames.leaderboard.set_index("learner").loc["sklearn", "score"]
+    assert f"; from run to run it varies by {1 / other:#.2g}%)." in verdict.sureness
 
 
 def test_a_gain_that_is_not_sure_is_not_called_so() -> None:
@@ -48,7 +50,7 @@ def test_a_gain_that_is_not_sure_is_not_called_so() -> None:
     pairs = record.frames.significance.assign(p_beside_best=lambda of: of["p_beside_best"] + 0.2)
     verdict = verdict_on(replace(record, frames=replace(record.frames, significance=pairs)), "glyphs")
     assert verdict is not None
-    assert "The gain may be chance (p = 0.200)." in verdict.sureness
+    assert "The gain may be chance (p = 0.200; from run to run it varies by 1.0 points)." in verdict.sureness
     nothing = pairs.assign(p_beside_best=np.nan)
     verdict = verdict_on(replace(record, frames=replace(record.frames, significance=nothing)), "glyphs")
     assert verdict is not None

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
+from autometa.comparison.report.across import tests_on
 from autometa.comparison.report.markup import metric_title, p_words, score_text
 from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.comparison.results.crossed_effects import ALPHA
@@ -67,6 +70,8 @@ class Beside:
     score: float
     p_value: float
     """Of the difference, corrected for the number of learners; NaN where it is not decided."""
+    varies: str
+    """How much the gap varies from run to run, in words."""
 
     @property
     def sureness(self) -> str:
@@ -74,7 +79,8 @@ class Beside:
         if math.isnan(self.p_value):
             return f"Whether it is better than {self.words} is not decided: one training run says nothing of a learner."
         sure = "is beyond" if self.p_value < ALPHA else "may be"
-        return f"The gain over {self.words} {sure} chance ({p_words(self.p_value)})."
+        why = "; ".join(filter(None, (p_words(self.p_value), self.varies)))
+        return f"The gain over {self.words} {sure} chance ({why})."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +114,21 @@ def advised(record: Record, tasks: str) -> Advised | None:
     best = found.iloc[0]
     learner = str(best["learner"])
     references = references_in(record.plan, record.frames.leaderboard["learner"])
+    metric = str(best["metric"])
     beside = (
-        Beside(learner=name, words=words, score=float(best[key]), p_value=float(best[f"{key}_p_holm"]))
+        Beside(
+            learner=name,
+            words=words,
+            score=float(best[key]),
+            p_value=float(best[f"{key}_p_holm"]),
+            varies=spread_words(record.frames.significance, tasks, (learner, name), float(best[key]), metric),
+        )
         for key, name, words in (("pooled", references.pooled, POOLED), ("own", references.own, OWN))
         if name is not None and name != learner
     )
     return Advised(
         learner=learner,
-        metric=str(best["metric"]),
+        metric=metric,
         score=float(best["score"]),
         n_rows=int(best["rows"]),
         n_entities=int(best["n_entities"]),
@@ -146,6 +159,33 @@ def step_words(score: float, other: float, metric: str) -> str:
     else:
         size = f"{100 * abs(score - other) / abs(other):.0f}%"
     return f"{size} {'above' if score > other else 'below'}"
+
+
+def spread_words(significance: pd.DataFrame, tasks: str, pair: tuple[str, str], other: float, metric: str) -> str:
+    """How much the gap of two learners varies from run to run, as :func:`step_words` tells gaps; empty if not known.
+
+    Parameters
+    ----------
+    significance : DataFrame
+    tasks : str
+    pair : (str, str)
+        Names as shown, in any order.
+    other : float
+        Score that the gap is told as a share of, where it is one.
+    metric : str
+    """
+    for row in tests_on(significance, tasks).itertuples() if len(significance) else ():
+        if {row.learner_a, row.learner_b} == set(pair) and math.isfinite(row.run_spread):
+            if problem_of_metric(metric).is_share:
+                return f"from run to run it varies by {100 * row.run_spread:.1f} points"
+            if other == 0 or not math.isfinite(other):
+                return f"from run to run it varies by {score_text(row.run_spread, metric)}"
+            return f"from run to run it varies by {_percent(100 * row.run_spread / abs(other))}"
+    return ""
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0f}%" if value >= 10 else f"{value:#.2g}%"
 
 
 def _level(record: Record, tasks: str, best: str, told: Sequence[str]) -> str:

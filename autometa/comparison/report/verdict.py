@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from autometa.comparison.report.across import leaderboard_on, over_limit, tests_on
-from autometa.comparison.report.advice import Advice, advice_on, step_words
+from autometa.comparison.report.advice import Advice, advice_on, spread_words, step_words
 from autometa.comparison.report.markup import (
     interval_text,
     metric_title,
@@ -57,7 +57,9 @@ def _advice(record: Record, tasks: str, rows: pd.DataFrame) -> Advice:
     elif len(baselines):
         other = baselines.iloc[0]
         answer += f", {step_words(best['score'], other['score'], metric)} the best baseline, {other['learner']}"
-        sureness.append(_gain(record, tasks, str(other["learner"])))
+        names = str(best["learner"]), str(other["learner"])
+        varies = spread_words(record.frames.significance, tasks, names, float(other["score"]), metric)
+        sureness.append(_gain(record, tasks, str(other["learner"]), varies))
     sureness += [_level(record, tasks, str(best["learner"])), _cost(best), _untrained(record, tasks, metric)]
     return Advice(answer=f"{answer}.", sureness=" ".join(filter(None, sureness)))
 
@@ -80,13 +82,13 @@ def _share(record: Record, tasks: str, score: float) -> str:
     return f", {(score - low) / (high - low):.0%} of the way from acting at random to the best of who knows the world"
 
 
-def _gain(record: Record, tasks: str, baseline: str) -> str:
-    """Say whether the best is better than a baseline beyond chance."""
+def _gain(record: Record, tasks: str, baseline: str, varies: str) -> str:
+    """Say whether the best is better than a baseline beyond chance, and how much that varies from run to run."""
     for pair in tests_on(record.frames.significance, tasks).itertuples():
         if baseline not in (pair.learner_a, pair.learner_b) or math.isnan(pair.p_beside_best):
             continue
         sure = "is beyond" if pair.p_beside_best < ALPHA else "may be"
-        return f"The gain {sure} chance ({p_words(pair.p_beside_best)})."
+        return f"The gain {sure} chance ({'; '.join(filter(None, (p_words(pair.p_beside_best), varies)))})."
     return "Whether the gain is beyond chance is not decided: one training run says nothing of a learner."
 
 

@@ -91,6 +91,13 @@ def is_decidable(scores: Scores) -> bool:
     return bool(scores.shape[1] > 1)
 
 
+def run_spread(*scores: Scores) -> float:
+    """Return by how much means over tasks vary from run to run: of one learner, or the gap of two; NaN for one run."""
+    if not all(map(is_decidable, scores)):
+        return math.nan
+    return math.sqrt(sum(float(of.mean(axis=0).var(ddof=1)) for of in scores))
+
+
 def mean_of(scores: Scores) -> Estimate:
     """Estimate a learner's mean score; of one run, the mean of that trained model over tasks.
 

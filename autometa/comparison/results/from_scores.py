@@ -39,7 +39,8 @@ def significance(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, 
         difference of this size significant, as the runs spread here; for pairs not decided, the number that usually
         decides), ``p_models`` (Wilcoxon's signed-rank test over tasks: of these trained models, not of the learners),
         ``p_beside_best`` (of pairs with the best mean: below 5%, the other is not the best of all; the rest hold the
-        best of all in 95% of comparisons, Gupta 1965; one-sided, corrected for the number of others; else NaN); with
+        best of all in 95% of comparisons, Gupta 1965; one-sided, corrected for the number of others; else NaN),
+        ``run_spread`` (standard deviation of the difference from run to run; NaN for a single run); with
         ``trained_on`` also ``trained_on_a`` and ``trained_on_b``.
 
     Raises

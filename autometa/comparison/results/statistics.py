@@ -12,13 +12,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
-from autometa.comparison.results.crossed_effects import ALPHA, Scores, difference_of, is_decidable, runs_that_decide
+from autometa.comparison.results.crossed_effects import (
+    ALPHA,
+    Scores,
+    difference_of,
+    is_decidable,
+    run_spread,
+    runs_that_decide,
+)
 
 RUNS = 5
 """Training runs of each learner to ask for; three already find most differences of four times the spread of runs."""
 SIGNIFICANCE = [
     "tasks", "learner_a", "learner_b", "difference", "ci_low", "ci_high", "p_value", "p_holm", "verdict", "better",
-    "runs_needed", "p_models", "p_beside_best",
+    "runs_needed", "p_models", "p_beside_best", "run_spread",
 ]  # fmt: skip
 RANKS = ["learner", "mean_rank", "n_distributions"]
 DIFFERENT, LEVEL_WITH, NOT_DECIDED = "different", "no difference found", "not decided"
@@ -116,6 +123,7 @@ def _pair(a: Scores, b: Scores) -> dict[str, Any]:
         "p_value": difference.p_value if decidable else math.nan,
         "p_models": test_of_models(a.mean(axis=1), b.mean(axis=1)),
         "runs_needed": runs_that_decide(a, b) if decidable else RUNS,
+        "run_spread": run_spread(a, b),
     }
 
 

@@ -19,7 +19,7 @@ from autometa.comparison.execution.stored_trials import result_of
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.plan import Plan
 from autometa.comparison.results import labelled_rows
-from autometa.comparison.results.crossed_effects import interval_of
+from autometa.comparison.results.crossed_effects import interval_of, run_spread
 from autometa.comparison.results.entities import ENTITIES, entities_of
 from autometa.comparison.results.from_scores import verdicts
 from autometa.comparison.results.gaps import Gap, gaps_to
@@ -36,9 +36,10 @@ from autometa.comparison.results.statistics import mean_ranks
 from autometa.errors import StorageError
 
 LEADERBOARD = [
-    "tasks", "rank", "learner", "family", "metric", "score", "ci_low", "ci_high", "n_test_tasks", "n_seeds", "n_shot",
-    "n_query", "normalization", "meta_train_seconds", "adapt_ms", "predict_ms", "n_trials", "params", "trained_on",
-    "gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm", "gap_verdict", "mebibytes", "over_limit",
+    "tasks", "rank", "learner", "family", "metric", "score", "ci_low", "ci_high", "run_spread", "n_test_tasks",
+    "n_seeds", "n_shot", "n_query", "normalization", "meta_train_seconds", "adapt_ms", "predict_ms", "n_trials",
+    "params", "trained_on", "gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm", "gap_verdict", "mebibytes",
+    "over_limit",
 ]  # fmt: skip
 GAP = ["gap_to_pooled", "gap_error", "gap_p_value", "gap_p_holm"]
 SCORES = ["tasks", "learner", "seed", "task", "metric", "score", "trained_on"]
@@ -309,6 +310,7 @@ def _row(judged: Judged) -> dict[str, Any]:
         "score": float(matrix.mean()),
         "ci_low": low,
         "ci_high": high,
+        "run_spread": run_spread(matrix),
         "n_test_tasks": matrix.shape[0],
         "n_seeds": matrix.shape[1],
         "n_shot": first["n_shot"],
