@@ -1,11 +1,17 @@
 """How often is a learner called different from itself, and how often is a true difference found?
 
     python examples/benchmarks/false_alarms/false_alarms.py
+    python examples/benchmarks/false_alarms/false_alarms.py --search race --ensemble
 
 Five learners are meta-trained twelve times on each of three task distributions, each run from another seed, and judged
 on the same test tasks. Then the runs of one learner are split at random into two sides, which are compared as if they
 were two learners: every difference is a false alarm. For a true difference, one side's scores are moved by four times
 the spread of the run means. Scores go to ``runs/false_alarms.csv``, and are not taken again if they are there.
+
+With ``--search`` whole comparisons are made again and again, of entrants that are the same learner. Their only
+hyperparameter is a number that decides their luck, so that whatever a search finds on the meta-valid tasks is worth
+nothing on the meta-test tasks, and every difference is a false alarm: of two entrants, or of two halves of the runs of
+one, the ensemble too.
 """
 
 from __future__ import annotations
@@ -15,11 +21,13 @@ import datetime
 import platform
 import warnings
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 import autometa as am
 
@@ -38,6 +46,117 @@ LEARNERS = {
 }
 RUNS, STEPS, TASKS_PER_STEP, TEST_TASKS, SPLITS = 12, 30, 8, 300, 200
 ALARMS_AT_MOST, POWER_AT_LEAST = 15, 0.8
+
+
+class Luck(am.Learner):
+    """Another learner whose luck is a hyperparameter: where its parameters begin, and how much each task counts.
+
+    Parameters
+    ----------
+    inner : Learner
+    luck : int
+        Of another run, with another seed, it says nothing.
+    """
+
+    default_meta_optimizer: ClassVar[str | None] = "gradient"
+    provides: ClassVar[frozenset[str]] = frozenset({"gradient"})
+
+    def __init__(self, inner: am.Learner, luck: int = 0) -> None:
+        self.inner = inner
+        self.luck = luck
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        """Begin where seed and luck say."""
+        torch.manual_seed(am.derive_seed(int(torch.randint(2**31, ())), self.luck))
+        return self.inner.build(info)
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> Any:
+        """As the other does."""
+        return self.inner.adapt(module, support)
+
+    def predict(self, module: nn.Module, adapted: Any, x: Tensor) -> Tensor:
+        """As the other does."""
+        return self.inner.predict(module, adapted, x)
+
+    def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
+        """Weigh tasks at random, as a Bayesian bootstrap does: entrants draw the same ones."""
+        generator = torch.Generator().manual_seed(am.derive_seed(self.luck, round(1e6 * progress)))
+        weights = -torch.rand(len(batch), generator=generator).clamp(min=1e-6).log()
+        return self.inner.meta_loss(module, batch, progress) * weights
+
+    @classmethod
+    def suggest(cls, trial: Any, info: am.TaskInfo) -> Self:
+        """Draw luck."""
+        raise NotImplementedError  # an object's own parameters say what is inside
+
+
+def luck_of(inner: am.Learner, entrant: int) -> Luck:
+    """An entrant: a class of its own, whose search space is its luck."""
+
+    class Entrant(Luck):
+        def __init__(self, inner: am.Learner = inner, luck: int = 1000 * entrant) -> None:
+            super().__init__(inner, luck)
+
+        @classmethod
+        def suggest(cls, trial: Any, info: am.TaskInfo) -> Self:
+            return cls(luck=trial.suggest_int("luck", 0, 10**6))
+
+    return Entrant()
+
+
+ENTRANTS, HALF = 3, 3
+EQUALS = {
+    "ridge, sinusoid": ("sinusoid", "ridge"),
+    "prototypical, digits": ("digits", "prototypical"),
+}
+
+
+def alarms_among_equals(what: str, repetition: int, search: str, ensemble: bool, steps: int) -> pd.DataFrame:
+    """Compare entrants that are equal once; return one row per test: ``kind`` and ``alarm``."""
+    tasks, learner = EQUALS[what]
+    inner = am.make_learner(learner, backbone="mlp")
+    comparison = am.compare(
+        {tasks: TASKS[tasks]},
+        {f"entrant {k}": luck_of(inner, k) for k in range(ENTRANTS)},
+        baselines=False,
+        n_trials=4,
+        n_seeds=2 * HALF,
+        max_steps=steps,
+        tasks_per_step=TASKS_PER_STEP,
+        n_test_tasks=100,
+        n_valid_tasks=20,
+        random_state=repetition,
+        search=search,  # type: ignore[arg-type]
+        verbose=0,
+        **({"ensemble": True} if ensemble else {}),
+    )
+    pairs = comparison.significance
+    of_entrants = pairs[(pairs["learner_a"] != "ensemble") & (pairs["learner_b"] != "ensemble")]
+    rows = [("pairs of entrants", bool((of_entrants["verdict"] == "different").any()))]
+    rows.append(("an entrant is not the best", bool((of_entrants["p_beside_best"] < 0.05).any())))
+    for name, of in comparison.scores.groupby("learner"):
+        scores = matrix(of)
+        alarm = verdict(scores[:, :HALF], scores[:, HALF:])["verdict"] == "different"
+        kind = "halves of the ensemble" if name == "ensemble" else "halves of an entrant"
+        rows.append((kind, bool(alarm)))
+    return pd.DataFrame([(what, repetition, *row) for row in rows], columns=["what", "repetition", "kind", "alarm"])
+
+
+def search_among_equals(search: str, ensemble: bool, repetitions: int, steps: int, path: Path) -> None:
+    """Repeat comparisons of equals, keep what each said in a file, and print the table."""
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["what", "repetition", "kind", "alarm"])
+    for repetition in range(repetitions):
+        for what in EQUALS:
+            if not ((table["what"] == what) & (table["repetition"] == repetition)).any():
+                more = alarms_among_equals(what, repetition, search, ensemble, steps)
+                table = more if table.empty else pd.concat([table, more], ignore_index=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                table.to_csv(path, index=False)
+    print(f"search={search}, ensemble={ensemble}: {ENTRANTS} equal entrants, {2 * HALF} runs each of {steps} steps")
+    print("| what | test | alarms | of |")
+    print("|---|---|---|---|")
+    for (what, kind), of in table.groupby(["what", "kind"], sort=False):
+        print(f"| {what} | {kind} | {int(of['alarm'].sum())} | {len(of)} |")
 
 
 def runs_of(learner: str, tasks: str) -> NDArray[np.float64]:
@@ -62,13 +181,13 @@ def matrix(scores: pd.DataFrame) -> NDArray[np.float64]:
     return scores.pivot_table(index="task", columns="seed", values="score").to_numpy()
 
 
-def taken(path: Path) -> pd.DataFrame:
+def taken(path: Path, only: list[str] | None) -> pd.DataFrame:
     """Scores of all learners; those that the file has already are not taken again."""
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["tasks", "learner", "seed", "task", "score"])
     there = set(zip(table["tasks"], table["learner"], strict=True))
     for tasks, learners in LEARNERS.items():
         for learner in learners:
-            if (tasks, learner) in there:
+            if (tasks, learner) in there or (only is not None and learner not in only):
                 continue
             scores = runs_of(learner, tasks)
             rows = [(tasks, learner, run, task, round(score, 6)) for (task, run), score in np.ndenumerate(scores)]
@@ -110,10 +229,20 @@ def main() -> None:
     """Take the runs, split them and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scores", type=Path, default=Path("runs/false_alarms.csv"))
+    parser.add_argument("--learners", nargs="+", help="these alone; the table is then not written")
+    parser.add_argument("--search", help="compare equal entrants with this search, such as separate or race")
+    parser.add_argument("--ensemble", action="store_true", help="with --search: let an ensemble take part")
+    parser.add_argument("--repetitions", type=int, default=200, help="with --search: comparisons of each kind")
+    parser.add_argument("--steps", type=int, default=STEPS, help="with --search: outer steps of a run")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", UserWarning)
-    table = taken(arguments.scores)
+    if arguments.search is not None:
+        name = f"false_alarms_{arguments.search}{'_ensemble' * arguments.ensemble}_{arguments.steps}.csv"
+        path = arguments.scores.with_name(name)
+        search_among_equals(arguments.search, arguments.ensemble, arguments.repetitions, arguments.steps, path)
+        return
+    table = taken(arguments.scores, arguments.learners)
     rows, worst, weakest = [], 0, 1.0
     for (tasks, learner), of in table.groupby(["tasks", "learner"], sort=False):
         scores = matrix(of)
@@ -146,7 +275,8 @@ def main() -> None:
         f"{weakest:.0%} (asked: at least {POWER_AT_LEAST:.0%}). The splits are of the same {RUNS} runs and so not "
         "independent: counts spread more about 5% than those of as many pairs of new runs would.",
     ]
-    (HERE / "false_alarms.md").write_text("\n".join(text) + "\n")
+    if arguments.learners is None:
+        (HERE / "false_alarms.md").write_text("\n".join(text) + "\n")
 
 
 if __name__ == "__main__":
