@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.comparison.execution.fingerprints import fingerprints_of
-from autometa.comparison.execution.guards import agreement, dealt_out
+from autometa.comparison.execution.guards import agreement, dealt_out, first_test_tasks, permuted_labels
+from autometa.comparison.plan.domains import Domain
+from autometa.comparison.plan.settings import Settings
 from autometa.comparison.report.guards import guards_section
 from autometa.comparison.results.guards import GUARDS, errors_for, warnings_of
+from learning import STANDARD_ERRORS
 from toy_tasks import Haystack
 
 FAST: dict[str, Any] = {
@@ -308,3 +311,15 @@ def test_without_any_guard_nothing_is_said() -> None:
     assert warnings_of(nothing) == []
     record: Any = SimpleNamespace(frames=SimpleNamespace(guards=nothing))
     assert guards_section(record, {}) == ""
+
+
+def test_a_sound_learner_is_at_chance_with_labels_that_tell_nothing_even_of_uneven_tasks() -> None:
+    tasks = am.make_tasks("glyphs", size=8, n_way=(2, 6), n_shot=(1, 5), n_query=5)
+    learner = am.make_learner("prototypical", backbone="identity")
+    found = []
+    for seed in range(40):
+        domain = Domain(label="letters", sampler=tasks, settings=Settings(n_test_tasks=100, random_state=seed))
+        measured = permuted_labels(learner, learner.build(tasks.info), first_test_tasks(domain), domain)
+        found.append((measured["score"] - measured["chance"]) / measured["standard_error"])
+    assert abs(np.mean(found)) < STANDARD_ERRORS * np.std(found, ddof=1) / len(found) ** 0.5
+    assert max(found) < errors_for(20)

@@ -109,7 +109,7 @@ def test_ranks_and_the_critical_distance_are_those_of_autorank(case: str, n: int
     for learner, row in theirs.rankdf.iterrows():
         assert found.loc[learner, "mean_rank"] == pytest.approx(row["meanrank"], abs=1e-12)
     assert found["p_friedman"].iloc[0] == pytest.approx(theirs.pvalue, rel=1e-9)
-    assert found["critical_difference"].iloc[0] == pytest.approx(theirs.cd, rel=2e-3)  # theirs interpolates a table
+    assert found["critical_difference"].iloc[0] == pytest.approx(theirs.cd, rel=1e-4)  # of an approximate quantile
     from autorank._util import get_sorted_rank_groups  # what its diagram joins
 
     result = theirs._replace(rankdf=theirs.rankdf.sort_values("meanrank"))
@@ -126,7 +126,7 @@ def test_tests_of_all_pairs_are_those_of_scikit_posthocs(case: str, n: int) -> N
     means = scores.to_numpy()
     ranks = mean_ranks_of(means, higher_is_better=True)
     nemenyi = quietly(posthocs.posthoc_nemenyi_friedman, scores)
-    assert np.abs(nemenyi_p(ranks, n) - nemenyi.to_numpy()).max() < 1e-3  # theirs interpolates a table too
+    assert np.abs(nemenyi_p(ranks, n) - nemenyi.to_numpy()).max() < 1e-9
     right = (50 * scores).round().astype(int).melt(var_name="learner", value_name="score")  # whole numbers tie exactly
     wilcoxon = quietly(
         posthocs.posthoc_wilcoxon,
@@ -158,4 +158,4 @@ def test_the_critical_distance_is_that_of_exact_quantiles() -> None:
     qsturng = peer("statsmodels.stats.libqsturng").qsturng
     for k in (2, 3, 5, 10, 20):
         theirs = qsturng(0.95, k, np.inf) * np.sqrt(k * (k + 1) / (12 * 30))
-        assert nemenyi_distance(k, 30) == pytest.approx(theirs, rel=2e-3)
+        assert nemenyi_distance(k, 30) == pytest.approx(theirs, rel=1e-3)

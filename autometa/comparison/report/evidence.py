@@ -17,8 +17,8 @@ from autometa.comparison.results.references import references_in
 from autometa.comparison.results.statistics import DIFFERENT
 from autometa.contracts.problems import problem_of_metric
 
-DRAWS = 4000
-"""Draws from the posterior: a probability of 0.95 has a standard error of 0.003."""
+DRAWS = 2000
+"""Draws from the posterior: a probability of 0.95 has a standard error of 0.005."""
 
 
 def evidence_section(record: Record, looks: dict[str, Style]) -> str:

@@ -79,15 +79,10 @@ class Luck(am.Learner):
         return self.inner.predict(module, adapted, x)
 
     def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
-        """Weigh tasks at random, as a Bayesian bootstrap does: entrants draw the same ones."""
+        """Weigh tasks at random, as a Bayesian bootstrap does, for entrants of the same seed draw the same ones."""
         generator = torch.Generator().manual_seed(am.derive_seed(self.luck, round(1e6 * progress)))
         weights = -torch.rand(len(batch), generator=generator).clamp(min=1e-6).log()
         return self.inner.meta_loss(module, batch, progress) * weights
-
-    @classmethod
-    def suggest(cls, trial: Any, info: am.TaskInfo) -> Self:
-        """Draw luck."""
-        raise NotImplementedError  # an object's own parameters say what is inside
 
 
 def luck_of(inner: am.Learner, entrant: int) -> Luck:
@@ -99,6 +94,7 @@ def luck_of(inner: am.Learner, entrant: int) -> Luck:
 
         @classmethod
         def suggest(cls, trial: Any, info: am.TaskInfo) -> Self:
+            """Draw luck."""
             return cls(luck=trial.suggest_int("luck", 0, 10**6))
 
     return Entrant()
