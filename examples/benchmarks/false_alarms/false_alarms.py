@@ -55,7 +55,7 @@ class Luck(am.Learner):
     ----------
     inner : Learner
     luck : int
-        Of another run, with another seed, it says nothing.
+        It is mixed with the seed of the run, so that of another run, with another seed, it says nothing.
     """
 
     default_meta_optimizer: ClassVar[str | None] = "gradient"
@@ -66,9 +66,12 @@ class Luck(am.Learner):
         self.luck = luck
 
     def build(self, info: am.TaskInfo) -> nn.Module:
-        """Begin where seed and luck say."""
-        torch.manual_seed(am.derive_seed(int(torch.randint(2**31, ())), self.luck))
-        return self.inner.build(info)
+        """Begin where the seed of the run and luck say."""
+        seed = am.derive_seed(int(torch.randint(2**31, ())), self.luck)
+        torch.manual_seed(seed)
+        module = self.inner.build(info)
+        module.register_buffer("seed", torch.tensor(seed % 2**31))
+        return module
 
     def adapt(self, module: nn.Module, support: am.Examples) -> Any:
         """As the other does."""
@@ -80,7 +83,7 @@ class Luck(am.Learner):
 
     def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Weigh tasks at random, as a Bayesian bootstrap does, for entrants of the same seed draw the same ones."""
-        generator = torch.Generator().manual_seed(am.derive_seed(self.luck, round(1e6 * progress)))
+        generator = torch.Generator().manual_seed(am.derive_seed(int(module.get_buffer("seed")), round(1e6 * progress)))
         weights = -torch.rand(len(batch), generator=generator).clamp(min=1e-6).log()
         return self.inner.meta_loss(module, batch, progress) * weights
 
