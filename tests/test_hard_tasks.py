@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, s
         "digits": am.make_tasks("digits", n_query=3),
         "sinusoid": am.make_tasks("sinusoid"),
         "schools": am.make_tasks("table", data=a_table(), task="school", target="score", n_shot=4),
+        "kinds": am.make_tasks("table", data=a_table(), task="school", target="kind", n_shot=2),
     }
     found = am.compare(tasks, ["sklearn"], baselines=False, output=output, **FAST)
     return found, (output / "report.html").read_text(encoding="utf-8")
@@ -197,13 +199,22 @@ def test_rows_of_a_table_are_shown_with_names_and_values_escaped(compared: tuple
     assert "<i>" not in compared[1]
 
 
+def test_rows_with_classes_are_shown_with_their_names_wrong_answers_first(compared: tuple[am.Comparison, str]) -> None:
+    shown = section(compared[1], "kinds").split("<table")[1]
+    rows = [re.findall(r"<td[^>]*>(?:<b>)?([^<]*)", row)[-2:] for row in shown.split(">query</th>")[1:]]
+    assert {name for pair in rows for name in pair} <= {"public", "private"}
+    right = [target == answer for target, answer in rows]
+    assert not right[0]
+    assert right == sorted(right)
+
+
 def test_what_is_kept_fits_the_storage(compared: tuple[am.Comparison, str]) -> None:
     results = [
         trial.user_attrs["result"]
         for arm in compared[0]._arms
         for trial in arm.finals()
     ]  # fmt: skip
-    assert len(results) == 3
+    assert len(results) == 4
     for result in results:
         assert misfit(json.loads(json.dumps(result)), RESULT) is None
         assert len(json.dumps(result["hardest"])) < 2000

@@ -200,7 +200,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, P
 
 def test_the_report_shows_every_learner_in_the_same_worlds_side_by_side(compared: tuple[am.Comparison, Path]) -> None:
     text = (compared[1] / "report.html").read_text()
-    of_grid = text.split("grid: what they did</h3>")[1].split("</section>")[0]
+    of_grid = text.split("grid: what they did</h3>")[1].split("<h3>")[0]
     assert of_grid.count('<pre class="world" role="img" aria-label="World ') == 12  # 2 learners, 3 worlds, 2 episodes
     assert of_grid.count('<div class="shown">') == 6
     assert "S: the start; G: a goal that was not reached." in of_grid
@@ -214,7 +214,7 @@ def test_the_report_shows_every_learner_in_the_same_worlds_side_by_side(compared
 
 def test_worlds_without_a_picture_are_figures_that_say_what_they_are(compared: tuple[am.Comparison, Path]) -> None:
     text = (compared[1] / "report.html").read_text()
-    of_cart = text.split("cart &lt;b&gt;: what they did</h3>")[1].split("</section>")[0]
+    of_cart = text.split("cart &lt;b&gt;: what they did</h3>")[1].split("<h3>")[0]
     assert of_cart.count('role="img" aria-label="World ') == 12
     assert of_cart.count('<svg class="plot"') == 12
     assert ">seen 4<" in of_cart

@@ -113,15 +113,34 @@ def to_svg(figure: Figure, title: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"<[^>]*>", lambda found: _shortened(found[0]), body)  # between tags stands text, which stays
+    body = _without_plain_groups(body)
     body = re.sub(r"\n\s*", "\n", body)
     said = html.escape(title)
     return f'<svg class="plot" viewBox="{view[1]}" role="img" aria-label="{said}"><title>{said}</title>{body}'
 
 
 def _shortened(tag: str) -> str:
-    """Return a tag of an SVG with shorter numbers, and with the page's variables for colours."""
-    tag = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", tag)  # names of parts, repeated in every figure; the hashed ones stay
+    """Return a tag of an SVG with shorter numbers and styles, and with the page's variables for colours."""
+    # Names of parts are repeated in every figure; the hashed ones stay. The page has a font of its own.
+    tag = re.sub(r' id="(?:[A-Za-z0-9]+_\d+|matplotlib\.[^"]*)"', "", tag)
+    tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     tag = re.sub(r"(\d\.\d{2})\d+", r"\1", tag)
+    tag = re.sub(r' d="[^"]*"', lambda found: re.sub(r"\s*([A-Z])\s*", r"\1", found[0]), tag)
+    tag = re.sub(r'style="[^"]*"', lambda found: re.sub(r"([:;]) ", r"\1", found[0]), tag)
+    tag = tag.replace("font-family:'DejaVu Sans', sans-serif;", "")
     for color, variable in _VARIABLES.items():
         tag = tag.replace(color, f"var({variable})")
     return re.sub(r"#0([ab])00([0-9a-f]{2})", lambda m: f"var(--{'s' if m[1] == 'a' else 'g'}{int(m[2], 16)})", tag)
+
+
+def _without_plain_groups(body: str) -> str:
+    """Leave out the groups of an SVG that carry nothing."""
+    is_plain: list[bool] = []
+
+    def kept(tag: re.Match[str]) -> str:
+        if tag[0] == "</g>":
+            return "" if is_plain.pop() else tag[0]
+        is_plain.append(tag[0] == "<g>")
+        return "" if is_plain[-1] else tag[0]
+
+    return re.sub(r"</?g\b[^>]*>", kept, body)

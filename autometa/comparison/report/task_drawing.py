@@ -111,7 +111,8 @@ def _rows(
     (given, labels), (asked, right) = support, query
     is_classes = not right.is_floating_point()
     targets = right.reshape(len(right), -1)[: len(answers), 0].double().numpy()
-    worst = np.argsort(-np.abs((answers != targets) if is_classes else (answers - targets)), kind="stable")[:MOST_ROWS]
+    missed = (answers != targets).astype(np.float64) if is_classes else np.abs(answers - targets)
+    worst = np.argsort(-missed, kind="stable")[:MOST_ROWS]
     kept = range(min(MOST_ROWS, len(given)))
 
     def told(value: float) -> str:
