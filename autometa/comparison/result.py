@@ -495,7 +495,7 @@ class Comparison:
             write_whole(output / "race.csv", csv_text(self._record.frames.race))
         if self._plan.ensembles:
             write_whole(output / "members.csv", csv_text(self.members))
-        for name in OF_TABLES if self._has_tables else ():
+        for name in OF_TABLES if self._has_tables else ("calibration",) * bool(len(self.calibration)):
             write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
         several = len(self._plan.judged_on) > 1
         for tasks in dict.fromkeys(self.leaderboard["tasks"]):

@@ -50,15 +50,20 @@ class HardTasks:
         if any(known == name and error <= worse for worse, known, _ in self._found):
             return
         score = self.info.in_target_units(outcome.scores[index].double())
-        kept = {"place": self._n_seen + index, "score": float(f"{float(score):.4g}"), **_answers(outcome, index)}
+        kept = {
+            "place": self._n_seen + index,
+            "task": name,
+            "score": float(f"{float(score):.4g}"),
+            **_answers(outcome, index),
+        }
         others = [found for found in self._found if found[1] != name]
         self._found = sorted([*others, (error, name, kept)], key=lambda found: -found[0])[:HARDEST]
 
     def kept(self) -> list[dict[str, Any]]:
-        """Return the hardest first: ``place`` among the tasks judged, ``score``, and ``answers`` to queries in order.
+        """Return the hardest first: ``place`` among all drawn, number of the ``task``, ``score``, and ``answers``.
 
-        Answers are numbers of classes, or the first real target with four digits. Where learners act there is
-        what :func:`shown_world` keeps instead.
+        Answers to the queries are numbers of classes, or the first real target with four digits. Where learners act
+        there is what :func:`shown_world` keeps instead.
         """
         return [kept for *_, kept in self._found]
 

@@ -71,8 +71,8 @@ _JUDGED: dict[str, Schema] = {
     "guards?": {str: _GUARD},
     "hardest?": [
         (
-            {"place": whole(), "score": float, "answers": [float]},
-            {"place": whole(), "score": float, "episodes": [_EPISODE], "error?": str},
+            {"place": whole(), "task": whole(), "score": float, "answers": [float]},
+            {"place": whole(), "task": whole(), "score": float, "episodes": [_EPISODE], "error?": str},
         )
     ],
 }
@@ -130,6 +130,9 @@ def result_of(trial: FrozenTrial, study: str) -> dict[str, Any]:
         n_scores = n_scores if n_scores != n_tasks else len(one.get("metric_scores", one.get("scores", ())))
         if n_tasks != n_scores or (n_scores == 0 and "error" not in one):
             wrong = f"result has {n_scores} scores of {n_tasks} tasks"
+        unknown = {hard["task"] for hard in one.get("hardest", ())} - set(one.get("tasks", ()))
+        if unknown:
+            wrong = f"result has answers to task {min(unknown)}, which has no score"
     labelled = result.get("labelled", {}) if wrong is None and result is not None else {}
     for point in labelled.get("points", ()):
         n_tasks, n_scores = len(labelled["tasks"]), len(point.get("scores", labelled["tasks"]))

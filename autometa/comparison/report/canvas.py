@@ -140,6 +140,8 @@ def _without_plain_groups(body: str) -> str:
     def kept(tag: re.Match[str]) -> str:
         if tag[0] == "</g>":
             return "" if is_plain.pop() else tag[0]
+        if tag[0].endswith("/>"):
+            return ""  # nothing is in it
         is_plain.append(tag[0] == "<g>")
         return "" if is_plain[-1] else tag[0]
 

@@ -37,13 +37,11 @@ def worst_section(record: Record, tasks: str, looks: Mapping[str, Style]) -> str
         except Exception as error:  # of a sampler, whose files may be gone
             drawn.append(f'<p class="problem">These tasks cannot be drawn again: {escape(one_line(error))}</p>')
             break
+        said = _said(record, hardest, task, name, means, metric)
         if batch is None:
-            said = _said(record, hardest, task.place, task.score, name, means, metric)
-            drawn.append(f"<div>{said}{world_row(task.episodes, f'Task {task.place}', name, metric)}</div>")
+            drawn.append(f"<div>{said}{world_row(task.episodes, f'Task {task.number}', name, metric)}</div>")
             continue
         css = "figures" if view_of(batch) == "function" else css
-        number = task.place if batch.ids is None else int(batch.ids[0])
-        said = _said(record, hardest, number, task.score, name, means, metric)
         drawn.append(f"<div>{said}{draw_answers(record, hardest, task, batch, looks[name])}</div>")
     return (
         f"<h3>{escape(tasks)}: where {learner_cell(name, dict(looks))} does worst</h3>"
@@ -57,17 +55,15 @@ def _drawn(hardest: HardestTasks, task: HardTask) -> TaskBatch:
         return hardest.drawn(task)
 
 
-def _said(
-    record: Record, hardest: HardestTasks, number: int, score: float, name: str, means: pd.DataFrame, metric: str
-) -> str:
+def _said(record: Record, hardest: HardestTasks, task: HardTask, name: str, means: pd.DataFrame, metric: str) -> str:
     """What the task is called, its score, and who does best on it."""
     domain = hardest.domain
     names = record.task_names.get(domain.label, ())
     own_metric = domain.info.metric
-    of_all = means.loc[number]
+    of_all = means.loc[task.number]
     best = of_all.idxmax() if problem_of_metric(metric).higher_is_better else of_all.idxmin()
-    said = f"<b>{'' if names else 'Task '}{escape(task_name(number, names))}</b>: {metric_title(own_metric)} "
-    said += f"{score_text(score, own_metric)}, in the mean of all runs "
+    said = f"<b>{'' if names else 'Task '}{escape(task_name(task.number, names))}</b>: {metric_title(own_metric)} "
+    said += f"{score_text(task.score, own_metric)}, in the mean of all runs "
     said += f"{'' if metric == own_metric else f'{metric_title(metric)} '}{score_text(float(of_all[name]), metric)}"
     if of_all[best] != of_all[name]:
         said += f"; the best is {escape(best)} with {score_text(float(of_all[best]), metric)}"

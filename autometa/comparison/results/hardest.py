@@ -18,7 +18,9 @@ class HardTask:
     """A task, and what was answered to its queries."""
 
     place: int
-    """Among the tasks judged, from 0."""
+    """Among all that were drawn, from 0."""
+    number: int
+    """As in tables of scores."""
     score: float
     """Of this draw, in this run."""
     answers: tuple[float, ...] = ()
@@ -51,4 +53,10 @@ def hardest_of(judged: Judged) -> HardestTasks | None:
 
 def _hard_task(kept: Mapping[str, Any]) -> HardTask:
     episodes = tuple(map(shown_episode, kept.get("episodes", ())))
-    return HardTask(place=kept["place"], score=kept["score"], answers=tuple(kept.get("answers", ())), episodes=episodes)
+    return HardTask(
+        place=kept["place"],
+        number=kept["task"],
+        score=kept["score"],
+        answers=tuple(kept.get("answers", ())),
+        episodes=episodes,
+    )
