@@ -141,6 +141,10 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        _option("FOLDER", "A finished comparison whose best hyperparameters are tried first. Repeatable."),
+    ] = None,
     objective: Annotated[
         str | None,
         _option(
@@ -209,6 +213,7 @@ def compare(
         "n_valid_tasks": valid_tasks,
         "search": search,
         "ensemble": ensemble,
+        "warm_start": warm_start or None,
         "objective": objective,
         "max_latency": max_latency,
         "max_memory": max_memory,

@@ -29,6 +29,12 @@ def _check_flag(name: str, value: Any, *, of: str) -> None:
         raise InvalidParameter(f"{name}={value!r} of {of} must be true or false.")
 
 
+def _check_paths(name: str, value: Any, *, of: str) -> None:
+    """Refuse what is neither a text nor a list of texts."""
+    if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+        raise InvalidParameter(f"{name}={value!r} of {of} must be a folder in quotes, or a list of such.")
+
+
 class Check(Protocol):
     """Refuses a wrong value."""
 
@@ -46,6 +52,7 @@ OPTIONS: dict[str, tuple[str, Check]] = {
     "valid_tasks": ("n_valid_tasks", _positive),
     "search": ("search", partial(check_choice, choices=("separate", "race", "joint"))),
     "ensemble": ("ensemble", _check_flag),
+    "warm_start": ("warm_start", _check_paths),
     "objective": ("objective", partial(check_choice, choices=objective_names())),
     "max_latency": ("max_latency", partial(check_real, above=0)),
     "max_memory": ("max_memory", partial(check_real, above=0)),

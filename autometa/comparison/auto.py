@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from autometa.comparison.compare import compare
 from autometa.comparison.plan.entrants import Learners
+from autometa.comparison.plan.portfolio import WarmStart
 from autometa.comparison.plan.settings import Search
 from autometa.contracts.tasks import TaskSampler
 from autometa.errors import Incompatible
@@ -39,6 +40,7 @@ class _AutoFewShot(BaseEstimator):
         search: Search = "race",
         time_budget: float | str | None = None,
         ensemble: bool = False,
+        warm_start: WarmStart | None = None,
         storage: str | None = None,
         name: str | None = None,
         output: str | os.PathLike[str] | None = None,
@@ -61,6 +63,7 @@ class _AutoFewShot(BaseEstimator):
         self.search = search
         self.time_budget = time_budget
         self.ensemble = ensemble
+        self.warm_start = warm_start
         self.storage = storage
         self.name = name
         self.output = output
@@ -129,6 +132,7 @@ class _AutoFewShot(BaseEstimator):
             search=self.search,
             time_budget=self.time_budget,
             ensemble=self.ensemble,
+            warm_start=self.warm_start,
             objective=self.objective,
             max_latency=self.max_latency,
             max_memory=self.max_memory,
@@ -201,7 +205,7 @@ class AutoFewShotClassifier(ClassifierMixin, _AutoFewShot):
     Parameters
     ----------
     learners, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, search, \
-time_budget, ensemble, storage, name, output, device, n_workers, verbose, objective, max_latency, max_memory
+time_budget, ensemble, warm_start, storage, name, output, device, n_workers, verbose, objective, max_latency, max_memory
         As :func:`autometa.compare`; a race with fewer test tasks and seeds by default, because only the winner is
         wanted. ``time_budget="30min"`` is for all of ``meta_fit``.
     random_state : int, optional

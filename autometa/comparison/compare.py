@@ -29,6 +29,7 @@ from autometa.comparison.execution.stored_plan import stored_plan
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.plan import make_plan
+from autometa.comparison.plan.portfolio import WarmStart, read_portfolio
 from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
 from autometa.comparison.result import Comparison
 from autometa.engine.device import pick_device
@@ -56,6 +57,7 @@ def compare(
     search: Search = "separate",
     time_budget: float | str | None = None,
     ensemble: bool = False,
+    warm_start: WarmStart | None = None,
     objective: str = "auto",
     max_latency: float | None = None,
     max_memory: float | None = None,
@@ -129,6 +131,10 @@ def compare(
         Judge an ensemble as well, under the name "ensemble": for every seed, of the final runs of that seed, members
         and weights chosen greedily by the meta-valid tasks (Caruana et al. 2004). ``members`` of the result tells
         them. A later call may ask for it of what is done already.
+    warm_start : path or list of paths, optional
+        Folders of finished comparisons, or their files ``portfolio.json``. The hyperparameters that did best there for
+        a learner with the same meta-optimizer, up to three of tasks with the same problem and input, are tried right
+        after the defaults.
     objective : str, default="auto"
         What trials are tuned on, what decides which θ of a run is kept, and what final runs are judged and ranked by.
         Meta-training descends the learner's loss, whatever this is. ``"auto"``: the metric of the problem, which stays
@@ -219,8 +225,9 @@ def compare(
     if name is None:
         name = folder.name if folder is not None else "comparison"
     plan = make_plan(
-        tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks, accelerator=accelerator
-    )
+        tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks, accelerator=accelerator,
+        portfolio=read_portfolio(warm_start),
+    )  # fmt: skip
     where, keeper = _place(storage, folder, n_workers, ensemble or search == "race")
     run = Call(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout)
     clock = None if seconds is None else Clock(until=began + seconds, seconds=seconds, n_workers=n_workers)

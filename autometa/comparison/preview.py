@@ -24,6 +24,7 @@ from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.guarded import guarded
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan, make_plan
+from autometa.comparison.plan.portfolio import WarmStart, read_portfolio
 from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
 from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
@@ -92,6 +93,7 @@ def preview(
     search: Search = "separate",
     time_budget: float | str | None = None,
     ensemble: bool = False,
+    warm_start: WarmStart | None = None,
     objective: str = "auto",
     max_latency: float | None = None,
     max_memory: float | None = None,
@@ -105,7 +107,7 @@ def preview(
     Parameters
     ----------
     tasks, learners, test_tasks, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, \
-device, n_workers, random_state, search, time_budget, ensemble, objective, max_latency, max_memory, baselines
+device, n_workers, random_state, search, time_budget, ensemble, warm_start, objective, max_latency, max_memory, baselines
         As :func:`autometa.compare`. With ``budget`` no step is taken: meta-training takes its share of the budget.
 
     Returns
@@ -152,6 +154,7 @@ device, n_workers, random_state, search, time_budget, ensemble, objective, max_l
         baselines=baselines,
         test_tasks=test_tasks,
         accelerator=where.type != "cpu",
+        portfolio=read_portfolio(warm_start),
     )
     threads = ThreadCounts.here() if n_workers == 1 else ThreadCounts.shared(n_workers)
     with with_threads(threads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -27,6 +28,8 @@ from autometa.comparison.execution.stored_plan import comparisons_in, stored_pla
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
+from autometa.comparison.plan.portfolio import FILE as PORTFOLIO
+from autometa.comparison.plan.portfolio import entry_of
 from autometa.comparison.plan.study_space import JOINT
 from autometa.comparison.results.equivalence import practical_equivalence
 from autometa.comparison.results.rank_groups import critical_difference
@@ -491,6 +494,8 @@ class Comparison:
         """
         for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks", "pareto", "guards"):
             write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
+        kept = [entry for arm in self._arms if (entry := _portfolio_entry(arm)) is not None]
+        write_whole(output / PORTFOLIO, json.dumps(kept, indent=1))
         if len(self.race):
             write_whole(output / "race.csv", csv_text(self._record.frames.race))
         if self._plan.ensembles:
@@ -521,6 +526,13 @@ class Comparison:
             raise
         except AutometaError as error:
             warnings.warn(f"the winner on {tasks!r} is not saved: {error}", UserWarning, stacklevel=4)
+
+
+def _portfolio_entry(arm: Arm) -> dict[str, Any] | None:
+    """Return what a later comparison may begin with of a learner: the hyperparameters of its final runs."""
+    finals = arm.finals()
+    pair = arm.pair_of(finals[0]) if finals else None
+    return None if pair is None else entry_of(arm.tasks, pair.candidate, arm.params_of(finals))
 
 
 def _where(folder: Path, run: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from sklearn.base import clone
 from autometa.comparison.plan.backbones import is_auto, networks_of
 from autometa.comparison.plan.domains import Domain, refusal
 from autometa.comparison.plan.entrants import Entrant
+from autometa.comparison.plan.portfolio import Portfolio, points_of
 from autometa.comparison.plan.search_space import BACKBONE, Candidate, SearchSpace
 from autometa.comparison.plan.settings import Settings
 from autometa.engine.measure import check_measurable
@@ -28,6 +29,8 @@ class Pair:
     candidate: Candidate
     space: SearchSpace
     family: str
+    tried: Sequence[Mapping[str, Any]] = ()
+    """Hyperparameters that did best elsewhere, of a portfolio."""
     elsewhere: Sequence[Domain] = ()
     """Other task distributions that its final runs are judged on."""
 
@@ -48,12 +51,13 @@ class Pair:
 
     @property
     def first_points(self) -> list[dict[str, Any]]:
-        """What is tried first: the defaults, and these with every other backbone."""
+        """What is tried first: the defaults, what did best elsewhere, and the defaults with every other backbone."""
         defaults, shape = dict(self.space.defaults), self.domain.info.input_shape
         others = [network for network in self.candidate.networks if not is_auto(network, shape)]
         opened = [{f"{BACKBONE}__{name}": value for name, value in other.defaults.items()} for other in others]
         own = [{name: value for name, value in values.items() if name in self.space.opened} for values in opened]
-        return [defaults, *(defaults | {BACKBONE: other.label} | of for other, of in zip(others, own, strict=True))]
+        networks = [defaults | {BACKBONE: other.label} | of for other, of in zip(others, own, strict=True)]
+        return [defaults, *map(dict, self.tried), *networks]
 
     def seed(self, *labels: int | str) -> int:
         """Return a seed that every learner on these tasks shares."""
@@ -70,13 +74,21 @@ class Skipped:
     trained_on: str
 
 
-def make_pair(domain: Domain, label: str, entrant: Entrant, elsewhere: Sequence[Domain]) -> tuple[Pair, list[Skipped]]:
+def make_pair(
+    domain: Domain,
+    label: str,
+    entrant: Entrant,
+    elsewhere: Sequence[Domain],
+    portfolio: Portfolio = (),
+) -> tuple[Pair, list[Skipped]]:
     """Set up a learner on a task distribution as a trial will, so that whatever cannot work raises now.
 
     Parameters
     ----------
     elsewhere : sequence of Domain
         Other distributions to judge on; those on which this learner cannot be judged are in the list returned.
+    portfolio : sequence of entries, optional
+        What did best elsewhere; see :mod:`autometa.comparison.plan.portfolio`.
     """
     info = domain.info
     learner, meta_optimizer = entrant
@@ -100,6 +112,7 @@ def make_pair(domain: Domain, label: str, entrant: Entrant, elsewhere: Sequence[
         candidate=candidate,
         space=space,
         family=getattr(find("learner", name).spec, "family", "other") if name else "other",
+        tried=points_of(portfolio, candidate, space),
         elsewhere=[other for other in elsewhere if reasons[other.label] is None],
     )
     refused = [

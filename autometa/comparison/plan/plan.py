@@ -23,6 +23,7 @@ from autometa.comparison.plan.entrants import (
 )
 from autometa.comparison.plan.guarded import guarded
 from autometa.comparison.plan.pair import Pair, Skipped, make_pair
+from autometa.comparison.plan.portfolio import ENTRY, Portfolio
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.plan.study_space import JointSpace, PairSpace, StudySpace
 from autometa.contracts.objectives import AUTO
@@ -46,6 +47,7 @@ STORED: Schema = {
     "tasks": _SAMPLERS,
     "test_tasks?": _SAMPLERS,
     "learners": _LEARNERS,
+    "warm_start?": [ENTRY],
 }
 """What a plan looks like in a storage."""
 
@@ -133,6 +135,7 @@ def make_plan(
     baselines: bool = True,
     test_tasks: Tasks | Sequence[Tasks] | Mapping[str, Tasks] | None = None,
     accelerator: bool = False,
+    portfolio: Portfolio = (),
 ) -> Plan:
     """Resolve all names, draw a task of every part of every distribution and set up every pair.
 
@@ -157,10 +160,10 @@ def make_plan(
     infos = [domain.info for domain in domains.values()]
     if isinstance(learners, str) and learners == "all":
         everyone = every_learner({info.problem for info in infos})
-        return _shared(_assemble(name, settings, domains, test_domains, everyone, asked=()))
+        return _shared(_assemble(name, settings, domains, test_domains, everyone, asked=(), portfolio=portfolio))
     asked = labelled("learners", learners)
     given = with_baselines(asked, infos) if baselines else asked
-    return _shared(_assemble(name, settings, domains, test_domains, given, asked=asked))
+    return _shared(_assemble(name, settings, domains, test_domains, given, asked=asked, portfolio=portfolio))
 
 
 def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
@@ -187,7 +190,8 @@ def restore_plan(name: str, described: Mapping[str, Any]) -> Plan:
         for label, value in described["learners"].items()
     }
     shared = {label: domains.get(label, domain) for label, domain in test_domains.items()}
-    return _assemble(name, settings, domains, shared, learners, asked=())
+    portfolio = described.get("warm_start", ())
+    return _assemble(name, settings, domains, shared, learners, asked=(), portfolio=portfolio)
 
 
 def _assemble(
@@ -198,6 +202,7 @@ def _assemble(
     learners: Mapping[str, Learners],
     *,
     asked: Collection[str],
+    portfolio: Portfolio,
 ) -> Plan:
     """Set up every pair; refuse a learner among those ``asked`` for by name that fits nothing."""
     entrants, skipped = _make_entrants(learners, domains, asked)
@@ -207,7 +212,7 @@ def _assemble(
         for label, entrant in entrants.items():
             try:
                 with guarded(f"learner {label!r}"):
-                    pair, refused = make_pair(domain, label, entrant, elsewhere)
+                    pair, refused = make_pair(domain, label, entrant, elsewhere, portfolio)
                 pairs.append(pair)
                 skipped.extend(refused)
             except (Incompatible, PluginError) as error:
@@ -240,7 +245,7 @@ def _assemble(
         pairs=pairs,
         skipped=skipped,
         ensembles=ensembles,
-        described=_describe(settings, domains, test_domains, entrants),
+        described=_describe(settings, domains, test_domains, entrants, portfolio),
     )
     _refuse_useless(plan, asked)
     return plan
@@ -256,19 +261,18 @@ def _shared(plan: Plan) -> Plan:
         for of in (plan.domains, plan.test_domains)
     )
     test_domains = {label: domains.get(label, domain) for label, domain in test_domains.items()}
+
+    def moved(pair: Pair) -> Pair:
+        elsewhere = [test_domains[other.label] for other in pair.elsewhere]
+        return replace(pair, domain=domains[pair.tasks], elsewhere=elsewhere)
+
     return replace(
         plan,
         settings=settings,
         domains=domains,
         test_domains=test_domains,
-        pairs=[
-            replace(
-                pair,
-                domain=domains[pair.tasks],
-                elsewhere=[test_domains[other.label] for other in pair.elsewhere],
-            )
-            for pair in plan.pairs
-        ],
+        pairs=[moved(pair) for pair in plan.pairs],
+        ensembles=[moved(pair) for pair in plan.ensembles],
         described={**plan.described, "settings": asdict(settings)},
     )
 
@@ -333,8 +337,10 @@ def _describe(
     domains: Mapping[str, Domain],
     test_domains: Mapping[str, Domain],
     entrants: Mapping[str, Entrant],
+    portfolio: Portfolio,
 ) -> dict[str, Any]:
     return {
+        **({"warm_start": [dict(entry) for entry in portfolio]} if portfolio else {}),
         "format": FORMAT,
         "version": __version__,
         "settings": asdict(settings),

@@ -11,7 +11,7 @@ from autometa._version import __version__
 from autometa.comparison.plan.plan import FORMAT, STORED, Plan
 from autometa.comparison.plan.settings import Settings
 from autometa.errors import InvalidParameter, StorageError
-from autometa.files.description import changed_content, same_description
+from autometa.files.description import as_stored, changed_content, same_description
 from autometa.schema import misfit, misfit_of_any
 
 GROWS = ("n_trials", "n_seeds", "n_test_tasks", "ensemble")
@@ -128,6 +128,8 @@ def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
                 differences.append(f"{kind} {label!r} is there and not here")
             elif not same_description(described, new[kind][label]):
                 differences.append(_difference(kind, label, described, new[kind][label]))
+    if stored.get("warm_start", []) != as_stored(new.get("warm_start", [])):
+        differences.append("warm_start holds other hyperparameters there")
     search = new["settings"]["search"]
     if search != "separate" and stored["learners"].keys() != new["learners"].keys():
         differences.append(

@@ -1,0 +1,108 @@
+"""Hyperparameters that did best in finished comparisons, which new ones try first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from autometa.checks import check_path
+from autometa.comparison.plan.search_space import Candidate, SearchSpace, contains
+from autometa.contracts.tasks import TaskInfo
+from autometa.errors import InvalidFile, InvalidParameter, MissingData
+from autometa.host.catalog import name_of
+from autometa.schema import Schema, misfit, read_json
+
+FILE = "portfolio.json"
+"""What a folder of a comparison holds."""
+MOST = 3
+"""Points that a study takes from a portfolio: more would leave a short search nothing to find."""
+ENTRY: Schema = {
+    "tasks": str,
+    "problem": str,
+    "input": ("images", "tables", "vectors"),
+    "learner": str,
+    "meta_optimizer": (None, str),
+    "params": {str: (None, bool, int, float, str)},
+}
+Portfolio: TypeAlias = Sequence[Mapping[str, Any]]
+"""Entries as in :data:`ENTRY`."""
+WarmStart: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
+
+
+def read_portfolio(given: WarmStart | None) -> list[dict[str, Any]]:
+    """Read files of portfolios, or those in folders of finished comparisons, one after the other.
+
+    Raises
+    ------
+    InvalidParameter
+        It is no path.
+    MissingData
+        There is no such file, or no portfolio in the folder.
+    InvalidFile
+        It is no portfolio.
+    """
+    if given is not None and not isinstance(given, str | os.PathLike | Sequence):
+        raise InvalidParameter(
+            f"warm_start={given!r} must be the folder of a finished comparison, a portfolio, or a list of these."
+        )
+    paths = [] if given is None else [given] if isinstance(given, str | os.PathLike) else list(given)
+    found: list[dict[str, Any]] = []
+    for item in paths:
+        check_path("warm_start", item)
+        path = Path(item).expanduser()
+        path = path / FILE if path.is_dir() else path
+        try:
+            entries = read_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise MissingData(
+                f"warm_start={str(item)!r} has no {FILE} that can be read ({error.strerror}); give the folder of a "
+                "finished comparison, or its portfolio."
+            ) from error
+        except ValueError as error:
+            raise InvalidFile(f"warm_start={str(item)!r} is no portfolio: {error}.") from error
+        if wrong := misfit(entries, [ENTRY]):
+            raise InvalidFile(f"warm_start={str(item)!r} is no portfolio: {wrong}.")
+        found.extend(entries)
+    return found
+
+
+def entry_of(tasks: str, candidate: Candidate, params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a portfolio keeps of the best hyperparameters of a learner; None where nothing can be kept."""
+    entry = {"tasks": tasks, **_key(candidate), "input": _input(candidate.info), "params": dict(params)}
+    return None if not params or misfit(entry, ENTRY) else entry
+
+
+def points_of(portfolio: Portfolio, candidate: Candidate, space: SearchSpace) -> list[dict[str, Any]]:
+    """Return the points of a portfolio that fit a search space, those of alike tasks first, each once.
+
+    A parameter that the space lacks, or a value outside it, is left out and has its default.
+    """
+    key, kind = _key(candidate), _input(candidate.info)
+    alike = [entry for entry in portfolio if {name: entry[name] for name in key} == key]
+    points: list[dict[str, Any]] = []
+    for entry in sorted(alike, key=lambda entry: entry["input"] != kind):
+        known = {**space.distributions, **space.opened}
+        fitting = {
+            name: value for name, value in entry["params"].items() if name in known and contains(known[name], value)
+        }
+        point = {**space.defaults, **fitting}
+        if fitting and point != space.defaults and point not in points:
+            points.append(point)
+    return points[:MOST]
+
+
+def _key(candidate: Candidate) -> dict[str, Any]:
+    optimizer = candidate.meta_optimizer
+    return {
+        "problem": candidate.info.problem,
+        "learner": name_of(candidate.learner, full=True),
+        "meta_optimizer": None if optimizer is None else name_of(optimizer, full=True),
+    }
+
+
+def _input(info: TaskInfo) -> str:
+    if info.is_table:
+        return "tables"
+    return "images" if len(info.input_shape) == 3 else "vectors"

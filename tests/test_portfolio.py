@@ -1,0 +1,128 @@
+"""What did best in finished comparisons is tried first in new ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import autometa as am
+from autometa.comparison.plan.portfolio import ENTRY, MOST, read_portfolio
+from autometa.schema import misfit
+from test_comparison import FAST
+
+RIDGE: dict[str, Any] = {
+    "tasks": "waves",
+    "problem": "regression",
+    "input": "vectors",
+    "learner": "metric/ridge",
+    "meta_optimizer": "optimization/gradient",
+    "params": {"learner__regularization": 0.37},
+}
+
+
+def written(folder: Path, *entries: dict[str, Any]) -> Path:
+    path = folder / "portfolio.json"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def first_values(found: am.Comparison, name: str = "learner__regularization") -> list[float]:
+    trials = found.trials.sort_values("slot")
+    return [params[name] for params in trials["params"]]
+
+
+@pytest.fixture(scope="module")
+def ridge() -> dict[str, Any]:
+    """The entry under the names that are installed."""
+    found = am.compare("sinusoid", "ridge", **{**FAST, "n_trials": 1, "n_seeds": 1, "max_steps": 1})
+    names = am.plugins().set_index("name")
+    assert found.complete
+    return RIDGE | {
+        "learner": f"{names.loc['ridge', 'plugin']}/ridge",
+        "meta_optimizer": f"{names.loc['gradient', 'plugin']}/gradient",
+    }
+
+
+def test_a_finished_comparison_tells_what_did_best_and_a_new_one_begins_with_it(tmp_path: Path) -> None:
+    numbers = {**FAST, "n_seeds": 1}
+    old = am.compare({"waves": "sinusoid"}, "ridge", output=tmp_path / "old", **{**numbers, "n_trials": 4})
+    entries = read_portfolio(tmp_path / "old")
+    assert [entry["tasks"] for entry in entries] == ["waves"]
+    assert entries[0]["params"] == old.leaderboard["params"].iloc[0]
+    new = am.compare("sinusoid", "ridge", warm_start=tmp_path / "old", **numbers)
+    plain = am.compare("sinusoid", "ridge", **numbers)
+    assert new.trials["params"].iloc[0] == plain.trials["params"].iloc[0], "the defaults are always first"
+    best = entries[0]["params"]
+    if best != plain.trials["params"].iloc[0]:
+        assert new.trials["params"].iloc[1] == best
+
+
+def test_alike_tasks_come_first_and_no_more_than_a_few(tmp_path: Path, ridge: dict[str, Any]) -> None:
+    images = [ridge | {"input": "images", "params": {"learner__regularization": value}} for value in (0.11, 0.12)]
+    vectors = [ridge | {"params": {"learner__regularization": value}} for value in (0.21, 0.21, 0.22, 0.23)]
+    found = am.compare(
+        "sinusoid", "ridge", warm_start=written(tmp_path, *images, *vectors), **{**FAST, "n_trials": 5, "n_seeds": 1}
+    )
+    assert first_values(found)[1 : 1 + MOST] == [0.21, 0.22, 0.23]
+    assert first_values(found)[4] not in (0.11, 0.12)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"problem": "classification"},
+        {"learner": "optimization/maml"},
+        {"meta_optimizer": "optimization/reptile"},
+        {"params": {"learner__regularization": -5.0}},
+        {"params": {"learner__no_such": 1}},
+    ],
+)
+def test_what_does_not_fit_is_not_tried(tmp_path: Path, ridge: dict[str, Any], other: dict[str, Any]) -> None:
+    numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1}
+    found = am.compare("sinusoid", "ridge", warm_start=written(tmp_path, ridge | other), **numbers)
+    assert first_values(found) == first_values(am.compare("sinusoid", "ridge", **numbers))
+
+
+def test_the_same_folder_needs_the_same_start_and_a_worker_knows_it(tmp_path: Path, ridge: dict[str, Any]) -> None:
+    from autometa.comparison import work
+
+    numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1}
+    path, output = written(tmp_path, ridge), tmp_path / "run"
+    found = am.compare("sinusoid", "ridge", warm_start=path, output=output, **numbers)
+    assert first_values(found)[1] == 0.37
+    assert first_values(work(str(output / "journal.log"), "run")) == first_values(found)
+    with pytest.raises(am.InvalidParameter, match="warm_start holds other hyperparameters"):
+        am.compare("sinusoid", "ridge", output=output, **numbers)
+
+
+def test_a_race_begins_with_it_too(tmp_path: Path, ridge: dict[str, Any]) -> None:
+    found = am.compare(
+        "sinusoid", "ridge", search="race", warm_start=[written(tmp_path, ridge)],
+        **{**FAST, "n_trials": 3, "n_seeds": 1, "max_steps": 4},
+    )  # fmt: skip
+    assert first_values(found)[1] == 0.37
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        (None, am.MissingData, "has no portfolio.json"),
+        ("nonsense", am.InvalidFile, "is no portfolio"),
+        ("{}", am.InvalidFile, "is no portfolio"),
+        ('[{"learner": "metric/ridge"}]', am.InvalidFile, "is no portfolio"),
+    ],
+)
+def test_what_is_no_portfolio_is_one_error(tmp_path: Path, text: str | None, error: type, words: str) -> None:
+    if text is not None:
+        (tmp_path / "portfolio.json").write_text(text)
+    with pytest.raises(error, match=words):
+        am.compare("sinusoid", "ridge", warm_start=tmp_path, **FAST)
+    with pytest.raises(am.InvalidParameter, match="warm_start=3"):
+        am.compare("sinusoid", "ridge", warm_start=3, **FAST)
+
+
+def test_what_is_kept_fits_what_is_read(ridge: dict[str, Any]) -> None:
+    assert misfit([ridge], [ENTRY]) is None
