@@ -306,7 +306,7 @@ def test_a_failed_trial_is_no_failed_comparison(stage: str, learner: str, search
     assert _has_gaps(comparison) is gaps  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("command", ["compare", "worker", "report", "pretrain"])
+@pytest.mark.parametrize("command", ["compare", "worker", "serve", "report", "pretrain"])
 def test_help_has_an_example_and_imports_no_torch(command: str) -> None:
     code = (
         "import sys\nfrom autometa.cli import main\n"

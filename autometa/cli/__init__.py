@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from autometa._version import __version__
-from autometa.cli import compare, plugins, pretrain, tasks
+from autometa.cli import compare, plugins, pretrain, serve, tasks
 from autometa.cli.termination import TERMINATED, Termination, hear_sigterm
 from autometa.contracts.printable import printable
 from autometa.errors import AutometaError, Incompatible, InvalidParameter, UnknownName
@@ -65,6 +65,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     compare.register(app)
+    serve.register(app)
     plugins.register(app)
     tasks.register(app)
     pretrain.register(app)

@@ -309,6 +309,8 @@ def worker(
     Example: autometa worker --storage postgresql://host/optuna --name first
 
     Example: autometa worker --storage postgresql://host/optuna --name first --allow-path ../data
+
+    Example: autometa worker --storage grpc://host:13000 --name first
     """
     from autometa.comparison import work
 

@@ -101,7 +101,8 @@ def compare(
     max_steps, tasks_per_step : int
         Outer steps of a run, and tasks in each.
     storage : str or optuna.storages.BaseStorage, optional
-        Database URL or journal file (``.log``). Left out: ``journal.log`` in ``output``, or memory without ``output``.
+        Database URL, journal file (``.log``) or ``grpc://host:port``, what ``autometa serve`` serves there (extra
+        ``grpc``). Left out: ``journal.log`` in ``output``, or memory without ``output``.
         PostgreSQL and MySQL need the extras ``postgres`` and ``mysql``. A database that does not answer for a while is
         asked again for five minutes, with a warning; no trial counts as failed for it.
     name : str, optional

@@ -39,6 +39,8 @@ _REMOTE = {
     *itertools.product(("psycopg", "psycopg2", "pymysql", "MySQLdb"), ("OperationalError", "InterfaceError")),
 }
 """Errors of a connection, by package and class."""
+_PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN")
+"""What gRPC says where the server, or the storage behind it, does not answer now."""
 
 Answer = TypeVar("Answer")
 
@@ -252,7 +254,10 @@ def is_outage(error: BaseException) -> bool:
             return True
         return isinstance(real, exc.OperationalError) and not any(part in str(real.orig) for part in _PERMANENT)
     broken = exc.PendingRollbackError | exc.DisconnectionError | exc.ResourceClosedError  # Optuna asks once more itself
-    return isinstance(real, broken | exc.TimeoutError | ConnectionError | TimeoutError) or _is_remote(real)
+    if isinstance(real, broken | exc.TimeoutError | ConnectionError | TimeoutError):
+        return True
+    status = _status(real)
+    return _is_remote(real) and (status is None or status in _PASSING)
 
 
 def is_starting(error: BaseException) -> bool:
@@ -277,8 +282,17 @@ def _is_remote(error: BaseException) -> bool:
 def cause_of(error: BaseException) -> str:
     """Return what a storage's error says, in one line."""
     real = _real(error)
-    text = str(getattr(real, "orig", None) or real).strip() or type(real).__name__
+    status = _status(real)
+    details = getattr(real, "details", None)
+    told = f"{status}: {details()}" if status is not None and callable(details) else ""
+    text = told or str(getattr(real, "orig", None) or real).strip() or type(real).__name__
     return " ".join(text.split())
+
+
+def _status(error: BaseException) -> str | None:
+    """Return the status of an error of gRPC; None for any other."""
+    code = getattr(error, "code", None)
+    return str(getattr(code(), "name", None)) if callable(code) and _is_remote(error) else None
 
 
 def lost_in(error: BaseException | None) -> StorageLost | None:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 from autometa.checks import check_path, check_text
 from autometa.comparison.execution.address import check_address, hide_secrets, without_password, without_passwords
 from autometa.comparison.execution.database_drivers import missing_driver, with_driver
+from autometa.comparison.execution.grpc_proxy import SCHEME, open_proxy
 from autometa.comparison.execution.journal import open_journal
 from autometa.comparison.execution.patient_storage import PatientStorage, cause_of, insist, is_outage, is_starting
 from autometa.errors import InvalidParameter, StorageError
@@ -110,8 +111,8 @@ def open_storage(where: str | BaseStorage | None, *, wait: bool = False, make: b
     Parameters
     ----------
     where : str, BaseStorage or None
-        An SQLAlchemy URL; the path of a journal file, ending in ``.log`` or ``.journal``; an open storage; None:
-        memory.
+        An SQLAlchemy URL; ``grpc://host:port`` of a proxy; the path of a journal file, ending in ``.log`` or
+        ``.journal``; an open storage; None: memory.
     wait : bool, default=False
         It was reached before, so that no answer means an outage. A database that says it is starting, or locked, is
         always waited for.
@@ -178,6 +179,8 @@ def _opened(where: str, *, make: bool) -> BaseStorage:
 
 
 def _open(where: str, *, make: bool) -> BaseStorage:
+    if where.startswith(SCHEME):
+        return open_proxy(where)
     if "://" not in where:
         if not where.endswith((".log", ".journal")):
             raise ValueError("a file must end in .log or .journal, and anything else be a URL")
