@@ -103,12 +103,16 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(
     port = int(address.rpartition(":")[2])
     found: list[bool] = []
     waiting = threading.Thread(target=lambda: found.append(study.is_complete))
-    with pytest.warns(StorageWarning, match=rf"storage='grpc://localhost:{port}' does not answer .*UNAVAILABLE"):
+
+    def come_back_late() -> None:
         waiting.start()
         waiting.join(0.5)
         assert not found
         with served(open_storage(where), port=port):
             waiting.join(60)
+
+    with pytest.warns(StorageWarning, match=rf"storage='grpc://localhost:{port}' does not answer .*UNAVAILABLE"):
+        come_back_late()
     assert found == [False]
 
 

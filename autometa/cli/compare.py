@@ -20,6 +20,7 @@ from autometa.cli.study_file import (
     learners_from_texts,
     others_from_texts,
     read_study_file,
+    resources_from_text,
     tasks_from_texts,
 )
 from autometa.cli.termination import Termination
@@ -43,7 +44,7 @@ NAMES = {argument: f"--{option.replace('_', '-')}" for option, (argument, _) in 
 """Options of ``compare``, by argument of ``am.compare``."""
 
 
-OF_THE_WORK = ("output", "storage", "name", "trial_timeout")
+OF_THE_WORK = ("output", "storage", "name", "trial_timeout", "engine", "address", "resources", "log")
 """Arguments of ``am.compare`` that say nothing of what is done."""
 
 
@@ -164,12 +165,23 @@ def compare(
     storage: Annotated[str | None, _option("URL", "Optuna storage (a journal file in the output folder).")] = None,
     name: Annotated[str | None, _option("NAME", "Name of the comparison in the storage.")] = None,
     workers: Annotated[int | None, _option("N", "Processes (1).")] = None,
+    engine: Annotated[
+        str | None,
+        _option("KIND", "'processes': workers on this machine; 'ray': on the nodes of a Ray cluster (processes)."),
+    ] = None,
+    address: Annotated[
+        str | None, _option("ADDRESS", "Of the Ray cluster (RAY_ADDRESS, else the one started on this machine).")
+    ] = None,
+    resources: Annotated[
+        str | None, _option("NAME=N,...", "What each Ray worker has for itself: cpu, gpu, fractions too (cpu=1).")
+    ] = None,
     device: Annotated[str | None, _option("DEVICE", "auto, cpu, cuda, mps ... (auto).")] = None,
     random_state: Annotated[int | None, _option("N", "Seed of everything (0).")] = None,
     trial_timeout: Annotated[
         float | None,
         _option("SECONDS", "One step of a trial, at most (10 minutes, or 100 times its median step if that is more)."),
     ] = None,
+    log: Annotated[str | None, _option("WHERE", "'mlflow': write every final run there as well (nowhere).")] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -194,6 +206,8 @@ def compare(
     Example: autometa compare study.toml
 
     Example: autometa compare study.toml --dry-run
+
+    Example: autometa compare study.toml --engine ray --workers 8 --resources cpu=2,gpu=0.5
 
     Parameters follow a name: omniglot:root=../data,n_way=5 or maml:steps=3, and a learner's meta-optimizer stands
     between: maml:reptile:steps=3.
@@ -221,9 +235,13 @@ def compare(
         "storage": storage,
         "name": name,
         "n_workers": workers,
+        "engine": engine,
+        "address": address,
+        "resources": None if resources is None else resources_from_text(resources),
         "device": device,
         "random_state": random_state,
         "trial_timeout": trial_timeout,
+        "log": log,
     }
     asked = StudyFile() if study is None else read_study_file(study)
     options = dict(asked.options) | {key: value for key, value in typed.items() if value is not None}

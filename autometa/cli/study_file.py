@@ -35,6 +35,26 @@ def _check_paths(name: str, value: Any, *, of: str) -> None:
         raise InvalidParameter(f"{name}={value!r} of {of} must be a folder in quotes, or a list of such.")
 
 
+def resources_from_text(text: str) -> dict[str, float]:
+    """Read what a Ray worker needs: ``"cpu=1,gpu=0.5"``.
+
+    Raises
+    ------
+    InvalidParameter
+        It does not look so.
+    """
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    try:
+        return {name.strip(): float(amount) for name, _, amount in pairs}
+    except ValueError as error:
+        raise InvalidParameter(f"--resources={text!r} must look like cpu=1,gpu=0.5.") from error
+
+
+def _check_resources(name: str, value: Any, *, of: str) -> None:
+    if not isinstance(value, dict) or not all(isinstance(amount, int | float) for amount in value.values()):
+        raise InvalidParameter(f"{name}={value!r} of {of} must be a table such as {{ cpu = 1, gpu = 0.5 }}.")
+
+
 class Check(Protocol):
     """Refuses a wrong value."""
 
@@ -60,9 +80,13 @@ OPTIONS: dict[str, tuple[str, Check]] = {
     "output": ("output", check_text),
     "storage": ("storage", check_text),
     "workers": ("n_workers", _positive),
+    "engine": ("engine", partial(check_choice, choices=("processes", "ray"))),
+    "address": ("address", check_text),
+    "resources": ("resources", _check_resources),
     "device": ("device", check_text),
     "random_state": ("random_state", partial(check_int, least=0)),
     "trial_timeout": ("trial_timeout", partial(check_real, above=0)),
+    "log": ("log", partial(check_choice, choices=("mlflow",))),
 }
 """Options of a comparison: name in a file (with dashes: on the command line), argument of ``am.compare``, check."""
 

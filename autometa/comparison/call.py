@@ -24,6 +24,7 @@ from autometa.comparison.execution.kept_threads import counts_to_use, threads_te
 from autometa.comparison.execution.monitor import monitored
 from autometa.comparison.execution.progress_display import ProgressDisplay
 from autometa.comparison.execution.race import Race, open_races
+from autometa.comparison.execution.ray_cluster import RayCluster
 from autometa.comparison.execution.run_file import (
     DamagedRun,
     check_same_run,
@@ -72,12 +73,18 @@ class Call:
         n_workers: int,
         display: ProgressDisplay,
         limit: float | None,
+        cluster: RayCluster | None = None,
+        log: str | None = None,
     ) -> None:
         self.plan, self.where, self.folder, self.keeper = plan, where, folder, keeper
         self.device, self.n_workers, self.display, self.limit = device, n_workers, display, limit
+        self.cluster = cluster
+        """Where the workers run; None: on this machine."""
+        self.log = log
         kept = folder if folder is not None else keeper.path if keeper is not None else None
         self.models = kept / "models" if kept is not None else None
-        self.environment: dict[str, Any] = describe_environment(pick_device(device))
+        self.device_here = device if cluster is None else "auto"
+        self.environment: dict[str, Any] = describe_environment(pick_device(self.device_here))
         self.storage = open_storage(where)
         self.races: Sequence[Race] = ()
         self.started = time.monotonic()
@@ -109,11 +116,13 @@ class Call:
         if self.folder is not None:
             self._write_run()
             comparison.write(self.folder)
+        if self.log is not None:
+            comparison.log()
         return comparison
 
     def work_here(self, *, again: bool = False) -> Comparison:
         """Do the work and read the result; ``again``: with what has failed before and need not fail again."""
-        alone = self.n_workers == 1 and not isinstance(self.storage, InMemoryStorage)
+        alone = self.n_workers == 1 and self.cluster is None and not isinstance(self.storage, InMemoryStorage)
         with monitored() if alone else nullcontext() as monitor:
             arms = open_all_arms(self.plan, self.storage, Watch(limit=self.limit, monitor=monitor))
             self.races = open_races(self.plan, arms, self.storage)
@@ -136,7 +145,7 @@ class Call:
             arms,
             environment=self.environment,
             folder=self.models.parent if self.models is not None else None,
-            device=self.device,
+            device=self.device_here,
             keeper=self.keeper,
             trusted=None,
             races=self.races,
@@ -151,8 +160,11 @@ class Call:
         """Fill all slots; return True if Ctrl-C ended it."""
         self.display.start(sum(arm.n_slots for arm in arms))
         try:
-            threads = counts_to_use(arms, self.n_workers)
-            if self.n_workers == 1:
+            each = None if self.cluster is None else self.cluster.needs.threads
+            threads = counts_to_use(arms, self.n_workers, each)
+            if self.cluster is not None:
+                self._run_on_ray(arms, threads, self.cluster)
+            elif self.n_workers == 1:
                 apart = partial(self._apart, arms, threads) if not isinstance(self.storage, InMemoryStorage) else None
                 with with_threads(threads):
                     work_through(
@@ -165,6 +177,13 @@ class Call:
         finally:
             self.display.close()
         return False
+
+    def _run_on_ray(self, arms: Sequence[Arm], threads: ThreadCounts, cluster: RayCluster) -> None:
+        from autometa.comparison.execution.ray_engine import run_on_ray
+
+        places = (self.plan, self.storage, cluster, self.n_workers, self.device, self.models)
+        has = run_on_ray(*places, arms, self.display, threads, races=self.races, limit=self.limit)
+        self.environment |= {"ray": has, "device": self.device}
 
     def _run_processes(
         self, arms: Sequence[Arm], threads: ThreadCounts, n_workers: int, only: Collection[str] | None = None

@@ -14,6 +14,7 @@ from autometa.checks import check_bool, check_int, check_real, check_text, check
 from autometa.comparison.call import Call
 from autometa.comparison.execution.clock import Clock, seconds_of
 from autometa.comparison.execution.progress_display import make_display
+from autometa.comparison.execution.ray_cluster import RayCluster
 from autometa.comparison.execution.run_file import (
     folder_of,
 )
@@ -31,6 +32,7 @@ from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.plan import make_plan
 from autometa.comparison.plan.portfolio import WarmStart, read_portfolio
 from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
+from autometa.comparison.report.mlflow_runs import check_log
 from autometa.comparison.result import Comparison
 from autometa.engine.device import pick_device
 from autometa.errors import InvalidParameter
@@ -53,6 +55,9 @@ def compare(
     output: str | os.PathLike[str] | None = None,
     device: str | torch.device = "auto",
     n_workers: int = 1,
+    engine: str = "processes",
+    address: str | None = None,
+    resources: Mapping[str, float] | None = None,
     random_state: int = 0,
     search: Search = "separate",
     time_budget: float | str | None = None,
@@ -63,6 +68,7 @@ def compare(
     max_memory: float | None = None,
     baselines: bool = True,
     trial_timeout: float | None = None,
+    log: str | None = None,
     verbose: int = 1,
 ) -> Comparison:
     """Tune learners with Optuna on task distributions and judge the tuned ones on the same held-out tasks.
@@ -114,6 +120,19 @@ def compare(
     n_workers : int, default=1
         Processes. With one, and without ``budget``, equal calls have equal results; with several, what a study
         draws depends on which trials have ended.
+    engine : {"processes", "ray"}, default="processes"
+        Where the workers run: on this machine, or on the nodes of a Ray cluster (extra ``ray``), which have the same
+        autometa and plugins. There every worker starts where ``resources`` are free, or once they are, and what a lost
+        node was at work on is done elsewhere. This process serves the storage to the nodes, so it may be any; they
+        must reach this machine. Models are kept where the nodes see ``output`` too; else the winner is meta-trained
+        again here.
+    address : str, optional
+        Of the Ray cluster, as ``ray.init`` takes it. Left out: the connection that this process has, the cluster that
+        ``RAY_ADDRESS`` names or that was started on this machine, else a Ray of its own on this machine.
+    resources : dict of str to float, optional
+        What each Ray worker has for itself, such as ``{"cpu": 2, "gpu": 0.5}``: cores, which are also its threads,
+        GPUs, two of such workers sharing one, and resources by the names that the nodes gave them. Left out: a core,
+        and a GPU where ``device`` is "cuda".
     random_state : int, default=0
     search : {"separate", "race", "joint"}, default="separate"
         ``"separate"`` is the fair comparison: equal budgets for all. ``"race"``: after a first round in which every
@@ -167,6 +186,8 @@ def compare(
     trial_timeout : float, optional
         Seconds that one outer step, or one batch of an evaluation, may take; a trial or final run that takes longer
         has failed, and all else goes on. None: 10 minutes, or 100 times the median step of the run where that is more.
+    log : {None, "mlflow"}, default=None
+        ``"mlflow"`` (extra ``mlflow``): at the end, write each final run to MLflow, see :meth:`Comparison.log`.
     verbose : int, default=1
         0: no progress. Where standard error is no terminal, a line a minute takes the place of the bar.
 
@@ -221,7 +242,9 @@ def compare(
     check_int("verbose", verbose, least=0, also=(True, False))
     check_bool("baselines", baselines)
     check_real("trial_timeout", trial_timeout, above=0, also=(None,), such_as=3600)
-    accelerator = pick_device(device).type != "cpu"
+    check_log(log)
+    cluster = RayCluster.of(engine, address, resources, str(device))
+    accelerator = pick_device(device).type != "cpu" if cluster is None else bool((resources or {}).get("gpu"))
     folder = prepare_output(output)
     if name is None:
         name = folder.name if folder is not None else "comparison"
@@ -229,8 +252,8 @@ def compare(
         tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks, accelerator=accelerator,
         portfolio=read_portfolio(warm_start),
     )  # fmt: skip
-    where, keeper = _place(storage, folder, n_workers, ensemble or search == "race")
-    run = Call(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout)
+    where, keeper = _place(storage, folder, n_workers, cluster, keeps_files=ensemble or search == "race")
+    run = Call(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout, cluster, log)
     clock = None if seconds is None else Clock(until=began + seconds, seconds=seconds, n_workers=n_workers)
     with quiet_optuna():
         return run.go(clock)
@@ -293,18 +316,23 @@ def work(
 
 
 def _place(
-    storage: str | os.PathLike[str] | BaseStorage | None, folder: Path | None, n_workers: int, ensemble: bool
+    storage: str | os.PathLike[str] | BaseStorage | None,
+    folder: Path | None,
+    n_workers: int,
+    cluster: RayCluster | None,
+    *,
+    keeps_files: bool,
 ) -> tuple[str | BaseStorage | None, TemporaryFolder | None]:
     """Return where studies are kept, and a temporary folder for what has no other place.
 
-    These are the studies of several processes without a storage, and the models that an ensemble is made of.
+    These are the studies of several processes without a storage, paused trials, and models of which ensembles are made.
     """
     where = locate_storage(storage, folder)
-    if n_workers > 1 and where is not None and not isinstance(where, str):
+    if where is None and (n_workers > 1 or cluster is not None):
+        keeper = TemporaryFolder()
+        return str(keeper.path / JOURNAL), keeper
+    if where is not None and not isinstance(where, str) and n_workers > 1 and cluster is None:
         raise InvalidParameter(
             f"storage={where!r} cannot be shared by n_workers={n_workers} processes; give its URL or file."
         )
-    if n_workers > 1 and where is None:
-        keeper = TemporaryFolder()
-        return str(keeper.path / JOURNAL), keeper
-    return where, TemporaryFolder() if ensemble and folder is None else None
+    return where, TemporaryFolder() if keeps_files and folder is None else None

@@ -107,7 +107,8 @@ def preview(
     Parameters
     ----------
     tasks, learners, test_tasks, n_trials, budget, n_test_tasks, n_valid_tasks, n_seeds, max_steps, tasks_per_step, \
-device, n_workers, random_state, search, time_budget, ensemble, warm_start, objective, max_latency, max_memory, baselines
+device, n_workers, random_state, search, time_budget, ensemble, warm_start, objective, max_latency, \
+max_memory, baselines
         As :func:`autometa.compare`. With ``budget`` no step is taken: meta-training takes its share of the budget.
 
     Returns

@@ -486,6 +486,23 @@ class Comparison:
             raise AutometaError(f"the report cannot be drawn: {one_line(error)}") from error
         return Path(path)
 
+    def log(self) -> None:
+        """Write the final runs, the tables and the report to MLflow (extra ``mlflow``).
+
+        The experiment has the name of the comparison, and every final run is a run of it. What is there already is not
+        written again. MLflow's own settings say where to: ``MLFLOW_TRACKING_URI``, or ``mlflow.set_tracking_uri``. If
+        it fails, a warning says so.
+
+        Raises
+        ------
+        InvalidParameter
+            MLflow is not installed.
+        """
+        from autometa.comparison.report.mlflow_runs import check_log, log_to_mlflow
+
+        check_log("mlflow")
+        log_to_mlflow(self._record)
+
     def write(self, output: Path) -> None:
         """Write the tables as CSV, the winners and ``report.html``.
 

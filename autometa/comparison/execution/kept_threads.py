@@ -17,21 +17,32 @@ def counts_used(arms: Sequence[Arm]) -> list[ThreadCounts]:
     return list(dict.fromkeys(ThreadCounts(*trial.user_attrs["threads"]) for trial in known))
 
 
-def counts_to_use(arms: Sequence[Arm], n_processes: int) -> ThreadCounts:
+def counts_to_use(arms: Sequence[Arm], n_processes: int, each: int | None = None) -> ThreadCounts:
     """Return the counts that a comparison was begun with, or those of now if it is new.
 
-    Where this machine has too few cores for that, those of now are used, with a warning.
+    Where there are too few cores for that, those of now are used, with a warning.
+
+    Parameters
+    ----------
+    arms : sequence of Arm
+    n_processes : int
+    each : int, optional
+        Cores that each process has for itself, somewhere; None: they share those of this machine.
     """
-    now = ThreadCounts.here() if n_processes == 1 else ThreadCounts.shared(n_processes)
+    if each is not None:
+        now, cores = ThreadCounts(each, each), each * n_processes
+    else:
+        now = ThreadCounts.here() if n_processes == 1 else ThreadCounts.shared(n_processes)
+        cores = usable_cores()
     used = counts_used(arms)
     if not used or used[0] == now or all(arm.n_done == arm.n_slots for arm in arms):
         return now
     first = used[0]
-    if max(first.torch, first.blas) * n_processes <= usable_cores():
+    if max(first.torch, first.blas) * n_processes <= cores:
         return first
     warnings.warn(
         f"this comparison was begun with {first} threads for each process, and here {n_processes} share "
-        f"{usable_cores()} cores: what is left runs with {now}. Results of different numbers agree to rounding.",
+        f"{cores} cores: what is left runs with {now}. Results of different numbers agree to rounding.",
         UserWarning,
         stacklevel=6,
     )

@@ -20,13 +20,13 @@ class SlotEndings(SlotRecords):
 
     def of_child(self, pid: int | None) -> list[FrozenTrial]:
         """Return the running trials of a process that this one started."""
-        here = Owner.here().to_json()
+        own = self.watched_by(Owner.here().to_json())
+        return [trial for trial in own if trial.user_attrs["owner"]["pid"] == pid]
+
+    def watched_by(self, supervisor: dict[str, Any]) -> list[FrozenTrial]:
+        """Return the running trials of processes that another process watches."""
         running = self.trials(TrialState.RUNNING)
-        return [
-            trial
-            for trial in running
-            if trial.user_attrs.get("supervisor") == here and trial.user_attrs["owner"]["pid"] == pid
-        ]
+        return [trial for trial in running if trial.user_attrs.get("supervisor") == supervisor]
 
     def bury(self, trial: FrozenTrial, how: str) -> bool:
         """Fail a trial whose process died while this one lives on; tell whether the slot has failed with it.
