@@ -300,3 +300,25 @@ def test_a_preview_of_a_race_tells_no_less_than_it_does() -> None:
     timed = am.preview("sinusoid", LEARNERS, baselines=False, time_budget="10min", **numbers)
     assert timed.seconds == 600.0
     assert timed.budget == pytest.approx(0.4 * 600.0 / len(LEARNERS) * (RACE["n_trials"] + RACE["n_seeds"]))
+
+
+def test_progress_is_told_of_the_slots_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+
+    class Display:
+        is_due = True
+
+        def start(self, total: int) -> None:
+            """As the others."""
+
+        def advance(self, done: int, status: str, left: float | None = None, total: int | None = None) -> None:
+            assert total is not None
+            told.append((done, total))
+
+        def close(self) -> None:
+            """As the others."""
+
+    monkeypatch.setattr("autometa.comparison.compare.make_display", lambda verbose: Display())
+    am.compare("sinusoid", LEARNERS, **{**RACE, "n_trials": 2, "max_steps": 1})
+    assert all(done <= total for done, total in told)
+    assert told[0][1] < told[-1][1] == told[-1][0]

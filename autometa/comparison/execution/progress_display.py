@@ -27,8 +27,11 @@ class ProgressDisplay(Protocol):
     def start(self, total: int) -> None:
         """Begin the display of ``total`` trials and final runs."""
 
-    def advance(self, done: int, status: str, left: float | None = None) -> None:
-        """Show that ``done`` of them are over, in this run or an earlier one; what is worked on; the seconds left."""
+    def advance(self, done: int, status: str, left: float | None = None, total: int | None = None) -> None:
+        """Show that ``done`` of them are over, in this run or an earlier one; what is worked on; the seconds left.
+
+        ``total`` is how many there are by now, where that has changed, as it does in a race.
+        """
 
     def close(self) -> None:
         """End the display, whether all is done or not."""
@@ -42,7 +45,7 @@ class NoDisplay:
     def start(self, total: int) -> None:
         """Do nothing."""
 
-    def advance(self, done: int, status: str, left: float | None = None) -> None:
+    def advance(self, done: int, status: str, left: float | None = None, total: int | None = None) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -65,11 +68,12 @@ class LineDisplay:
         """Write the first line as soon as it is known what is worked on."""
         self._total, self._last = total, -math.inf
 
-    def advance(self, done: int, status: str, left: float | None = None) -> None:
+    def advance(self, done: int, status: str, left: float | None = None, total: int | None = None) -> None:
         """Write a line, if one is due."""
         if not self.is_due:
             return
         self._last = self._clock()
+        self._total = self._total if total is None else total
         parts = (f"done {done}/{self._total}", printable(status), left_text(left))
         if sys.stderr is not None:  # as it is for a program of windows alone
             sys.stderr.write(", ".join(filter(None, parts)) + "\n")
@@ -103,9 +107,10 @@ class BarDisplay:
         self._bar.start()
         self._task = self._bar.add_task("", total=total, left="")
 
-    def advance(self, done: int, status: str, left: float | None = None) -> None:
+    def advance(self, done: int, status: str, left: float | None = None, total: int | None = None) -> None:
         """Move the bar."""
-        self._bar.update(self._task, completed=done, description=printable(status), left=left_text(left))
+        kept = {} if total is None else {"total": total}
+        self._bar.update(self._task, completed=done, description=printable(status), left=left_text(left), **kept)
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -95,7 +95,8 @@ def work_through(
 def show(arms: Sequence[Arm], display: ProgressDisplay, current: Arm | None, n_workers: int = 1) -> None:
     """Show how many slots are done, what is worked on, and how long the rest takes."""
     status = "" if current is None else f"{current.space.label} on {current.tasks}"
-    display.advance(sum(arm.n_done for arm in arms), status, seconds_left(arms, n_workers))
+    done, total = sum(arm.n_done for arm in arms), sum(arm.n_slots for arm in arms)
+    display.advance(done, status, seconds_left(arms, n_workers), total)
 
 
 def run_processes(
