@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -318,7 +319,7 @@ def test_progress_is_told_of_the_slots_that_there_are(monkeypatch: pytest.Monkey
         def close(self) -> None:
             """As the others."""
 
-    monkeypatch.setattr("autometa.comparison.compare.make_display", lambda verbose: Display())
+    monkeypatch.setattr(sys.modules["autometa.comparison.compare"], "make_display", lambda verbose: Display())
     am.compare("sinusoid", LEARNERS, **{**RACE, "n_trials": 2, "max_steps": 1})
     assert all(done <= total for done, total in told)
     assert told[0][1] < told[-1][1] == told[-1][0]

@@ -109,8 +109,7 @@ class BarDisplay:
 
     def advance(self, done: int, status: str, left: float | None = None, total: int | None = None) -> None:
         """Move the bar."""
-        kept = {} if total is None else {"total": total}
-        self._bar.update(self._task, completed=done, description=printable(status), left=left_text(left), **kept)
+        self._bar.update(self._task, completed=done, description=printable(status), left=left_text(left), total=total)
 
     def close(self) -> None:
         """Leave the bar as it is."""
