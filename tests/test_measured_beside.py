@@ -1,4 +1,4 @@
-"""What a final run measures beside its scores: how far a learner's doubt can be believed, and curves over shots."""
+"""What a final run measures beside its scores: how far a learner's doubt can be believed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ import torch
 from sklearn.metrics import log_loss
 
 import autometa as am
-from autometa.comparison.execution.adaptation_curve import adaptation_curve
 from autometa.comparison.execution.calibration import MeasuredBeside, calibration_of
 from autometa.comparison.execution.stored_trials import RESULT
-from autometa.comparison.plan.domains import Domain
-from autometa.comparison.plan.settings import Settings
 from autometa.schema import misfit
 from autometa.training.evaluation import evaluate, seen_by
-from test_diverged import trained
 
 CPU = torch.device("cpu")
 DIGITS = am.make_tasks("digits", n_query=3)
@@ -68,22 +64,6 @@ def test_who_looks_has_no_say_in_a_score() -> None:
     assert beside.measured() == {"error": "ValueError: no quantile"}
     assert careless.n_looks == 2
     assert MeasuredBeside(Careless(), CPU).measured() == {"error": "its answers are not finite."}
-
-
-@pytest.mark.parametrize("n_shot", [1, 4])
-def test_learners_that_take_steps_have_a_curve_over_shots_too(n_shot: int) -> None:
-    tasks = am.make_tasks("sinusoid", n_shot=n_shot)
-    domain = Domain(label="sinusoid", sampler=tasks, settings=Settings(n_test_tasks=20))
-    kept = adaptation_curve(trained(am.make_learner("maml", steps=2), tasks, 0), domain)
-    assert kept["axis"] == "adaptation steps"
-    if n_shot == 1:
-        assert "shots" not in kept, "one point is no curve"
-        return
-    assert [shots for shots, _ in kept["shots"]] == [1, 2, 3, 4]
-    assert kept["shots"][-1][1] == dict(kept["adaptation"])[2], "all shots and its own steps: the same task"
-    assert "shots" not in adaptation_curve(
-        trained(am.make_learner("maml", steps=2), tasks, 0), domain, over_shots=False
-    )
 
 
 def test_the_calibration_of_a_comparison_is_by_the_shots_of_its_tasks(tmp_path: Path) -> None:
