@@ -18,6 +18,7 @@ from autometa.contracts.seeding import derive_seed
 BASELINES = {"random", "multitask_policy", "fine_tuned_policy", "scratch"}
 """In every comparison of learners that act."""
 FAST = {"n_trials": 1, "n_seeds": 2, "n_test_tasks": 60, "max_steps": 3, "verbose": 0, "device": "cpu"}
+ONCE = {**FAST, "n_seeds": 1, "n_test_tasks": 20, "max_steps": 1}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_the_winner_is_an_agent_that_acts(compared: tuple[am.Comparison, Path]) 
 def test_what_was_trained_in_some_worlds_is_judged_in_others(tmp_path: Path) -> None:
     few, many = (am.make_tasks("bandit", arms=2, pulls=pulls) for pulls in (3, 5))
     learner = ("rl2", am.make_meta_optimizer("policy_gradient", trials=20))
-    found = am.compare({"few": few}, [learner], test_tasks={"many": many}, output=tmp_path, **FAST)
+    found = am.compare({"few": few}, [learner], test_tasks={"many": many}, output=tmp_path, **ONCE)
     assert set(found.leaderboard["tasks"]) == {"few", "many"}
     assert set(found.skipped["learner"]) == {"beb", "psrl"}, "which are for processes whose state is seen"
 
@@ -142,7 +143,7 @@ def test_known_rules_are_compared_in_the_worlds_they_are_for_and_left_out_elsewh
         "process": am.make_tasks("mdp", states=2, actions=2, steps=2, n_query=2),
     }
     imitation = am.make_meta_optimizer("imitation", trials=8)
-    found = am.compare(tasks, {"imitated": ("imitated", imitation)}, output=tmp_path, **FAST)
+    found = am.compare(tasks, {"imitated": ("imitated", imitation)}, output=tmp_path, **ONCE)
     everywhere, rules, planners = {"imitated", *BASELINES}, {"gittins", "thompson", "ucb"}, {"beb", "psrl"}
     for label, those in (("arms", rules), ("grid", set()), ("process", planners)):
         board, skipped = (part[part["tasks"] == label] for part in (found.leaderboard, found.skipped))
