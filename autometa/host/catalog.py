@@ -197,7 +197,9 @@ def name_of(component: Any, *, full: bool = False) -> str | None:
     for kind, entry in KINDS.items():
         if isinstance(component, entry.base()):
             offered = list(components(kind))
-            found = next((c for c in offered if _makes(c.spec, type(component))), None)
+            made = type(component)
+            found = next((c for c in offered if _names(c.spec, made)), None)
+            found = found or next((c for c in offered if _makes(c.spec, made)), None)  # imports what is offered
             if found is None:
                 return None
             clashes = sum(c.name == found.name for c in offered)
@@ -205,10 +207,13 @@ def name_of(component: Any, *, full: bool = False) -> str | None:
     return None
 
 
+def _names(spec: Spec, made: type) -> bool:
+    """Tell whether a spec's factory is this class or the path to it."""
+    return spec.factory is made or spec.factory == f"{made.__module__}:{made.__qualname__}"
+
+
 def _makes(spec: Spec, made: type) -> bool:
-    """Tell whether a spec's factory is this class."""
-    if spec.factory == f"{made.__module__}:{made.__qualname__}":
-        return True
+    """Tell whether a spec's factory is this class, whatever the path to it."""
     try:
         return spec.resolve() is made
     except PluginError:
