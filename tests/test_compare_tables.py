@@ -36,6 +36,8 @@ from autometa.contracts.seeding import derive_seed
 from autometa.engine.judging import judge
 from autometa.training import MetaTraining
 
+pytestmark = pytest.mark.pictures
+
 FAST: dict[str, Any] = {
     "n_trials": 1,
     "n_test_tasks": 30,

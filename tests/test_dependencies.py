@@ -53,7 +53,7 @@ def test_an_installation_brings_what_is_imported() -> None:
     missing = {name for name, found in by_package.items() if not found & dependencies}
     # The conformance kit's pytest decorator imports pytest when a test suite calls it.
     optional = {"lightning_fabric": "parallel", "cmaes": "evolution", "gpboost": "gpboost", "statsmodels": "mixed"}
-    optional["gymnasium"] = "control"
+    optional |= {"gymnasium": "control", "grpc": "grpc", "ray": "ray", "mlflow": "mlflow"}
     assert missing - {"pytest"} == set(optional)
     extras = PROJECT["optional-dependencies"]
     for name, extra in optional.items():

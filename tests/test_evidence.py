@@ -13,6 +13,8 @@ import autometa as am
 from autometa.comparison.report.canvas import styles
 from autometa.comparison.report.rank_figure import rank_figure
 
+pytestmark = pytest.mark.pictures
+
 
 def ranks_of(n: int, groups: dict[int, tuple[int, ...]], distance: float = float("nan")) -> pd.DataFrame:
     return pd.DataFrame(
@@ -47,9 +49,8 @@ def test_every_learner_is_named_with_its_rank() -> None:
 
 def test_a_bar_and_the_critical_difference_are_drawn_where_there_is_one() -> None:
     plain, joined = drawn(ranks_of(4, {})), drawn(ranks_of(4, {0: (1,), 1: (1, 2), 2: (2,)}))
-    width = 'stroke-width: 3"'
-    assert sum(width in line or "stroke-width: 3;" in line for line in plain.splitlines()) == 0
-    assert sum("stroke-width: 3;" in line or width in line for line in joined.splitlines()) == 2
+    assert sum("stroke-width:3;" in line or 'stroke-width:3"' in line for line in plain.splitlines()) == 0
+    assert sum("stroke-width:3;" in line or 'stroke-width:3"' in line for line in joined.splitlines()) == 2
     assert "critical difference 1.25" in texts(drawn(ranks_of(4, {}, 1.25)))
     assert not any("critical" in text for text in texts(plain))
 

@@ -466,7 +466,7 @@ RECORDS: list[tuple[str, Any, str]] = [
     ("result.scores", [0.1, float("nan"), 0.2], r"result.scores\[1\] is nan"),
     ("result.scores", [0.1, 0.2], "2 scores of 3 tasks"),
     ("result.scores", "0.1", "result.scores is '0.1'"),
-    ("result.tasks", [0, 1, 5], "different tasks"),
+    ("result.tasks", [0, 1, 5], "which has no score"),
     ("result.tasks", [0, 1, "2"], r"result.tasks\[2\] is '2'"),
     ("result.history", [[1]], r"result.history\[0\] is a list of 1"),
     ("result.curve", {}, "result.curve is an object of 0"),

@@ -16,6 +16,8 @@ from autometa.comparison.report.canvas import styles
 from autometa.comparison.report.figures import cost_figure, interval_figure, tick_text
 from autometa.comparison.report.markup import interval_text, milliseconds_text, score_text
 
+pytestmark = pytest.mark.pictures
+
 NAMES = ["ridge", "prototypical", "maml_plus_plus", "baseline_plus_plus:evolution_strategy", "evolution_strategy"]
 
 

@@ -114,12 +114,12 @@ def test_a_model_that_cannot_be_written_blames_nobody_and_the_same_call_complete
 def test_judging_elsewhere_is_not_blamed_on_the_learner_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, judged = finals.meta_test, 0
 
-    def once_full(pair: Any, training: Any, domain: Any) -> dict[str, Any]:
+    def once_full(pair: Any, training: Any, domain: Any, **options: Any) -> dict[str, Any]:
         nonlocal judged
         judged += 1
         if judged == 2:
             raise OSError(errno.EIO, "Input/output error")
-        return real(pair, training, domain)
+        return real(pair, training, domain, **options)
 
     monkeypatch.setattr(finals, "meta_test", once_full)
     one = {**SMALL, "n_seeds": 1}

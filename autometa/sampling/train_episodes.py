@@ -9,6 +9,7 @@ from torch import Tensor
 
 from autometa.checks import check_bool, check_real
 from autometa.contracts.examples import Examples
+from autometa.host.catalog import name_of
 from autometa.sampling.augmentation import Augmentation
 from autometa.sampling.episode_sizes import check_size
 
@@ -38,7 +39,8 @@ class TrainEpisodes:
             check_size("train_n_shot", self.train_n_shot, least=1)
         check_real("train_shift", self.train_shift, least=0, most=1)
         check_real("train_rotation", self.train_rotation, least=0, most=180)
-        check_bool("train_flip", self.train_flip)
+        if not isinstance(self.train_flip, bool):  # looking for the name takes longer than drawing tasks
+            check_bool("train_flip", self.train_flip, of=f"task sampler {(name_of(self) or type(self).__name__)!r}")
         check_real("train_erasing", self.train_erasing, least=0, most=1)
 
     def _changed(self, examples: Examples, most: int, seed: int, part: str) -> Examples:
