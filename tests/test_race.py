@@ -14,11 +14,13 @@ import pytest
 import torch
 
 import autometa as am
+from autometa.cli import main
 from autometa.comparison.execution import arm, clock, race
 from autometa.comparison.execution.arm import open_arms
 from autometa.comparison.execution.clock import seconds_of
 from autometa.comparison.execution.leg import Leg
 from autometa.comparison.execution.race import MOST, N_NEW, open_races
+from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.stored_plan import register_plan
 from autometa.comparison.execution.trial import RUNGS, run_trial
@@ -286,9 +288,12 @@ def test_a_run_that_is_out_of_time_gives_its_slot_back(tmp_path: Path) -> None:
     arms = open_arms(plan, storage)
     open_races(plan, arms, storage)
     study = arms[0].tuning
+    trial = study.claim()
+    assert trial is not None
     study.ends_at = time.time() - 1.0
-    assert arms[0].step(torch.device("cpu"), None)
+    study.fill(trial, lambda trial: float(bool(step_finished())))
     assert study.slot_states() == ["open"] * N_NEW
+    assert study.claim() is None, "no time for another one"
     study.is_closed = True
     assert study.is_complete
     assert not arms[0].step(torch.device("cpu"), None)
@@ -300,7 +305,7 @@ def test_a_preview_of_a_race_tells_no_less_than_it_does() -> None:
     assert seen.pairs["trials"].sum() == RACE["n_trials"] * len(LEARNERS)
     timed = am.preview("sinusoid", LEARNERS, baselines=False, time_budget="10min", **numbers)
     assert timed.seconds == 600.0
-    assert timed.budget == pytest.approx(0.4 * 600.0 / len(LEARNERS) * (RACE["n_trials"] + RACE["n_seeds"]))
+    assert timed.budget == pytest.approx(0.4 * 600.0 / (1.75 * len(LEARNERS)) * (RACE["n_trials"] + RACE["n_seeds"]))
 
 
 def test_progress_is_told_of_the_slots_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,3 +328,56 @@ def test_progress_is_told_of_the_slots_that_there_are(monkeypatch: pytest.Monkey
     am.compare("sinusoid", LEARNERS, **{**RACE, "n_trials": 2, "max_steps": 1})
     assert all(done <= total for done, total in told)
     assert told[0][1] < told[-1][1] == told[-1][0]
+
+
+def test_the_command_and_the_study_file_take_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = ["--learners", "ridge", "--trials", "1", "--seeds", "1", "--search", "race", "--dry-run"]
+    assert main(["compare", "--tasks", "sinusoid", *numbers, "--time-budget", "20s"]) == 0
+    study = tmp_path / "study.toml"
+    study.write_text('learners = ["ridge"]\nsearch = "race"\ntime_budget = "20s"\n[tasks]\nsinusoid = {}\n')
+    assert main(["compare", str(study), "--dry-run"]) == 0
+    assert main(["compare", "--tasks", "sinusoid", *numbers, "--time-budget", "soon"]) == 2
+    assert "time_budget='soon'" in capsys.readouterr().err.replace("--time-budget", "time_budget")
+
+
+def test_a_final_that_takes_longer_than_the_time_left_is_done_once_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The winner's final is never cut, and so never begun again and again."""
+    began, real = [], arm.run_final
+
+    def slow(*arguments: Any) -> float:
+        began.append(arguments[2].number)
+        assert time.time() < 1e12
+        step_finished()
+        return real(*arguments)
+
+    monkeypatch.setattr(arm, "run_final", slow)
+    monkeypatch.setattr(clock, "_CLOSING", 1.0)  # no time for finals at all
+    found = am.compare("sinusoid", ["ridge"], time_budget=4.0, **{**RACE, "n_trials": 2, "n_seeds": 2, "max_steps": 2})
+    assert len(began) == 2
+    assert found.leaderboard["n_seeds"].tolist() == [2]
+    assert found.complete
+
+
+def test_a_loaded_race_with_a_time_is_the_same(tmp_path: Path) -> None:
+    numbers = {**RACE, "n_trials": 2, "max_steps": 2}
+    found = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=6.0, output=tmp_path, **numbers)
+    again = am.Comparison.load(tmp_path)
+    assert found.complete
+    assert again.complete
+    pd.testing.assert_frame_equal(found.race, again.race)
+
+
+def test_values_of_the_first_trials_are_given_by_trials_and_not_by_slots() -> None:
+    """A slot that goes on with a trial uses up none of them."""
+    fixed = {number: {"scale": float(number)} for number in range(3)}
+    study = SlotStudy(
+        optuna.storages.InMemoryStorage(), "run", n_slots=4, higher_is_better=True, fixed=fixed, sampler=None
+    )
+    study.goes_on = {1: 0}
+    assert [study._fixed_for(slot) for slot in (0, 2, 3)] == [fixed[0], fixed[1], fixed[2]]
+
+
+def test_who_is_left_out_is_left_out_of_the_race() -> None:
+    found = am.compare("sinusoid", {"ridge": "ridge", "mean": Mean()}, **{**RACE, "n_trials": 2})
+    assert list(found.without("ridge").race["learner"]) == ["mean"]
+    assert found.without("ridge").race["behind"].tolist() == [0.0]

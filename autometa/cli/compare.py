@@ -113,6 +113,9 @@ def compare(
     budget: Annotated[
         float | None, _option("SECONDS", "Meta-training of each learner on each task distribution (no limit).")
     ] = None,
+    time_budget: Annotated[
+        str | None, _option("TIME", "Time of the whole call, such as 30min, with --search race (no limit).")
+    ] = None,
     steps: Annotated[int | None, _option("N", "Outer steps of one meta-training, at most (500).")] = None,
     tasks_per_step: Annotated[int | None, _option("N", "Tasks of one outer step (16).")] = None,
     seeds: Annotated[int | None, _option("N", "Meta-trainings of the best trial (5).")] = None,
@@ -220,6 +223,7 @@ def compare(
     typed = {
         "n_trials": trials,
         "budget": budget,
+        "time_budget": time_budget,
         "max_steps": steps,
         "tasks_per_step": tasks_per_step,
         "n_seeds": seeds,

@@ -55,6 +55,12 @@ def _check_resources(name: str, value: Any, *, of: str) -> None:
         raise InvalidParameter(f"{name}={value!r} of {of} must be a table such as {{ cpu = 1, gpu = 0.5 }}.")
 
 
+def _check_time(name: str, value: Any, *, of: str) -> None:
+    """Refuse what is neither a text, which is read later, nor a number above 0."""
+    if not isinstance(value, str):
+        check_real(name, value, above=0, of=of)
+
+
 class Check(Protocol):
     """Refuses a wrong value."""
 
@@ -65,6 +71,7 @@ class Check(Protocol):
 OPTIONS: dict[str, tuple[str, Check]] = {
     "trials": ("n_trials", _positive),
     "budget": ("budget", partial(check_real, above=0)),
+    "time_budget": ("time_budget", _check_time),
     "steps": ("max_steps", _positive),
     "tasks_per_step": ("tasks_per_step", _positive),
     "seeds": ("n_seeds", _positive),

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 
 from autometa.checks import check_path, check_texts
 from autometa.comparison.execution.arm import Arm
-from autometa.comparison.execution.ensemble_arm import open_all_arms
+from autometa.comparison.execution.ensemble_arm import EnsembleArm, open_all_arms
 from autometa.comparison.execution.finals import to_estimator
 from autometa.comparison.execution.label_files import file_name, model_file
 from autometa.comparison.execution.race import Race, open_races
@@ -549,7 +549,9 @@ def _portfolio_entry(arm: Arm) -> dict[str, Any] | None:
     """Return what a later comparison may begin with of a learner: the hyperparameters of its final runs."""
     finals = arm.finals()
     pair = arm.pair_of(finals[0]) if finals else None
-    return None if pair is None else entry_of(arm.tasks, pair.candidate, arm.params_of(finals))
+    if pair is None or isinstance(arm, EnsembleArm):
+        return None
+    return entry_of(arm.tasks, pair.candidate, arm.params_of(finals))
 
 
 def _where(folder: Path, run: Mapping[str, Any]) -> str:

@@ -13,6 +13,10 @@ from autometa.contracts.no_exit import exit_is_an_error
 from autometa.errors import PluginError
 
 
+class OutOfTime(BaseException):
+    """Raised in the midst of a run whose time is over; no fault of what runs."""
+
+
 class CtrlC:
     """Tells a Ctrl-C of the user from a KeyboardInterrupt that a plugin raises itself."""
 
@@ -84,12 +88,14 @@ def plugin_code(whose: str = "it") -> Iterator[None]:
         no ``Exception``.
     KeyboardInterrupt
         The user pressed Ctrl-C, whatever the plugin made of it.
+    OutOfTime
+        The time of the run is over.
     """
     with watch_ctrl_c() as ctrl_c:
         try:
             with exit_is_an_error():
                 yield
-        except Exception:
+        except (Exception, OutOfTime):
             ctrl_c.stop_if_pressed()
             raise
         except BaseException as error:

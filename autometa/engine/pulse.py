@@ -10,14 +10,12 @@ from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
 from statistics import median
 
+from autometa.contracts.plugin_code import OutOfTime
+
 SILENCE = 600.0
 """Seconds that may pass without a finished step, at least."""
 MEDIANS = 100
 """And this many times the median step of the run, where that is more."""
-
-
-class OutOfTime(BaseException):
-    """Raised in the midst of a run whose time is over."""
 
 
 class Pulse:

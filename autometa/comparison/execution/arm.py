@@ -123,9 +123,10 @@ class Arm:
         if not self.legs:
             return run_trial(pair, components, trial, device)
         leg = self._leg(trial.user_attrs["slot"], models)
-        value = run_trial(pair, components, trial, device, leg)
-        leg.forget()
-        return value
+        try:
+            return run_trial(pair, components, trial, device, leg)
+        finally:
+            leg.forget()
 
     def _leg(self, slot: int, models: Path | None) -> Leg:
         if models is None:

@@ -16,6 +16,7 @@ from autometa.checks import check_real
 from autometa.comparison.execution.adaptation_curve import CURVE_TASKS, TIMED_TASKS
 from autometa.comparison.execution.finals import CURVE_POINTS
 from autometa.comparison.execution.runner import Runner
+from autometa.comparison.plan.settings import FIRST_ROUND
 from autometa.errors import InvalidParameter, StorageError
 from autometa.schema import finite, misfit, whole
 
@@ -71,12 +72,17 @@ class Clock:
     def trials_until(self, finalists: Sequence[Runner], n_seeds: int) -> float:
         """Return when the last trial ends, so that the finals of some learners have the time they need."""
         known = [seconds for runner in finalists if (seconds := seconds_of_final(runner)) is not None]
-        needed = _ROOM * sum(known) * n_seeds / self.n_workers if known else _UNKNOWN * self.seconds
-        return self.finals_until - needed
+        needed = _ROOM * self._together(known, n_seeds) if known else _UNKNOWN * self.seconds
+        first_round = self.until - (1.0 - FIRST_ROUND) * self.seconds  # which all are to have
+        return max(first_round, self.finals_until - needed)
+
+    def _together(self, finals: Sequence[float], n_seeds: int) -> float:
+        """Return how long final runs take; each is of one process."""
+        return max(max(finals, default=0.0), sum(finals) * n_seeds / self.n_workers)
 
     def has_time_for(self, runners: Sequence[Runner], n_seeds: int) -> bool:
         """Tell whether the finals of some learners fit into what is left."""
-        needed = sum(seconds_of_final(runner) or 0.0 for runner in runners) * n_seeds / self.n_workers
+        needed = self._together([seconds_of_final(runner) or 0.0 for runner in runners], n_seeds)
         return time.time() + _ROOM * needed <= self.finals_until
 
 

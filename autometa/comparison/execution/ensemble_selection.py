@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autometa.contracts.examples import Examples, TaskBatch
 from autometa.contracts.learner import Learner
+from autometa.contracts.objectives import Objective
 from autometa.engine.judging import Outcome
 
 Votes: TypeAlias = Sequence[Tensor]
@@ -100,10 +101,18 @@ class MetaValidError:
         Number of the task that each place is about; an entity that was drawn twice counts once.
     learner : Learner
         The ensemble, whose loss counts.
+    objective : Objective, optional
+        What the comparison is about, in the place of the error; None: the metric of the problem.
     """
 
-    def __init__(self, queries: Sequence[Examples], tasks: NDArray[np.int64], learner: Learner) -> None:
-        self._queries, self._learner = queries, learner
+    def __init__(
+        self,
+        queries: Sequence[Examples],
+        tasks: NDArray[np.int64],
+        learner: Learner,
+        objective: Objective | None = None,
+    ) -> None:
+        self._queries, self._learner, self._objective = queries, learner, objective
         _, self._place = np.unique(tasks, return_inverse=True)
 
     def __call__(self, votes: Votes) -> tuple[float, float]:
@@ -112,7 +121,15 @@ class MetaValidError:
             Outcome(_outputs(mean, query), query, self._learner)
             for mean, query in zip(votes, self._queries, strict=True)
         ]
-        return self._mean([one.errors for one in judged]), self._mean([one.losses for one in judged])
+        error = self._mean([one.errors for one in judged]) if self._objective is None else self._of_objective(judged)
+        return error, self._mean([one.losses for one in judged])
+
+    def _of_objective(self, judged: Sequence[Outcome]) -> float:
+        assert self._objective is not None
+        scores = torch.cat([self._objective.score(one.outputs, one.query) for one in judged])
+        if scores.ndim == 1:
+            return self._mean([scores]) * (-1 if self._objective.higher_is_better else 1)
+        return sum(abs(self._mean([part])) for part in scores.T)
 
     def _mean(self, parts: Sequence[Tensor]) -> float:
         values = torch.cat(list(parts)).numpy()

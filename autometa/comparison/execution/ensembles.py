@@ -190,4 +190,4 @@ def _ask(pair: Pair, trained: Trained) -> tuple[Votes, MetaValidError]:
     if not look.are_finite:
         raise TrainingDiverged("its answers to meta-valid tasks are not all finite numbers.")
     assert isinstance(pair.candidate.learner, Learner)
-    return look.votes, MetaValidError(look.queries, judged.tasks, pair.candidate.learner)
+    return look.votes, MetaValidError(look.queries, judged.tasks, pair.candidate.learner, domain.objective)

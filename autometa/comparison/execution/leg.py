@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autometa.comparison.execution.kept_best import KeptBest
-from autometa.errors import InvalidFile, InvalidParameter
+from autometa.errors import InvalidFile, InvalidParameter, StorageError
 from autometa.files import container
 from autometa.files.atomic import write_whole
 from autometa.files.codec import TREE, Tensors
@@ -57,7 +58,8 @@ class Leg:
     def forget(self) -> None:
         """Delete the run that this leg went on from."""
         if self.begun_in is not None and self.folder is not None:
-            self._path(self.begun_in).unlink(missing_ok=True)
+            with suppress(OSError):  # it is deleted with its folder
+                self._path(self.begun_in).unlink(missing_ok=True)
 
     def pause(self, slot: int, training: MetaTraining, kept: KeptBest) -> None:
         """Keep a run that may go on."""
@@ -71,7 +73,8 @@ class Leg:
         except InvalidParameter:
             return  # a plugin's own object: the run will begin anew
         document = {"estimator": KIND, "rows": rows, "kept": best, "state": code}
-        write_whole(self._path(slot), container.pack(document, tensors.by_name), make_folders=True)
+        with suppress(StorageError):  # without the file the run begins anew, and ends alike
+            write_whole(self._path(slot), container.pack(document, tensors.by_name), make_folders=True)
 
     def _path(self, slot: int) -> Path:
         assert self.folder is not None

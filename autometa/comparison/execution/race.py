@@ -16,7 +16,7 @@ from autometa.comparison.plan.entrants import BASELINE, POOLED
 from autometa.comparison.plan.plan import Plan
 from autometa.errors import StorageError
 from autometa.host.catalog import name_of
-from autometa.schema import misfit, whole
+from autometa.schema import finite, misfit, whole
 
 N_NEW = 4
 """New trials of each learner in a round after the first."""
@@ -26,7 +26,7 @@ FINALISTS = 5
 """Learners with final runs, beside the references."""
 LEADERS = 3
 """Learners for whose final runs time is kept."""
-_RECORD = {"rounds": [{str: whole()}], "finalists": (None, [str])}
+_RECORD = {"rounds": [{str: whole()}], "finalists": (None, [str]), "until?": finite}
 
 
 class Race:
@@ -71,8 +71,14 @@ class Race:
         self._n_rounds = 0
         self._running: list[Runner] = []
         self.finalists: list[str] | None = None
+        record = self._read()
+        is_this_call = clock is not None and clock.until == record.get("until")
+        is_over = record["finalists"] is not None and (to_read or is_this_call)
+        if is_over:
+            self.finalists = record["finalists"]
         for runner in self.runners.values():
             runner.arm.final.n_slots = 0
+            runner.arm.tuning.is_closed = is_over
         self.update()
 
     def update(self) -> None:
@@ -97,8 +103,8 @@ class Race:
         if len(record["rounds"]) == self._n_rounds:
             following = record if self._to_read else self._what_follows(record)
             if following != record:
-                self._write(following)
-            if len(following["rounds"]) == self._n_rounds:
+                following = self._written(record, following)
+            if len(following["rounds"]) <= self._n_rounds:
                 self._open_finals(following["finalists"] or [])
                 return False
             record = following
@@ -114,7 +120,8 @@ class Race:
         if new := self._decide(record["rounds"]):
             return {"rounds": [*record["rounds"], new], "finalists": None}
         if record["finalists"] is None:
-            return record | {"finalists": self._choose_finalists()}
+            chosen = {"finalists": self._choose_finalists()}
+            return record | chosen | ({} if self.clock is None else {"until": self.clock.until})
         return record | {"finalists": record["finalists"] + self._one_more(record["finalists"])}
 
     def _decide(self, rounds: Sequence[dict[str, int]]) -> dict[str, int]:
@@ -182,9 +189,11 @@ class Race:
         until = clock.trials_until(leaders, n_seeds)
         for runner in self.runners.values():
             tuning, final = runner.arm.studies
-            tuning.ends_at = until
-            tuning.is_closed = self.finalists is not None or now + seconds_of_leg(runner) >= until
-            if runner not in leaders[:1]:  # without one there is no winner, so it may take longer
+            tuning.ends_at = until if leaders else math.inf  # without a first trial there is nothing to judge
+            tuning.is_closed = self.finalists is not None or (bool(leaders) and now + seconds_of_leg(runner) >= until)
+            if runner in leaders[:1]:  # without its final run there is no winner, so it may take longer
+                final.ends_at, final.is_closed = math.inf, False
+            else:
                 final.ends_at = clock.finals_until
                 final.is_closed = now + (seconds_of_final(runner) or 0.0) >= clock.finals_until
 
@@ -206,6 +215,14 @@ class Race:
         if wrong := misfit(record, _RECORD):
             raise StorageError(f"the storage is damaged: the race on {self.tasks!r}: {wrong}.")
         return dict(record)
+
+    def _written(self, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+        """Store the record, unless another process has stored one since; return what is stored."""
+        now = self._read()
+        if now != before:
+            return now
+        self._write(after)
+        return after
 
     def _write(self, record: dict[str, Any]) -> None:
         study = self._storage.get_study_id_from_name(self._comparison)

@@ -72,9 +72,11 @@ class Runner:
         """Tell whether its part of the round is over; let the best of its paused trials go on first."""
         if not self.arm.tuning.is_complete:
             return False
-        if not self._goes_on and not self.arm.tuning.is_closed:
-            self._goes_on = True
+        if not self._goes_on:
             best = self.arm.tuning.goes_on_in(len(self.arm.legs))  # as whoever opened the slot before has chosen
+            if best is None and self.arm.tuning.is_closed:
+                return True
+            self._goes_on = True
             if best is None and (chosen := best_of(self._paused(), self.arm.tuning.study.direction)) is not None:
                 best = chosen.user_attrs["slot"]
             if best is not None:

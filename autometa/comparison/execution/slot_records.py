@@ -171,7 +171,8 @@ class SlotRecords:
     def best(self) -> FrozenTrial | None:
         """Return the best complete trial, or the best pruned one if none is complete."""
         for state in (TrialState.COMPLETE, TrialState.PRUNED):
-            if (best := best_of(self.trials(state), self.study.direction)) is not None:
+            within = [trial for trial in self.trials(state) if "over_limit" not in trial.user_attrs]
+            if (best := best_of(within, self.study.direction)) is not None:
                 return best
         return None
 

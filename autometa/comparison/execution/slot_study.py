@@ -24,9 +24,9 @@ from autometa.comparison.execution.slot_endings import SlotEndings
 from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.thread_counts import recorded_threads
 from autometa.comparison.execution.watch import GiveUp, Hang, Interruption, Watch
-from autometa.contracts.plugin_code import plugin_code, text_of
+from autometa.contracts.plugin_code import OutOfTime, plugin_code, text_of
 from autometa.engine.process_state import restored_process
-from autometa.engine.pulse import SILENCE, OutOfTime
+from autometa.engine.pulse import SILENCE
 
 _in_hand: set[str] = set()
 """Tokens of the trials that this process is filling. A running trial of its own without one was left by a Ctrl-C."""
@@ -93,8 +93,10 @@ class SlotStudy(SlotEndings):
         Two processes may start one for the same slot; the trial with the lower number has it.
         """
         for slot, state in enumerate(self.slot_states()):
-            if state != "open":
+            if state != "open" or time.time() >= self.ends_at:
                 continue
+            if slot in self.goes_on and not self._is_over(self.goes_on[slot]):
+                continue  # its record was damaged, and is made again first
             template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=self._attributes(slot))
             trial = Trial(self.study, self.storage.create_new_trial(self._study_id, template_trial=template))
             if not any(
@@ -106,6 +108,9 @@ class SlotStudy(SlotEndings):
             self.study.tell(trial, state=TrialState.FAIL)
             _in_hand.discard(trial.user_attrs["token"])
         return None
+
+    def _is_over(self, slot: int) -> bool:
+        return any(trial.user_attrs["slot"] == slot for trial in self.trials(TrialState.PRUNED, TrialState.COMPLETE))
 
     def _attributes(self, slot: int) -> dict[str, Any]:
         token = uuid.uuid4().hex
@@ -137,7 +142,7 @@ class SlotStudy(SlotEndings):
         if slot in self.goes_on:
             begun = self.trials(TrialState.PRUNED, TrialState.COMPLETE)
             return next(trial.params for trial in begun if trial.user_attrs["slot"] == self.goes_on[slot])
-        fixed = self.fixed.get(slot, {})
+        fixed = self.fixed.get(slot - sum(other < slot for other in self.goes_on), {})  # by trials, not by legs
         others = [trial for trial in self.trials() if trial.user_attrs["slot"] != slot]
         tried = [trial.user_attrs.get("fixed") or trial.params for trial in others]
         if fixed not in tried:
@@ -204,9 +209,6 @@ class SlotStudy(SlotEndings):
         except UpdateFinishedTrialError:
             return  # another process took this one for dead and has opened the slot again
         except Exception as error:
-            if isinstance(error.__cause__, OutOfTime):  # as what runs plugins' code passes it on
-                self._fail(trial, interrupted=True)
-                return
             lost = lost_in(error)
             if lost is not None:
                 self._give_up_slot(trial, lost)
@@ -215,6 +217,8 @@ class SlotStudy(SlotEndings):
                 raise lost from error.__cause__  # the trial is none the worse, and its slot will be open again
             self._fail(trial, **_failure(error, hang), changed=changed)
             self._tell_of(hang)
+        except OutOfTime:
+            self._fail(trial, interrupted=True)
         except Interruption as error:
             self._fail(trial, **_failure(error, hang), changed=changed)
             self._tell_of(hang)

@@ -26,6 +26,8 @@ Search: TypeAlias = Literal["separate", "race", "joint"]
 SEARCHES: tuple[Search, ...] = get_args(Search)
 FIRST_ROUND = 0.4
 """Share of the time of a call that the first round of a race may take."""
+RUNS_OF_FIRST_ROUND = 1.75
+"""Whole runs that the first round of a race takes for each learner: four quarters, one of which goes on."""
 MOST_WORKERS = 1024
 """Processes of one call; more machines join with ``autometa worker``."""
 
@@ -73,6 +75,11 @@ class Settings:
                 "use search='race' or 'separate', or ensemble=False."
             )
         check_choice("objective", self.objective, objective_names())
+        if self.ensemble and self.objective == "log_likelihood":
+            raise InvalidParameter(
+                "ensemble=True with objective='log_likelihood': an ensemble tells no density of its own; give another "
+                "objective, or ensemble=False."
+            )
         check_real("max_latency", self.max_latency, above=0, also=(None,), such_as=50)
         check_real("max_memory", self.max_memory, above=0, also=(None,), such_as=10)
         for name in ("max_latency", "max_memory"):
@@ -83,7 +90,7 @@ class Settings:
         """Return these with a ``budget`` with which so many learners can run the first round of a race in time."""
         if self.time_budget is None or self.budget is not None:
             return self
-        seconds = FIRST_ROUND * self.time_budget / max(1.0, n_runs)
+        seconds = FIRST_ROUND * self.time_budget / max(1.0, RUNS_OF_FIRST_ROUND * n_runs)
         return replace(self, budget=seconds * (self.n_trials + self.n_seeds))
 
     def over_limit(self, *, milliseconds: float = math.nan, mebibytes: float = math.nan) -> str:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from autometa.comparison.execution.race import Race
+from autometa.comparison.execution.runner import FIRST
+from autometa.comparison.execution.slot_records import slot_state
 
 RACE = ["tasks", "learner", "rounds", "trials", "runs", "score", "behind", "behind_error", "state"]
 
 
-def race_rows(race: Race) -> Iterator[tuple[Any, ...]]:
-    """Yield a row for each learner, the best on the meta-valid tasks first."""
+def race_rows(race: Race, learners: Collection[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for each of some learners, the best on the meta-valid tasks first."""
     rounds, finalists = race.rounds, race.finalists or []
-    ordered = race.in_order()
+    ordered = [label for label in race.in_order() if label in learners]
     best = race.runners[ordered[0]].scores if ordered else None
-    for label in [*ordered, *(label for label in race.runners if label not in ordered)]:
+    for label in [*ordered, *(label for label in race.runners if label in learners and label not in ordered)]:
         runner, scores = race.runners[label], race.runners[label].scores
         took_part = [number for number, learners in enumerate(rounds, start=1) if label in learners]
         score = behind = error = math.nan
@@ -28,8 +30,11 @@ def race_rows(race: Race) -> Iterator[tuple[Any, ...]]:
             behind = float(gaps.mean())
             error = float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else math.nan
         state = _state(label, finalists, took_part, len(rounds), has_score=scores is not None)
-        n_trials = sum(leg.begun_in is None for leg in runner.arm.legs)
-        yield race.tasks, label, len(took_part), n_trials, runner.runs, score, behind, error, state
+        tried = [trial for trial in runner.arm.tuning.trials() if slot_state(trial) == "done"]
+        n_trials = sum("begun_in" not in trial.user_attrs for trial in tried)
+        runs = n_trials * runner.first_share + (len(tried) - n_trials) * (1 - FIRST)
+        state = state if tried else "no time"
+        yield race.tasks, label, len(took_part), n_trials, runs, score, behind, error, state
 
 
 def _state(label: str, finalists: Sequence[str], rounds: Sequence[int], n_rounds: int, *, has_score: bool) -> str:

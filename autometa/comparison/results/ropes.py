@@ -58,6 +58,8 @@ def _usual(read: ReadScores, tasks: str, baseline: str | None) -> Rope:
         )
     if problem.is_share:
         return Rope(SHARE, f"1 point of {problem.metric_title}")
+    if problem.higher_is_better and not problem.acts:
+        return Rope(SHARE, f"0.01 of {problem.metric_title}")
     means = {key: float(matrix.mean()) for key, matrix in scores.items()}
     if problem.higher_is_better:
         span = max(means.values()) - min(means.values())

@@ -134,7 +134,7 @@ def collect_frames(plan: Plan, arms: Sequence[Arm], races: Sequence[Race] = ()) 
         curves=pd.DataFrame([row for j in own for row in _curve_rows(j)], columns=CURVES),
         trials=pd.DataFrame([row for arm in arms for row in _trial_rows(arm)], columns=TRIALS),
         failures=pd.DataFrame([row for arm in arms for row in _failure_rows(arm)], columns=FAILURES),
-        race=pd.DataFrame([row for race in races for row in race_rows(race)], columns=RACE),
+        race=pd.DataFrame([row for race in races for row in race_rows(race, plan.entrants)], columns=RACE),
         skipped=pd.DataFrame([*_skipped_rows(plan, arms)], columns=SKIPPED),
         guards=pd.DataFrame([row for j in judged for row in guard_rows(j)], columns=GUARDS),
         labelled_rows=labelled,
@@ -215,7 +215,9 @@ def _judged(arm: Arm) -> Judged | None:
         domain=pair.domain,
         results=results,
         params=arm.params_of(list(finals.values())),
-        n_trials=sum(arm.split(trial)[0] == pair.learner for trial in _finished(arm)),
+        n_trials=sum(
+            arm.split(trial)[0] == pair.learner for trial in _finished(arm) if "begun_in" not in trial.user_attrs
+        ),
     )
 
 
