@@ -337,3 +337,24 @@ def test_a_process_killed_while_it_writes_leaves_a_journal_that_opens(path: Path
     add(storage, "third")
     assert time.monotonic() - began < 1.0
     assert studies(open_storage(str(path))) == ["first", "third"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows locks otherwise")
+def test_a_lock_that_ctrl_c_left_in_this_process_is_no_other_process(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.touch()
+    lock, real = JournalLock(path), os.unlink
+
+    def interrupted(file: Any) -> None:
+        monkeypatch.setattr(os, "unlink", real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt), lock.held():
+        pass
+    assert lock.file.is_symlink(), "it was left"
+    monkeypatch.setattr(patient_storage, "PATIENCE", 0.5)
+    with lock.held():
+        assert lock.file.is_symlink()
+    assert not lock.file.is_symlink()

@@ -26,6 +26,8 @@ TELL_AFTER = 1.0
 """Seconds of waiting after which the user is told whom for."""
 _LONGEST_PAUSE = 0.25
 _count = count()
+_held: set[str] = set()
+"""Marks of the locks that this process holds or waits for. Another one of its own was left there by a Ctrl-C."""
 
 
 class JournalLock:
@@ -55,11 +57,15 @@ class JournalLock:
             Another process holds it and does not let go.
         """
         mark = f"{_mark_of(os.getpid())}{next(_count)}"
+        _held.add(mark)
         try:
             self._acquire(mark)
             yield
         finally:
-            self._release(mark)
+            try:
+                self._release(mark)
+            finally:
+                _held.discard(mark)
 
     def _acquire(self, mark: str) -> None:
         began = unchanged_since = time.monotonic()
@@ -75,7 +81,8 @@ class JournalLock:
             if found != seen:
                 seen, unchanged_since = found, now
             holder = _holder(found[0])
-            if holder is not None and holder.is_dead(time.time()):
+            is_left = found[0].startswith(_mark_of(os.getpid())) and found[0] not in _held
+            if is_left or (holder is not None and holder.is_dead(time.time())):
                 self._remove(found)
                 continue
             if (holder is None or not holder.is_here()) and now - unchanged_since > GRACE:
