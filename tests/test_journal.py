@@ -214,17 +214,28 @@ def test_the_lock_of_a_dead_process_costs_no_time(path: Path) -> None:
     assert not lock.is_symlink()
 
 
+LIVES = """
+import json, time
+from autometa.comparison.execution.owner import Owner
+print(json.dumps(Owner.here().to_json()), flush=True)
+time.sleep(600)
+"""
+
+
 def test_a_process_that_lives_is_waited_for_and_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_lock, "TELL_AFTER", 0.01)
     monkeypatch.setattr(journal_lock, "GRACE", 0.02)  # not for a holder that is known to live
     monkeypatch.setattr(patient_storage, "PATIENCE", 0.2)
     storage = open_storage(str(path))
-    lock = left_by(path, Owner.here())
-    with (
-        pytest.warns(StorageWarning, match=f"locked by process {os.getpid()} on .*; waiting"),
-        pytest.raises(StorageLost, match="locked by process .* end that process"),
-    ):
-        add(storage, "first")
+    with subprocess.Popen([sys.executable, "-c", LIVES], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        lock = left_by(path, Owner.from_json(json.loads(other.stdout.readline())))
+        with (
+            pytest.warns(StorageWarning, match=f"locked by process {other.pid} on .*; waiting"),
+            pytest.raises(StorageLost, match="locked by process .* end that process"),
+        ):
+            add(storage, "first")
+        other.kill()
     lock.unlink()
     add(storage, "first")
 

@@ -28,7 +28,7 @@ ENTRY: Schema = {
 }
 Portfolio: TypeAlias = Sequence[Mapping[str, Any]]
 """Entries as in :data:`ENTRY`."""
-WarmStart: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
+WarmStart: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def read_portfolio(given: WarmStart | None) -> list[dict[str, Any]]:
