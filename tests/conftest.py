@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ import shape_checks
 
 # Shapes and types in signatures are checked while tests run; users pay nothing for them.
 shape_checks.install(["autometa.contracts", "autometa.engine", "autometa.training", "autometa_plugins"])
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # where a shell started the tests in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a GPU, convolutions as exact as the CPU's: what is compared is the code, not the tensor cores' rounding.
 torch.backends.cudnn.allow_tf32 = False
