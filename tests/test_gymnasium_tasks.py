@@ -364,10 +364,10 @@ def test_two_processes_compare_learners_in_them(tmp_path: Path) -> None:
         "carts": gym(vary={"gravity": (5.0, 15.0)}, steps=15, n_shot=1),
         "switches": gym(TOY, vary={"shift": [0, 1]}),
     }
-    learners = {"rl2": ("rl2", am.make_meta_optimizer("policy_gradient", trials=10))}
+    learners = {"rl2": ("rl2", am.make_meta_optimizer("policy_gradient", trials=10)), "random": "random"}
     found = am.compare(
         tasks, learners, n_trials=1, n_seeds=1, n_test_tasks=20, max_steps=2, verbose=0, device="cpu",
-        output=tmp_path, n_workers=2,
+        output=tmp_path, n_workers=2, baselines=False,
     )  # fmt: skip
     board = found.leaderboard
     assert set(zip(board["tasks"], board["learner"], strict=True)) == {

@@ -151,6 +151,7 @@ def test_gradients_reach_every_parameter_and_equal_finite_differences() -> None:
     torch.testing.assert_close((losses[0] - losses[1]) / (2 * step), weight.grad[i], rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_meta_training_predicts_new_sinusoids() -> None:
     tasks = am.make_tasks("sinusoid", n_shot=10)
     learner = am.make_learner("in_context", dim=32, n_layers=2, backbone=am.make_backbone("mlp", hidden=(32,)))

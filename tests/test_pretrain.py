@@ -85,7 +85,7 @@ def test_the_curve_tells_the_held_out_loss_beside_that_of_the_untrained_network(
     assert curve["untrained_valid_score"][0] == pytest.approx(float(torch.cat(scores).mean()))
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", ["classification", pytest.param("regression", marks=pytest.mark.slow)])
 def test_an_interrupted_call_goes_on_and_ends_in_the_same_weights(
     problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,7 +215,7 @@ def test_related_tasks_help_and_unrelated_ones_do_little_harm() -> None:
     assert loss.mean() < 0.1 * others["y"].var(), "entities that have nothing in common cost little"
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", ["classification", pytest.param("regression", marks=pytest.mark.slow)])
 def test_files_and_pickles_answer_the_same(problem: str, tmp_path: Path) -> None:
     table = alike(20, 0)
     if problem == "classification":

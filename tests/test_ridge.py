@@ -251,7 +251,7 @@ def assert_not_worse(errors: np.ndarray, pooled: np.ndarray) -> None:
     assert gap.mean() <= 4 * max(float(gap.std(ddof=1)), 1e-9) / len(gap) ** 0.5
 
 
-@pytest.mark.parametrize("problem", ["regression", "classification"])
+@pytest.mark.parametrize("problem", ["regression", pytest.param("classification", marks=pytest.mark.slow)])
 def test_where_entities_share_one_rule_few_labels_do_no_harm(problem: str) -> None:
     update = am.make_meta_optimizer("gradient", lr=1e-2)
     ridge = errors_of_newcomers(problem, "ridge", 0, max_steps=150, backbone="identity", meta_optimizer=update)
@@ -357,6 +357,7 @@ def test_meta_training_learns_what_tells_new_classes_apart() -> None:
     assert_better(after, before + 0.2, tasks.info)
 
 
+@pytest.mark.slow
 def test_ridge_on_meta_trained_features_predicts_sinusoids() -> None:
     tasks, update = am.make_tasks("sinusoid", n_shot=10), am.make_meta_optimizer("gradient", lr=3e-3)
     before, after = untrained_and_trained(am.make_learner("ridge"), update, tasks, n_steps=300, tasks_per_step=16)

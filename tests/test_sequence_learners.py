@@ -229,6 +229,7 @@ def test_unseen_classes_are_learned_from_the_support(name: str, n_steps: int) ->
     assert_alike(scores(learner, module, tasks, roll=1), chance(tasks.info))
 
 
+@pytest.mark.slow
 def test_unseen_functions_are_learned_from_the_support() -> None:
     tasks, learner = Offsets(), am.make_learner("lstm")
     module = meta_trained(learner, tasks, 160)

@@ -12,8 +12,8 @@ import autometa as am
 from autometa.host.catalog import components
 
 ESTIMATORS = {"classification": am.FewShotClassifier, "regression": am.FewShotRegressor}
-# One of each family, as the estimators' code is the same for all; the others are checked by the slow suite.
-BY_DEFAULT = {"auto", "prototypical", "ridge", "maml", "in_context"}
+# A few, as the estimators' code is the same for all; the others are checked by the slow suite.
+BY_DEFAULT = {"auto", "prototypical", "ridge"}
 
 
 def learners(problem: str) -> list[str]:

@@ -181,6 +181,7 @@ def test_twenty_classes_need_no_larger_systems_than_one_class_and_few_of_them(mo
     assert len(sizes) <= 60
 
 
+@pytest.mark.slow
 def test_meta_training_tells_new_glyphs_apart() -> None:
     tasks = am.make_tasks("glyphs", size=8, n_way=5, n_shot=1, n_query=5)
     learner = am.make_learner("svm_head", backbone=am.make_backbone("conv4", n_filters=16))

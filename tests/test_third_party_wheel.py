@@ -74,6 +74,7 @@ def test_the_plugin_is_found(environment: Path) -> None:
     assert [r["name"] for r in rows].count("prototypical") == 1
 
 
+@pytest.mark.slow
 def test_it_conforms(environment: Path) -> None:
     rows = json.loads(
         run(environment / "venv/bin/autometa", "plugins", "check", "nearest_neighbour", "--json", cwd=environment)
