@@ -23,14 +23,14 @@ from sqlalchemy import exc
 import autometa as am
 from autometa.comparison.execution import patient_storage
 from autometa.comparison.execution import storage as storage_module
-from autometa.comparison.execution.arm import open_arms
+from autometa.comparison.execution.ensemble_arm import open_all_arms
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.patient_storage import PatientStorage, StorageLost, StorageWarning
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.storage import open_storage
 from postgres import Server, postgres_server
 
-compare_module = importlib.import_module("autometa.comparison.compare")
+call_module = importlib.import_module("autometa.comparison.call")
 SMALL = {"n_trials": 3, "max_steps": 2, "n_test_tasks": 6, "n_valid_tasks": 4, "n_seeds": 1, "tasks_per_step": 2}
 
 
@@ -439,7 +439,7 @@ def test_a_real_database_is_restarted_in_the_middle(
     tmp_path: Path, n_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = threading.Event()
-    monkeypatch.setattr(compare_module, "open_arms", lambda *arguments: begun.set() or open_arms(*arguments))
+    monkeypatch.setattr(call_module, "open_all_arms", lambda *arguments: begun.set() or open_all_arms(*arguments))
     with postgres_server(tmp_path) as server:
         restart_in_the_middle(server, n_workers, begun)
 
