@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,20 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     return Counted(monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a comparison of two learners that asks for little."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+    am.compare("sinusoid", LEARNERS, output=folder, **FEW)
+    return folder
+
+
+@pytest.fixture
+def run(begun: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(begun, tmp_path / "run")
+
+
 def same(one: am.Comparison, two: am.Comparison) -> None:
     pd.testing.assert_frame_equal(one.scores, two.scores)
     pd.testing.assert_frame_equal(one.leaderboard.drop(columns=TIMED), two.leaderboard.drop(columns=TIMED))
@@ -86,36 +101,29 @@ def test_more_trials_run_what_is_missing_and_repeat_final_runs_where_the_best_ch
     same(grown, am.compare("sinusoid", LEARNERS, **{**FEW, "n_trials": 8}))
 
 
-def test_more_seeds_run_those_that_are_missing(tmp_path: Path, counted: Counted) -> None:
-    am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **FEW)
-    counted.clear()
-    grown = am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **{**FEW, "n_seeds": 3})
+def test_more_seeds_run_those_that_are_missing(run: Path, counted: Counted) -> None:
+    grown = am.compare("sinusoid", LEARNERS, output=run, **{**FEW, "n_seeds": 3})
     assert counted.trials == []
     assert sorted(counted.finals) == [("mean", 1), ("mean", 2), ("ridge", 1), ("ridge", 2)]
     same(grown, am.compare("sinusoid", LEARNERS, **{**FEW, "n_seeds": 3}))
 
 
-def test_more_test_tasks_repeat_the_final_runs_alone(tmp_path: Path, counted: Counted) -> None:
-    am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **FEW)
-    counted.clear()
+def test_more_test_tasks_repeat_the_final_runs_alone(run: Path, counted: Counted) -> None:
     more = {**FEW, "n_test_tasks": 30}
-    grown = am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **more)
+    grown = am.compare("sinusoid", LEARNERS, output=run, **more)
     assert (counted.trials, sorted(counted.finals)) == ([], [("mean", 0), ("ridge", 0)])
     assert set(grown.leaderboard["n_test_tasks"]) == {30}
     same(grown, am.compare("sinusoid", LEARNERS, **more))
 
 
-def test_more_distributions_to_judge_on_repeat_the_final_runs_alone(tmp_path: Path, counted: Counted) -> None:
-    am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **FEW)
-    counted.clear()
+def test_more_distributions_to_judge_on_repeat_the_final_runs_alone(run: Path, counted: Counted) -> None:
     waves = {"waves": am.make_tasks("sinusoid", n_shot=4)}
-    grown = am.compare("sinusoid", LEARNERS, test_tasks=waves, output=tmp_path / "run", **FEW)
+    grown = am.compare("sinusoid", LEARNERS, test_tasks=waves, output=run, **FEW)
     assert (counted.trials, sorted(counted.finals)) == ([], [("mean", 0), ("ridge", 0)])
     same(grown, am.compare("sinusoid", LEARNERS, test_tasks=waves, **FEW))
 
 
-def test_while_it_grows_tables_hold_only_what_was_judged_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **FEW)
+def test_while_it_grows_tables_hold_only_what_was_judged_alike(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_final, begun = arm.run_final, []
 
     def interrupted_in_the_second(*arguments: Any) -> float:
@@ -127,19 +135,18 @@ def test_while_it_grows_tables_hold_only_what_was_judged_alike(tmp_path: Path, m
     monkeypatch.setattr(arm, "run_final", interrupted_in_the_second)
     more = {**FEW, "n_test_tasks": 30}
     with pytest.warns(UserWarning, match="interrupted"):
-        cut = am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **more)
+        cut = am.compare("sinusoid", LEARNERS, output=run, **more)
     assert not cut.complete
     assert cut.leaderboard["n_test_tasks"].tolist() == [30]
     monkeypatch.setattr(arm, "run_final", run_final)
-    same(am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **more), am.compare("sinusoid", LEARNERS, **more))
+    same(am.compare("sinusoid", LEARNERS, output=run, **more), am.compare("sinusoid", LEARNERS, **more))
 
 
-def test_less_of_anything_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
-    am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **FEW)
+def test_less_of_anything_is_refused_and_nothing_is_lost(run: Path) -> None:
     for name, text in (("n_trials", "n_trials=2 there and 1"), ("n_test_tasks", "n_test_tasks=12 there and 1")):
         with pytest.raises(am.InvalidParameter, match=f"{text} here .which can grow, not shrink"):
-            am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **{**FEW, name: 1})
-    assert am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **FEW).complete
+            am.compare("sinusoid", LEARNERS, output=run, **{**FEW, name: 1})
+    assert am.compare("sinusoid", LEARNERS, output=run, **FEW).complete
 
 
 def plan(**changed: Any) -> Plan:
