@@ -42,7 +42,7 @@ def cases() -> list[tuple[str, str]]:
 
 
 def provides(entry: Component, needed: frozenset[str]) -> bool:
-    return needed <= am.make_learner(entry.full_name).provides
+    return not entry.spec.needs and needed <= am.make_learner(entry.full_name).provides
 
 
 def predictions(candidate: Candidate, params: dict[str, Any], tasks: am.TaskSampler, steps: int = STEPS) -> Tensor:
