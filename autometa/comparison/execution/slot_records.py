@@ -169,11 +169,12 @@ class SlotRecords:
         ]
 
     def best(self) -> FrozenTrial | None:
-        """Return the best complete trial, or the best pruned one if none is complete."""
-        for state in (TrialState.COMPLETE, TrialState.PRUNED):
-            within = [trial for trial in self.trials(state) if "over_limit" not in trial.user_attrs]
-            if (best := best_of(within, self.study.direction)) is not None:
-                return best
+        """Return the best complete trial, the best pruned one if none is complete; those over a limit come last."""
+        for is_over in (False, True):
+            for state in (TrialState.COMPLETE, TrialState.PRUNED):
+                found = [trial for trial in self.trials(state) if ("over_limit" in trial.user_attrs) == is_over]
+                if (best := best_of(found, self.study.direction)) is not None:
+                    return best
         return None
 
 
