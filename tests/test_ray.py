@@ -140,7 +140,9 @@ def test_a_worker_that_ends_on_a_living_node_counts_against_its_slot(cluster: An
         while not (running := _at_work(storage)):
             time.sleep(0.05)
         struck.extend(running)
-        os.kill(running[0].user_attrs["supervisor"]["pid"], signal.SIGKILL)
+        worker = running[0].user_attrs["supervisor"]["pid"]
+        for pid in [worker, *list(_descendants(worker))]:  # as the system does where memory ends
+            os.kill(pid, signal.SIGKILL)
 
     striker = threading.Thread(target=strike)
     striker.start()

@@ -122,12 +122,11 @@ class RayCluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             with _own_sigterm():
-                context = ray.init(address=self.address, logging_level="warning", include_dashboard=self._dashboard)
+                started_here = self._connect()
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ProcessFailed(f"address={self.address!r}: no Ray cluster can be used there ({reason}).") from error
         try:
-            started_here = context.address_info.get("node_id") is not None and len(nodes()) == 1
             if started_here and not any(self.needs.fit(node) for node in nodes()):
                 raise InvalidParameter(f"resources: this machine does not have {self.needs}, what one worker needs.")
             yield
@@ -135,9 +134,21 @@ class RayCluster:
             with _own_sigterm():
                 ray.shutdown()
 
-    @property
-    def _dashboard(self) -> bool | None:
-        return False if self.address in (None, "local") and "RAY_ADDRESS" not in os.environ else None
+    def _connect(self) -> bool:
+        """Connect to the cluster; True if that had to start a Ray on this machine, which will not grow."""
+        import ray
+
+        address = self.address
+        if address is None:
+            try:
+                ray.init(address="auto", logging_level="warning")
+            except ConnectionError:
+                address = "local"
+            else:
+                return False
+        here = address == "local"
+        ray.init(address=address, logging_level="warning", **({"include_dashboard": False} if here else {}))
+        return here
 
 
 def nodes() -> list[dict[str, Any]]:
