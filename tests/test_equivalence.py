@@ -160,6 +160,15 @@ def test_one_run_decides_nothing_about_learners() -> None:
     assert found.iloc[1]["p_b_models"] > 0.95
 
 
+@pytest.mark.parametrize("method", ["signed_rank", "mean"])
+def test_one_task_says_nothing_of_others(method: str) -> None:
+    table = a_table(runs=3)
+    one = table[table["task"] == table["task"].iloc[0]]
+    found = am.practical_equivalence(one, rope=0.01, higher_is_better=True, method=method)
+    assert set(found["verdict"]) == {"not decided"}
+    assert found[["p_a", "p_equivalent", "p_b", "p_a_models", "p_b_models"]].isna().all(axis=None)
+
+
 def test_the_best_beside_each_other_and_equal_calls_equal_answers() -> None:
     once, again = (
         am.practical_equivalence(a_table(), rope=0.01, pairs="best", higher_is_better=True) for _ in range(2)

@@ -135,6 +135,8 @@ class _Judge:
 
     def on_tasks(self, a: Scores, b: Scores, sign: float, rope: float, *labels: str) -> tuple[Posterior, Posterior]:
         """Return what is known of two learners by their tasks, and of the trained models at hand."""
+        if len(a) < 2:  # one task says nothing of others
+            return _UNKNOWN, _UNKNOWN
         decided = is_decidable(a) and is_decidable(b)
         differences = sign * (a.mean(axis=1) - b.mean(axis=1))
         if self.method == "mean":
@@ -152,6 +154,8 @@ class _Judge:
         self, found: Sequence[Estimate], decided: bool, *labels: str
     ) -> tuple[Posterior, Posterior]:  # fmt: skip
         """Likewise by the differences on each distribution, in ropes."""
+        if len(found) < 2:
+            return _UNKNOWN, _UNKNOWN
         values = np.array([one.value for one in found])
         if self.method == "mean":  # the error of each, by tasks and runs, is part of how far they are spread
             return of_mean(_plain(values), 1.0) if decided else _UNKNOWN, of_mean(_plain(values), 1.0)
