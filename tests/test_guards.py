@@ -323,3 +323,18 @@ def test_a_sound_learner_is_at_chance_with_labels_that_tell_nothing_even_of_unev
         found.append((measured["score"] - measured["chance"]) / measured["standard_error"])
     assert abs(np.mean(found)) < STANDARD_ERRORS * np.std(found, ddof=1) / len(found) ** 0.5
     assert max(found) < errors_for(20)
+
+
+class Compared(Haystack):
+    """Equal to samplers with equal parameters, and so no key of a dict."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Compared)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_sampler_with_a_comparison_of_its_own_is_guarded_too() -> None:
+    comparison, _ = found({"compared": Compared()}, {"upset": Upset()})
+    assert len(comparison.leaderboard) == 1
+    assert verdicts(comparison)["copies of test examples"] == "holds"

@@ -84,10 +84,17 @@ def copies_elsewhere(domain: Domain, other: Domain) -> dict[str, Any]:
 
 def _copies_once(domain: Domain, other: Domain, batch: TaskBatch | None) -> dict[str, Any]:
     """Look for copies, once for all learners of a process: they depend on none of them."""
-    known = _KNOWN.setdefault(domain.sampler, {})
+
+    def look() -> dict[str, Any]:
+        return _tried(lambda: copies(domain, other, first_test_tasks(other) if batch is None else batch))
+
+    try:
+        known = _KNOWN.setdefault(domain.sampler, {})
+    except TypeError:  # a sampler with a comparison of its own has no place in a dict
+        return look()
     key = (domain.label, other.label, domain.settings)
     if key not in known:
-        known[key] = _tried(lambda: copies(domain, other, first_test_tasks(other) if batch is None else batch))
+        known[key] = look()
     return known[key]
 
 
