@@ -115,6 +115,24 @@ def test_a_server_that_fails_ends_nothing_and_is_told_once(tasks: Any, monkeypat
     assert "secret" not in str(told[0].message)
 
 
+@pytest.mark.slow
+def test_more_seeds_write_those_alone(server: Any, tasks: Any, tmp_path: Path) -> None:
+    am.compare(tasks, "ridge", output=tmp_path / "first", **SMALL)
+    before = runs_in(server, "first")
+    am.compare(tasks, "ridge", output=tmp_path / "first", **SMALL | {"n_seeds": SMALL["n_seeds"] + 1})
+    after = runs_in(server, "first")
+    assert set(before) < set(after)
+    new = [after[key].data.params["seed"] for key in set(after) - set(before)]
+    assert new == [str(SMALL["n_seeds"])] * 2, "of the learner and of the baseline"
+    assert not any(run.data.tags.get("autometa.outdated") for run in after.values())
+
+
+def test_a_comparison_without_a_name_of_its_own_is_not_logged(tasks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_runs, "find_spec", lambda name: True)
+    with pytest.raises(am.InvalidParameter, match="log='mlflow' finds runs again by the name .* give name= or output="):
+        am.compare(tasks, "ridge", **SMALL)
+
+
 def test_without_the_extra_one_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlflow_runs, "find_spec", lambda name: None)
     with pytest.raises(am.InvalidParameter, match=r"MLflow is not installed; .*pip install 'autometa\[mlflow\]'"):

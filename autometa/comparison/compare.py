@@ -243,6 +243,11 @@ def compare(
     check_bool("baselines", baselines)
     check_real("trial_timeout", trial_timeout, above=0, also=(None,), such_as=3600)
     check_log(log)
+    if log is not None and name is None and output is None:
+        raise InvalidParameter(
+            f"log={log!r} finds runs again by the name of their comparison: give name= or output=, so that another "
+            "comparison is not taken for this one."
+        )
     cluster = RayCluster.of(engine, address, resources, str(device))
     accelerator = pick_device(device).type != "cpu" if cluster is None else bool((resources or {}).get("gpu"))
     folder = prepare_output(output)

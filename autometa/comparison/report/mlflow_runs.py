@@ -38,6 +38,8 @@ _SETTINGS = {
 """Of MLflow, where the user's environment leaves them open: its own would hold up the end of a call for minutes."""
 _MOST_METRICS, _MOST_PARAMS, _LONGEST = 1000, 100, 6000
 """What MLflow takes: metrics and parameters in one call, characters of a parameter."""
+_OF_SETTINGS = "settings."
+"""How the names of parameters begin that are the comparison's."""
 
 
 def check_log(log: Any) -> None:
@@ -92,10 +94,11 @@ class _Final:
 
     @property
     def key(self) -> str:
-        """A digest of all that it holds, times apart."""
+        """A digest of all that it holds, apart from times, and from settings, which may grow and leave it as it is."""
         timed = ("_seconds", "_ms")
         metrics = [entry for entry in self.metrics if not entry[0].endswith(timed)]
-        text = json.dumps([self.name, dict(self.params), metrics], sort_keys=True, default=str)
+        params = {name: value for name, value in self.params.items() if not name.startswith(_OF_SETTINGS)}
+        text = json.dumps([self.name, params, metrics], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -171,7 +174,7 @@ def _write_tables(client: Any, run: str, record: Record) -> None:
 def _finals(record: Record) -> Iterator[_Final]:
     """Yield the final runs of a comparison."""
     frames = record.frames
-    settings = {f"settings.{name}": value for name, value in record.plan["settings"].items() if value is not None}
+    settings = {f"{_OF_SETTINGS}{name}": value for name, value in record.plan["settings"].items() if value is not None}
     rows = frames.leaderboard[frames.leaderboard["tasks"] == frames.leaderboard["trained_on"]]
     for row in rows.to_dict("records"):
         mine = (frames.scores["trained_on"] == row["tasks"]) & (frames.scores["learner"] == row["learner"])
