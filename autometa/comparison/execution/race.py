@@ -38,7 +38,8 @@ class Race:
     whole takes no more runs than equal shares would.
 
     A round is written to the storage before any of its slots is filled, so that all processes, and later calls, run the
-    same race.
+    same race. Where two processes decide in the same moment the later record counts: some trials may then be done in
+    vain, and none is lost.
 
     Parameters
     ----------
