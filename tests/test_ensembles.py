@@ -21,6 +21,7 @@ from autometa.cli import main
 from autometa.comparison import work
 from autometa.comparison.execution import arm, ensemble_arm, ensembles
 from autometa.comparison.execution.ensemble_selection import MetaValidError, Votes, select
+from autometa.contracts.objectives import OBJECTIVES
 from learning import STANDARD_ERRORS
 from test_comparison import FAST, Fragile, Hopeless, Mean
 
@@ -81,6 +82,30 @@ def test_between_equal_accuracies_the_smaller_loss_decides_and_a_task_drawn_twic
     assert error(unsure) > error(sure)
     assert error(wrong)[0] == pytest.approx(0.25)  # task 0 is right, of task 1 one half is
     assert select([unsure, sure], error) == [0, 1]
+
+
+def test_what_the_comparison_is_about_chooses_the_members() -> None:
+    query = am.Examples(
+        x=torch.zeros(3, 1, 1), y=torch.zeros(3, 1, dtype=torch.long), mask=torch.ones(3, 1, dtype=torch.bool)
+    )
+    learner = am.make_learner("prototypical")
+    careful, bold = (
+        [torch.tensor([[[p, 1 - p]] for p in of], dtype=torch.float64)]
+        for of in ((0.55, 0.55, 0.45), (0.99, 0.99, 1e-9))  # equally often right
+    )
+    accuracy = MetaValidError([query], np.arange(3), learner)
+    assert accuracy(careful)[0] == accuracy(bold)[0] == pytest.approx(1 / 3)
+    log_loss = MetaValidError([query], np.arange(3), learner, OBJECTIVES["log_loss"])
+    assert log_loss(careful)[0] == pytest.approx(-np.log([0.55, 0.55, 0.45]).mean())
+    assert log_loss(careful)[0] < log_loss(bold)[0]
+
+    values = am.Examples(
+        x=torch.zeros(1, 2, 1), y=torch.tensor([[1.0, 3.0]]), mask=torch.ones(1, 2, dtype=torch.bool)
+    ).to("cpu", torch.float64)
+    r2 = MetaValidError([values], np.arange(1), am.make_learner("ridge"), OBJECTIVES["r2"])
+    near, far = ([torch.tensor([[[1.0 + e], [3.0 - e]]], dtype=torch.float64)] for e in (0.1, 0.9))
+    assert r2(near)[0] == pytest.approx(-(1 - 0.02 / 2)), "more is better, and less bad"
+    assert r2(near) < r2(far)
 
 
 # In a comparison.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from autometa.comparison.execution.stored_plan import register_plan
 from autometa.comparison.execution.trial import RUNGS, run_trial
 from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.settings import Settings
-from autometa.engine.pulse import OutOfTime, Pulse, step_finished
+from autometa.contracts.plugin_code import OutOfTime, plugin_code
+from autometa.engine.pulse import Pulse, step_finished
 from learning import STANDARD_ERRORS
 from test_comparison import FAST, Hopeless, Mean, Trained
 
@@ -277,6 +279,13 @@ def test_where_time_is_short_the_winner_alone_is_judged(monkeypatch: pytest.Monk
     found = am.compare("sinusoid", LEARNERS, time_budget=6.0, **RACE)
     assert len(found.leaderboard) == fake.finals == 1
     assert found.complete
+
+
+def test_that_time_is_over_is_no_error_of_a_plugin() -> None:
+    """Whoever catches the errors of plugins in the midst of a run lets it through."""
+    pulse = Pulse(seconds=-1.0)
+    with pulse.of_this_thread(), pytest.raises(OutOfTime), suppress(Exception), plugin_code("it"):
+        step_finished()
 
 
 def test_a_run_that_is_out_of_time_gives_its_slot_back(tmp_path: Path) -> None:
