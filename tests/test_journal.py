@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -238,6 +239,24 @@ def test_a_process_that_lives_is_waited_for_and_named(path: Path, monkeypatch: p
         other.kill()
     lock.unlink()
     add(storage, "first")
+
+
+def test_a_lock_that_goes_from_hand_to_hand_is_no_fault(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(str(path))
+    seconds, tries = itertools.count(step=100), itertools.count()
+    make = JournalLock._make
+
+    def make_at_last(self: JournalLock, mark: str) -> bool:
+        return next(tries) >= 10 and make(self, mark)
+
+    monkeypatch.setattr(journal_lock.time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(journal_lock.time, "sleep", lambda pause: None)
+    monkeypatch.setattr(JournalLock, "_make", make_at_last)
+    monkeypatch.setattr(JournalLock, "_found", lambda self: ("another each time", next(seconds)))
+    add(storage, "first")  # after 1,000 seconds, which are more than the patience for one holder
+    monkeypatch.undo()
+    assert next(tries) > 10
+    assert studies(open_storage(str(path))) == ["first"]
 
 
 @pytest.mark.parametrize("holder", [None, replace(Owner.here(), host="elsewhere")])

@@ -68,7 +68,7 @@ class JournalLock:
                 _held.discard(mark)
 
     def _acquire(self, mark: str) -> None:
-        began = unchanged_since = time.monotonic()
+        unchanged_since = time.monotonic()
         seen: tuple[str, int] | None = None
         pause, told = 0.001, False
         while True:
@@ -90,12 +90,13 @@ class JournalLock:
                 self._remove(found)
                 continue
             who = f"by {holder}" if holder is not None else f"({str(self.file)!r})"
-            if now - began > patient_storage.PATIENCE:
+            waited = now - unchanged_since  # a lock that goes from hand to hand is no fault, however many want it
+            if waited > patient_storage.PATIENCE:
                 raise StorageLost(
-                    f"journal {str(self.journal)!r} is locked {who} for {now - began:.0f} seconds; end that process, "
+                    f"journal {str(self.journal)!r} is locked {who} for {waited:.0f} seconds; end that process, "
                     "and the same call goes on."
                 )
-            if now - began > TELL_AFTER and not told:
+            if waited > TELL_AFTER and not told:
                 told = True
                 tell(f"journal {str(self.journal)!r} is locked {who}; waiting for it.")
             time.sleep(pause)

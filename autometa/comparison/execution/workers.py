@@ -35,7 +35,11 @@ from autometa.engine.device import pick_device
 from autometa.errors import ProcessFailed
 
 POLL = 0.5
-"""Seconds between two looks at a storage while other processes fill the last slots."""
+"""Seconds between two looks at a storage while other processes fill the last slots, at least."""
+LONGEST_POLL = 10.0
+"""Seconds between them at most."""
+SHARE_OF_LOOKS = 0.05
+"""Of the time of a process that has nothing else to do: a storage that answers slowly is asked less often."""
 
 
 def work_through(
@@ -60,10 +64,14 @@ def work_through(
         Those that open the slots of the arms.
     """
     dangerous = {arm.label for arm in arms if apart is not None and arm.needs_a_process}
+    over: dict[str, int] = {}  # arms without an open slot, and the number of their slots, which a race may raise
     while go_on():
+        began = time.monotonic()
         for race in races:
             race.update()
-        left = [arm for arm in arms if arm.n_done < arm.n_slots]
+        left = [arm for arm in arms if over.get(arm.label) != arm.n_slots and arm.n_done < arm.n_slots]
+        waiting = {arm.label for arm in left}
+        over = {arm.label: arm.n_slots for arm in arms if arm.label not in waiting}
         in_turn = shortest_first(left, arms) if len(left) > 1 else left
         if display is not None and display.is_due:
             show(arms, display, in_turn[0] if in_turn else None)
@@ -72,6 +80,7 @@ def work_through(
                 race.update()
             if all(arm.n_done == arm.n_slots for arm in arms):
                 return
+            over = {}
             continue
         apart_from = {arm.space.label for arm in arms if arm.label in dangerous}  # on all tasks
         here = (arm for arm in in_turn if arm.space.label not in apart_from)
@@ -86,10 +95,15 @@ def work_through(
                 apart = None
                 dangerous.clear()
             continue
-        if any(study.reap() for arm in arms for study in arm.studies):
-            dangerous |= {arm.label for arm in arms if apart is not None and arm.needs_a_process}
+        if any(study.reap() for arm in left for study in arm.studies):
+            dangerous |= {arm.label for arm in left if apart is not None and arm.needs_a_process}
         else:
-            time.sleep(POLL)
+            time.sleep(pause_after(time.monotonic() - began))
+
+
+def pause_after(seconds: float) -> float:
+    """Return how long to wait after a look at a storage that took so many seconds and found nothing to do."""
+    return min(max(POLL, seconds / SHARE_OF_LOOKS), LONGEST_POLL)
 
 
 def show(arms: Sequence[Arm], display: ProgressDisplay, current: Arm | None, n_workers: int = 1) -> None:
