@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -17,40 +16,25 @@ from optuna.storages import BaseStorage
 
 from autometa.checks import check_path, check_texts
 from autometa.comparison.execution.arm import Arm
-from autometa.comparison.execution.ensemble_arm import EnsembleArm, open_all_arms
-from autometa.comparison.execution.finals import to_estimator
-from autometa.comparison.execution.label_files import file_name, model_file
-from autometa.comparison.execution.race import Race, open_races
-from autometa.comparison.execution.run_file import RUN_FILE, DamagedRun, find_run, read_run
+from autometa.comparison.execution.race import Race
 from autometa.comparison.execution.slot_records import quiet_optuna
-from autometa.comparison.execution.storage import JOURNAL, TemporaryFolder, locate_storage, open_storage
-from autometa.comparison.execution.stored_plan import comparisons_in, stored_plan
+from autometa.comparison.execution.storage import TemporaryFolder, locate_storage
+from autometa.comparison.folder_reading import read_comparison
+from autometa.comparison.folder_writing import save_winners, write_portfolio, write_tables
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
-from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan
-from autometa.comparison.plan.portfolio import FILE as PORTFOLIO
-from autometa.comparison.plan.portfolio import entry_of
-from autometa.comparison.plan.study_space import JOINT
 from autometa.comparison.results.equivalence import practical_equivalence
 from autometa.comparison.results.rank_groups import critical_difference
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.references import references_in
-from autometa.comparison.results.spreadsheet import csv_text
 from autometa.comparison.results.tables import collect_record
-from autometa.contracts.plugin_code import one_line, plugin_code
-from autometa.engine.device import pick_device
-from autometa.engine.process_state import restored_process
-from autometa.errors import AutometaError, Incompatible, InvalidFile, InvalidParameter, MissingData, StorageError
+from autometa.comparison.winner import Winners
+from autometa.contracts.plugin_code import one_line
+from autometa.errors import AutometaError
 from autometa.estimators import FewShotClassifier, FewShotRegressor
-from autometa.estimators.persistence import code_named_by
-from autometa.estimators.persistence import load as load_estimator
-from autometa.files.atomic import write_whole
 
 if TYPE_CHECKING:
     from autometa.comparison.report.advice import Advice
-
-OF_TABLES = ("labelled_rows", "best_by_rows", "calibration", "entities")
-"""Frames that comparisons on tables have beside the others."""
 
 
 class Comparison:
@@ -157,10 +141,9 @@ class Comparison:
         trusted: Collection[str] | None = (),
         races: Sequence[Race] = (),
     ) -> None:
-        # None: the comparison was made by this process, whose own code names what its learners call.
-        self._trusted = trusted
         self._arms, self._races = arms, races
         self._plan, self._folder, self._device, self._keeper = plan, folder, device, keeper
+        self._trusted = trusted
         self._record: Record = collect_record(plan, arms, environment, races)
         frames = self._record.frames
         self.leaderboard = frames.leaderboard
@@ -240,23 +223,16 @@ class Comparison:
         if allowed_paths is not None:
             check_allowed_paths(allowed_paths)
         locate_storage(storage, None)
-        folder = Path(output).expanduser().resolve()
-        damaged: DamagedRun | None = None
-        try:
-            run = read_run(folder)
-        except DamagedRun as error:
-            damaged, run = error, {"storage": JOURNAL}
-        if run is None:
-            raise MissingData(f"output={str(output)!r} holds no comparison: there is no {RUN_FILE} in it.")
-        where = storage if storage is not None else _where(folder, run)
         with quiet_optuna():
-            opened = open_storage(where, make=False)
-            if damaged is not None:
-                run = find_run(folder, comparisons_in(opened), damaged)
-            plan = stored_plan(opened, run["name"], to_read=True, allowed_paths=allowed_paths)
-            arms = open_all_arms(plan, opened, to_read=True)
-            races = open_races(plan, arms, opened, to_read=True)
-            return cls(plan, arms, environment=run["environment"], folder=folder, trusted=trusted, races=races)
+            kept = read_comparison(Path(output), storage=storage, allowed_paths=allowed_paths)
+            return cls(
+                kept.plan,
+                kept.arms,
+                environment=kept.environment,
+                folder=kept.folder,
+                trusted=trusted,
+                races=kept.races,
+            )
 
     def best_estimator(
         self, tasks: str | None = None, *, trained_on: str | None = None
@@ -283,70 +259,18 @@ class Comparison:
         InvalidFile
             The comparison was loaded, and the winner names code that is not trusted.
         """
-        return self._winner(tasks, trained_on)[0]
+        return self._winners.estimator(tasks, trained_on)[0]
 
-    def _winner(
-        self, tasks: str | None, trained_on: str | None
-    ) -> tuple[FewShotClassifier | FewShotRegressor, Path | None]:
-        """Return the winner, and the damaged file that it should stand in."""
-        judged = list(dict.fromkeys(self.leaderboard["tasks"]))
-        if tasks is None and len(self._plan.judged_on) > 1:
-            raise InvalidParameter(f"tasks=None is ambiguous here; give one of {list(self._plan.judged_on)}.")
-        tasks = tasks if tasks is not None else next(iter(self._plan.domains))
-        if tasks not in judged:
-            raise InvalidParameter(f"tasks={tasks!r} has no judged learner; those with one are {judged}.")
-        rows = self.leaderboard[self.leaderboard["tasks"] == tasks]
-        if trained_on is not None and trained_on not in set(rows["trained_on"]):
-            raise InvalidParameter(
-                f"trained_on={trained_on!r} has no learner judged on {tasks!r}; those with one are "
-                f"{list(dict.fromkeys(rows['trained_on']))}."
-            )
-        row = (rows if trained_on is None else rows[rows["trained_on"] == trained_on]).iloc[0]
-        if row["over_limit"]:
-            raise Incompatible(
-                f"no learner on {tasks!r} keeps to the limits; the best of all, {row['learner']!r}, does not: "
-                f"{row['over_limit']}."
-            )
-        pair = self._plan.pair(row["trained_on"], row["learner"])
-        number = self._best_seed(pair)
-        saved = self._folder / "models" / model_file(pair, number) if self._folder is not None else None
-        trusted = self._checked_code(pair)
-        damaged = None
-        if saved is not None and saved.exists():
-            try:
-                return load_estimator(saved, trusted=trusted), None
-            except (InvalidFile, MissingData) as error:
-                damaged = saved
-                warnings.warn(
-                    f"the saved model of the winner on {tasks!r} cannot be used ({error}) and is made again from its "
-                    "seed.",
-                    UserWarning,
-                    stacklevel=3,
-                )
-        study = JOINT if self._plan.settings.search == "joint" else pair.learner
-        arm = next(arm for arm in self._arms if (arm.tasks, arm.space.label) == (pair.tasks, study))
-        final = next(run for run in reversed(arm.finals()) if run.user_attrs["slot"] == number)
-        models = None if self._folder is None else self._folder / "models"
-        return to_estimator(arm.train_again(final, pick_device(self._device), models)), damaged
-
-    def _checked_code(self, pair: Pair) -> Collection[str]:
-        """Return the code that may be imported for a learner; refuse one that names other code."""
-        named = code_named_by(pair.candidate.learner, pair.candidate.meta_optimizer)
-        if self._trusted is None:
-            return named
-        unknown = sorted(named - set(self._trusted))
-        if unknown:
-            raise InvalidFile(
-                f"learner {pair.learner!r} of this comparison names {unknown[0]!r}, code that it calls; if you know "
-                f"it, give Comparison.load(..., trusted={unknown})."
-            )
-        return self._trusted
-
-    def _best_seed(self, pair: Pair) -> int:
-        curve = self.curves[(self.curves["tasks"] == pair.tasks) & (self.curves["learner"] == pair.learner)]
-        scores = curve[curve["axis"] == "outer steps"].groupby("seed")["score"]
-        better = pair.domain.problem.higher_is_better
-        return int(scores.max().idxmax() if better else scores.min().idxmin())
+    @property
+    def _winners(self) -> Winners:
+        return Winners(
+            plan=self._plan,
+            arms=self._arms,
+            frames=self._record.frames,
+            models=None if self._folder is None else self._folder / "models",
+            device=self._device,
+            trusted=self._trusted,
+        )
 
     def without(self, *learners: str) -> Comparison:
         """Return this comparison without some learners: as if they had never taken part.
@@ -509,68 +433,11 @@ class Comparison:
         ``best.autometa`` is the winner where there is one task distribution; each of several, test tasks among
         them, has its own ``best-TASKS.autometa``.
         """
-        for name in ("leaderboard", "scores", "significance", "skipped", "failures", "ranks", "pareto", "guards"):
-            write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
-        kept = [entry for arm in self._arms if (entry := _portfolio_entry(arm)) is not None]
-        write_whole(output / PORTFOLIO, json.dumps(kept, indent=1))
-        if len(self.race):
-            write_whole(output / "race.csv", csv_text(self._record.frames.race))
-        if self._plan.ensembles:
-            write_whole(output / "members.csv", csv_text(self.members))
-        for name in OF_TABLES if self._has_tables else ("calibration",) * bool(len(self.calibration)):
-            write_whole(output / f"{name}.csv", csv_text(getattr(self._record.frames, name)))
-        several = len(self._plan.judged_on) > 1
-        for tasks in dict.fromkeys(self.leaderboard["tasks"]):
-            self._save_winner(tasks, output / (f"best-{file_name(tasks)}.autometa" if several else "best.autometa"))
+        write_tables(self._record.frames, self._plan, output)
+        write_portfolio(self._arms, output)
+        save_winners(self._winners, output)
         # Last of all: what cannot be drawn costs no more than the drawing.
         try:
             self.report(output / "report.html")
         except AutometaError as error:
             warnings.warn(f"the report is not written: {error}", UserWarning, stacklevel=4)
-
-    @property
-    def _has_tables(self) -> bool:
-        return any(domain.info.is_table for domain in self._plan.domains.values())
-
-    def _save_winner(self, tasks: str, path: Path) -> None:
-        try:
-            with restored_process(), plugin_code(f"the winner on {tasks!r}"):
-                winner, damaged = self._winner(tasks, None)
-                winner.save(path)
-                if damaged is not None:
-                    winner.save(damaged)
-        except StorageError:
-            raise
-        except AutometaError as error:
-            warnings.warn(f"the winner on {tasks!r} is not saved: {error}", UserWarning, stacklevel=4)
-
-
-def _portfolio_entry(arm: Arm) -> dict[str, Any] | None:
-    """Return what a later comparison may begin with of a learner: the hyperparameters of its final runs."""
-    finals = arm.finals()
-    pair = arm.pair_of(finals[0]) if finals else None
-    if pair is None or isinstance(arm, EnsembleArm):
-        return None
-    return entry_of(arm.tasks, pair.candidate, arm.params_of(finals))
-
-
-def _where(folder: Path, run: Mapping[str, Any]) -> str:
-    """Return the address of the storage that the file of a folder names.
-
-    Raises
-    ------
-    StorageError
-        It has none, or its journal is gone.
-    """
-    where: str | None = run["storage"]
-    if where is None and run.get("open_storage"):
-        raise StorageError(
-            f"the studies of {str(folder)!r} are in a storage that was given open ({run['open_storage']}) and has no "
-            "address here; give Comparison.load(..., storage=...), open again."
-        )
-    if where is None:
-        raise StorageError(f"the studies of {str(folder)!r} were in the memory of the process that made it.")
-    where = where if "://" in where else str(folder / Path(where).expanduser())
-    if "://" not in where and not Path(where).exists():
-        raise StorageError(f"the journal {where!r} of this comparison is gone.")
-    return where

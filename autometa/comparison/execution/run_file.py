@@ -114,7 +114,7 @@ def find_run(folder: Path, names: Sequence[str], error: DamagedRun) -> dict[str,
     if folder.name not in names and len(names) != 1:
         raise error
     name = folder.name if folder.name in names else names[0]
-    warnings.warn(f"{error} It is read as comparison {name!r}.", UserWarning, stacklevel=3)
+    warnings.warn(f"{error} It is read as comparison {name!r}.", UserWarning, stacklevel=4)
     return {"name": name, "storage": None, "environment": {}}
 
 

@@ -130,7 +130,7 @@ def stored_plan(
     except InvalidParameter as error:
         if not to_read:
             raise
-        warnings.warn(f"{error} What is shown is what was measured before.", UserWarning, stacklevel=3)
+        warnings.warn(f"{error} What is shown is what was measured before.", UserWarning, stacklevel=4)
     return plan
 
 
