@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,16 @@ import optuna
 import pandas as pd
 import pytest
 import torch
+from optuna.storages import BaseStorage
 
 import autometa as am
 from autometa.cli import main
 from autometa.comparison.execution import arm, clock, race
 from autometa.comparison.execution.arm import open_arms
+from autometa.comparison.execution.claims import claim
 from autometa.comparison.execution.clock import seconds_of
 from autometa.comparison.execution.leg import Leg
-from autometa.comparison.execution.race import MOST, N_NEW, open_races
+from autometa.comparison.execution.race import MOST, N_NEW, Race, open_races
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.stored_plan import register_plan
@@ -205,11 +209,83 @@ def test_a_race_that_another_process_began_is_the_same(raced: tuple[am.Compariso
     assert again.finalists is not None
 
 
+@pytest.fixture(params=["journal", "sqlite"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], BaseStorage]:
+    """What opens one storage as another process would."""
+    where = {"journal": str(tmp_path / "journal.log"), "sqlite": f"sqlite:///{tmp_path}/studies.db"}
+    return lambda: open_storage(where[request.param])
+
+
+def race_in(storage: BaseStorage, plan: Plan) -> Race:
+    (found,) = open_races(plan, open_arms(plan, storage), storage)
+    return found
+
+
+@pytest.mark.parametrize("moment", ["before it stores its own", "after"])
+def test_of_two_that_decide_at_once_the_second_takes_the_round_of_the_first(
+    opener: Callable[[], BaseStorage], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    plan, here, there = plan_of(), opener(), opener()
+    register_plan(here, plan, "here")
+    others: list[Race] = []
+
+    def decide(race: Race, rounds: Sequence[dict[str, int]]) -> dict[str, int]:
+        return dict.fromkeys(race.runners, 1 if race._storage is here else 2)
+
+    def with_another_in_between(write: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            def other() -> None:
+                if not others:
+                    others.append(race_in(there, plan))
+
+            if moment != "after":
+                other()
+            found = write(*arguments, **options)
+            other()
+            return found
+
+        return call
+
+    monkeypatch.setattr(Race, "_decide", decide)
+    for name in ("create_new_trial", "set_study_user_attr"):
+        monkeypatch.setattr(here, name, with_another_in_between(getattr(here, name)))
+    races = [race_in(here, plan), *others, race_in(opener(), plan)]
+    first = 1 if moment == "after" else 2
+    for one in races:
+        assert one.rounds == [dict.fromkeys(LEARNERS, first)]
+        assert {len(runner.arm.legs) for runner in one.runners.values()} == {first}
+
+
+def test_of_many_that_decide_at_once_all_run_one_race(
+    opener: Callable[[], BaseStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of()
+    register_plan(opener(), plan, "here")
+    barrier, number, races = threading.Barrier(4, timeout=60), iter(range(1, 5)), list[Race]()
+
+    def decide(race: Race, rounds: Sequence[dict[str, int]]) -> dict[str, int]:
+        barrier.wait()
+        return dict.fromkeys(race.runners, next(number))
+
+    monkeypatch.setattr(Race, "_decide", decide)
+    threads = [threading.Thread(target=lambda: races.append(race_in(opener(), plan))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(races) == 4
+    (told,) = races[0].rounds
+    for one in races:
+        assert one.rounds == [told]
+        assert {label: len(runner.arm.legs) for label, runner in one.runners.items()} == told
+
+
 def test_a_damaged_record_of_a_race_is_one_error(tmp_path: Path) -> None:
     plan, storage = plan_of(), open_storage(str(tmp_path / "journal.log"))
     register_plan(storage, plan, "here")
     arms = open_arms(plan, storage)
-    storage.set_study_user_attr(storage.get_study_id_from_name("run"), "race on sinusoid", {"rounds": 3})
+    study = storage.get_study_id_from_name("run")
+    claim(storage, study, "race on sinusoid", {"rounds": 3}, follows={"rounds": [], "finalists": None})
     with pytest.raises(am.StorageError, match="the race on 'sinusoid'"):
         open_races(plan, arms, storage)
 

@@ -13,7 +13,7 @@ import pytest
 from optuna.storages import BaseStorage
 
 import autometa as am
-from autometa.comparison.execution import stored_plan
+from autometa.comparison.execution import claims, stored_plan
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.stored_plan import PLAN, register_plan
 from autometa.comparison.plan.backbones import offered_backbones
@@ -58,15 +58,15 @@ def test_of_two_plans_at_once_one_wins_and_the_other_is_refused(
 ) -> None:
     mine, theirs = plan(max_steps=1), plan(max_steps=2)
     here, there = opener(), opener()
-    real, looked = stored_plan._first_after, 0
+    real, looked = claims.successor, 0
 
-    def look(study: optuna.Study, follows: str) -> Any:
+    def look(*arguments: Any) -> Any:
         """Let the other process act between two steps of this one."""
         nonlocal looked
         looked += 1
-        turn, answer = looked, real(study, follows)
+        turn, answer = looked, real(*arguments)
         if turn == (1 if moment == "before it adds its own" else 2):
-            monkeypatch.setattr(stored_plan, "_first_after", real)
+            monkeypatch.setattr(claims, "successor", real)
             others.append(register(there, theirs))
         return answer
 
@@ -78,7 +78,7 @@ def test_of_two_plans_at_once_one_wins_and_the_other_is_refused(
         return True
 
     others: list[bool] = []
-    monkeypatch.setattr(stored_plan, "_first_after", look)
+    monkeypatch.setattr(claims, "successor", look)
     won = register(here, mine)
     assert [won, *others] == ([False, True] if moment == "before it adds its own" else [True, False])
     assert stored(opener())["settings"]["max_steps"] == (1 if won else 2)

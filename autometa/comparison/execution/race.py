@@ -10,6 +10,7 @@ from typing import Any
 from optuna.storages import BaseStorage
 
 from autometa.comparison.execution.arm import Arm
+from autometa.comparison.execution.claims import claim, latest
 from autometa.comparison.execution.clock import Clock, seconds_of_final, seconds_of_leg
 from autometa.comparison.execution.runner import Runner, clearly_behind
 from autometa.comparison.plan.entrants import BASELINE, POOLED
@@ -26,6 +27,8 @@ FINALISTS = 5
 """Learners with final runs, beside the references."""
 LEADERS = 3
 """Learners for whose final runs time is kept."""
+_NOTHING: dict[str, Any] = {"rounds": [], "finalists": None}
+"""The record of a race that has not begun."""
 _RECORD = {"rounds": [{str: whole()}], "finalists": (None, [str]), "until?": finite}
 
 
@@ -37,9 +40,8 @@ class Race:
     (successive halving, Karnin et al. 2013, of whoever can be told apart), and the rest go on, the better first. The
     whole takes no more runs than equal shares would.
 
-    A round is written to the storage before any of its slots is filled, so that all processes, and later calls, run the
-    same race. Where two processes decide in the same moment the later record counts: some trials may then be done in
-    vain, and none is lost.
+    A round is claimed in the storage before any of its slots is filled, so that all processes, and later calls, run the
+    same race: of two that decide in the same moment the first counts, and the other takes its round.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ class Race:
         if len(record["rounds"]) == self._n_rounds:
             following = record if self._to_read else self._what_follows(record)
             if following != record:
-                following = self._written(record, following)
+                following = self._claimed(following, follows=record)
             if len(following["rounds"]) <= self._n_rounds:
                 self._open_finals(following["finalists"] or [])
                 return False
@@ -209,25 +211,20 @@ class Race:
 
     def _read(self) -> dict[str, Any]:
         """Return the record of the race as it is stored."""
-        study = self._storage.get_study_id_from_name(self._comparison)
-        record = self._storage.get_study_user_attrs(study).get(self._key)
-        if record is None:
-            return {"rounds": [], "finalists": None}
+        return self._checked(latest(self._storage, self._study, self._key, _NOTHING))
+
+    def _claimed(self, record: dict[str, Any], *, follows: dict[str, Any]) -> dict[str, Any]:
+        """Store the record that follows another, unless a process has stored one; return what is stored."""
+        return self._checked(claim(self._storage, self._study, self._key, record, follows=follows))
+
+    def _checked(self, record: Any) -> dict[str, Any]:
         if wrong := misfit(record, _RECORD):
             raise StorageError(f"the storage is damaged: the race on {self.tasks!r}: {wrong}.")
         return dict(record)
 
-    def _written(self, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-        """Store the record, unless another process has stored one since; return what is stored."""
-        now = self._read()
-        if now != before:
-            return now
-        self._write(after)
-        return after
-
-    def _write(self, record: dict[str, Any]) -> None:
-        study = self._storage.get_study_id_from_name(self._comparison)
-        self._storage.set_study_user_attr(study, self._key, record)
+    @property
+    def _study(self) -> int:
+        return self._storage.get_study_id_from_name(self._comparison)
 
     @property
     def _key(self) -> str:

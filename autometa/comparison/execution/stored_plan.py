@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import uuid
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState, create_trial
 
+from autometa.comparison.execution.claims import FOLLOWS, claim, successor
 from autometa.comparison.plan.foreign import Paths, check_foreign
 from autometa.comparison.plan.plan import Plan, restore_plan
 from autometa.comparison.plan.same_plan import check_content, check_same, check_stored
@@ -20,16 +17,12 @@ from autometa.errors import AutometaError, InvalidParameter, StorageError
 from autometa.files.description import as_stored
 
 PLAN = "plan"
-_FOLLOWS = "follows"
-"""The user attribute of a trial with a plan that tells the plan before: a digest of it."""
 
 
 def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
     """Store the plan in the study that has the comparison's name, or check that the stored one agrees.
 
-    No storage can check a plan and set another in one step, but all give every trial a number of its own. So whoever
-    wants to set a plan adds a trial that holds it and says which plan it is to follow; of several that follow the same
-    one, the first is set.
+    Of several that would follow the same one, the first is set.
 
     Raises
     ------
@@ -43,34 +36,14 @@ def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
         stored = _read(study, what)
         if stored is not None:
             check_same(stored, plan, what)
-        elif any(_FOLLOWS not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
+        elif any(FOLLOWS not in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
             text = f"{where} holds an Optuna study {plan.name!r} that is no comparison; give another name."
             raise InvalidParameter(text)
         if stored == new:
             return
-        follows = _digest(stored)
-        first = _first_after(study, follows)
-        if first is None:
-            claim = {PLAN: new, _FOLLOWS: follows, "token": uuid.uuid4().hex}
-            template = create_trial(state=TrialState.COMPLETE, value=0.0, user_attrs=claim)
-            storage.create_new_trial(study._study_id, template_trial=template)
-            first = _first_after(study, follows)
-        assert first is not None
+        first = claim(storage, study._study_id, PLAN, new, follows=stored)
         check_same(first, plan, what)
         study.set_user_attr(PLAN, first)  # if it is another process's, that one may be gone
-
-
-def _first_after(study: optuna.Study, follows: str) -> dict[str, Any] | None:
-    """Return the plan that follows another one; None if there is none yet."""
-    for trial in study.get_trials(deepcopy=False):
-        if trial.user_attrs.get(_FOLLOWS) == follows:
-            plan: dict[str, Any] = trial.user_attrs[PLAN]
-            return plan
-    return None
-
-
-def _digest(plan: Mapping[str, Any] | None) -> str:
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
 def comparisons_in(storage: BaseStorage) -> list[str]:
@@ -111,7 +84,7 @@ def stored_plan(
     if name not in names:
         raise InvalidParameter(f"name={name!r} is no comparison in this storage; it holds {found or 'none'}.")
     study = optuna.load_study(storage=storage, study_name=name)
-    stored = _read(study, f"comparison {name!r}") or _first_after(study, _digest(None))
+    stored = _read(study, f"comparison {name!r}") or successor(storage, study._study_id, PLAN, None)
     if stored is None:
         raise InvalidParameter(f"name={name!r} is an Optuna study that autometa did not make.")
     check_stored(stored, f"comparison {name!r}")
