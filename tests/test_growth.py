@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from autometa.comparison.execution import arm
 from autometa.comparison.execution.arm import open_arms
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.stored_plan import register_plan
+from autometa.comparison.plan.backbones import offered_backbones
 from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.settings import Settings
 from test_comparison import FAST, Mean
@@ -235,3 +237,28 @@ def test_a_joint_search_cannot_be_narrowed() -> None:
     found = am.compare("sinusoid", ["ridge", Mean()], **{**FEW, "search": "joint"})
     with pytest.raises(am.InvalidParameter, match="search='joint' judges its winner alone"):
         found.without("ridge")
+
+
+@pytest.mark.parametrize("begins", ["cuda", "cpu"])
+def test_a_comparison_goes_on_where_other_networks_would_be_on_offer(
+    begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was planned counts, not the device of who goes on with it."""
+
+    def on(device: str) -> None:
+        compare = sys.modules["autometa.comparison.compare"]
+        monkeypatch.setattr(compare, "pick_device", lambda asked: torch.device(device))
+
+    elsewhere = {"cuda": "cpu", "cpu": "cuda"}[begins]
+    assert offered_backbones(accelerator=True) != offered_backbones(accelerator=False)
+    on(begins)
+    begun = am.compare("sinusoid", ["ridge", "sklearn"], output=tmp_path, **FEW)
+    assert begun.plan["settings"]["backbones"] == offered_backbones(accelerator=begins == "cuda")
+    on(elsewhere)
+    again = am.compare("sinusoid", ["ridge", "sklearn"], output=tmp_path, **FEW)
+    same(again, begun)
+    grown = am.compare("sinusoid", ["ridge", "sklearn", "maml"], output=tmp_path, **{**FEW, "n_trials": 3})
+    for found in (again, grown, am.Comparison.load(tmp_path)):
+        assert found.plan["settings"]["backbones"] == begun.plan["settings"]["backbones"]
+    assert set(grown.leaderboard["learner"]) == {"ridge", "sklearn", "maml"}
+    assert (grown.trials["learner"] == "ridge").sum() == 3

@@ -357,6 +357,29 @@ def test_where_time_is_short_the_winner_alone_is_judged(monkeypatch: pytest.Monk
     assert found.complete
 
 
+@pytest.mark.parametrize("then", [60.0, 12.0], ids=["more", "less"])
+def test_a_race_goes_on_with_another_time(then: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTime(monkeypatch)
+    numbers = {**RACE, "n_trials": 2}
+    begun = am.compare("sinusoid", LEARNERS, time_budget=30.0, output=tmp_path, **numbers)
+    began = fake.now
+    on = am.compare("sinusoid", LEARNERS, time_budget=then, output=tmp_path, **numbers)
+    assert fake.now - began <= then
+    assert on.complete
+    assert on.plan == begun.plan, "every run is as long as before"
+    kept = begun.trials.set_index(["learner", "slot"])["value"]
+    assert on.trials.set_index(["learner", "slot"])["value"].loc[kept.index].equals(kept)
+    assert len(on.trials) > len(begun.trials) or then < 30.0
+
+
+def test_a_race_begun_with_a_time_does_not_go_on_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeTime(monkeypatch)
+    am.compare("sinusoid", ["ridge"], time_budget=20.0, output=tmp_path / "with", **RACE)
+    with pytest.raises(am.InvalidParameter, match="time_budget=20.0 there and None here") as told:
+        am.compare("sinusoid", ["ridge"], output=tmp_path / "with", **RACE)
+    assert " budget=" not in str(told.value)
+
+
 def test_that_time_is_over_is_no_error_of_a_plugin() -> None:
     """Whoever catches the errors of plugins in the midst of a run lets it through."""
     pulse = Pulse(seconds=-1.0)

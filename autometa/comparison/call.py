@@ -35,7 +35,6 @@ from autometa.comparison.execution.run_file import (
 from autometa.comparison.execution.storage import (
     TemporaryFolder,
     kind_of_open,
-    open_storage,
     portable_address,
 )
 from autometa.comparison.execution.stored_plan import register_plan
@@ -67,6 +66,7 @@ class Call:
         self,
         plan: Plan,
         where: str | BaseStorage | None,
+        storage: BaseStorage,
         folder: Path | None,
         keeper: TemporaryFolder | None,
         device: str,
@@ -85,7 +85,7 @@ class Call:
         self.models = kept / "models" if kept is not None else None
         self.device_here = device if cluster is None else "auto"
         self.environment: dict[str, Any] = describe_environment(pick_device(self.device_here))
-        self.storage = open_storage(where)
+        self.storage = storage
         self.races: Sequence[Race] = ()
         self.started = time.monotonic()
         told = self._read_run()
@@ -229,9 +229,9 @@ class Call:
             n_failed, first = len(comparison.failures), comparison.failures.iloc[0]
             which = "the only trial failed," if n_failed == 1 else f"all {n_failed} trials failed; the first,"
             raise AutometaError(f"{which} {first['learner']!r} on {first['tasks']!r}: {first['reason']}")
-        elif comparison.leaderboard.empty and self.plan.settings.time_budget is not None:
+        elif comparison.leaderboard.empty and (clock := Clock.of(self.storage, self.plan.name)) is not None:
             raise AutometaError(
-                f"time_budget={self.plan.settings.time_budget:g} seconds were over before any trial was; give more "
+                f"time_budget={clock.seconds:g} seconds were over before any trial was; give more "
                 "time, fewer learners or a smaller max_steps."
             )
         elif comparison.leaderboard.empty and comparison.complete and len(comparison.skipped):

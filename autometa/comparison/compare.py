@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,11 +27,12 @@ from autometa.comparison.execution.storage import (
     open_storage,
     prepare_output,
 )
-from autometa.comparison.execution.stored_plan import stored_plan
+from autometa.comparison.execution.stored_plan import begun_settings, stored_plan
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.plan import make_plan
 from autometa.comparison.plan.portfolio import WarmStart, read_portfolio
+from autometa.comparison.plan.same_plan import going_on
 from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
 from autometa.comparison.report.mlflow_runs import check_log
 from autometa.comparison.result import Comparison
@@ -146,7 +148,8 @@ def compare(
         rounds go on until what is left is needed for final runs, and as many learners have those as there is time for.
         A run has at most as many seconds as let the first round end in good time. Such a result depends on the speed
         of the machine. The first trial and the winner's final run are never cut short; where there is no time for
-        more, the call takes longer. The same call again has as much time again.
+        more, the call takes longer. The same call again has as much time again, and a later one may have more or less:
+        it goes on with runs as long as before.
     ensemble : bool, default=False
         Judge an ensemble as well, under the name "ensemble": for every seed, of the final runs of that seed, members
         and weights chosen greedily by the meta-valid tasks (Caruana et al. 2004). ``members`` of the result tells
@@ -253,14 +256,22 @@ def compare(
     folder = prepare_output(output)
     if name is None:
         name = folder.name if folder is not None else "comparison"
-    plan = make_plan(
-        tasks, learners, settings, name=name, baselines=baselines, test_tasks=test_tasks, accelerator=accelerator,
+    planned = partial(
+        make_plan, tasks, learners, name=name, baselines=baselines, test_tasks=test_tasks, accelerator=accelerator,
         portfolio=read_portfolio(warm_start),
     )  # fmt: skip
+    plan = planned(settings)
     where, keeper = _place(storage, folder, n_workers, cluster, keeps_files=ensemble or search == "race")
-    run = Call(plan, where, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout, cluster, log)
-    clock = None if seconds is None else Clock(until=began + seconds, seconds=seconds, n_workers=n_workers)
+    opened = open_storage(where)
     with quiet_optuna():
+        kept = going_on(plan.settings, begun_settings(opened, name))
+        if kept != plan.settings:
+            plan = planned(kept)
+        run = Call(
+            plan, where, opened, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout, cluster,
+            log,
+        )  # fmt: skip
+        clock = None if seconds is None else Clock(until=began + seconds, seconds=seconds, n_workers=n_workers)
         return run.go(clock)
 
 
@@ -317,7 +328,7 @@ def work(
     with quiet_optuna():
         plan = stored_plan(opened, name, allowed_paths=allowed_paths, trusted=trusted)
         folder = folder_of(storage, name)
-        return Call(plan, storage, folder, None, device, 1, make_display(verbose), trial_timeout).work_here()
+        return Call(plan, storage, opened, folder, None, device, 1, make_display(verbose), trial_timeout).work_here()
 
 
 def _place(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import optuna
@@ -44,6 +44,18 @@ def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
         first = claim(storage, study._study_id, PLAN, new, follows=stored)
         check_same(first, plan, what)
         study.set_user_attr(PLAN, first)  # if it is another process's, that one may be gone
+
+
+def begun_settings(storage: BaseStorage, name: str) -> Mapping[str, Any]:
+    """Return the settings that a comparison was begun with; empty if there is none, or one that cannot go on."""
+    if name not in optuna.get_all_study_names(storage=storage):
+        return {}
+    try:
+        plan = _read(optuna.load_study(storage=storage, study_name=name), f"comparison {name!r}")
+        check_stored(plan, f"comparison {name!r}")
+    except AutometaError:  # which whoever registers a plan is told
+        return {}
+    return dict(plan["settings"])
 
 
 def comparisons_in(storage: BaseStorage) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from autometa._version import __version__
@@ -19,6 +19,8 @@ GROWS = ("n_trials", "n_seeds", "n_test_tasks", "ensemble")
 
 FREE = ("max_latency",)
 """Settings that change no run, only what is said of it."""
+BY_TIME = "budget"
+"""The setting that follows from ``time_budget`` where that is given."""
 _DEFAULTS = {field.name: field.default for field in fields(Settings)}
 """What plans mean that do not tell a setting yet."""
 
@@ -80,7 +82,10 @@ def _difference(kind: str, label: str, stored: Any, new: Any) -> str:
 def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return how settings differ from the stored ones, in other ways than by growing."""
     found = []
+    has_time = any(settings.get("time_budget") is not None for settings in (before, now))
     for name, value in now.items():
+        if name == BY_TIME and has_time:
+            continue
         there = before.get(name, _DEFAULTS[name])
         if there == value or name in FREE or (name == "budget" and _seconds_per_run(before) and _seconds_per_run(now)):
             continue
@@ -96,6 +101,29 @@ def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
             f"{shared:.4g} for each (as many as there are budget={same:.10g})"
         )
     return found
+
+
+def going_on(settings: Settings, begun: Mapping[str, Any]) -> Settings:
+    """Return the settings of a call that goes on with a comparison, with what its first call alone decides.
+
+    That is which networks are on offer, whatever the device now, and how long the time of that call let every run be.
+
+    Parameters
+    ----------
+    settings : Settings
+        As asked for now.
+    begun : mapping
+        Those of the stored plan; empty if there is none.
+    """
+    kept: dict[str, Any] = {}
+    if isinstance(begun.get("backbones"), str):
+        kept["backbones"] = begun["backbones"]
+    share = _seconds_per_run(begun)
+    if settings.time_budget is not None and begun.get("time_budget") is not None and share is not None:
+        is_same = begun["n_trials"] + begun["n_seeds"] == settings.n_trials + settings.n_seeds
+        kept["time_budget"] = begun["time_budget"]
+        kept["budget"] = begun["budget"] if is_same else share * (settings.n_trials + settings.n_seeds)
+    return replace(settings, **kept)
 
 
 def _seconds_per_run(settings: Mapping[str, Any]) -> float | None:
