@@ -24,9 +24,9 @@ from autometa.cli import main
 from autometa.cli.compare import NAMES, _chosen_tasks, _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
 from autometa.cli.option_names import option_names, with_options
-from autometa.cli.report_text import as_markdown
 from autometa.cli.study_file import NamedComponent, StudyFile, learners_from_texts, read_study_file, tasks_from_texts
 from autometa.comparison.report.page import INCOMPLETE
+from autometa.comparison.report.text import as_markdown
 from autometa.errors import InvalidData, InvalidParameter, MissingData, StorageError
 
 SMALL = [
@@ -125,6 +125,21 @@ def test_report_prints_the_leaderboard_and_the_verdicts_in_other_formats_and_wri
     assert main(["report", str(first), "--format", "pdf"]) == 2
     assert "--format='pdf'" in capsys.readouterr().err
     assert main(["report", str(first), "--format", "md", "--json"]) == 2
+
+
+def test_what_the_file_of_a_report_ends_in_says_how_it_is_written(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison = am.Comparison.load(first)
+    for kind in ("md", "csv", "json"):
+        assert main(["report", str(first), "--format", kind]) == 0
+        path = comparison.report(tmp_path / f"report.{kind}")
+        assert path.read_text() == capsys.readouterr().out
+    assert comparison.report(tmp_path / "new" / "REPORT.HTML").read_text().startswith("<!DOCTYPE html>")
+    for name in ("report", "report.pdf", "html"):
+        with pytest.raises(am.InvalidParameter, match=rf"path=.*{name}' must end in .html, .md, .csv, .json"):
+            comparison.report(tmp_path / name)
+        assert not (tmp_path / name).exists()
 
 
 def test_names_cannot_break_a_table_of_markdown(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.cli import main
-from autometa.cli.report_text import as_csv, as_markdown
 from autometa.comparison.execution import finals
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.report.significance import verdicts_beside_best
+from autometa.comparison.report.text import as_csv, as_markdown
 from autometa.comparison.results.entities import entities_of
 from autometa.comparison.results.labelled_rows import best_by_rows
 from autometa.comparison.results.references import References

@@ -392,7 +392,7 @@ def report(
     if form == "html":
         _show(comparison, None if unwritten else folder / "report.html", as_json=as_json)
     else:
-        from autometa.cli.report_text import FORMATS
+        from autometa.comparison.report.text import FORMATS
 
         typer.echo(FORMATS[form](comparison))
     if unwritten is not None:

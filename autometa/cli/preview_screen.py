@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autometa.cli.screen import plain
 from autometa.comparison.report.markup import milliseconds_text, seconds_text, value_text
+from autometa.comparison.report.text import plain
 from autometa.contracts.printable import printable
 
 if TYPE_CHECKING:

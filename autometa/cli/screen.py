@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from autometa.comparison.report.across import leaderboard_on, metric_beside
-from autometa.comparison.report.markup import interval_text, metric_title, milliseconds_text, score_text, seconds_text
+from autometa.comparison.report.across import leaderboard_on
+from autometa.comparison.report.cells import COLUMNS, OVER_LIMIT, cell_text, columns_of, mark_of, title_text
 from autometa.comparison.report.significance import CLAIM, runs_wanted, verdicts_beside_best
-from autometa.comparison.results.statistics import LEVEL_WITH, NOT_DECIDED
+from autometa.comparison.report.text import plain
 from autometa.contracts.printable import printable
 
 if TYPE_CHECKING:
@@ -26,36 +25,16 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Columns a leaderboard needs at most; output that is no terminal gets as many."""
 
-COLUMNS = ("learner", "score", "95% interval", "queries", "normalization", "trained", "adapt ms", "predict ms")
 LAYOUTS = [(COLUMNS, True), *((COLUMNS[:n], False) for n in (8, 7, 6, 5, 4, 3, 2))]
 """Columns of a leaderboard and whether there is room between them, the first that fits."""
 LONGEST_NAME = 24
 """Width from which on a learner's name is broken where room is scarce."""
 
 
-MARKS = {LEVEL_WITH: "=", NOT_DECIDED: "?"}
-"""What stands before a learner that is not found to differ from the best."""
-OVER_LIMIT = "!"
-"""What stands before one that is over a limit and cannot win."""
-
-
-def columns_of(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Columns of a leaderboard; where the score is of another objective, also the problem's own metric."""
-    metric = metric_beside(rows)
-    return COLUMNS if metric is None else (*COLUMNS[:3], metric, *COLUMNS[3:])
-
-
 def layouts_of(rows: pd.DataFrame) -> list[tuple[tuple[str, ...], bool]]:
     """As :data:`LAYOUTS`, of these rows."""
     columns = columns_of(rows)
     return LAYOUTS if columns == COLUMNS else [(columns, True), *((columns[:n], False) for n in range(9, 1, -1))]
-
-
-def mark_of(row: Any, beside: Mapping[str, str]) -> str:
-    """What stands before a learner: ``*`` the best, ``=`` no difference found, ``?`` not decided, ``!`` over limits."""
-    if getattr(row, "over_limit", ""):
-        return OVER_LIMIT
-    return "*" if row.rank == 1 else MARKS.get(beside.get(row.learner, ""), "")
 
 
 def make_console() -> Console:
@@ -122,15 +101,6 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, beside: Mapping[str, str],
     return table
 
 
-def title_text(tasks: str, first: Any) -> str:
-    """What stands above a leaderboard, of which ``first`` is a row."""
-    n_seeds = int(first["n_seeds"])
-    return printable(
-        f"{tasks}   {metric_title(str(first['metric']))} on {int(first['n_test_tasks'])} held-out tasks, "
-        f"{n_seeds} seed{'s' * (n_seeds != 1)}, {first['n_shot']} shot"
-    )
-
-
 def _lay_out(
     rows: pd.DataFrame, beside: Mapping[str, str], columns: Sequence[str], *, roomy: bool, longest: int = LONGEST_NAME
 ) -> Table:
@@ -156,28 +126,6 @@ def _lay_out(
     return table
 
 
-def cell_text(row: Any, column: str) -> str:
-    """A cell of the leaderboard, as readers write it."""
-    match column:
-        case "learner":
-            return printable(row.learner)
-        case "score":
-            return score_text(row.score, row.metric)
-        case "95% interval":
-            return interval_text(row.ci_low, row.ci_high, row.metric)
-        case "queries":
-            return printable(row.n_query)
-        case "normalization":
-            return printable(row.normalization)
-        case "trained":
-            return seconds_text(row.meta_train_seconds)
-        case "adapt ms":
-            return milliseconds_text(row.adapt_ms)
-        case "predict ms":
-            return milliseconds_text(row.predict_ms)
-    return score_text(getattr(row, column), column)
-
-
 def _fits(table: Table, width: int) -> bool:
     """Tell whether no word of a table is broken within a width."""
     console = Console(width=10_000)
@@ -187,13 +135,3 @@ def _fits(table: Table, width: int) -> bool:
 def leaderboard_json(board: pd.DataFrame) -> str:
     """Rows of the leaderboard as a JSON list; numbers that are not finite become null."""
     return json.dumps(plain(board.to_dict("records")), indent=2)
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it: numbers that are not finite become None."""
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -30,11 +30,15 @@ from autometa.comparison.results.references import references_in
 from autometa.comparison.results.tables import collect_record
 from autometa.comparison.winner import Winners
 from autometa.contracts.plugin_code import one_line
-from autometa.errors import AutometaError
+from autometa.errors import AutometaError, InvalidParameter
 from autometa.estimators import FewShotClassifier, FewShotRegressor
+from autometa.files.atomic import write_whole
 
 if TYPE_CHECKING:
     from autometa.comparison.report.advice import Advice
+
+REPORTS = ("html", "md", "csv", "json")
+"""Kinds of reports, by what their files end in."""
 
 
 class Comparison:
@@ -390,25 +394,42 @@ class Comparison:
         return critical_difference(self.scores, over=over, test=test)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
-        """Write the comparison as one self-contained HTML file and return its path.
+        """Write the comparison to a file and return its path.
+
+        Parameters
+        ----------
+        path : path
+            What it ends in says how: ``.html``, one self-contained page; ``.md``, the leaderboards and what is said of
+            them; ``.csv``, the leaderboard with verdicts; ``.json``, the same with all tests.
 
         Raises
         ------
+        InvalidParameter
+            It ends in anything else.
         StorageError
             The file cannot be written.
         AutometaError
             Something in the comparison cannot be drawn.
         """
         check_path("path", path)
+        file = Path(path)
+        kind = file.suffix.lower().removeprefix(".")
+        if kind not in REPORTS:
+            raise InvalidParameter(f"path={str(path)!r} must end in {', '.join(f'.{one}' for one in REPORTS)}.")
         try:
-            from autometa.comparison.report.page import write_report
+            if kind == "html":
+                from autometa.comparison.report.page import write_report
 
-            write_report(self._record, path)
+                write_report(self._record, file)
+            else:
+                from autometa.comparison.report.text import FORMATS
+
+                write_whole(file, FORMATS[kind](self) + "\n", make_folders=True)
         except AutometaError:
             raise
         except Exception as error:  # of whatever draws, and of the system
             raise AutometaError(f"the report cannot be drawn: {one_line(error)}") from error
-        return Path(path)
+        return file
 
     def log(self) -> None:
         """Write the final runs, the tables and the report to MLflow (extra ``mlflow``).

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from autometa.cli.screen import cell_text, columns_of, mark_of, plain, title_text
 from autometa.comparison.report.across import leaderboard_on, shown_name
+from autometa.comparison.report.cells import cell_text, columns_of, mark_of, title_text
 from autometa.comparison.report.significance import CLAIM, runs_wanted, verdicts_beside_best
 from autometa.comparison.results.spreadsheet import csv_text
 from autometa.contracts.printable import printable
@@ -106,5 +107,15 @@ def _with_verdicts(comparison: Comparison) -> pd.DataFrame:
     return board.assign(verdict=verdicts, on_front=comparison.pareto["on_front"].to_numpy())
 
 
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: numbers that are not finite become None."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 FORMATS: dict[str, Callable[[Comparison], str]] = {"md": as_markdown, "csv": as_csv, "json": as_json}
-"""What ``autometa report --format`` prints."""
+"""Reports as text, by their kind: what a file ends in, and what ``autometa report --format`` prints."""
