@@ -16,9 +16,9 @@ import autometa
 HEAVY = ["torch", "sklearn", "scipy", "pandas", "optuna", "matplotlib", "numpy", "gymnasium"]
 
 
-def heavy_after(statements: str) -> list[str]:
-    """Heavy packages that a fresh process has imported after some statements."""
-    code = f"import sys\n{statements}\nimport json\nprint('\\n' + json.dumps([n for n in {HEAVY} if n in sys.modules]))"
+def packages_after(statements: str, of: list[str]) -> list[str]:
+    """Those of some packages that a fresh process has imported after some statements."""
+    code = f"import sys\n{statements}\nimport json\nprint('\\n' + json.dumps([n for n in {of} if n in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     return list(json.loads(done.stdout.splitlines()[-1]))
 
@@ -38,7 +38,13 @@ def heavy_after(statements: str) -> list[str]:
     ],
 )
 def test_nothing_heavy_is_imported(statements: str) -> None:
-    assert heavy_after(statements) == []
+    assert packages_after(statements, HEAVY) == []
+
+
+def test_meta_training_does_not_import_the_compiler_of_torch() -> None:
+    few = "device='cpu', random_state=0, max_steps=2, meta_optimizer=am.make_meta_optimizer('gradient', clip=1.0)"
+    trained = f"import autometa as am; am.FewShotRegressor('maml', {few}).meta_fit('sinusoid')"
+    assert packages_after(trained, ["torch", "torch._dynamo"]) == ["torch"]
 
 
 def test_the_light_import_still_offers_every_public_name() -> None:

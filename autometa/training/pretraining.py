@@ -15,6 +15,7 @@ from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import Split, TaskInfo, TaskSampler
 from autometa.engine.judging import judge
+from autometa.engine.optimizers import OPTIMIZERS
 from autometa.errors import Incompatible
 
 _WARM_STEPS = 80
@@ -87,12 +88,13 @@ class Pretraining(MetaOptimizer):
         others = [parameter for parameter in self.parameters_ if parameter.dim() != 2]
         self.optimizers_: list[torch.optim.Optimizer] = []
         if matrices:
-            muon = torch.optim.Muon(
-                matrices, lr=self.lr, weight_decay=self.weight_decay, adjust_lr_fn="match_rms_adamw"
+            muon = OPTIMIZERS["Muon"]
+            self.optimizers_.append(
+                muon(matrices, lr=self.lr, weight_decay=self.weight_decay, adjust_lr_fn="match_rms_adamw")
             )
-            self.optimizers_.append(muon)
         if others:
-            self.optimizers_.append(torch.optim.AdamW(others, lr=self.lr, betas=_BETAS, weight_decay=0.0))
+            adam = OPTIMIZERS["AdamW"]
+            self.optimizers_.append(adam(others, lr=self.lr, betas=_BETAS, weight_decay=0.0))
         self.mean_ = [parameter.detach().clone() for parameter in self.parameters_]
         own = self.parameters_[0]
         self.held_out_ = [self._drawn("valid", derive_seed(0, "held out", str(i)), 16) for i in range(self.n_valid)]
