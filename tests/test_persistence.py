@@ -231,6 +231,15 @@ def test_a_folder_that_is_not_there_is_named(classifier, tmp_path):
         classifier.save(tmp_path / "missing" / "model.autometa")
 
 
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    model = am.FewShotRegressor("ridge", max_steps=0, device="cpu").fit(np.zeros((3, 1)), np.zeros(3))
+    with pytest.raises(am.StorageError, match=r"path='.*pipe' cannot be written: it is a device or a pipe"):
+        model.save(pipe)
+    assert pipe.is_fifo()
+
+
 def test_a_save_that_fails_keeps_the_file_that_was_there(classifier, saved, monkeypatch):
     before = saved.read_bytes()
 

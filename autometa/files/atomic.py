@@ -30,7 +30,7 @@ def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False,
     Parameters
     ----------
     path : Path
-        An existing file is replaced.
+        An existing file is replaced, a device such as /dev/null is refused.
     content : bytes or str
         Text is written as UTF-8; half a character, which has none, as an escape.
     make_folders : bool, default=False
@@ -61,6 +61,8 @@ def write_whole(path: Path, content: bytes | str, *, make_folders: bool = False,
 
 
 def _part_of(path: Path) -> Path:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError("it is a device or a pipe, which a file would take the place of")
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
@@ -69,7 +71,7 @@ def _named(path: Path, name: str) -> Iterator[None]:
     """Turn an error of the file system into one that names the argument."""
     try:
         yield
-    except (OSError, ValueError) as error:  # the latter for a path without a name, such as '.'
+    except (OSError, ValueError) as error:  # the latter also for a path without a name, such as '.'
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise StorageError(
             f"{name}={str(path)!r} cannot be written: {reason}; name a file in a folder you may change."
