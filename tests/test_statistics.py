@@ -146,6 +146,15 @@ def test_the_test_of_models_is_wilcoxons() -> None:
     assert wilcoxon_over_tasks(a, b) == pytest.approx(wilcoxon(a, b).pvalue)
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+@pytest.mark.parametrize("values", [1e6, 5, 2])
+def test_over_few_tasks_every_sign_is_counted(n: int, values: float) -> None:
+    for seed in range(3):
+        difference = np.round(values * normal(n, seed=seed) / 2)  # the fewer values, the more ties and zeros
+        expected = wilcoxon(difference, zero_method="pratt").pvalue if difference.any() else 1.0
+        assert wilcoxon_over_tasks(difference, np.zeros(n)) == pytest.approx(expected, abs=1e-12)
+
+
 def test_pairs_that_agree_take_part_in_the_ranking() -> None:
     a = np.r_[0.2, 0.2, 0.2, -0.4, np.zeros(40)]
     # Pratt ranks the zeros first: ranks 42, 42, 42 against 44, and not 2, 2, 2 against 4

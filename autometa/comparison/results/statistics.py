@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
+from scipy.stats import rankdata, wilcoxon
 
 from autometa.comparison.results.crossed_effects import (
     ALPHA,
@@ -30,6 +30,8 @@ SIGNIFICANCE = [
 RANKS = ["learner", "mean_rank", "n_distributions"]
 DIFFERENT, LEVEL_WITH, NOT_DECIDED = "different", "no difference found", "not decided"
 
+_ALL_SIGNS = 13  # tasks; beyond them scipy's own choice is as good, up to them it tries all signs one by one
+
 LearnerT = TypeVar("LearnerT", bound=Hashable)
 _NOBODY: Mapping[str, Collection[Any]] = {}
 
@@ -43,7 +45,21 @@ def test_of_models(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     difference = np.round(a - b, 12)  # means over seeds differ in the last digit where scores agree
     if not difference.any():
         return 1.0
+    if len(difference) <= _ALL_SIGNS:
+        return _p_over_all_signs(difference)
     return float(wilcoxon(difference, zero_method="pratt").pvalue)
+
+
+def _p_over_all_signs(difference: NDArray[np.float64]) -> float:
+    """Return the exact p-value: ties and all, from the number of sign patterns that give each sum of ranks."""
+    ranks = np.rint(2 * rankdata(np.abs(difference))).astype(np.int64)  # ranks of ties are halves
+    patterns = np.ones(1)
+    for rank in ranks[difference != 0]:
+        without = np.pad(patterns, (0, rank))
+        patterns = without + np.roll(without, rank)
+    found = ranks[difference > 0].sum()
+    tail = min(patterns[: found + 1].sum(), patterns[found:].sum())
+    return float(min(1.0, 2 * tail / patterns.sum()))
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
