@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
@@ -20,6 +19,7 @@ from autometa.contracts.environments import Environments
 from autometa.contracts.examples import TaskBatch
 from autometa.engine.judging import adapt_and_judge
 from autometa.engine.random_state import seeded
+from autometa.engine.running_averages import averages_of
 
 Population = Mapping[str, Tensor]
 
@@ -148,7 +148,7 @@ class _Judge(nn.Module):
     def with_own_statistics(self, population: Population, count: int) -> dict[str, Tensor]:
         """The candidates by their names here, each with a copy of the running averages that it will change."""
         candidates = {f"module.{name}": values for name, values in population.items()}
-        for name, buffer in _running_averages(self.module).items():
+        for name, buffer in averages_of(self.module).items():
             candidates[f"module.{name}"] = buffer.expand(count, *buffer.shape).clone()
         return candidates
 
@@ -163,13 +163,3 @@ def _device(population: Population) -> torch.device:
 
 def _is_convolutional(module: nn.Module) -> bool:
     return any(isinstance(part, _ConvNd) for part in module.modules())
-
-
-def _running_averages(module: nn.Module) -> dict[str, Tensor]:
-    """Buffers that a forward pass changes, by name."""
-    return {
-        f"{name}.{own}" if name else own: buffer
-        for name, part in module.named_modules()
-        if isinstance(part, _BatchNorm) and part.training and part.track_running_stats
-        for own, buffer in part.named_buffers(recurse=False)
-    }

@@ -14,6 +14,8 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor, nn
 
+from autometa.engine.running_averages import averages_of, can_fold, fold, start_at_zero
+
 ModuleLoss = Callable[[nn.Module], Tensor]
 Differentiated = tuple[Tensor, tuple[Tensor | None, ...]]
 """The value of a loss, detached, and its gradient for every parameter it depends on."""
@@ -22,9 +24,10 @@ Differentiated = tuple[Tensor, tuple[Tensor | None, ...]]
 class SideBySide:
     """Differentiates losses of a module on several threads.
 
-    Losses that draw random numbers or change buffers (dropout, running averages of batch norm) would depend on which
-    thread comes first. So the first losses run one after the other and are watched; if they do either, or if the
-    module cannot be copied, all later ones run one after the other too.
+    Losses that draw random numbers or change buffers would depend on which thread comes first. So the first losses run
+    one after the other and are watched; if they do either, or if the module cannot be copied, all later ones run one
+    after the other too. Running averages of batch norm are no obstacle: what every loss adds to them is folded in in
+    the order of the losses.
 
     Parameters
     ----------
@@ -49,8 +52,11 @@ class SideBySide:
             yield from self._run(losses, [self._module], of=threads)
             self._independent = _traces(self._module) == before and _can_be_copied(self._module)
         elif self._independent:
-            copies = [_copy(self._module) for _ in range(threads - 1)]
-            yield from self._run(losses, [self._module, *copies], of=threads)
+            copies = [_copy(self._module) for _ in range(threads)]
+            apart = [_Apart(loss) for loss in losses]
+            for loss, differentiated in zip(apart, self._run(apart, copies, of=threads), strict=True):
+                fold(self._module, loss.averages, loss.counts)
+                yield differentiated
         else:
             yield from self._run(losses, [self._module], of=1)
 
@@ -79,6 +85,24 @@ class SideBySide:
             torch.set_num_threads(available)
 
 
+class _Apart:
+    """A loss whose updates of running averages start from zero, in a copy of the module."""
+
+    def __init__(self, loss: ModuleLoss) -> None:
+        self._loss = loss
+        self.averages: dict[str, Tensor] = {}
+        self.counts: dict[str, Tensor] = {}
+
+    def __call__(self, module: nn.Module) -> Tensor:
+        averages, self.counts = start_at_zero(module, 1)
+        for name, buffer in (averages | self.counts).items():
+            layer, _, own = name.rpartition(".")
+            module.get_submodule(layer).register_buffer(own, buffer[0] if name in averages else buffer)
+        value = self._loss(module)
+        self.averages = averages
+        return value
+
+
 def _copy(module: nn.Module) -> nn.Module:
     """Copy a module but for its tensors, so that calls with other parameters can swap them in each copy."""
     tensors = [*module.parameters(), *module.buffers()]
@@ -94,5 +118,7 @@ def _can_be_copied(module: nn.Module) -> bool:
 
 
 def _traces(module: nn.Module) -> tuple[bytes, list[tuple[int, int]]]:
-    """Return what a loss may change: torch's random state and the buffers."""
-    return torch.get_rng_state().numpy().tobytes(), [(id(buffer), buffer._version) for buffer in module.buffers()]
+    """Return what a loss may change: torch's random state and the buffers, but for averages that can be folded."""
+    folded = {id(average) for average in averages_of(module).values()} if can_fold(module) else set()
+    buffers = [(id(buffer), buffer._version) for buffer in module.buffers() if id(buffer) not in folded]
+    return torch.get_rng_state().numpy().tobytes(), buffers

@@ -101,7 +101,8 @@ class ParameterUpdate:
         """Do the same for losses that do not depend on one another, several at the same time.
 
         Gradients are added in the order of the losses, whichever is done first: the same losses give the same bits.
-        Losses that draw random numbers or change buffers run one after the other.
+        Losses that draw random numbers or change buffers run one after the other; running averages of batch norm are
+        updated in the order of the losses.
 
         Parameters
         ----------

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from autometa.engine.inner_loop.strategies import updates_statistics
+from autometa.engine.running_averages import updating_layers
 from autometa.errors import Incompatible
 
 Step = Callable[[Sequence[Tensor], bool], tuple[tuple[Tensor, ...], Tensor]]
@@ -36,7 +36,7 @@ def recomputed(step: Step, module: nn.Module, inputs: Sequence[Tensor]) -> list[
     Incompatible
         The step changes buffers of the module, which would change twice.
     """
-    if updates_statistics(module):
+    if updating_layers(module):
         raise _changes_buffers("batch norm that updates running averages")
     buffers = list(module.buffers())
     versions = [buffer._version for buffer in buffers]

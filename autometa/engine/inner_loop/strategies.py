@@ -16,11 +16,11 @@ from enum import IntEnum
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from autometa.checks import check_choice
 from autometa.contracts.examples import Inputs, map_inputs
 from autometa.engine.inner_loop.mlp_program import matrix_products, read
+from autometa.engine.running_averages import can_fold, fold, start_at_zero
 from autometa.errors import Incompatible
 
 Parameters = Mapping[str, Tensor]
@@ -50,12 +50,23 @@ def loop(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
 
 def vmap(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
     """Run all tasks in one call; only the forward pass is vectorised, so its backward is plain batched autograd."""
+    outputs, averages, counts = _vmapped(module, parameters, x)
+    fold(module, averages, counts)
+    return outputs
+
+
+def _vmapped(
+    module: nn.Module, parameters: Parameters, x: Inputs
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Return the outputs, and what is to be folded into running averages, which stay as they are."""
+    averages, counts = start_at_zero(module, len(next(iter(parameters.values()))))
 
     def forward(of_task: dict[str, Tensor], inputs: Inputs) -> Tensor:
-        return functional_call(module, of_task, (inputs,))  # type: ignore[no-any-return]
+        return functional_call(module, of_task | counts, (inputs,))  # type: ignore[no-any-return]
 
     plain = {name: _plain_strides(value) for name, value in parameters.items()}
-    return torch.vmap(forward, randomness="different")(plain, map_inputs(_plain_strides, x))
+    run = torch.vmap(forward, randomness="different")
+    return run(plain | averages, map_inputs(_plain_strides, x)), averages, counts
 
 
 def _plain_strides(value: Tensor) -> Tensor:
@@ -113,16 +124,11 @@ with 100 examples (25,600 numbers) 0.7 to 1.1 times, of 1024 with 10 examples (1
 """
 
 
-def updates_statistics(module: nn.Module) -> bool:
-    """Return whether a forward pass changes running averages of batch norm."""
-    return any(isinstance(part, _BatchNorm) and part.training and part.track_running_stats for part in module.modules())
-
-
 def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, order: Order) -> Strategy:
     """Return the strategy of this name, or for ``"auto"`` the one that the rule gives.
 
-    The rule: ``bmm`` for what it can run. Else ``loop`` for one task, and for batch norm that updates running averages.
-    Else ``vmap`` if it pays, see :func:`vmap_pays`, and can run the network, which is tried once; else ``loop``.
+    The rule: ``bmm`` for what it can run. Else ``loop`` for one task. Else ``vmap`` if it pays, see :func:`vmap_pays`,
+    and can run the network, which is tried once; else ``loop``.
 
     Parameters
     ----------
@@ -144,7 +150,7 @@ def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, 
         if read(module) is not None:
             return bmm
         n_tasks = len(next(iter(parameters.values())))
-        if n_tasks == 1 or updates_statistics(module) or not vmap_pays(module, x, order):
+        if n_tasks == 1 or not can_fold(module) or not vmap_pays(module, x, order):
             return loop
         return vmap if _vmap_runs(module, parameters, x, order) else loop
     check_choice("strategy", strategy, ("auto", *STRATEGIES))
@@ -153,10 +159,10 @@ def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, 
             "strategy='bmm' runs networks of linear layers and elementwise functions only; use strategy='vmap', "
             "'loop' or 'auto'."
         )
-    if strategy == "vmap" and updates_statistics(module):
+    if strategy == "vmap" and not can_fold(module):
         raise Incompatible(
-            "strategy='vmap' cannot run batch norm that updates running averages (one average, many tasks); use "
-            "strategy='loop' or 'auto', or a backbone with group norm or transductive batch norm."
+            "strategy='vmap' cannot run batch norm that updates running averages in a way of its own; use "
+            "strategy='loop' or 'auto', or torch's batch norm."
         )
     return STRATEGIES[strategy]
 
@@ -212,7 +218,7 @@ def _try_vmap(module: nn.Module, parameters: dict[str, Tensor], x: Inputs, order
         # Operations without a rule of their own run one task after the other, slowly.
         warnings.filterwarnings("error", message="There is a performance drop")
         try:
-            total = vmap(module, parameters, x).square().sum()
+            total = _vmapped(module, parameters, x)[0].square().sum()
             for step in range(order):
                 values = list(parameters.values())
                 create_graph = step + 1 < order

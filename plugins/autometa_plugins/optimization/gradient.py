@@ -37,8 +37,8 @@ class Gradient(am.MetaOptimizer):
         where a few tasks at a time stay in the caches and are faster.
     threads : int or "auto", default="auto"
         Differentiate this many chunks side by side on a CPU, one a thread; the gradient is the same. "auto": as many
-        as torch has threads for learners that adapt a whole network, else 1. Learners that draw random numbers or
-        update running averages always take one chunk after the other.
+        as torch has threads for learners that adapt a whole network, else 1. Learners that draw random numbers always
+        take one chunk after the other.
 
     References
     ----------
