@@ -173,3 +173,15 @@ def test_nothing_of_a_descent_outlives_it(ragged: am.Examples, live_tensors: Cal
     for _ in range(10):
         train()
     assert live_tensors() == before
+
+
+def test_a_start_that_depends_on_the_step_sizes_is_an_input_of_its_own(ragged: am.Examples) -> None:
+    network, rate = perceptron((6, 4, 3), nn.Tanh), torch.tensor(0.3, dtype=DOUBLE, requires_grad=True)
+    found = []
+    for strategy in ("auto", "loop"):
+        values: dict[str, Tensor] = am.per_task(network, 4)
+        for _ in range(2):
+            values = am.descend(network, values, ragged, steps=1, rates=rate, strategy=strategy)
+        loss = am.loss_on(ragged)(am.call_per_task(network, values, ragged.x, strategy=strategy)).sum()
+        found.append(torch.autograd.grad(loss, [rate, *network.parameters()], create_graph=True))
+    torch.testing.assert_close(found[0], found[1])

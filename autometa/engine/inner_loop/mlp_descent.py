@@ -149,8 +149,10 @@ class _DescentFunction(torch.autograd.Function):
         values, rates = _part(ctx.fixed, ctx.saved_tensors)
         if not torch.is_grad_enabled():
             return None, None, *ctx.steps.backward(values, gradients, wanted[len(values) :])
-        inputs = [tensor for tensor, needed in zip(ctx.saved_tensors, wanted, strict=True) if needed]
-        ends = ctx.descent.recorded(values, rates)
+        # Views, since the starts of a descent may depend on step sizes: here each is an input of its own.
+        own = [tensor.view_as(tensor) for tensor in ctx.saved_tensors]
+        inputs = [tensor for tensor, needed in zip(own, wanted, strict=True) if needed]
+        ends = ctx.descent.recorded(*_part(ctx.fixed, own))
         found = iter(torch.autograd.grad(ends, inputs, gradients, create_graph=True, allow_unused=True))
         return None, None, *(next(found) if needed else None for needed in wanted)
 
