@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -22,7 +24,7 @@ from autometa.cli import main
 from autometa.comparison.execution import arm, clock, race
 from autometa.comparison.execution.arm import open_arms
 from autometa.comparison.execution.claims import claim
-from autometa.comparison.execution.clock import seconds_of
+from autometa.comparison.execution.clock import load_of, seconds_of
 from autometa.comparison.execution.leg import Leg
 from autometa.comparison.execution.race import MOST, N_NEW, Race, open_races
 from autometa.comparison.execution.slot_study import SlotStudy
@@ -321,6 +323,8 @@ class FakeTime:
         monkeypatch.setattr(clock, "_seconds_of_first", lambda runner: (0.75, 0.25) if runner.best else None)
         monkeypatch.setattr(clock, "seconds_of_final", lambda runner: 2.0 if runner.best else None)
         monkeypatch.setattr(race, "seconds_of_final", lambda runner: 2.0 if runner.best else None)
+        monkeypatch.setattr(race, "load_of", lambda runners: self.load)
+        self.load = 1.0
         self.trials = self.finals = 0
         run_trial, run_final = arm.run_trial, arm.run_final
 
@@ -344,10 +348,89 @@ def test_rounds_go_on_as_long_as_there_is_time(seconds: float, monkeypatch: pyte
     began = fake.now
     found = am.compare("sinusoid", LEARNERS, time_budget=seconds, **{**RACE, "n_trials": 2})
     took = fake.now - began
-    assert 0.85 * seconds < took <= seconds, "used, and kept to"
-    assert fake.finals == len(found.leaderboard) >= 1
+    closing = clock._CLOSING + clock._SLACK * seconds
+    assert took <= seconds - closing, "kept to"
+    assert seconds - closing - took < 2.0 * clock._ROOM, "used: not one more final run would fit"
+    assert fake.finals == found.leaderboard["n_seeds"].sum() >= 1
     assert found.complete
     assert found.race["runs"].sum() > 2 * len(LEARNERS) or seconds < 60
+
+
+def test_seconds_that_are_left_are_for_more_final_runs_of_the_finalists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeTime(monkeypatch)
+    monkeypatch.setattr(Race, "_decide", lambda race, rounds: {} if rounds else dict.fromkeys(race.runners, 1))
+    numbers = {**RACE, "n_trials": 2, "n_seeds": 2}
+    found = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=19.0, output=tmp_path, **numbers)
+    asked, most = 2, 2 * race.MOST
+    assert found.leaderboard["n_seeds"].between(asked, most).all()
+    assert found.leaderboard["n_seeds"].sum() == 6, "two asked for of each, and one more of each"
+    assert found.complete
+    loaded = am.Comparison.load(tmp_path)
+    pd.testing.assert_frame_equal(loaded.scores, found.scores)
+    assert loaded.complete
+    again = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=100.0, output=tmp_path, **numbers)
+    assert again.leaderboard["n_seeds"].tolist() == [most, most], "and no more than that"
+
+
+def test_finalists_with_fewer_final_runs_than_asked_for_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, real = FakeTime(monkeypatch), arm.run_final
+
+    def longer(*arguments: Any) -> float:
+        """Than anybody expects."""
+        fake.now += 2.0
+        return real(*arguments)
+
+    monkeypatch.setattr(arm, "run_final", longer)
+    numbers = {**RACE, "n_trials": 1, "n_seeds": 3}
+    with pytest.warns(UserWarning, match=r"time_budget=27 seconds were over before .* on sinusoid had all final runs"):
+        found = am.compare("sinusoid", LEARNERS, time_budget=27.0, output=tmp_path, **numbers)
+    assert found.race["learner"][0] in set(found.leaderboard.loc[found.leaderboard["n_seeds"] == 3, "learner"])
+    assert found.leaderboard["n_seeds"].min() < 3
+    assert found.complete
+    assert am.Comparison.load(tmp_path).complete
+
+
+def test_on_a_busy_machine_more_time_is_kept_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = {}
+    for load in (1.0, 5.0):
+        with monkeypatch.context() as patched:
+            fake = FakeTime(patched)
+            fake.load, began = load, fake.now
+            am.compare("sinusoid", ["ridge", "sklearn"], time_budget=40.0, **{**RACE, "n_trials": 2})
+            took[load] = fake.now - began
+    assert took[5.0] <= 40.0 - 5.0 * clock._CLOSING - clock._SLACK * 40.0
+    assert took[1.0] > took[5.0]
+
+
+def test_how_busy_the_machine_is_follows_from_the_processor_time_of_the_last_runs() -> None:
+    ended = [
+        SimpleNamespace(
+            datetime_complete=datetime.fromtimestamp(number),
+            duration=timedelta(seconds=took),
+            user_attrs={"processor_seconds": 2.0},
+        )
+        for number, took in enumerate([100.0] * 5 + [6.0] * clock._RECENT)
+    ]
+    study = SimpleNamespace(trials=lambda: ended)
+    runner: Any = SimpleNamespace(arm=SimpleNamespace(studies=[study]))
+    assert load_of([runner]) == 3.0
+    ended[:] = ended[:5]
+    assert load_of([runner]) == clock._BUSIEST
+    ended.clear()
+    assert load_of([runner]) == 1.0, "nobody knows"
+
+
+def test_a_run_tells_its_processor_time() -> None:
+    study = SlotStudy(optuna.storages.InMemoryStorage(), "run", n_slots=1, higher_is_better=True)
+    trial = study.claim()
+    assert trial is not None
+    study.fill(trial, lambda trial: 1.0)
+    (told,) = study.trials()
+    assert told.user_attrs["processor_seconds"] >= 0.0
 
 
 def test_where_time_is_short_the_winner_alone_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -459,7 +542,7 @@ def test_a_final_that_takes_longer_than_the_time_left_is_done_once_and_whole(mon
         return real(*arguments)
 
     monkeypatch.setattr(arm, "run_final", slow)
-    monkeypatch.setattr(clock, "_CLOSING", 1.0)  # no time for finals at all
+    monkeypatch.setattr(clock, "_CLOSING", 4.0)  # no time for finals at all
     found = am.compare("sinusoid", ["ridge"], time_budget=4.0, **{**RACE, "n_trials": 2, "n_seeds": 2, "max_steps": 2})
     assert len(began) == 2
     assert found.leaderboard["n_seeds"].tolist() == [2]

@@ -222,6 +222,7 @@ class Call:
     def _tell(self, comparison: Comparison, interrupted: bool) -> None:
         for text in warnings_of(comparison.guards):
             warnings.warn(text, UserWarning, stacklevel=5)
+        clock = Clock.of(self.storage, self.plan.name)
         if interrupted:
             on = "The same call goes on from here." if self.where is not None else "Give output= to be able to go on."
             warnings.warn(f"interrupted: the comparison holds what was done so far. {on}", UserWarning, stacklevel=5)
@@ -229,7 +230,7 @@ class Call:
             n_failed, first = len(comparison.failures), comparison.failures.iloc[0]
             which = "the only trial failed," if n_failed == 1 else f"all {n_failed} trials failed; the first,"
             raise AutometaError(f"{which} {first['learner']!r} on {first['tasks']!r}: {first['reason']}")
-        elif comparison.leaderboard.empty and (clock := Clock.of(self.storage, self.plan.name)) is not None:
+        elif comparison.leaderboard.empty and clock is not None:
             raise AutometaError(
                 f"time_budget={clock.seconds:g} seconds were over before any trial was; give more "
                 "time, fewer learners or a smaller max_steps."
@@ -246,6 +247,18 @@ class Call:
                 UserWarning,
                 stacklevel=5,
             )
+        if clock is not None and not interrupted and (few := self._with_few_seeds(comparison)):
+            warnings.warn(
+                f"time_budget={clock.seconds:g} seconds were over before {', '.join(few)} had all final runs asked for "
+                f"(n_seeds={self.plan.settings.n_seeds}); n_seeds of the leaderboard tells how many each has.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def _with_few_seeds(self, comparison: Comparison) -> list[str]:
+        board = comparison.leaderboard
+        few = board[(board["n_seeds"] < self.plan.settings.n_seeds) & (board["tasks"] == board["trained_on"])]
+        return [f"{row.learner} on {row.tasks}" for row in few.itertuples()]
 
     def _write_run(self) -> None:
         """Write what is needed to find and repeat the comparison."""

@@ -146,10 +146,12 @@ def compare(
     time_budget : float or str, optional
         Seconds, or a text such as ``"30min"`` or ``"1h30min"``, that the whole call may take, with ``search="race"``:
         rounds go on until what is left is needed for final runs, and as many learners have those as there is time for.
-        A run has at most as many seconds as let the first round end in good time. Such a result depends on the speed
-        of the machine. The first trial and the winner's final run are never cut short; where there is no time for
-        more, the call takes longer. The same call again has as much time again, and a later one may have more or less:
-        it goes on with runs as long as before.
+        Seconds left after that go to more final runs of these, three times ``n_seeds`` at most; where time was short,
+        some have fewer, with a warning, and ``n_seeds`` of the leaderboard tells how many. A run has at most as many
+        seconds as let the first round end in good time. Such a result depends on the speed of the machine. The first
+        trial and the winner's final runs are never cut short; where there is no time for more, the call takes longer.
+        The same call again has as much time again, and a later one may have more or less: it goes on with runs as long
+        as before.
     ensemble : bool, default=False
         Judge an ensemble as well, under the name "ensemble": for every seed, of the final runs of that seed, members
         and weights chosen greedily by the meta-valid tasks (Caruana et al. 2004). ``members`` of the result tells

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean
@@ -28,8 +28,16 @@ _ROOM = 1.15
 """Times the seconds that finals are expected to take."""
 _OF_ENSEMBLE = 0.08
 """Share of the time for an ensemble: all members answer the meta-valid and the meta-test tasks once more."""
-_CLOSING = 0.01
-"""Share of the time for the tables, the winner and the report, and one second more."""
+_CLOSING = 1.3
+"""Seconds that reading all results, the tables, the winner and the report take on a processor of their own."""
+_SLACK = 0.01
+"""Share of the time that is kept for what nobody foresees."""
+_NOTICING = 0.5
+"""Seconds until it is noticed that the last of several workers is through."""
+_RECENT = 10
+"""Runs that tell how busy the machine is."""
+_BUSIEST = 10.0
+"""Times as long as on an idle machine, at most: a run may also wait for something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +54,8 @@ class Clock:
     n_workers: int
     ensemble: bool = False
     """True if an ensemble is built of the finals."""
+    load: float = 1.0
+    """Times as long as on an idle machine that work takes now."""
 
     @classmethod
     def of(cls, storage: BaseStorage, comparison: str, *, ensemble: bool = False) -> Clock | None:
@@ -67,7 +77,9 @@ class Clock:
     @property
     def finals_until(self) -> float:
         """When the last final run ends."""
-        return self.until - 1.0 - (_CLOSING + (_OF_ENSEMBLE if self.ensemble else 0.0)) * self.seconds
+        noticing = _NOTICING * (self.n_workers > 1)
+        shares = _SLACK + (_OF_ENSEMBLE if self.ensemble else 0.0)
+        return self.until - _CLOSING * self.load - noticing - shares * self.seconds
 
     def trials_until(self, finalists: Sequence[Runner], n_seeds: int) -> float:
         """Return when the last trial ends, so that the finals of some learners have the time they need."""
@@ -103,6 +115,20 @@ def seconds_of(given: Any) -> float | None:
         raise InvalidParameter(f"time_budget={given!r} must be seconds or a text with a unit, such as '30min' or '2h'.")
     check_real("time_budget", given, above=0, such_as=1800)
     return float(given)
+
+
+def load_of(runners: Iterable[Runner]) -> float:
+    """Return how many times as long as on an idle machine the last runs took: by their processor's time; 1 at least."""
+    ended = [
+        (trial.datetime_complete, trial.duration.total_seconds(), trial.user_attrs["processor_seconds"])
+        for runner in runners
+        for study in runner.arm.studies
+        for trial in study.trials()
+        if trial.datetime_complete is not None and trial.duration and "processor_seconds" in trial.user_attrs
+    ]
+    recent = sorted(ended)[-_RECENT:]
+    took, processor = (sum(times) for times in ([run[1] for run in recent], [run[2] for run in recent]))
+    return min(max(1.0, took / processor), _BUSIEST) if processor > 0 else 1.0
 
 
 def seconds_of_leg(runner: Runner) -> float:

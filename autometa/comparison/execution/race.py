@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from optuna.storages import BaseStorage
 
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.claims import claim, latest
-from autometa.comparison.execution.clock import Clock, seconds_of_final, seconds_of_leg
+from autometa.comparison.execution.clock import Clock, load_of, seconds_of_final, seconds_of_leg
 from autometa.comparison.execution.runner import Runner, clearly_behind
 from autometa.comparison.plan.entrants import BASELINE, POOLED
 from autometa.comparison.plan.plan import Plan
@@ -22,14 +23,15 @@ from autometa.schema import finite, misfit, whole
 N_NEW = 4
 """New trials of each learner in a round after the first."""
 MOST = 3
-"""Times its equal share that a learner may have: with more, the best of many trials is the luckiest of them."""
+"""Times its equal share that a learner may have: with more, the best of many trials is the luckiest of them. Likewise
+the times of ``n_seeds`` that it may have final runs, where there is time left."""
 FINALISTS = 5
 """Learners with final runs, beside the references."""
 LEADERS = 3
 """Learners for whose final runs time is kept."""
 _NOTHING: dict[str, Any] = {"rounds": [], "finalists": None}
 """The record of a race that has not begun."""
-_RECORD = {"rounds": [{str: whole()}], "finalists": (None, [str]), "until?": finite}
+_RECORD = {"rounds": [{str: whole()}], "finalists": (None, [str]), "until?": finite, "more?": {str: whole(1)}}
 
 
 class Race:
@@ -79,9 +81,11 @@ class Race:
         is_over = record["finalists"] is not None and (to_read or is_this_call)
         if is_over:
             self.finalists = record["finalists"]
-        for runner in self.runners.values():
+        for label, runner in self.runners.items():
             runner.arm.final.n_slots = 0
             runner.arm.tuning.is_closed = is_over
+            is_waiting = [label] == (self.finalists or [])[:1] and self._lacks_finals(runner)
+            runner.arm.final.is_closed = to_read and "until" in record and not is_waiting
         self.update()
 
     def update(self) -> None:
@@ -108,7 +112,7 @@ class Race:
             if following != record:
                 following = self._claimed(following, follows=record)
             if len(following["rounds"]) <= self._n_rounds:
-                self._open_finals(following["finalists"] or [])
+                self._open_finals(following)
                 return False
             record = following
         following_round = record["rounds"][self._n_rounds]
@@ -125,7 +129,12 @@ class Race:
         if record["finalists"] is None:
             chosen = {"finalists": self._choose_finalists()}
             return record | chosen | ({} if self.clock is None else {"until": self.clock.until})
-        return record | {"finalists": record["finalists"] + self._one_more(record["finalists"])}
+        self._open_finals(record)
+        if self.clock is None or self._has_open_finals(record["finalists"]):
+            return record
+        if others := self._one_more(record["finalists"]):
+            return record | {"finalists": record["finalists"] + others}
+        return record | self._more_seeds(record, self.clock.n_workers)
 
     def _decide(self, rounds: Sequence[dict[str, int]]) -> dict[str, int]:
         """Return the new trials of each learner in the next round; empty: the race is over."""
@@ -175,11 +184,29 @@ class Race:
         return found
 
     def _one_more(self, finalists: Sequence[str]) -> list[str]:
-        """Return another learner, if the finals are over before the time is."""
-        if self.clock is None or not all(self.runners[label].arm.final.is_complete for label in finalists):
-            return []
+        """Return another learner, if there is time for all of its finals."""
         others = (label for label in self.in_order() if label not in finalists)
         return [label for label in others if self._has_time_for([label])][:1]
+
+    def _more_seeds(self, record: dict[str, Any], n: int) -> dict[str, Any]:
+        """Return so many further final runs of finalists, of those that had the fewest, the better first."""
+        more: dict[str, int] = dict(record.get("more", {}))
+        for _ in range(n):
+            able = [label for label in record["finalists"] if self._can_have_more(label, more.get(label, 0))]
+            if able:
+                label = min(able, key=lambda label: more.get(label, 0))
+                more[label] = more.get(label, 0) + 1
+        return {"more": more} if more else {}
+
+    def _can_have_more(self, label: str, n_more: int) -> bool:
+        """Tell whether there is time for one more final run of a finalist, beside those that it had besides."""
+        runner, n_seeds = self.runners[label], self._settings.n_seeds
+        if self.clock is None or n_seeds + n_more >= MOST * n_seeds or self._lacks_finals(runner):
+            return False
+        return self.clock.has_time_for([runner], 1)
+
+    def _has_open_finals(self, finalists: Sequence[str]) -> bool:
+        return any("open" in self.runners[label].arm.final.slot_states() for label in finalists)
 
     def _has_time_for(self, labels: Sequence[str]) -> bool:
         waiting = [self.runners[label] for label in labels if not self.runners[label].arm.finals()]
@@ -188,26 +215,36 @@ class Race:
     def _heed(self, clock: Clock) -> None:
         """Close the studies for which there is no time left."""
         now, n_seeds = time.time(), self._settings.n_seeds
+        clock = self.clock = replace(clock, load=load_of(self.runners.values()))
         leaders = [self.runners[label] for label in self.in_order()[:LEADERS]]
         until = clock.trials_until(leaders, n_seeds)
         for runner in self.runners.values():
             tuning, final = runner.arm.studies
             tuning.ends_at = until if leaders else math.inf  # without a first trial there is nothing to judge
             tuning.is_closed = self.finalists is not None or (bool(leaders) and now + seconds_of_leg(runner) >= until)
-            if runner in leaders[:1]:  # without its final run there is no winner, so it may take longer
+            if runner in leaders[:1] and self._lacks_finals(runner):  # without them there is no winner
                 final.ends_at, final.is_closed = math.inf, False
             else:
                 final.ends_at = clock.finals_until
                 final.is_closed = now + (seconds_of_final(runner) or 0.0) >= clock.finals_until
 
+    def _lacks_finals(self, runner: Runner) -> bool:
+        return len(runner.arm.finals()) < self._settings.n_seeds
+
     def _is_reference(self, label: str) -> bool:
         runner = self.runners[label]
         return name_of(runner.arm.space.pair(label).candidate.learner, full=True) in (BASELINE, POOLED)
 
-    def _open_finals(self, finalists: Sequence[str]) -> None:
-        self.finalists = list(finalists)
-        for label, runner in self.runners.items():
-            runner.arm.final.n_slots = self._settings.n_seeds if label in finalists else 0
+    def _open_finals(self, record: dict[str, Any]) -> None:
+        """Open the slots of the finalists; by a clock, those of the best first."""
+        self.finalists = list(record["finalists"] or [])
+        for runner in self.runners.values():
+            runner.arm.final.n_slots = 0
+        for label in self.finalists:
+            final = self.runners[label].arm.final
+            final.n_slots = self._settings.n_seeds + record.get("more", {}).get(label, 0)
+            if self.clock is not None and "open" in final.slot_states():
+                break
 
     def _read(self) -> dict[str, Any]:
         """Return the record of the race as it is stored."""

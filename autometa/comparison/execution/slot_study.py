@@ -189,6 +189,7 @@ class SlotStudy(SlotEndings):
         """
         changed: list[str] = []
         hang: Hang | None = None
+        began = time.thread_time()
         try:
             try:
                 with (
@@ -199,11 +200,11 @@ class SlotStudy(SlotEndings):
                 ):
                     value = work(trial)
             except optuna.TrialPruned:
-                self._note(trial, changed)
+                self._note(trial, changed, time.thread_time() - began)
                 seal(self.storage, trial, TrialState.PRUNED)
                 self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             else:
-                self._note(trial, changed)
+                self._note(trial, changed, time.thread_time() - began)
                 seal(self.storage, trial, TrialState.COMPLETE, value)
                 self.study.tell(trial, value, skip_if_finished=True)
         except UpdateFinishedTrialError:
@@ -241,7 +242,8 @@ class SlotStudy(SlotEndings):
             return None
         return lambda reason, seconds: self._fail(trial, error=reason, timeout=seconds)
 
-    def _note(self, trial: Trial, changed: list[str]) -> None:
+    def _note(self, trial: Trial, changed: list[str], processor_seconds: float) -> None:
+        trial.set_user_attr("processor_seconds", processor_seconds)
         if changed:
             trial.set_user_attr("changed", changed)
 

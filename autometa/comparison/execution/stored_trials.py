@@ -27,6 +27,7 @@ _ATTRIBUTES: dict[str, Schema] = {
     "fixed?": dict,
     "drawn?": bool,
     "changed?": [str],
+    "processor_seconds?": finite,
     "died?": str,
     "timeout?": finite,
     "error?": str,
