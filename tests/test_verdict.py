@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from autometa.comparison.report.markup import p_text, p_words
 from autometa.comparison.report.page import render
+from autometa.comparison.report.sentence import sentence_on
 from autometa.comparison.report.verdict import verdict_on
 from autometa.comparison.results.record import Record
 from test_report import made_up
@@ -111,3 +113,22 @@ def test_every_section_of_the_report_begins_with_it() -> None:
 )
 def test_p_values_are_told_as_far_as_they_mean_something(p: float, text: str, words: str) -> None:
     assert (p_text(p), p_words(p)) == (text, words)
+
+
+def test_an_ensemble_that_wins_is_told_with_its_members() -> None:
+    record = with_board(made_up(("glyphs",)), learner="ensemble", family="ensemble")
+    rows = [(0, "ridge", 0.75), (0, "maml", 0.25), (1, "ridge", 1.0), (1, "maml", 0.0), (1, "anil", np.nan)]
+    members = pd.DataFrame(rows, columns=["seed", "learner", "share"]).assign(tasks="glyphs", reason="")
+    record = replace(record, frames=replace(record.frames, members=members))
+    verdict = verdict_on(record, "glyphs")
+    assert verdict is not None
+    assert verdict.answer.startswith("ensemble did best")
+    assert verdict.sureness.endswith("Votes of the ensemble's members: ridge 88%, maml 12%.")
+    assert sentence_on(record, "glyphs").startswith("On glyphs, ensemble (ridge 88%, maml 12%) does best")
+    seven = pd.DataFrame({"learner": list("abcdefg"), "share": 1 / 7}).assign(tasks="glyphs", seed=0, reason="")
+    verdict = verdict_on(replace(record, frames=replace(record.frames, members=seven)), "glyphs")
+    assert verdict is not None
+    assert verdict.sureness.endswith(": a 14%, b 14%, c 14%, d 14% and 3 more.")
+    verdict = verdict_on(with_board(record, learner="ridge", family="metric"), "glyphs")
+    assert verdict is not None
+    assert "Votes" not in verdict.sureness

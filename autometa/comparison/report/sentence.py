@@ -17,6 +17,7 @@ from autometa.comparison.report.markup import (
     score_text,
     seconds_text,
 )
+from autometa.comparison.report.members import members_words
 from autometa.comparison.results.crossed_effects import ALPHA
 from autometa.comparison.results.record import Record
 from autometa.contracts.problems import problem_of_metric
@@ -41,13 +42,15 @@ def sentence_on(record: Record, tasks: str) -> str:
         beside = " and".join(f" {_beside_reference(held.score, one, metric)}" for one in held.beside)
         return f"For {entity}, {held.choice}: {score}{',' * bool(beside)}{beside}{_costs(best, metric)}."
     score = f"{metric_title(metric)} {score_text(best['score'], metric)}"
-    return f"On {tasks}, {_who(rows)}: {score}{_beside_others(record, tasks, rows, metric)}{_costs(best, metric)}."
+    return (
+        f"On {tasks}, {_who(record, best)}: {score}{_beside_others(record, tasks, rows, metric)}{_costs(best, metric)}."
+    )
 
 
-def _who(rows: pd.DataFrame) -> str:
-    best = rows.iloc[0]
+def _who(record: Record, best: Any) -> str:
     kind = ", a baseline," if best["family"] == "baseline" else ""
-    return f"{best['learner']}{kind} does best"
+    members = members_words(record, best)
+    return f"{best['learner']}{kind}{f' ({members})' * bool(members)} does best"
 
 
 def _beside_reference(score: float, one: Beside, metric: str) -> str:

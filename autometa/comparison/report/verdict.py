@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ from autometa.comparison.report.markup import (
     score_text,
     seconds_text,
 )
+from autometa.comparison.report.members import members_words
 from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.comparison.results.crossed_effects import ALPHA
 from autometa.comparison.results.record import Record
@@ -35,6 +37,8 @@ def verdict_on(record: Record, tasks: str) -> Advice | None:
         return None
     barred, best = over_limit(rows), rows.iloc[0]
     found = advice_on(record, tasks) or _advice(record, tasks, rows)
+    if members := members_words(record, best):
+        found = replace(found, sureness=f"{found.sureness} Votes of the ensemble's members: {members}.".strip())
     if not barred:
         return found
     begins = "" if best["learner"] not in barred else "No learner keeps to the limits; these are over them. "
