@@ -209,6 +209,25 @@ def test_a_table_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert {"labelled_rows.csv", "entities.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
+def test_baselines_join_unless_they_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text('learners = ["ridge"]\nbaselines = false\n[tasks]\nsinusoid = {}\n')
+    asked = ["--tasks", "sinusoid", "--learners", "ridge"]
+
+    def learners(*options: str) -> list[str]:
+        assert main(["compare", *options, "--dry-run", "--json", *SMALL]) == 0
+        return [row["learner"] for row in json.loads(capsys.readouterr().out)["pairs"]]
+
+    assert learners(*asked) == ["ridge", "sklearn"]
+    assert learners(*asked, "--no-baselines") == ["ridge"]
+    assert learners(str(study)) == ["ridge"]
+    assert learners(str(study), "--baselines") == ["ridge", "sklearn"]
+    assert main(["compare", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Baselines join every comparison" in said
+    assert "--no-baselines" in said
+
+
 def test_a_table_is_taken_as_people_have_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"patient": np.repeat(np.arange(12), 9), "day": np.tile(np.arange(9), 12)})

@@ -21,6 +21,7 @@ import autometa as am
 from autometa.comparison.execution.adaptation_curve import with_fewer_shots
 from autometa.comparison.execution.storage import portable_address
 from autometa.comparison.execution.stored_plan import PLAN
+from autometa.comparison.results.tables import _shared_ranks
 from learning import STANDARD_ERRORS
 
 FAST: dict[str, Any] = {
@@ -535,3 +536,16 @@ def test_the_leaderboard_tells_how_many_queries_the_test_tasks_have() -> None:
     shown = dict(zip(compared.leaderboard["tasks"], compared.leaderboard["n_query"], strict=True))
     assert shown["own"] == 4
     assert str(shown["same"]).split("–")[-1] == "6"
+
+
+def test_equal_scores_share_a_rank() -> None:
+    learners = {"near": Mean(1.0), "far": Mean(9.0), "also near": Mean(1.0), "further": Mean(12.0)}
+    board = am.compare("sinusoid", learners, **{**FAST, "n_trials": 1}).leaderboard
+    assert board["learner"].tolist() == ["near", "also near", "far", "further"]
+    assert board["rank"].tolist() == [1, 1, 3, 4]
+
+
+def test_scores_that_rounding_alone_tells_apart_are_equal() -> None:
+    scores = [(0.3, ""), (0.1 + 0.2, ""), (0.3 + 1e-9, ""), (0.3 + 1e-9, "over"), (0.3 + 1e-9, "over")]
+    assert _shared_ranks([{"score": score, "over_limit": over} for score, over in scores]) == [1, 1, 3, 4, 4]
+    assert _shared_ranks([]) == []

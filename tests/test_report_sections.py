@@ -14,6 +14,7 @@ from autometa.comparison.report.each_task import COLUMNS, MOST_ROWS
 from autometa.comparison.report.figures import pareto_front
 from autometa.comparison.report.page import kind_words, render
 from autometa.comparison.report.sentence import lead_section, sentence_on
+from autometa.comparison.results.pareto import pareto_of
 from autometa.comparison.results.record import Record
 from test_report import LEARNERS, made_up
 from test_verdict import with_board
@@ -157,7 +158,19 @@ def test_the_front_holds_who_is_beaten_by_nobody_that_costs_no_more() -> None:
     assert pareto_front(costs, scores, higher_is_better=True).tolist() == [0, 2, 5]
     assert pareto_front(costs, scores, higher_is_better=False).tolist() == [0]
     assert pareto_front(costs, -scores, higher_is_better=False).tolist() == [0, 2, 5]
-    assert pareto_front(np.zeros(3), np.ones(3), higher_is_better=True).tolist() == [0]
+    assert pareto_front(np.zeros(3), np.ones(3), higher_is_better=True).tolist() == [0, 1, 2], "nor beats its equals"
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_front_that_is_drawn_is_that_of_the_tables_where_memory_is_all_the_same(better: bool) -> None:
+    numbers = np.random.default_rng(0)
+    board = pd.DataFrame({"score": numbers.integers(1, 9, 40), "adapt_ms": numbers.integers(0, 9, 40)})
+    board = board.assign(tasks="t", trained_on="t", learner="l", predict_ms=1.0, mebibytes=1.0)
+    table = pareto_of(board, {"t": better})
+    drawn = pareto_front(
+        table["milliseconds_per_task"].to_numpy(float), board["score"].to_numpy(float), higher_is_better=better
+    )
+    assert set(drawn) == set(np.flatnonzero(table["on_front"]))
 
 
 def test_a_failure_shows_its_traceback_folded_away() -> None:

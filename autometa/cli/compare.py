@@ -82,6 +82,15 @@ def compare(
         list[str] | None,
         _option("NAMES", "'all', or names divided by commas. Repeatable. Left out: all that fit.", LEARNERS),
     ] = None,
+    baselines: Annotated[
+        bool | None,
+        typer.Option(
+            "--baselines/--no-baselines",
+            help="Add the baselines to --learners: scikit-learn fitted on the support set alone, and on tables and "
+            "worlds all that there are (added).",
+            show_default=False,
+        ),
+    ] = None,
     table: Annotated[Path | None, _option("FILE.csv", "Compare on a table of your own.")] = None,
     task_column: Annotated[
         str | None, _option("COLUMN", "Column of the table that names the entity of a row, each of which is a task.")
@@ -212,6 +221,9 @@ def compare(
 
     Example: autometa compare study.toml --engine ray --workers 8 --resources cpu=2,gpu=0.5
 
+    Baselines join every comparison, whatever the learners asked for; --no-baselines leaves them out, and 'autometa
+    report FOLDER --without NAMES' leaves any learner out of what was found.
+
     Parameters follow a name: omniglot:root=../data,n_way=5 or maml:steps=3, and a learner's meta-optimizer stands
     between: maml:reptile:steps=3.
 
@@ -246,6 +258,7 @@ def compare(
         "random_state": random_state,
         "trial_timeout": trial_timeout,
         "log": log,
+        "baselines": baselines,
     }
     asked = StudyFile() if study is None else read_study_file(study)
     options = dict(asked.options) | {key: value for key, value in typed.items() if value is not None}

@@ -94,6 +94,7 @@ OPTIONS: dict[str, tuple[str, Check]] = {
     "random_state": ("random_state", partial(check_int, least=0)),
     "trial_timeout": ("trial_timeout", partial(check_real, above=0)),
     "log": ("log", partial(check_choice, choices=("mlflow",))),
+    "baselines": ("baselines", _check_flag),
 }
 """Options of a comparison: name in a file (with dashes: on the command line), argument of ``am.compare``, check."""
 

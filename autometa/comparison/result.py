@@ -48,7 +48,8 @@ class Comparison:
     ----------
     leaderboard : pandas.DataFrame
         One row per task distribution judged on, learner and distribution trained on, best first: ``tasks`` (judged
-        on), ``rank``, ``learner``, ``family``, ``metric``, ``score`` (mean over meta-test tasks and seeds),
+        on), ``rank`` (equal scores share one), ``learner``, ``family``, ``metric``, ``score`` (mean over meta-test
+        tasks and seeds),
         ``ci_low``, ``ci_high`` (95%, of the learner: tasks and training runs are random; with one run of the trained
         model, over tasks alone), ``run_spread`` (standard deviation of the mean score from run to run; NaN for a single
         run), ``n_test_tasks``, ``n_seeds``,

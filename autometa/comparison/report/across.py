@@ -18,7 +18,7 @@ def shown_name(learner: str, trained_on: str, tasks: str) -> str:
 
 def leaderboard_on(board: pd.DataFrame, tasks: str) -> pd.DataFrame:
     """The leaderboard of one task distribution, best first, with :func:`shown_name` for learners."""
-    rows = board[board["tasks"] == tasks].sort_values("rank")
+    rows = board[board["tasks"] == tasks].sort_values("rank", kind="stable")
     return rows.assign(learner=list(map(shown_name, rows["learner"], rows["trained_on"], rows["tasks"])))
 
 
@@ -62,7 +62,7 @@ def learner_cell(name: str, looks: dict[str, Style]) -> str:
 def across_section(board: pd.DataFrame, looks: dict[str, Style]) -> str:
     """A table of all scores, with the mean rank of the learners that were judged on every distribution."""
     names = list(dict.fromkeys(board["tasks"]))
-    board = board.assign(rank=board.groupby("tasks")["rank"].rank())  # among those trained on the same tasks
+    board = board.assign(rank=board.groupby("tasks")["rank"].rank("min"))  # among those trained on the same tasks
     by_learner = {name: rows.set_index("tasks") for name, rows in board.groupby("learner")}
     mean_rank = {name: float(rows["rank"].mean()) for name, rows in by_learner.items()}
     complete = {name: len(rows) == len(names) for name, rows in by_learner.items()}

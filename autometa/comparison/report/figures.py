@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from autometa.comparison.report.canvas import INK, MUTED, N_COLORS, PAPER, Style, axes, to_svg
 from autometa.comparison.report.markup import LARGE, metric_title
 from autometa.comparison.results.labelled_rows import AXIS
+from autometa.comparison.results.pareto import not_dominated
 from autometa.comparison.results.shown import ShownEpisode
 from autometa.contracts.printable import printable
 from autometa.contracts.problems import problem_of_metric
@@ -219,17 +220,16 @@ def pareto_front(
 ) -> NDArray[np.intp]:
     """Return which rows no other beats at no higher cost, cheapest first.
 
+    It is the rule of :attr:`autometa.Comparison.pareto`, for this cost alone.
+
     Parameters
     ----------
     costs, scores : ndarray of shape [n]
     higher_is_better : bool
     """
-    signed = scores if higher_is_better else -scores
-    found: list[int] = []
-    for place in np.lexsort((-signed, costs)):
-        if not found or signed[place] > signed[found[-1]]:
-            found.append(int(place))
-    return np.array(found, dtype=np.intp)
+    prices = np.column_stack([costs, -scores if higher_is_better else scores])
+    front = np.flatnonzero(not_dominated(prices))
+    return front[np.argsort(costs[front], kind="stable")]
 
 
 def history_figure(study: Study, metric: str, look: Style) -> str | None:

@@ -8,10 +8,11 @@ from autometa.comparison.report.figures import cost_figure, curve_figure, interv
 from autometa.comparison.report.markup import figure
 from autometa.comparison.report.tables import DRAWN, curves_to_draw
 from autometa.comparison.results.labelled_rows import AXIS
+from autometa.comparison.results.pareto import milliseconds_per_task
 from autometa.comparison.results.record import Record
 from autometa.contracts.problems import problem_of_metric
 
-FRONT = "; the line joins those that none beats at no higher cost"
+FRONT = "; the line joins those that none beats at no higher cost of this kind"
 _DOTTED = {"best": "the best of who knows the world", "random": "what acting at random gets"}
 EPISODES = "episodes"
 """Axis of the curves of learners that act."""
@@ -44,7 +45,7 @@ def figures_section(record: Record, tasks: str, looks: dict[str, Style]) -> str:
             plots.append(figure(drawn, f"<b>Score over {axis}</b> {where}"))
     costs = {
         "seconds to meta-train": rows["meta_train_seconds"],
-        "milliseconds to adapt and predict one task": rows["adapt_ms"] + rows["predict_ms"],
+        "milliseconds to adapt and predict one task": milliseconds_per_task(rows),
     }
     for label, cost in costs.items():
         if cost.notna().all():

@@ -29,7 +29,7 @@ def tuning_section(record: Record, looks: dict[str, Style]) -> str:
     ]
     is_joint = record.plan["settings"].get("search") == "joint"
     for tasks in dict.fromkeys(board.loc[board["trained_on"] == board["tasks"], "tasks"]):
-        rows = board[board["tasks"] == tasks].sort_values("rank")
+        rows = board[board["tasks"] == tasks].sort_values("rank", kind="stable")
         cards = []
         for row in rows.itertuples():
             study = None if is_joint else record.studies.get(f"{record.name}/{tasks}/{row.learner}")

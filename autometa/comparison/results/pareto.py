@@ -26,15 +26,18 @@ def pareto_of(leaderboard: pd.DataFrame, higher_is_better: Mapping[str, bool]) -
     pandas.DataFrame
         Columns :data:`PARETO`, in the order of the leaderboard.
     """
-    found = leaderboard.assign(
-        milliseconds_per_task=leaderboard["adapt_ms"] + leaderboard["predict_ms"], on_front=False
-    )
+    found = leaderboard.assign(milliseconds_per_task=milliseconds_per_task(leaderboard), on_front=False)
     for tasks, rows in found.groupby("tasks", sort=False):
         score = rows["score"] * (-1.0 if higher_is_better[str(tasks)] else 1.0)
         known = [name for name in COSTS if rows[name].notna().all()]
         prices = np.column_stack([score, *(rows[name] for name in known)]).astype(np.float64)
         found.loc[rows.index, "on_front"] = not_dominated(prices)
     return found[PARETO].astype({"on_front": bool}).reset_index(drop=True)
+
+
+def milliseconds_per_task(leaderboard: pd.DataFrame) -> pd.Series[float]:
+    """Return how long adapting to one task and predicting its query take."""
+    return leaderboard["adapt_ms"] + leaderboard["predict_ms"]
 
 
 def not_dominated(prices: NDArray[np.float64]) -> NDArray[np.bool_]:

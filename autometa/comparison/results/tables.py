@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -48,6 +49,8 @@ CURVES = ["tasks", "learner", "seed", "axis", "value", "score"]
 TRIALS = ["tasks", "learner", "slot", "state", "value", "seconds", "params"]
 FAILURES = ["tasks", "learner", "stage", "slot", "reason"]
 SKIPPED = ["tasks", "learner", "reason", "trained_on"]
+SAME = 1e-12
+"""Relative difference of scores that rounding alone makes."""
 MEMBERS = ["tasks", "seed", "learner", "share", "reason"]
 
 
@@ -273,8 +276,22 @@ def _leaderboard(
             ({**_row(judged), **_gap_cells(gaps.get(who), better)} for who, judged in of_trained.items()),
             key=lambda row: (row["over_limit"] != "", sign * row["score"]),
         )
-        rows.extend({**row, "rank": rank} for rank, row in enumerate(table, start=1))
+        rows.extend({**row, "rank": rank} for rank, row in zip(_shared_ranks(table), table, strict=True))
     return pd.DataFrame(rows, columns=[*LEADERBOARD, *_beside_the_objective(plan)])
+
+
+def _shared_ranks(table: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Number the rows of a leaderboard; scores that are equal up to rounding share the first of their ranks."""
+    ranks: list[int] = []
+    for place, row in enumerate(table, start=1):
+        first = table[ranks[-1] - 1] if ranks else None
+        is_tie = (
+            first is not None
+            and (first["over_limit"] == "") == (row["over_limit"] == "")
+            and math.isclose(first["score"], row["score"], rel_tol=SAME)
+        )
+        ranks.append(ranks[-1] if is_tie else place)
+    return ranks
 
 
 def _beside_the_objective(plan: Plan) -> list[str]:
