@@ -38,9 +38,9 @@ class Counted:
         self.finals: list[tuple[str, int]] = []
         run_trial, run_final = arm.run_trial, arm.run_final
 
-        def trial(pair: Any, components: Any, trial: Any, device: Any) -> float:
+        def trial(pair: Any, components: Any, trial: Any, device: Any, *leg: Any) -> float:
             self.trials.append((pair.learner, trial.user_attrs["slot"]))
-            return run_trial(pair, components, trial, device)
+            return run_trial(pair, components, trial, device, *leg)
 
         def final(pair: Any, params: Any, trial: Any, device: Any, models: Any) -> float:
             self.finals.append((pair.learner, trial.user_attrs["slot"]))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.cli import main
-from autometa.comparison.execution import finals
+from autometa.comparison.execution import finals, trial
 from autometa.comparison.plan.settings import Settings
 from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.comparison.report.text import as_csv, as_markdown
@@ -37,11 +37,12 @@ SLOW = 100.0
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times that do not depend on the machine: learners with a scale of 1 are slow, and all others quick."""
 
-    def told(training: MetaTraining, domain: Any) -> dict[str, float]:
+    def told(training: MetaTraining, domain: Any, split: str = "test") -> dict[str, float]:
         slow = getattr(training.learner, "scale", 0) == 1
         return {"adapt_ms": SLOW if slow else 1.0, "predict_ms": 1.0}
 
     monkeypatch.setattr(finals, "milliseconds_per_task", told)
+    monkeypatch.setattr(trial, "milliseconds_per_task", told)
 
 
 class Sized(Mean):
@@ -175,6 +176,35 @@ def test_another_limit_of_latency_changes_no_run(tmp_path: Path, clock: None, mo
     assert list(first.leaderboard["learner"]) == ["good", "fair"] == list(found.leaderboard["learner"])[::-1]
     with pytest.raises(am.InvalidParameter, match=r"max_memory=None there and 5\.0 here"):
         am.compare("sinusoid", learners, max_memory=5, output=tmp_path / "run", **FEW)
+
+
+class Choosy(Mean):
+    """Good where it is slow."""
+
+    @classmethod
+    def suggest(cls, trial: optuna.Trial, info: am.TaskInfo) -> Self:
+        return cls(scale=trial.suggest_categorical("scale", [1.0, 2.0, 4.0]))
+
+
+@pytest.mark.parametrize("search", ["separate", "race"])
+def test_of_the_trials_the_best_within_the_limit_is_taken(
+    search: Any, tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, numbers = Counted(monkeypatch), {**FEW, "n_trials": 3, "search": search, "output": tmp_path / "run"}
+
+    def winner(**limit: float) -> tuple[float, str]:
+        counted.clear()
+        (row,) = am.compare("sinusoid", {"choosy": Choosy(scale=4.0)}, **limit, **numbers).leaderboard.itertuples()
+        (scale,) = row.params.values()
+        return scale, row.over_limit
+
+    assert winner(max_latency=50) == (2.0, ""), "the best is too slow"
+    assert len(counted.trials) > 0
+    assert winner() == (1.0, "")
+    assert counted.trials == []
+    assert len(counted.finals) == FEW["n_seeds"], "of what is the best trial now"
+    assert winner(max_latency=1.5) == (1.0, "101 ms a task, over max_latency=1.5"), "no trial is within this limit"
+    assert (counted.trials, counted.finals) == ([], [])
 
 
 @pytest.mark.parametrize("name", ["max_latency", "max_memory"])

@@ -178,8 +178,9 @@ def compare(
         - control: ``"return"``.
     max_latency : float, optional
         Milliseconds that adapting to one task and predicting its query may take: the median over a few tasks, mean over
-        final runs. A learner over it stays in the tables, with ``over_limit``, and cannot win. Such results depend on
-        the machine. It may be another one in a later call: no run depends on it.
+        final runs. A learner over it stays in the tables, with ``over_limit``, and cannot win. Of its trials, which are
+        timed on meta-valid tasks, the best within the limit is taken. Such results depend on the machine and its load.
+        A later call may have another limit: trials stay as they are, and final runs where it changes no best trial.
     max_memory : float, optional
         MiB that θ and the state adapted to one task may take; activations do not count. A trial over it ends before
         its meta-training, without a score, and a final run over it (a learner may remember what it is trained on)

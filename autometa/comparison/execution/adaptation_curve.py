@@ -19,6 +19,7 @@ from autometa.contracts.examples import TaskBatch, map_inputs
 from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.contracts.problems import TASKS_AT_ONCE
 from autometa.contracts.seeding import derive_seed
+from autometa.contracts.tasks import Split
 from autometa.engine.judging import TrialOutcome, judge, timed
 from autometa.engine.measure import Measure
 from autometa.engine.random_state import seeded
@@ -125,9 +126,9 @@ def _draw_worlds(domain: Domain) -> Environments:
     return drawn
 
 
-def milliseconds_per_task(training: MetaTraining, domain: Domain) -> dict[str, float]:
+def milliseconds_per_task(training: MetaTraining, domain: Domain, *, split: Split = "test") -> dict[str, float]:
     """Measure the median milliseconds to adapt to one task and to predict its query, one task at a time."""
-    batch = _draw(training, domain, TIMED_TASKS)
+    batch = _draw(training, domain, TIMED_TASKS, split)
     learner, module = training.learner, training.module.eval()
     timed(learner, module, batch[:1])  # the first call of a network pays for its set-up
     taken = [timed(learner, module, batch[i : i + 1]) for i in range(len(batch))]
@@ -178,9 +179,9 @@ def _with_kept(batch: TaskBatch, rank: torch.Tensor, most: int) -> TaskBatch:
     return TaskBatch(support=fewer, query=batch.query, classes=batch.classes, ids=batch.ids)
 
 
-def _draw(training: MetaTraining, domain: Domain, most: int) -> TaskBatch:
+def _draw(training: MetaTraining, domain: Domain, most: int, split: Split = "test") -> TaskBatch:
     n_tasks = min(most, domain.settings.n_test_tasks)
-    drawn: TaskBatch = domain.sampler.sample(n_tasks, split="test", seed=domain.seed("curve"))
+    drawn: TaskBatch = domain.sampler.sample(n_tasks, split=split, seed=domain.seed("curve"))
     return drawn.to(training.device, training.dtype)
 
 

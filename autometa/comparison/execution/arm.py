@@ -210,6 +210,7 @@ def _open(comparison: str, space: StudySpace, storage: BaseStorage, watch: Watch
         sampler=space.sampler(),
         pruner=MedianPruner(n_startup_trials=4, n_warmup_steps=0) if space.prunes else None,
         fixed=space.fixed,
+        max_latency=space.domain.settings.max_latency,
         watch=watch,
         to_read=to_read,
     )

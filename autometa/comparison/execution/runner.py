@@ -108,9 +108,8 @@ class Runner:
         gone_on = {leg.begun_in for leg in self.arm.legs}
         waiting = {slot for slot, leg in enumerate(self.arm.legs) if leg.until < 1.0} - gone_on
         found = self.arm.tuning.trials(TrialState.PRUNED)
-        return [
-            trial for trial in found if trial.user_attrs["slot"] in waiting and "over_limit" not in trial.user_attrs
-        ]
+        is_over = self.arm.tuning.is_over_limit
+        return [trial for trial in found if trial.user_attrs["slot"] in waiting and not is_over(trial)]
 
 
 CLEARLY = 3.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -54,6 +55,8 @@ class SlotRecords:
     sampler, pruner : optional
     to_read : bool, default=False
         Write nothing: a study that the storage does not hold is an empty one.
+    max_latency : float, optional
+        Milliseconds of a task from which on a trial is over a limit.
 
     Attributes
     ----------
@@ -71,7 +74,9 @@ class SlotRecords:
         sampler: BaseSampler | None = None,
         pruner: BasePruner | None = None,
         to_read: bool = False,
+        max_latency: float | None = None,
     ) -> None:
+        self.max_latency = math.inf if max_latency is None else max_latency
         self.storage = storage if not to_read or _holds(storage, name) else InMemoryStorage()
         self.n_slots, self.is_closed = n_slots, False
         if self.storage is storage and to_read:
@@ -168,11 +173,15 @@ class SlotRecords:
             trial for trial in found if not self._sound.get(trial.number, True) and trial.user_attrs.get("slot") == slot
         ]
 
+    def is_over_limit(self, trial: FrozenTrial) -> bool:
+        """Tell whether a trial takes too much memory, or too long for a task."""
+        return "over_limit" in trial.user_attrs or trial.user_attrs.get("milliseconds", 0.0) > self.max_latency
+
     def best(self) -> FrozenTrial | None:
         """Return the best complete trial, the best pruned one if none is complete; those over a limit come last."""
         for is_over in (False, True):
             for state in (TrialState.COMPLETE, TrialState.PRUNED):
-                found = [trial for trial in self.trials(state) if ("over_limit" in trial.user_attrs) == is_over]
+                found = [trial for trial in self.trials(state) if self.is_over_limit(trial) == is_over]
                 if (best := best_of(found, self.study.direction)) is not None:
                     return best
         return None

@@ -37,6 +37,7 @@ _ATTRIBUTES: dict[str, Schema] = {
     "n_test_tasks?": whole(1),
     "elsewhere?": [str],
     "over_limit?": str,
+    "milliseconds?": finite,
     "steps?": whole(),
     "meta_train_seconds?": finite,
     "valid_scores?": [finite],

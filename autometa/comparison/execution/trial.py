@@ -6,6 +6,7 @@ import optuna
 import torch
 from optuna.trial import Trial
 
+from autometa.comparison.execution.adaptation_curve import milliseconds_per_task
 from autometa.comparison.execution.kept_best import KeptBest
 from autometa.comparison.execution.leg import Leg
 from autometa.comparison.plan.pair import Pair
@@ -56,13 +57,16 @@ def run_trial(pair: Pair, components: Drawn, trial: Trial, device: torch.device,
         if leg is not None and leg.until <= share < 1.0:
             trial.set_user_attr("valid_scores", kept.scores.tolist())
             leg.pause(trial.user_attrs["slot"], training, kept)
+            _measure_latency(pair, training, trial)
             raise optuna.TrialPruned
         if leg is None and share < 1.0 and trial.should_prune():
+            _measure_latency(pair, training, trial)
             raise optuna.TrialPruned
     if leg is not None:
         trial.set_user_attr("valid_scores", kept.scores.tolist())
     if training.n_steps:
         _check_memory(pair, training, trial)
+    _measure_latency(pair, training, trial)
     return kept.score
 
 
@@ -76,6 +80,13 @@ def _check_memory(pair: Pair, training: MetaTraining, trial: Trial) -> None:
     if over:
         trial.set_user_attr("over_limit", over)
         raise optuna.TrialPruned(over)
+
+
+def _measure_latency(pair: Pair, training: MetaTraining, trial: Trial) -> None:
+    """Tell how long a meta-valid task takes, if that is limited: a trial within the limit goes before all others."""
+    if pair.settings.max_latency is not None:
+        taken = milliseconds_per_task(training, pair.domain.on(training.device), split="valid")
+        trial.set_user_attr("milliseconds", taken["adapt_ms"] + taken["predict_ms"])
 
 
 def start_training(pair: Pair, components: Drawn, device: torch.device, *, seed: int) -> MetaTraining:

@@ -18,7 +18,7 @@ GROWS = ("n_trials", "n_seeds", "n_test_tasks", "ensemble")
 """Settings of which a later call may ask for more: only what is missing is done then."""
 
 FREE = ("max_latency",)
-"""Settings that change no run, only what is said of it."""
+"""Settings that change no trial, only which one is taken and what is said of it."""
 BY_TIME = "budget"
 """The setting that follows from ``time_budget`` where that is given."""
 _DEFAULTS = {field.name: field.default for field in fields(Settings)}
