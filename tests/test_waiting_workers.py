@@ -28,6 +28,10 @@ class Waiting:
         label = "learner"
 
     @property
+    def opened(self) -> object:
+        return self.n_slots
+
+    @property
     def n_done(self) -> int:
         self.asked += 1
         return self.done[min(self.asked, len(self.done)) - 1]

@@ -55,6 +55,11 @@ class Arm:
         return self.tuning.n_slots + self.final.n_slots
 
     @property
+    def opened(self) -> tuple[tuple[int, bool], ...]:
+        """What a race says of its studies: the number of their slots, and whether they are closed."""
+        return tuple((study.n_slots, study.is_closed) for study in self.studies)
+
+    @property
     def n_done(self) -> int:
         """Slots that need no more work; an arm without any good trial has no finals to run."""
         tuned = self.tuning.n_done

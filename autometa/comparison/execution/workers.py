@@ -64,14 +64,14 @@ def work_through(
         Those that open the slots of the arms.
     """
     dangerous = {arm.label for arm in arms if apart is not None and arm.needs_a_process}
-    over: dict[str, int] = {}  # arms without an open slot, and the number of their slots, which a race may raise
+    over: dict[str, object] = {}  # arms that had nothing left, and what a race may have opened since
     while go_on():
         began = time.monotonic()
         for race in races:
             race.update()
-        left = [arm for arm in arms if over.get(arm.label) != arm.n_slots and arm.n_done < arm.n_slots]
+        left = [arm for arm in arms if over.get(arm.label) != arm.opened and arm.n_done < arm.n_slots]
         waiting = {arm.label for arm in left}
-        over = {arm.label: arm.n_slots for arm in arms if arm.label not in waiting}
+        over = {arm.label: arm.opened for arm in arms if arm.label not in waiting}
         in_turn = shortest_first(left, arms) if len(left) > 1 else left
         if display is not None and display.is_due:
             show(arms, display, in_turn[0] if in_turn else None)
