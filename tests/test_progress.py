@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 import autometa as am
-from autometa.comparison.execution import workers
+from autometa.comparison.execution import slot_times, workers
 from autometa.comparison.execution.arm import Arm, open_arms
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.progress_display import BarDisplay, LineDisplay, NoDisplay, left_text, make_display
@@ -142,18 +142,11 @@ def test_the_time_left_is_that_of_the_open_slots_as_measured() -> None:
     assert at_work(arms) is None
 
 
-class Slow(Mean):
-    """Takes its time."""
-
-    def adapt(self, module: Any, support: am.Examples) -> Any:
-        time.sleep(0.02)
-        return super().adapt(module, support)
-
-
 def test_a_slow_learner_does_not_hold_up_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     from autometa.comparison.execution import arm
 
     begun: list[str] = []
+    measured = slot_times._seconds_of_trials
     run_trial, run_final = arm.run_trial, arm.run_final
 
     def trial(pair: Any, *rest: Any) -> float:
@@ -164,9 +157,13 @@ def test_a_slow_learner_does_not_hold_up_the_rest(monkeypatch: pytest.MonkeyPatc
         begun.append(f"{pair.learner} final")
         return run_final(pair, *rest)
 
+    def on_an_idle_machine(arms: Sequence[Arm]) -> dict[str, float]:
+        return {label: 9.0 if label.endswith("slow") else 1.0 for label in measured(arms)}
+
     monkeypatch.setattr(arm, "run_trial", trial)
     monkeypatch.setattr(arm, "run_final", final)
-    am.compare("sinusoid", {"slow": Slow(), "quick": Mean()}, **{**FAST, "n_trials": 2, "n_seeds": 1})
+    monkeypatch.setattr(slot_times, "_seconds_of_trials", on_an_idle_machine)
+    am.compare("sinusoid", {"slow": Mean(), "quick": Mean()}, **{**FAST, "n_trials": 2, "n_seeds": 1})
     assert begun == ["slow", "quick", "quick", "quick final", "slow", "slow final"]
 
 
