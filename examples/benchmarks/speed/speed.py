@@ -1,12 +1,17 @@
 """Measure the speed of autometa: its meta-step against other libraries', its samplers, and its latency.
 
     python examples/benchmarks/speed/speed.py --learn2learn PATH_TO_CLONE
+    python examples/benchmarks/speed/speed.py --learn2learn PATH_TO_CLONE --part peak --part race
     python examples/benchmarks/speed/speed.py --learn2learn PATH_TO_CLONE --device cuda --output speed_cuda.csv
 
-``learn2learn`` does not build on recent Pythons, but the part raced here is plain Python: give a clone of its
-repository. A contender that cannot be imported is left out. Every measurement is appended to ``speed.csv`` with commit,
-date and machine, and one that is there already for the same commit and machine is not taken again: a run that was
-stopped goes on where it was. ``speed.md`` is written from the newest row of every measurement.
+The second command races MAML alone, on networks of linear layers and of convolutions; ``--network``, ``--order``,
+``--tasks`` and ``--steps`` name cells. ``learn2learn`` does not build on recent Pythons, but the part raced here is plain
+Python: give a clone of its repository, or its unpacked source distribution. The other peers are ``higher``, ``torchopt``
+and ``parallel-metalearn``, which is imported as ``metalearn``. A contender that cannot be imported is left out.
+
+Every measurement is appended to ``speed.csv`` with commit, date and machine, and one that is there already for the same
+commit and machine is not taken again: a run that was stopped goes on where it was. ``speed.md`` is written from the
+newest row of every measurement.
 
 Before a network is timed the meta-gradients of all contenders are asserted to be equal, first order and second. They
 take turns, and the median of their turns counts.
@@ -17,7 +22,6 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-import importlib.util
 import itertools
 import multiprocessing
 import os
@@ -48,6 +52,7 @@ from autometa.engine.replay import PLAIN_CALLS
 HERE = Path(__file__).parent
 TASKS = (1, 4, 16, 32)
 STEPS = (1, 5)
+PEERS = ("higher", "torchopt", "parallel-metalearn")
 PARTS = ("peak", "race", "memory", "samplers", "latency", "steps", "profile")
 FIELDS = ("part", "cell", "who", "value", "unit", "n", "commit", "date", "machine")
 MAX_MEMORY_SECONDS = 5.0
@@ -128,7 +133,8 @@ def machine(device: str) -> str:
         if Path("/proc/cpuinfo").exists():
             lines = Path("/proc/cpuinfo").read_text().splitlines()
             model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    peers = [f"{name} {metadata.version(name)}" for name in ("higher", "torchopt") if importlib.util.find_spec(name)]
+    found = {of.metadata["Name"] for of in metadata.distributions()}
+    peers = [f"{name} {metadata.version(name)}" for name in PEERS if name in found]
     parts = (f"{os.cpu_count()} cores", f"{torch.get_num_threads()} threads", f"torch {torch.__version__}", *peers)
     return ", ".join((model, *parts, f"Python {platform.python_version()}"))
 
