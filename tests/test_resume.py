@@ -435,6 +435,26 @@ def test_a_final_run_of_what_is_no_longer_the_best_trial_is_run_again() -> None:
     assert final.claim() is not None
 
 
+def test_what_two_processes_set_aside_at_once_is_all_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened() -> SlotStudy:
+        return SlotStudy(open_storage(str(tmp_path / "journal.log")), "run", n_slots=2, higher_is_better=True)
+
+    one = opened()
+    while (trial := one.claim()) is not None:
+        one.fill(trial, lambda trial: 1.0)
+    first, second = one.trials()
+    other, write = opened(), one.study.set_user_attr
+
+    def after_the_other(key: str, value: Any) -> None:
+        other.set_aside([second])
+        write(key, value)
+
+    monkeypatch.setattr(one.study, "set_user_attr", after_the_other)
+    one.set_aside([first])
+    assert opened().trials() == []
+    assert opened().slot_states() == ["open", "open"]
+
+
 def test_a_trial_taken_for_dead_does_not_disturb_the_one_that_repeats_it() -> None:
     study = slot_study(n_slots=1)
     trial = study.claim()

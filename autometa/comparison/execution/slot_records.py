@@ -18,8 +18,9 @@ from autometa.comparison.execution.patient_storage import tell
 from autometa.comparison.execution.sealed import is_sound
 from autometa.comparison.execution.stored_trials import check_trial
 
-_SET_ASIDE = "set_aside"
-"""User attribute of a study: numbers of finished trials whose slots are open again."""
+_SET_ASIDE = "set aside: "
+"""How user attributes of a study begin that name a finished trial whose slot is open again. Each has its own, so that
+two processes lose none."""
 _ENDED_WELL = {"error", "interrupted"}
 """One of these stands in a failed trial whose process saw its end."""
 
@@ -128,15 +129,17 @@ class SlotRecords:
 
     def refresh(self) -> None:
         """Read again which finished trials other processes have set aside."""
-        self._set_aside = frozenset(self.storage.get_study_user_attrs(self._study_id).get(_SET_ASIDE, []))
+        names = self.storage.get_study_user_attrs(self._study_id)
+        numbers = (name.removeprefix(_SET_ASIDE) for name in names if name.startswith(_SET_ASIDE))
+        self._set_aside = frozenset(int(number) for number in numbers if number.isdecimal())
 
     def set_aside(self, trials: Iterable[FrozenTrial]) -> int:
         """Open the slots of finished trials again; return how many. A failed one is repeated as it was drawn."""
         again = {trial.number for trial in trials}
+        for number in sorted(again):
+            self.study.set_user_attr(f"{_SET_ASIDE}{number}", True)
         if again:
             self.refresh()
-            self._set_aside |= again
-            self.study.set_user_attr(_SET_ASIDE, sorted(self._set_aside))
         return len(again)
 
     @property
