@@ -10,6 +10,7 @@ import pytest
 
 import autometa as am
 from autometa.comparison.plan.portfolio import ENTRY, MOST, read_portfolio
+from autometa.host.discovery import get_host
 from autometa.schema import misfit
 from test_comparison import FAST
 
@@ -126,3 +127,43 @@ def test_what_is_no_portfolio_is_one_error(tmp_path: Path, text: str | None, err
 
 def test_what_is_kept_fits_what_is_read(ridge: dict[str, Any]) -> None:
     assert misfit([ridge], [ENTRY]) is None
+
+
+HOOK = """
+import autometa as am
+
+@am.hookimpl
+def autometa_learners():
+    return []
+"""
+
+
+def with_portfolio(install: Any, tmp_path: Path, name: str, text: str) -> None:
+    """Install a plugin whose package holds a portfolio."""
+    install(f"{name}-kit", name, HOOK)
+    package = tmp_path / "site" / f"{name}-kit" / name
+    package.mkdir()
+    (package / "__init__.py").write_text(HOOK)
+    (package / "portfolio.json").write_text(text)
+
+
+def test_portfolios_of_plugins_are_read_and_a_faulty_one_is_named_and_left_out(
+    tmp_path: Path, install: Any, ridge: dict[str, Any]
+) -> None:
+    bundled = read_portfolio("installed")
+    get_host.cache_clear()
+    with_portfolio(install, tmp_path, "sound", json.dumps([ridge]))
+    with_portfolio(install, tmp_path, "torn", "[{")
+    with pytest.warns(UserWarning, match=r"portfolio.json' of plugin 'torn' is no portfolio.* It is left out"):
+        found = read_portfolio(["installed"])
+    assert found == [*bundled, ridge]
+
+
+def test_the_bundled_portfolio_is_of_learners_and_parameters_that_there_are() -> None:
+    names = am.plugins()
+    known = set(names["plugin"] + "/" + names["name"])
+    entries = read_portfolio("installed")
+    assert len(entries) > 10
+    for entry in entries:
+        assert {entry["learner"], entry["meta_optimizer"] or entry["learner"]} <= known
+    assert {entry["input"] for entry in entries} >= {"images", "vectors"}

@@ -156,7 +156,11 @@ def compare(
     ] = None,
     warm_start: Annotated[
         list[str] | None,
-        _option("FOLDER", "A finished comparison whose best hyperparameters are tried first. Repeatable."),
+        _option(
+            "FOLDER",
+            "A finished comparison whose best hyperparameters are tried first; 'installed': those that come with "
+            "plugins. Repeatable.",
+        ),
     ] = None,
     objective: Annotated[
         str | None,

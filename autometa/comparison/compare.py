@@ -157,8 +157,9 @@ def compare(
         and weights chosen greedily by the meta-valid tasks (Caruana et al. 2004). ``members`` of the result tells
         them. A later call may ask for it of what is done already.
     warm_start : path or list of paths, optional
-        Folders of finished comparisons, or their files ``portfolio.json``. The hyperparameters that did best there for
-        a learner with the same meta-optimizer, up to three of tasks with the same problem and input, are tried right
+        Folders of finished comparisons, or their files ``portfolio.json``; ``"installed"`` stands for the files of that
+        name in the packages of plugins, the bundled ones among them. The hyperparameters that did best there for a
+        learner with the same meta-optimizer, up to three of tasks with the same problem and input, are tried right
         after the defaults.
     objective : str, default="auto"
         What trials are tuned on, what decides which θ of a run is kept, and what final runs are judged and ranked by.

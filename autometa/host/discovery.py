@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -30,6 +31,8 @@ from autometa.host.kinds import KINDS, Kind
 
 GROUP = "autometa"
 DISABLED_VARIABLE = "AUTOMETA_DISABLED_PLUGINS"
+PORTFOLIO = "portfolio.json"
+"""The file in a plugin's package that holds hyperparameters with which its learners did well."""
 DISABLED = f"disabled by -p no:NAME or {DISABLED_VARIABLE}"
 _REQUIRED = re.compile(r"\s*([\w.-]*)")
 """The name at the beginning of a requirement."""
@@ -53,6 +56,8 @@ class PluginRecord:
     """Full traceback of the failure."""
     specs: tuple[Spec, ...] = field(default=())
     """What it offers; of a broken plugin, what it offered before it failed."""
+    portfolio: str = ""
+    """Path of its file of hyperparameters; empty where it has none."""
 
     def failed(self, error: BaseException) -> PluginRecord:
         """Return the record of this plugin broken by ``error``."""
@@ -142,7 +147,7 @@ class Host:
             if self._manager.has_plugin(record.name):
                 self._manager.unregister(name=record.name)
             return replace(record.failed(failure), specs=tuple(specs))
-        return replace(record, specs=tuple(specs))
+        return replace(record, specs=tuple(specs), portfolio=_portfolio_of(module))
 
     def _ask(self, record: PluginRecord, module: Any, kind: Kind) -> list[Spec]:
         """Collect one plugin's specs of one kind, refusing anything else."""
@@ -181,6 +186,12 @@ def _means(choice: str, record: PluginRecord) -> bool:
 
 def _is_bundled(point: EntryPoint) -> bool:
     return canonicalize_name(_origin(point)[0]) == "autometa"
+
+
+def _portfolio_of(module: Any) -> str:
+    """Return the path of the portfolio in the package of a plugin; empty where there is none."""
+    files = [Path(folder) / PORTFOLIO for folder in getattr(module, "__path__", ())]
+    return next((str(file) for file in files if file.is_file()), "")
 
 
 def _name_taken(name: str, point: EntryPoint) -> NameClash:

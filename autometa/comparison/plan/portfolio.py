@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,12 +11,15 @@ from typing import Any, TypeAlias
 from autometa.checks import check_path
 from autometa.comparison.plan.search_space import Candidate, SearchSpace, contains
 from autometa.contracts.tasks import TaskInfo
-from autometa.errors import InvalidFile, InvalidParameter, MissingData
+from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData
 from autometa.host.catalog import name_of
+from autometa.host.discovery import PORTFOLIO, get_host
 from autometa.schema import Schema, misfit, read_json
 
-FILE = "portfolio.json"
+FILE = PORTFOLIO
 """What a folder of a comparison holds."""
+INSTALLED = "installed"
+"""Stands for the portfolios that come with plugins."""
 MOST = 3
 """Points that a study takes from a portfolio: more would leave a short search nothing to find."""
 ENTRY: Schema = {
@@ -32,7 +36,9 @@ WarmStart: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def read_portfolio(given: WarmStart | None) -> list[dict[str, Any]]:
-    """Read files of portfolios, or those in folders of finished comparisons, one after the other.
+    """Read files of portfolios, those in folders of finished comparisons, or those of plugins, one after the other.
+
+    That of a plugin which cannot be read is left out with a warning.
 
     Raises
     ------
@@ -45,26 +51,46 @@ def read_portfolio(given: WarmStart | None) -> list[dict[str, Any]]:
     """
     if given is not None and not isinstance(given, str | os.PathLike | Sequence):
         raise InvalidParameter(
-            f"warm_start={given!r} must be the folder of a finished comparison, a portfolio, or a list of these."
+            f"warm_start={given!r} must be the folder of a finished comparison, a portfolio, {INSTALLED!r}, or a list "
+            "of these."
         )
     paths = [] if given is None else [given] if isinstance(given, str | os.PathLike) else list(given)
     found: list[dict[str, Any]] = []
     for item in paths:
+        if item == INSTALLED:
+            found.extend(_of_plugins())
+            continue
         check_path("warm_start", item)
         path = Path(item).expanduser()
-        path = path / FILE if path.is_dir() else path
+        found.extend(_read(path / FILE if path.is_dir() else path, f"warm_start={str(item)!r}"))
+    return found
+
+
+def _read(path: Path, shown: str) -> list[dict[str, Any]]:
+    try:
+        entries = read_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MissingData(
+            f"{shown} has no {FILE} that can be read ({error.strerror}); give the folder of a finished comparison, or "
+            "its portfolio."
+        ) from error
+    except ValueError as error:
+        raise InvalidFile(f"{shown} is no portfolio: {error}.") from error
+    if wrong := misfit(entries, [ENTRY]):
+        raise InvalidFile(f"{shown} is no portfolio: {wrong}.")
+    return list(entries)
+
+
+def _of_plugins() -> list[dict[str, Any]]:
+    """Read the portfolios of all plugins."""
+    found: list[dict[str, Any]] = []
+    for record in get_host().records:
+        if record.status != "active" or not record.portfolio:
+            continue
         try:
-            entries = read_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise MissingData(
-                f"warm_start={str(item)!r} has no {FILE} that can be read ({error.strerror}); give the folder of a "
-                "finished comparison, or its portfolio."
-            ) from error
-        except ValueError as error:
-            raise InvalidFile(f"warm_start={str(item)!r} is no portfolio: {error}.") from error
-        if wrong := misfit(entries, [ENTRY]):
-            raise InvalidFile(f"warm_start={str(item)!r} is no portfolio: {wrong}.")
-        found.extend(entries)
+            found.extend(_read(Path(record.portfolio), f"{record.portfolio!r} of plugin {record.name!r}"))
+        except AutometaError as error:
+            warnings.warn(f"{error} It is left out.", UserWarning, stacklevel=2)
     return found
 
 
