@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import torch
 from torch.optim import Optimizer
@@ -18,7 +19,7 @@ def _eager(kind: type[Optimizer]) -> type[Optimizer]:
     return type(kind.__name__, (kind,), methods | {"__module__": __name__, "__doc__": kind.__doc__})
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     kind.__name__: _eager(kind)
     for kind in vars(torch.optim).values()
     if isinstance(kind, type) and issubclass(kind, Optimizer) and kind is not Optimizer

@@ -73,9 +73,7 @@ class ParameterUpdate:
         can_fuse = "fused" in inspect.signature(kind).parameters and self._can_fuse()
         fused: dict[str, Any] = {"fused": True} if can_fuse else {}
         self._optimizer = (
-            kind(self._parameters, lr=lr, weight_decay=weight_decay, **fused)  # type: ignore[call-arg]
-            if self._parameters
-            else None
+            kind(self._parameters, lr=lr, weight_decay=weight_decay, **fused) if self._parameters else None
         )
 
     def step(self, parts: Iterable[Tensor], progress: float) -> Tensor:

@@ -146,7 +146,7 @@ class _DescentFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[2:]
-        values, rates = _part(ctx.fixed, ctx.saved_tensors)
+        values, _ = _part(ctx.fixed, ctx.saved_tensors)
         if not torch.is_grad_enabled():
             return None, None, *ctx.steps.backward(values, gradients, wanted[len(values) :])
         # Views, since the starts of a descent may depend on step sizes: here each is an input of its own.
