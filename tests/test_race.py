@@ -316,11 +316,11 @@ class FakeTime:
     """A clock that a trial moves on by a second and a final by two."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, real = 1e6, time.time
+        self.now, real, first = 1e6, time.time, clock._Seconds(training=0.75, look=0.25, rest=0.0)
         for module in (race, clock):
             monkeypatch.setattr(module.time, "time", lambda: self.now)
         assert real is not time.time
-        monkeypatch.setattr(clock, "_seconds_of_first", lambda runner: (0.75, 0.25) if runner.best else None)
+        monkeypatch.setattr(clock, "_seconds_of_first", lambda runner: first if runner.best else None)
         monkeypatch.setattr(clock, "seconds_of_final", lambda runner: 2.0 if runner.best else None)
         monkeypatch.setattr(race, "seconds_of_final", lambda runner: 2.0 if runner.best else None)
         monkeypatch.setattr(race, "load_of", lambda runners: self.load)
@@ -425,6 +425,25 @@ def test_how_busy_the_machine_is_follows_from_the_processor_time_of_the_last_run
     assert load_of([runner]) == clock._BUSIEST
     ended.clear()
     assert load_of([runner]) == 1.0, "nobody knows"
+
+
+def test_what_a_final_run_takes_follows_from_parts_of_the_first_trial() -> None:
+    """What a process imports for its first trial counts once, and not for every look."""
+    settings = SimpleNamespace(n_test_tasks=600, n_valid_tasks=100)
+    attributes = {"meta_train_seconds": 2.0, "look_seconds": 0.5, "slot": 0}
+    trial = SimpleNamespace(user_attrs=attributes, duration=timedelta(seconds=12.5))
+    arm = SimpleNamespace(
+        finals=list,
+        legs=[Leg(until=0.25)],
+        tuning=SimpleNamespace(trials=lambda: [trial], goes_on={}),
+        space=SimpleNamespace(domain=SimpleNamespace(settings=settings)),
+    )
+    runner: Any = SimpleNamespace(arm=arm, first_share=0.25, is_whole=False)
+    looks = (clock.CURVE_POINTS + 1) + (600 + clock.CURVE_TASKS + clock.TIMED_TASKS) / 100
+    assert clock.seconds_of_final(runner) == pytest.approx(10.0 + 4 * 2.0 + looks * 0.5)
+    assert clock.seconds_of_leg(runner) == pytest.approx(12.5)
+    arm.tuning.goes_on = {0: 0}
+    assert clock.seconds_of_leg(runner) == pytest.approx(10.0 + 3 * 2.5)
 
 
 def test_a_run_tells_its_processor_time() -> None:
@@ -546,9 +565,11 @@ def test_a_final_that_takes_longer_than_the_time_left_is_done_once_and_whole(mon
 
     monkeypatch.setattr(arm, "run_final", slow)
     monkeypatch.setattr(clock, "_CLOSING", 4.0)  # no time for finals at all
-    found = am.compare("sinusoid", ["ridge"], time_budget=4.0, **{**RACE, "n_trials": 2, "n_seeds": 2, "max_steps": 2})
-    assert len(began) == 2
-    assert found.leaderboard["n_seeds"].tolist() == [2]
+    numbers = {**RACE, "n_trials": 2, "n_seeds": 2, "max_steps": 2}
+    with pytest.warns(UserWarning, match="over before ridge on sinusoid had all final runs"):
+        found = am.compare("sinusoid", ["ridge"], time_budget=4.0, **numbers)
+    assert len(began) == 1
+    assert found.leaderboard["n_seeds"].tolist() == [1]
     assert found.complete
 
 

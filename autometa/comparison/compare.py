@@ -149,7 +149,8 @@ def compare(
         Seconds left after that go to more final runs of these, three times ``n_seeds`` at most; where time was short,
         some have fewer, with a warning, and ``n_seeds`` of the leaderboard tells how many. A run has at most as many
         seconds as let the first round end in good time. Such a result depends on the speed of the machine. The first
-        trial and the winner's final runs are never cut short; where there is no time for more, the call takes longer.
+        trial and the winner's first final run are never cut short; where there is no time for these, the call takes
+        longer.
         The same call again has as much time again, and a later one may have more or less: it goes on with runs as long
         as before.
     ensemble : bool, default=False

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from optuna.storages import BaseStorage
@@ -137,7 +137,7 @@ def seconds_of_leg(runner: Runner) -> float:
     if first is None:
         return 0.0
     goes_on = len(runner.arm.legs) - 1 in runner.arm.tuning.goes_on
-    return sum(first) * (round(1 / runner.first_share) - 1 if goes_on else 1)
+    return first.rest + (first.training + first.look) * (round(1 / runner.first_share) - 1 if goes_on else 1)
 
 
 def seconds_of_final(runner: Runner) -> float | None:
@@ -148,21 +148,29 @@ def seconds_of_final(runner: Runner) -> float | None:
     first = _seconds_of_first(runner)
     if first is None:
         return None
-    training, look = first
     settings = runner.arm.space.domain.settings
     looks = 1.0 if runner.is_whole else CURVE_POINTS + 1
     looks += (settings.n_test_tasks + min(CURVE_TASKS, settings.n_test_tasks) + TIMED_TASKS) / settings.n_valid_tasks
-    return training / runner.first_share + looks * look
+    return first.rest + first.training / runner.first_share + looks * first.look
 
 
-def _seconds_of_first(runner: Runner) -> tuple[float, float] | None:
-    """Return the mean seconds of meta-training up to the first rung, and of the look at it with all else."""
+class _Seconds(NamedTuple):
+    """Means of what a trial takes up to its first rung."""
+
+    training: float
+    look: float
+    """At the meta-valid tasks."""
+    rest: float
+    """All else, such as what a process imports for its first trial."""
+
+
+def _seconds_of_first(runner: Runner) -> _Seconds | None:
     found = [
-        (trial.user_attrs["meta_train_seconds"], trial.duration.total_seconds())
+        (trial.user_attrs["meta_train_seconds"], trial.user_attrs["look_seconds"], trial.duration.total_seconds())
         for trial in runner.arm.tuning.trials()
-        if "meta_train_seconds" in trial.user_attrs and "begun_in" not in trial.user_attrs and trial.duration
+        if "look_seconds" in trial.user_attrs and "begun_in" not in trial.user_attrs and trial.duration
     ]
     if not found:
         return None
-    training = mean(seconds for seconds, _ in found)
-    return training, max(0.0, mean(seconds for _, seconds in found) - training)
+    training, look, whole = map(mean, zip(*found, strict=True))
+    return _Seconds(training, look, max(0.0, whole - training - look))

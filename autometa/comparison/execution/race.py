@@ -84,7 +84,7 @@ class Race:
         for label, runner in self.runners.items():
             runner.arm.final.n_slots = 0
             runner.arm.tuning.is_closed = is_over
-            is_waiting = [label] == (self.finalists or [])[:1] and self._lacks_finals(runner)
+            is_waiting = [label] == (self.finalists or [])[:1] and not runner.arm.finals()
             runner.arm.final.is_closed = to_read and "until" in record and not is_waiting
         self.update()
 
@@ -201,7 +201,7 @@ class Race:
     def _can_have_more(self, label: str, n_more: int) -> bool:
         """Tell whether there is time for one more final run of a finalist, beside those that it had besides."""
         runner, n_seeds = self.runners[label], self._settings.n_seeds
-        if self.clock is None or n_seeds + n_more >= MOST * n_seeds or self._lacks_finals(runner):
+        if self.clock is None or n_seeds + n_more >= MOST * n_seeds or len(runner.arm.finals()) < n_seeds:
             return False
         return self.clock.has_time_for([runner], 1)
 
@@ -222,14 +222,11 @@ class Race:
             tuning, final = runner.arm.studies
             tuning.ends_at = until if leaders else math.inf  # without a first trial there is nothing to judge
             tuning.is_closed = self.finalists is not None or (bool(leaders) and now + seconds_of_leg(runner) >= until)
-            if runner in leaders[:1] and self._lacks_finals(runner):  # without them there is no winner
+            if runner in leaders[:1] and not runner.arm.finals():  # without one there is no winner
                 final.ends_at, final.is_closed = math.inf, False
             else:
                 final.ends_at = clock.finals_until
                 final.is_closed = now + (seconds_of_final(runner) or 0.0) >= clock.finals_until
-
-    def _lacks_finals(self, runner: Runner) -> bool:
-        return len(runner.arm.finals()) < self._settings.n_seeds
 
     def _is_reference(self, label: str) -> bool:
         runner = self.runners[label]

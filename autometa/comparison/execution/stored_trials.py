@@ -40,6 +40,7 @@ _ATTRIBUTES: dict[str, Schema] = {
     "milliseconds?": finite,
     "steps?": whole(),
     "meta_train_seconds?": finite,
+    "look_seconds?": finite,
     "valid_scores?": [finite],
     "begun_in?": whole(),
 }

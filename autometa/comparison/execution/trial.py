@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import optuna
 import torch
 from optuna.trial import Trial
@@ -48,7 +50,9 @@ def run_trial(pair: Pair, components: Drawn, trial: Trial, device: torch.device,
     for rung, share in enumerate(RUNGS if training.n_steps else RUNGS[-1:]):
         if rung >= looked:
             training.run_to(share)
+            began = time.monotonic()
             kept.look()
+            trial.set_user_attr("look_seconds", time.monotonic() - began)
         trial.report(kept.looks[rung], rung)
         trial.set_user_attr("steps", training.step_count)
         trial.set_user_attr("meta_train_seconds", training.seconds)
