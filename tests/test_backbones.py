@@ -86,3 +86,15 @@ def test_an_impossible_backbone_names_what_is_wrong(
         am.make_backbone(name, **parameters).build(shape)
     assert named in str(raised.value)
     assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["conv4", "resnet12"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_convolved_with_channels_last(name: str, channels: int) -> None:
+    network = am.make_backbone(name).build((channels, 8, 8))
+    seen = []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+            layer.register_forward_hook(lambda layer, inputs, output: seen.append(output.stride(1)))
+    network(torch.randn(2, channels, 8, 8))
+    assert set(seen) == {1}

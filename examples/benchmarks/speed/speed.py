@@ -5,9 +5,10 @@
     python examples/benchmarks/speed/speed.py --learn2learn PATH_TO_CLONE --device cuda --output speed_cuda.csv
 
 The second command races MAML alone, on networks of linear layers and of convolutions; ``--network``, ``--order``,
-``--tasks`` and ``--steps`` name cells. ``learn2learn`` does not build on recent Pythons, but the part raced here is plain
-Python: give a clone of its repository, or its unpacked source distribution. The other peers are ``higher``, ``torchopt``
-and ``parallel-metalearn``, which is imported as ``metalearn``. A contender that cannot be imported is left out.
+``--tasks`` and ``--steps`` name cells. ``learn2learn`` does not build on recent Pythons, but the part raced here is
+plain Python: give a clone of its repository, or its unpacked source distribution. The other peers are ``higher``,
+``torchopt`` and ``parallel-metalearn``, which is imported as ``metalearn``. A contender that cannot be imported is left
+out.
 
 Every measurement is appended to ``speed.csv`` with commit, date and machine, and one that is there already for the same
 commit and machine is not taken again: a run that was stopped goes on where it was. ``speed.md`` is written from the

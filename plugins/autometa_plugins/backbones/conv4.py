@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Self
 
-import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.backbones.layout import channels_last
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -70,9 +70,7 @@ class Conv4(am.Backbone):
             blocks.append(nn.ReLU())
             size = [length // step for length, step in zip(size, pool, strict=True)]
             channels = self.n_filters
-        network = _Blocks(nn.Sequential(*blocks), feature_shape=(channels, *size))
-        # Channels last is the faster layout of convolutions, on CPUs (1.4 times as fast, measured) as on GPUs.
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return channels_last(_Blocks(nn.Sequential(*blocks), feature_shape=(channels, *size)))
 
     def _norm(self) -> list[nn.Module]:
         if self.norm == "batch":

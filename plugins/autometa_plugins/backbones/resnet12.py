@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa_plugins.backbones.layout import channels_last
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -91,7 +92,7 @@ class ResNet12(am.Backbone):
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, a=_SLOPE, mode="fan_out", nonlinearity="leaky_relu")
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return channels_last(network)
 
     def convolution(self, n_in: int, n_out: int, side: int) -> list[nn.Module]:
         """A convolution that keeps height and width, and its normalization."""
