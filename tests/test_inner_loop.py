@@ -16,7 +16,6 @@ from torch.func import functional_call
 import autometa as am
 from autometa.engine.inner_loop import strategies
 from autometa.engine.inner_loop.mlp_program import read
-from autometa.engine.inner_loop.strategies import STRATEGIES as STRATEGY_OF
 from autometa.engine.inner_loop.strategies import Order, choose, vmap_pays
 
 STRATEGIES = ["bmm", "vmap", "loop"]
@@ -228,7 +227,7 @@ def convolutional(n_filters: int) -> nn.Module:
 def chosen(network: nn.Module, n_tasks: int, shape: tuple[int, ...], order: Order) -> str:
     """Name of the strategy that "auto" stands for."""
     run = choose("auto", network, am.per_task(network, n_tasks), torch.zeros(n_tasks, *shape), order)
-    return next(name for name, known in STRATEGY_OF.items() if known is run)
+    return run.__name__
 
 
 @pytest.mark.parametrize(
@@ -245,7 +244,11 @@ def chosen(network: nn.Module, n_tasks: int, shape: tuple[int, ...], order: Orde
         (lambda: convolutional(8), 4, (5, 1, 8, 8), ["vmap", "vmap", "vmap"]),
         (lambda: convolutional(64), 4, (9, 1, 8, 8), ["loop", "vmap", "vmap"]),
         (lambda: convolutional(64), 4, (17, 1, 8, 8), ["loop", "loop", "vmap"]),
-        (lambda: convolutional(64), 4, (33, 1, 8, 8), ["loop", "loop", "loop"]),
+        (lambda: convolutional(64), 4, (33, 1, 8, 8), ["loop", "loop", "blocks"]),
+        (lambda: convolutional(64), 1, (33, 1, 8, 8), ["loop", "loop", "blocks"]),
+        (lambda: convolutional(64), 4, (127, 1, 8, 8), ["loop", "loop", "blocks"]),
+        (lambda: convolutional(64), 4, (128, 1, 8, 8), ["loop", "blocks", "blocks"]),
+        (lambda: convolutional(64), 4, (256, 1, 8, 8), ["blocks", "blocks", "blocks"]),
     ],
 )
 def test_auto_follows_from_network_and_shapes(

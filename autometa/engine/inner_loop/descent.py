@@ -97,7 +97,8 @@ def descend(
         How tasks run side by side: as batched matrix products (networks of linear layers and elementwise functions),
         in one vectorised call, or one after the other. The numbers are the same up to rounding. ``"auto"`` follows
         from network, shapes and device, so the same call runs the same way on every machine.
-        Plain steps of a multilayer perceptron (ReLU or tanh) are one operation with a derivative of its own.
+        Plain steps of a multilayer perceptron (ReLU or tanh) are one operation with a derivative of its own, and so
+        are, where they are large and on a CPU, the features of convolutional blocks.
 
     Returns
     -------

@@ -3,7 +3,8 @@
 Much of the time of a small network goes into calling it, and ``vmap`` calls every layer through its own machinery.
 Here the network is read once: it is run on a stand-in for its inputs, which notes every operation. The program that
 results runs on [tasks, n, features], each linear layer being one ``baddbmm``. It holds only operations known to mean
-the same with a leading task axis; a network with any other has no program.
+the same with a leading task axis. Layers of images are noted too, for :mod:`conv_blocks`; a network with any other
+operation has no program.
 
 Reading is cheap (a tenth of a millisecond). One thread reads at a time; others may go on running the same network.
 """
@@ -22,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autometa.engine.inner_loop.conv_blocks import ConvBlocks
+from autometa.engine.inner_loop.conv_program import FLATTEN, IMAGE_LAYERS, blocks_of, kind_of, parameter_names
 from autometa.engine.inner_loop.mlp_descent import ACTIVATIONS, NONE, Chain, Layer
 
 Parameters = Mapping[str, Tensor]
@@ -36,9 +39,12 @@ _METHODS = ("relu", "tanh", "sigmoid")
 class Program(NamedTuple):
     """What was read of a network."""
 
-    steps: list[Step]
+    steps: list[Step] | None
+    """None where it holds layers of images, which are no products of matrices."""
     chain: Chain | None
-    """The network as layers one after the other; None where it is more than that."""
+    """The network as linear layers one after the other; None where it is more than that."""
+    blocks: ConvBlocks | None
+    """The network as blocks of convolutions and at most one linear layer; None where it is more than that."""
 
 
 class UnknownLayer(Exception):
@@ -51,7 +57,7 @@ _reading = threading.RLock()
 
 
 def read(module: nn.Module) -> Program | None:
-    """Return how to run a network; None where it holds more than linear layers and elementwise functions."""
+    """Return how to run a network; None where it holds layers that are not known here."""
     known = _programs.get(module)
     if known is None or module.training not in known:
         with _reading:
@@ -64,10 +70,17 @@ def read(module: nn.Module) -> Program | None:
     return known[module.training]
 
 
+def are_products(module: nn.Module) -> bool:
+    """Tell whether a network holds nothing but linear layers and elementwise functions."""
+    program = read(module)
+    return program is not None and program.steps is not None
+
+
 def matrix_products(module: nn.Module, parameters: Parameters, x: Tensor) -> Tensor:
-    """Run all tasks at once, given that :func:`read` knows the network."""
+    """Run all tasks at once, given that :func:`are_products` of the network."""
     program = read(module)
     assert program is not None
+    assert program.steps is not None
     values = [x]
     for step in program.steps:
         values.append(step(values, module, parameters))
@@ -84,7 +97,7 @@ def _read(module: nn.Module) -> Program:
         last = module(_Value(notes, 0))
     if not isinstance(last, _Value) or last.notes is not notes or last.place != len(notes.steps) or not last.place:
         raise UnknownLayer
-    return Program(notes.steps, notes.chain())
+    return Program(notes.steps if notes.are_products else None, notes.chain(), blocks_of(notes.sequence))
 
 
 def _is_intercepted(part: nn.Module) -> bool:
@@ -123,33 +136,36 @@ class _Notes:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
-        self._layers: list[Layer] | None = []
-        self._flattens = False
+        self.are_products = True
+        self.sequence: list[tuple[object, str]] | None = []
+        """Operations, and names of layers; None where one is not given what the one before it returned."""
 
     def add(self, step: Step, what: object, inputs: list[_Value], name: str = "") -> _Value:
         """Note an operation: a module (by its name too), a function, or a method by its name."""
         is_next = [value.place for value in inputs] == [len(self.steps)]
         self.steps.append(step)
-        if self._layers is not None and not (is_next and self._extend(self._layers, what, name)):
-            self._layers = None
+        if self.sequence is not None and is_next:
+            self.sequence.append((what, name))
+        else:
+            self.sequence = None
+        self.are_products = self.are_products and step is not _no_product
         return _Value(self, len(self.steps))
 
     def chain(self) -> Chain | None:
-        """The network as layers one after the other."""
-        return Chain(tuple(self._layers), self._flattens) if self._layers else None
-
-    def _extend(self, layers: list[Layer], what: object, name: str) -> bool:
-        """Tell whether the layers with this operation after them are still layers one after the other."""
-        kind = type(what) if isinstance(what, nn.Module) else what
-        if kind in ("flatten", torch.flatten, nn.Flatten):
-            self._flattens = self._flattens or not layers
-        elif isinstance(what, nn.Linear):
-            layers.append(Layer(*_names(name, what), NONE))
-        elif kind in ACTIVATIONS and layers and layers[-1].activation is NONE:
-            layers[-1] = layers[-1]._replace(activation=ACTIVATIONS[kind])
-        else:
-            return kind is nn.Identity
-        return True
+        """The network as linear layers one after the other."""
+        layers: list[Layer] = []
+        flattens = False
+        for what, name in self.sequence or ():
+            kind = kind_of(what)
+            if kind in FLATTEN:
+                flattens = flattens or not layers
+            elif isinstance(what, nn.Linear):
+                layers.append(Layer(*parameter_names(name, what), NONE))
+            elif kind in ACTIVATIONS and layers and layers[-1].activation is NONE:
+                layers[-1] = layers[-1]._replace(activation=ACTIVATIONS[kind])
+            elif kind is not nn.Identity:
+                return None
+        return Chain(tuple(layers), flattens) if layers else None
 
 
 class _Value:
@@ -225,14 +241,14 @@ def _layer_step(name: str, layer: nn.Module, source: int) -> Step:
     if isinstance(layer, nn.Flatten) and layer.start_dim == 1 and layer.end_dim == -1:
         return _flatten(source)
     if isinstance(layer, nn.Linear) and kind is nn.Linear:
-        return _linear(*_names(name, layer), source)
+        return _linear(*parameter_names(name, layer), source)
+    if kind in IMAGE_LAYERS:
+        return _no_product
     raise UnknownLayer
 
 
-def _names(name: str, layer: nn.Linear) -> tuple[str, str | None]:
-    """Names of a layer's weight and bias in the network."""
-    prefix = f"{name}." if name else ""
-    return f"{prefix}weight", f"{prefix}bias" if layer.bias is not None else None
+def _no_product(values: list[Tensor], module: nn.Module, parameters: Parameters) -> Tensor:
+    raise UnknownLayer
 
 
 def _flatten(source: int) -> Step:
