@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import autometa as am
+from autometa.contracts.forward import diverged, task_losses
 
 DOUBLE = torch.float64
 
@@ -152,3 +153,30 @@ def test_parts_of_examples_of_the_wrong_kind_are_named(change: dict[str, object]
     parts: dict[str, object] = {"x": torch.zeros(1, 2, 3), "y": torch.tensor([[0, 1]])}
     with pytest.raises(am.InvalidData, match=text):
         am.Examples(**{**parts, **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "y", [torch.tensor([[0, 1, 1], [2, 0, 0]]), torch.randn(2, 3, dtype=DOUBLE), torch.randn(2, 3, 2, dtype=DOUBLE)]
+)
+def test_examples_known_to_be_full_count_as_those_that_are(y: Tensor) -> None:
+    x = torch.randn(2, 3, 4, dtype=DOUBLE)
+    known, found_out = am.Examples(x, y), am.Examples(x, y, torch.ones(2, 3, dtype=torch.bool))
+    outputs = torch.randn(2, 3, am.SupportLoss(known).n_outputs, dtype=DOUBLE)
+    assert known.is_known_to_be_full
+    assert not found_out.is_known_to_be_full
+    learner, results = am.make_learner("maml"), []
+    for examples in (known, found_out):
+        loss = am.SupportLoss(examples)
+        predictions = loss.predictions(outputs)
+        results.append(
+            [
+                loss(outputs),
+                *loss.value_and_predictions(outputs),
+                loss.gradient(predictions),
+                loss.curvature(predictions, outputs),
+                examples.targets(),
+                task_losses(learner, outputs, examples),
+                diverged(outputs.log(), examples).isnan(),
+            ]
+        )
+    torch.testing.assert_close(results[0], results[1])

@@ -101,6 +101,11 @@ class Examples:
         return bool(self._full)
 
     @property
+    def is_known_to_be_full(self) -> bool:
+        """True if nothing is padded and that is known without looking, which never waits for the device."""
+        return self._full is True
+
+    @property
     def is_classification(self) -> bool:
         """True if the targets are class indices."""
         return not self.y.is_floating_point()
@@ -109,14 +114,15 @@ class Examples:
         """Class membership as numbers of the inputs' type, [tasks, n, n_classes]; zero rows where padded."""
         x = self.x[0] if isinstance(self.x, tuple) else self.x
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
-        return torch.nn.functional.one_hot(self.y, self.n_classes).to(dtype) * self.mask.unsqueeze(-1)
+        classes = torch.nn.functional.one_hot(self.y, self.n_classes).to(dtype)
+        return classes if self._full else classes * self.mask.unsqueeze(-1)
 
     def targets(self) -> Tensor:
         """Real targets [tasks, n, n_outputs]; zero where padded. One-hot classes for classification."""
         if self.is_classification:
             return self.one_hot()
         y = self.y if self.y.dim() == 3 else self.y.unsqueeze(-1)
-        return y * self.mask.unsqueeze(-1)
+        return y if self._full else y * self.mask.unsqueeze(-1)
 
     def with_parts(
         self, *, x: Inputs = None, y: Tensor | None = None, mask: Tensor | None = None, n_classes: int | None = None

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from autometa.contracts.examples import Examples, TaskBatch
-from autometa.contracts.losses import IGNORED_CLASS
+from autometa.contracts.losses import IGNORED_CLASS, squared_error
 from autometa.errors import PluginError
 
 
@@ -88,13 +88,16 @@ def task_losses(learner: AnyLearner, outputs: Tensor, query: Examples) -> Float[
     It is the learner's own loss, or that of the problem. No learner can answer the queries that
     :func:`predict_outputs` forbids it to answer; in scores they count as wrong. NaN where :func:`diverged` says so.
     """
+    own = learner.loss if learner.has_own_loss else query.problem_record.loss
     if query.is_classification:
         answerable = outputs.gather(2, query.y.unsqueeze(2)).squeeze(2) != torch.finfo(outputs.dtype).min
         y = query.y.masked_fill(~(query.mask & answerable), IGNORED_CLASS)
+        losses = own(outputs, y)
+    elif query.is_known_to_be_full and query.y.numel() and own is squared_error:
+        losses = squared_error(outputs, query.y, is_full=True)
     else:
         mask = query.mask if query.y.dim() == 2 else query.mask.unsqueeze(-1)
-        y = query.y.masked_fill(~mask, torch.nan)
-    losses = learner.loss(outputs, y) if learner.has_own_loss else query.problem_record.loss(outputs, y)
+        losses = own(outputs, query.y.masked_fill(~mask, torch.nan))
     return losses + diverged(outputs, query)
 
 
@@ -127,4 +130,7 @@ def diverged(outputs: Tensor, query: Examples) -> Float[Tensor, " task"]:
         told = outputs.amax(dim=-1, keepdim=True)
     else:
         told = outputs - (query.y if query.y.dim() == 3 else query.y.unsqueeze(-1))
-    return (told * 0.0).masked_fill(~query.mask.unsqueeze(-1), 0.0).sum(dim=(1, 2))
+    zeros = told * 0.0
+    if not query.is_known_to_be_full:
+        zeros = zeros.masked_fill(~query.mask.unsqueeze(-1), 0.0)
+    return zeros.sum(dim=(1, 2))

@@ -15,9 +15,11 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return each.sum(-1) / (y != IGNORED_CLASS).sum(-1).clamp(min=1)
 
 
-def squared_error(outputs: Tensor, y: Tensor) -> Tensor:
-    """Mean squared error per task, [tasks], over the places of ``y`` that are not NaN."""
+def squared_error(outputs: Tensor, y: Tensor, *, is_full: bool = False) -> Tensor:
+    """Mean squared error per task, [tasks], over the places of ``y`` that are not NaN; ``is_full`` says none is."""
     y = y if y.dim() == outputs.dim() else y.unsqueeze(-1)
+    if is_full:
+        return (outputs - y).square().flatten(1).mean(dim=1)
     absent = y.isnan()
     each = (outputs - y).masked_fill(absent, 0.0).square()
     return each.flatten(1).sum(-1) / (~absent).flatten(1).sum(-1).clamp(min=1)

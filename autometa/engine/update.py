@@ -93,7 +93,7 @@ class ParameterUpdate:
                 part.backward()  # type: ignore[no-untyped-call]
             values.append(part.detach())
         self._descend(progress)
-        return torch.stack(values).sum()
+        return values[0] if len(values) == 1 else torch.stack(values).sum()
 
     def step_on_threads(self, losses: Sequence[ModuleLoss], progress: float, threads: int) -> Tensor:
         """Do the same for losses that do not depend on one another, several at the same time.
@@ -120,7 +120,7 @@ class ParameterUpdate:
                     parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad.add_(gradient)
             values.append(value)
         self._descend(progress)
-        return torch.stack(values).sum()
+        return values[0] if len(values) == 1 else torch.stack(values).sum()
 
     def differentiate(self, loss: Tensor) -> list[Tensor | None]:
         """Return the gradient of a scalar in every learned parameter; None for one that it does not depend on."""

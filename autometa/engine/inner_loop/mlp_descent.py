@@ -109,8 +109,9 @@ def suits(chain: Chain, parameters: Mapping[str, Tensor], support: Examples, rat
 def _is_plain(rate: object) -> bool:
     if isinstance(rate, Tensor):
         return rate.dim() <= 1
-    parts = rate if isinstance(rate, Sequence) else (rate,)
-    return all(isinstance(part, (int, float)) for part in parts)
+    if isinstance(rate, (int, float)):
+        return True
+    return isinstance(rate, Sequence) and all(isinstance(part, (int, float)) for part in rate)
 
 
 def descend(descent: Descent, values: Sequence[Tensor], rates: Sequence[Rate]) -> Sequence[Tensor]:
@@ -186,6 +187,7 @@ class _Steps:
         self._starts: list[Sequence[Tensor]] = []
         self._passes: list[_Pass] = []
         self._places = descent.chain.places
+        self._x = descent.support.x.flatten(2)
 
     def forward(self, values: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
         for step in range(self._descent.steps):
@@ -204,7 +206,7 @@ class _Steps:
 
     def _pass(self, values: Sequence[Tensor]) -> _Pass:
         layers, places = self._descent.chain.layers, self._places
-        inputs, slopes, curvatures = [self._descent.support.x.flatten(2)], [], []
+        inputs, slopes, curvatures = [self._x], [], []
         for layer, (weight, bias) in zip(layers, places, strict=True):
             z = _linear(inputs[-1], values[weight], None if bias is None else values[bias])
             a = layer.activation.value(z)

@@ -46,13 +46,17 @@ class SupportLoss:
             )
         self._examples = examples
         self._targets = examples.targets()
-        counts = examples.mask.sum(dim=1, keepdim=True).clamp(min=1)
-        self._counts = counts
+        n = self._targets.shape[1]
+        full = examples.is_known_to_be_full and n > 0
+        self._counts: Tensor | int = n if full else examples.mask.sum(dim=1).clamp(min=1)
         self._absent = ~self._targets.any(dim=1, keepdim=True) if examples.is_classification else None
-        if self._absent is None:
-            counts = counts * (self._targets.shape[2] / 2)
-        self._slopes = (examples.mask.to(self._targets.dtype) / counts).unsqueeze(2)
+        counts = self._counts * (self._targets.shape[2] / 2) if self._absent is None else self._counts
+        self._slopes: Tensor | float
         """What prediction minus target is multiplied by."""
+        if isinstance(counts, Tensor):
+            self._slopes = (examples.mask.to(self._targets.dtype) / counts.unsqueeze(1)).unsqueeze(2)
+        else:
+            self._slopes = 1 / counts
 
     @property
     def n_outputs(self) -> int:
@@ -66,7 +70,7 @@ class SupportLoss:
             return ((outputs - self._targets).square() * self._shares).flatten(1).sum(dim=1)
         logits = self._logits(outputs, self._absent).movedim(-1, 1)
         each = functional.cross_entropy(logits, self._classes, reduction="none", ignore_index=IGNORED_CLASS)
-        return each.sum(dim=1) / self._counts.squeeze(1)
+        return each.sum(dim=1) / self._counts
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities [tasks, n, n_classes], 0 for a class that a task lacks; for real targets the outputs."""
@@ -116,7 +120,7 @@ class SupportLoss:
         return self._examples.y.masked_fill(~self._examples.mask, IGNORED_CLASS)
 
     @cached_property
-    def _shares(self) -> Tensor:
+    def _shares(self) -> Tensor | float:
         """What a squared error is multiplied by."""
         return self._slopes / 2
 
