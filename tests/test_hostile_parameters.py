@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pandas as pd
 import pytest
+from autometa_plugins.tasks import omniglot_files
 
 import autometa as am
 import shape_checks
@@ -24,6 +26,8 @@ from autometa.comparison.execution.storage import open_storage
 from autometa.estimators.assemble import resolve_learner, resolve_meta_optimizer
 from autometa.host.catalog import Component, components, make
 from autometa.training import MetaTraining
+from test_cifar_fs import photographs
+from test_images import characters
 
 HOSTILE = {
     "text": "5", "a float": 5.0, "True": True, "None": None, "nan": float("nan"), "negative": -1, "zero": 0,
@@ -36,20 +40,38 @@ TABLE = pd.DataFrame(
 )
 GIVEN: dict[str, dict[str, Any]] = {
     "tasks/table": {"data": TABLE, "task": "school", "target": "score", "n_shot": 2, "n_query": 2},
+    "tasks/cifar_fs": {"n_way": 2, "n_query": 2},
+    "tasks/images": {"root": "cifar_fs", "n_way": 2, "n_query": 2},
+    "tasks/omniglot": {"split": "alphabet", "n_way": 2, "n_query": 2},
     "tasks/glyphs": {"size": 8, "n_way": 2, "n_query": 2},
     "control/gymnasium": {"env": "CartPole-v1", "vary": {"gravity": (5.0, 15.0)}},
     "control/half_cheetah": {"task": "velocity"},
     "ensemble/ensemble": {"members": ["ridge"]},
 }
 """What a component needs, or is quick with."""
-DATA = {"tasks/omniglot", "tasks/cifar_fs", "tasks/lake_runs", "tasks/images"}
-"""Samplers of files that are not here: without them the path alone is looked at."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the samplers that read any, a few images each."""
+    folder = tmp_path_factory.mktemp("files")
+    photographs(folder / "cifar_fs", packed=False)
+    characters(folder / "omniglot", packed=False)
+    return folder
 
 
 @pytest.fixture(autouse=True)
-def as_users_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check no signature, which would refuse in the place of what users have."""
+def as_users_have_it(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check no signature, which would refuse in the place of what users have; have few files and no network."""
     monkeypatch.setattr(shape_checks, "CALLS", 0)
+    monkeypatch.setattr(omniglot_files, "urlopen", no_network)
+    monkeypatch.setenv("AUTOMETA_DATA", str(files))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(files / "cache"))
+    monkeypatch.chdir(files)
+
+
+def no_network(*what: Any, **named: Any) -> Any:
+    raise URLError("no network in a test")
 
 
 @cache
