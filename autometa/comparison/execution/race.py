@@ -130,7 +130,7 @@ class Race:
             chosen = {"finalists": self._choose_finalists()}
             return record | chosen | ({} if self.clock is None else {"until": self.clock.until})
         self._open_finals(record)
-        if self.clock is None or self._has_open_finals(record["finalists"]):
+        if self.clock is None or self._has_open_finals():
             return record
         if others := self._one_more(record["finalists"]):
             return record | {"finalists": record["finalists"] + others}
@@ -192,7 +192,7 @@ class Race:
         """Return so many further final runs of finalists, of those that had the fewest, the better first."""
         more: dict[str, int] = dict(record.get("more", {}))
         for _ in range(n):
-            able = [label for label in record["finalists"] if self._can_have_more(label, more.get(label, 0))]
+            able = [label for label in self.finalists or [] if self._can_have_more(label, more.get(label, 0))]
             if able:
                 label = min(able, key=lambda label: more.get(label, 0))
                 more[label] = more.get(label, 0) + 1
@@ -205,8 +205,8 @@ class Race:
             return False
         return self.clock.has_time_for([runner], 1)
 
-    def _has_open_finals(self, finalists: Sequence[str]) -> bool:
-        return any("open" in self.runners[label].arm.final.slot_states() for label in finalists)
+    def _has_open_finals(self) -> bool:
+        return any("open" in runner.arm.final.slot_states() for runner in self.runners.values())
 
     def _has_time_for(self, labels: Sequence[str]) -> bool:
         waiting = [self.runners[label] for label in labels if not self.runners[label].arm.finals()]
@@ -234,7 +234,7 @@ class Race:
 
     def _open_finals(self, record: dict[str, Any]) -> None:
         """Open the slots of the finalists; by a clock, those of the best first."""
-        self.finalists = list(record["finalists"] or [])
+        self.finalists = [label for label in record["finalists"] or [] if label in self.runners]
         for runner in self.runners.values():
             runner.arm.final.n_slots = 0
         for label in self.finalists:
