@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +27,11 @@ Rates = float | Tensor | Sequence[float] | Mapping[str, "float | Tensor | Sequen
 
 def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None) -> dict[str, Tensor]:
     """Return the module's parameters (or those named) as views [n_tasks, *shape], to start a :func:`descend` from."""
-    parameters = dict(module.named_parameters())
-    return {name: parameters[name].expand(n_tasks, *parameters[name].shape) for name in names or parameters}
+    if names:  # by name, which is faster than to go through all
+        parameters: Mapping[str, Tensor] = {name: attrgetter(name)(module) for name in names}
+    else:
+        parameters = dict(module.named_parameters())
+    return {name: value.expand(n_tasks, *value.shape) for name, value in parameters.items()}
 
 
 def call_per_task(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs, *, strategy: str = "auto") -> Tensor:

@@ -107,10 +107,10 @@ def suits(chain: Chain, parameters: Mapping[str, Tensor], support: Examples, rat
 
 
 def _is_plain(rate: object) -> bool:
-    if isinstance(rate, Tensor):
-        return rate.dim() <= 1
     if isinstance(rate, (int, float)):
         return True
+    if isinstance(rate, Tensor):
+        return rate.dim() <= 1
     return isinstance(rate, Sequence) and all(isinstance(part, (int, float)) for part in rate)
 
 
@@ -285,11 +285,9 @@ class _Steps:
 
 
 def _by_step(rate: Rate, steps: int) -> list[float | Tensor]:
-    rates: Sequence[float | Tensor]
-    if isinstance(rate, Tensor):
-        rates = rate.detach().reshape(-1).unbind()
-    else:
-        rates = [rate] if isinstance(rate, (int, float)) else rate
+    if isinstance(rate, (int, float)):
+        return [rate] * steps
+    rates: Sequence[float | Tensor] = rate.detach().reshape(-1).unbind() if isinstance(rate, Tensor) else rate
     return [rates[min(step, len(rates) - 1)] for step in range(steps)]
 
 

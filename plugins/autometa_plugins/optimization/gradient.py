@@ -101,7 +101,8 @@ class Gradient(am.MetaOptimizer):
         return {"loss": self.update_.step(parts, self.progress)}
 
     def _loss(self, module: nn.Module, chunk: am.TaskBatch, n_tasks: int) -> Tensor:
-        return self.learner_.meta_loss(module, chunk, self.progress).sum() / n_tasks
+        losses = self.learner_.meta_loss(module, chunk, self.progress)
+        return losses.mean() if len(losses) == n_tasks else losses.sum() / n_tasks
 
     def _loss_and_gradients(self, batch: am.TaskBatch) -> list[Tensor | None]:
         loss = self._loss(self.module_, batch, len(batch))
