@@ -129,9 +129,9 @@ Where tasks share the filters and have only contexts of their own the numbers ar
 FEWEST_NUMBERS = {Order.NONE: 2**20, Order.FIRST: 2**19, Order.SECOND: 2**17}
 """How many of these numbers ``blocks`` is taken from, rather than ``loop``.
 
-Below that, what it saves is less than the calls of its many operations cost. One task took 0.7 to 1.2 times as long by
-``loop`` with up to 300,000 numbers and first-order gradients, 1.1 to 1.9 times with 100,000 to 300,000 and second-order
-ones, and 1.4 to 1.9 times with 75 images of 28x28 or 84x84 (batch norm; one thread of an AMD EPYC, torch 2.13).
+Below that, what it saves is less than the calls of its many operations cost. With up to 300,000 numbers ``loop`` took
+0.7 to 1.2 times as long in first order and 1.1 to 1.9 times with more than 100,000 in second order; whole meta-steps
+with 75 query images of 28x28 or 84x84 1.2 to 1.7 times (batch norm; one thread of a busy AMD EPYC, torch 2.13).
 """
 
 MOST_NUMBERS_OF_LINEAR_LAYERS = 2**13

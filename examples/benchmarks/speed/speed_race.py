@@ -266,8 +266,8 @@ def metalearn_loop(race: Race) -> MetaStep:
 def _metalearn(race: Race, backend: str) -> MetaStep:
     """Its training step, which takes layers that accept any keyword, and a loss that returns a metric too.
 
-    Batches of images are cut into chunks of four tasks, as its documentation says to do where memory is short: 32 tasks
-    of 84x84 at once would need some 20 GB.
+    Batches of images are cut into chunks of four tasks, as its documentation says to do where memory is short: what 32
+    tasks of 84x84 keep at once is by estimate some 20 GB.
     """
     library = {name: importlib.import_module(f"metalearn.{name}") for name in ("algorithms", "inner_optimizers")}
     wrapper = importlib.import_module("metalearn.model_wrappers").MAML_Model
@@ -327,7 +327,8 @@ CONTENDERS: dict[str, Callable[[Race], MetaStep]] = {
 ROUNDING = {"metalearn vmap": 1e-3}
 """Shares of the largest entry by which double-precision gradients may be off, where that is more than 1e-8.
 
-Those of five steps of second order are off by 5e-5, all others by less than 1e-13; the library's own loop is exact.
+On Conv4-28 those of five steps of second order are off by 5e-5, those of fewer or of first order by less than 1e-13;
+the library's own loop is exact.
 """
 
 
