@@ -35,6 +35,8 @@ FAST: dict[str, Any] = {
     "verbose": 0,
 }
 
+pytestmark = pytest.mark.reports
+
 
 class Mean(am.Learner):
     """Predicts ``scale`` times the mean of the support targets: best near 1, so that tuning shows."""

@@ -15,6 +15,8 @@ from autometa.comparison.plan.domains import open_domains
 from autometa.comparison.plan.settings import Settings
 from autometa.contracts.seeding import derive_seed
 
+pytestmark = pytest.mark.reports
+
 BASELINES = {"random", "multitask_policy", "fine_tuned_policy", "scratch"}
 """In every comparison of learners that act."""
 FAST = {"n_trials": 1, "n_seeds": 2, "n_test_tasks": 60, "max_steps": 3, "verbose": 0, "device": "cpu"}

@@ -42,6 +42,9 @@ FAST: dict[str, Any] = {
     "baselines": False,
     "verbose": 0,
 }
+
+pytestmark = pytest.mark.reports
+
 SHORT = am.make_tasks("sinusoid", n_shot=3, n_query=4)
 TIMED = ["meta_train_seconds", "adapt_ms", "predict_ms"]
 

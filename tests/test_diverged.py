@@ -19,6 +19,8 @@ from autometa.contracts.forward import task_scores
 from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining, evaluate
 
+pytestmark = pytest.mark.reports
+
 
 class Broken(am.Learner):
     """Answers well, but for some queries of some tasks; ``where`` says which."""

@@ -111,12 +111,6 @@ def test_what_the_comparison_is_about_chooses_the_members() -> None:
 # In a comparison.
 
 
-@pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no report, which takes longer than all else of a small comparison."""
-    monkeypatch.setattr("autometa.comparison.report.page.write_report", lambda record, path: None)
-
-
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, Path]:
     output = tmp_path_factory.mktemp("runs") / "first"
@@ -160,7 +154,6 @@ def test_seeds_are_apart_and_all_that_could_take_part_are_told(first: tuple[am.C
         assert of["share"].sum() == pytest.approx(1.0)
 
 
-@pytest.mark.usefixtures("no_report")
 def test_the_winner_may_be_the_ensemble_and_is_saved_and_made_again_alike(tmp_path: Path) -> None:
     learners = {"low": Shifted(shift=-10.0), "high": Shifted(shift=10.0)}
     found = am.compare("sinusoid", learners, output=tmp_path / "run", **FEW)
@@ -192,7 +185,6 @@ class Shifted(Mean):
         return cls()
 
 
-@pytest.mark.usefixtures("no_report")
 def test_equal_calls_have_equal_results_with_and_without_a_folder(tmp_path: Path) -> None:
     one = am.compare({"waves": "sinusoid"}, LEARNERS, output=tmp_path / "one", **FEW)
     same(one, am.compare({"waves": "sinusoid"}, LEARNERS, **FEW))
@@ -274,7 +266,6 @@ PLAIN = {"mean": Mean(), "ridge": "ridge"}
 ONE = {**FEW, "n_seeds": 1}
 
 
-@pytest.mark.usefixtures("no_report")
 def test_it_grows_by_what_is_missing(tmp_path: Path, counted: Counted) -> None:
     def grown(**more: Any) -> tuple[am.Comparison, list[tuple[str, int]]]:
         counted.finals.clear()
@@ -302,7 +293,6 @@ def test_it_grows_by_what_is_missing(tmp_path: Path, counted: Counted) -> None:
         grown(**more, learners=everyone, ensemble=False)
 
 
-@pytest.mark.usefixtures("no_report")
 def test_it_is_built_again_where_more_trials_found_better_members(tmp_path: Path, counted: Counted) -> None:
     am.compare("sinusoid", PLAIN, output=tmp_path / "run", **ONE)
     counted.finals.clear()
@@ -313,7 +303,6 @@ def test_it_is_built_again_where_more_trials_found_better_members(tmp_path: Path
     same(found, am.compare("sinusoid", PLAIN, **{**ONE, "n_trials": 8}))
 
 
-@pytest.mark.usefixtures("no_report")
 def test_models_that_are_gone_or_another_runs_are_meta_trained_again(tmp_path: Path, counted: Counted) -> None:
     learners = {"one": "ridge", "two": "kernel_experts"}
     whole = am.compare("sinusoid", learners, output=tmp_path / "run", **FEW)
@@ -347,7 +336,6 @@ am.compare("sinusoid", ["ridge", "kernel_experts"], output={output!r}, **{settin
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_report")
 def test_after_kill_9_the_same_call_builds_what_is_missing(tmp_path: Path) -> None:
     learners, settings = ["ridge", "kernel_experts"], {**FEW, "n_trials": 1}
     code = KILLED.format(output=str(tmp_path / "run"), settings=settings)
@@ -361,7 +349,6 @@ def test_after_kill_9_the_same_call_builds_what_is_missing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("what", ["finals", "ensemble"])
-@pytest.mark.usefixtures("no_report")
 def test_a_comparison_that_was_interrupted_goes_on_to_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -439,7 +426,6 @@ def test_classes_of_several_distributions_and_what_cannot_have_an_ensemble(tmp_p
     assert am.compare("sinusoid", {"both": both}, **{**ONE, "ensemble": False}).complete
 
 
-@pytest.mark.usefixtures("no_report")
 def test_the_estimator_and_the_command_line_ask_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = {"n_trials": 1, "n_test_tasks": 10, "n_valid_tasks": 5, "max_steps": 3, "tasks_per_step": 2}
     model = am.AutoFewShotRegressor(["ridge", "sklearn"], ensemble=True, device="cpu", **few).meta_fit("sinusoid")

@@ -23,7 +23,18 @@ def snippets(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_python_snippets_run_from_top_to_bottom_in_an_empty_folder_and_do_what_they_say(tmp_path, monkeypatch):
+def with_fewer(snippet):
+    """A snippet with fewer steps and tasks."""
+    fewer = re.sub(
+        r"\b(max_steps|n_test_tasks|n_tasks)=(\d+)", lambda found: f"{found[1]}={min(3, int(found[2]))}", snippet
+    )
+    return fewer.replace("n_test_tasks=3", "n_test_tasks=3, n_valid_tasks=3")
+
+
+@pytest.mark.parametrize("typed", [with_fewer, pytest.param(str, marks=pytest.mark.slow)], ids=["few", "as typed"])
+def test_the_python_snippets_run_from_top_to_bottom_in_an_empty_folder_and_do_what_they_say(
+    tmp_path, monkeypatch, typed
+):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "readme"}
     ran = [snippet for snippet in snippets("python") if not snippet.startswith("# ")]
@@ -32,7 +43,7 @@ def test_the_python_snippets_run_from_top_to_bottom_in_an_empty_folder_and_do_wh
     for number, snippet in enumerate(ran):
         for name in re.findall(r"^(\w+) = ", snippet, flags=re.MULTILINE):
             assert name in REBOUND or bound.setdefault(name, number) == number, f"{name} means two things"
-        exec(compile(snippet, "README.md", "exec"), names)
+        exec(compile(typed(snippet), "README.md", "exec"), names)
     assert (tmp_path / "digits.autometa").exists()
     best = names["best"]
     assert isinstance(best, am.FewShotRegressor)

@@ -19,6 +19,8 @@ from autometa.comparison.results.record import Record
 from test_report import LEARNERS, made_up
 from test_verdict import with_board
 
+pytestmark = pytest.mark.reports
+
 BAD = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
