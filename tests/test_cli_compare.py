@@ -74,6 +74,7 @@ def test_compare_ends_with_the_leaderboard_and_the_path_of_the_report(
     assert max(map(len, said.splitlines()[:-1])) <= 100
 
 
+@pytest.mark.reports
 def test_report_shows_the_leaderboard_again_and_rebuilds_the_page(
     first: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +128,7 @@ def test_report_prints_the_leaderboard_and_the_verdicts_in_other_formats_and_wri
     assert main(["report", str(first), "--format", "md", "--json"]) == 2
 
 
+@pytest.mark.reports
 def test_what_the_file_of_a_report_ends_in_says_how_it_is_written(
     first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,6 +299,7 @@ def test_errors_name_options_where_they_named_arguments(text: str, said: str) ->
         raise StorageError("storage='x' cannot be used")
 
 
+@pytest.mark.reports
 def test_a_joint_search_has_nothing_to_warn_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--trials", "6", "--steps", "2", "--test-tasks", "5", "--valid-tasks", "5", "--seeds", "1", "--quiet"]
     who = ["--tasks", "sinusoid", "--learners", "ridge,maml,sklearn", "--search", "joint", "--device", "cpu"]

@@ -207,6 +207,7 @@ def test_choices_that_become_few_enough_are_each_tried_once(tmp_path: Path) -> N
     assert drawn[2] not in drawn[:2]  # whatever the second was, which was drawn
 
 
+@pytest.mark.reports
 def test_a_learner_is_left_out_as_if_it_had_never_taken_part(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -179,6 +179,7 @@ def test_a_transductive_network_is_named_as_such_and_no_alarm() -> None:
 # ---------------------------------------------------------------- no leaks
 
 
+@pytest.mark.reports
 def test_a_sound_comparison_has_none_and_says_what_means_nothing_there(tmp_path: Path) -> None:
     tasks = {
         "sines": am.make_tasks("sinusoid"),

@@ -220,6 +220,7 @@ def test_what_is_kept_fits_the_storage(compared: tuple[am.Comparison, str]) -> N
         assert len(json.dumps(result["hardest"])) < 2000
 
 
+@pytest.mark.reports
 def test_tasks_that_cannot_be_drawn_again_are_told_of(
     compared: tuple[am.Comparison, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +238,7 @@ def test_tasks_that_cannot_be_drawn_again_are_told_of(
     assert "does worst" not in render(replace(record, hardest={}))
 
 
+@pytest.mark.reports
 def test_worlds_are_shown_with_what_the_actor_did(tmp_path: Path) -> None:
     grid = am.make_tasks("gridnavi", size=3, steps=4, n_shot=1)
     found = am.compare({"grid": grid}, ["control/random"], baselines=False, output=tmp_path, **FAST)

@@ -129,6 +129,7 @@ def test_what_grows_over_the_limit_while_it_trains_is_marked_and_cannot_win() ->
 LEARNERS = {"good": Mean(scale=1.0), "fair": Mean(scale=2.0), "poor": Mean(scale=4.0)}
 
 
+@pytest.mark.reports
 def test_a_slow_learner_stays_in_the_tables_and_cannot_win(tmp_path: Path, clock: None) -> None:
     free = am.compare("sinusoid", LEARNERS, **FEW)
     assert list(free.leaderboard["learner"]) == ["good", "fair", "poor"]

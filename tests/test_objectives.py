@@ -336,6 +336,7 @@ def test_the_metric_by_name_is_the_same_comparison_as_auto(tmp_path: Path, tuned
     assert am.compare("digits", {"tempered": Tempered()}, output=tmp_path / "run", **settings).complete
 
 
+@pytest.mark.reports
 def test_the_best_of_errors_is_the_lowest_everywhere(tmp_path: Path) -> None:
     learners = {"sure": Tempered(heat=1e-6), "fair": Tempered(heat=0.3), "flat": Tempered(heat=1e6)}
     settings = {**BLOBS, "n_trials": 1}
