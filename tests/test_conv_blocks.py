@@ -57,7 +57,7 @@ NETWORKS = {
 
 
 def network(name: str) -> nn.Module:
-    """Gains and shifts are of both signs, and one gain is zero."""
+    """Gains and shifts are of both signs."""
     torch.manual_seed(0)
     made = NETWORKS[name]()
     for part in made.modules():
@@ -177,3 +177,31 @@ def test_what_blocks_cannot_run_runs_in_the_loop(examples: am.Examples) -> None:
     assert choose("auto", module, start, examples.x.float(), Order.FIRST) is loop
     module.eval()
     assert choose("auto", module, start, examples.x, Order.FIRST) is loop
+
+
+def test_transforms_of_torch_func_take_the_plain_way(examples: am.Examples) -> None:
+    module = network("group")
+    start = {name: value.detach() for name, value in am.per_task(module, N_TASKS).items()}
+    name = next(iter(start))
+
+    def loss(weight: Tensor) -> Tensor:
+        return am.call_per_task(module, start | {name: weight}, examples.x).square().sum()
+
+    weight = start[name].clone().requires_grad_()
+    expected = torch.autograd.grad(loss(weight), weight)[0]
+    torch.testing.assert_close(torch.func.grad(loss)(start[name]), expected)
+
+
+def test_a_gain_of_zero_keeps_the_places_of_the_plain_way(examples: am.Examples) -> None:
+    module = network("group")
+    norm = next(part for part in module.modules() if isinstance(part, nn.GroupNorm))
+    nn.init.zeros_(norm.weight[:1])
+    start = am.per_task(module, N_TASKS)
+    found, expected = (
+        torch.autograd.grad(
+            am.loss_on(examples)(am.call_per_task(module, start, examples.x, strategy=strategy)).sum(),
+            list(start.values()),
+        )
+        for strategy in ("auto", "loop")
+    )
+    torch.testing.assert_close(found, expected)

@@ -446,13 +446,42 @@ def test_what_a_final_run_takes_follows_from_parts_of_the_first_trial() -> None:
     assert clock.seconds_of_leg(runner) == pytest.approx(10.0 + 3 * 2.5)
 
 
-def test_a_run_tells_its_processor_time() -> None:
+def test_a_run_tells_its_processor_time_of_all_threads() -> None:
     study = SlotStudy(optuna.storages.InMemoryStorage(), "run", n_slots=1, higher_is_better=True)
     trial = study.claim()
     assert trial is not None
-    study.fill(trial, lambda trial: 1.0)
+
+    def busy() -> None:
+        began = time.thread_time()
+        while time.thread_time() < began + 0.1:
+            pass
+
+    def work(trial: Any) -> float:
+        other = threading.Thread(target=busy)
+        other.start()
+        other.join()
+        return 1.0
+
+    study.fill(trial, work)
     (told,) = study.trials()
-    assert told.user_attrs["processor_seconds"] >= 0.0
+    assert told.user_attrs["processor_seconds"] >= 0.1
+
+
+def test_an_ensemble_is_of_the_seeds_of_which_there_is_a_final_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, real = FakeTime(monkeypatch), arm.run_final
+
+    def longer(*arguments: Any) -> float:
+        fake.now += 30.0
+        return real(*arguments)
+
+    monkeypatch.setattr(arm, "run_final", longer)
+    numbers = {**RACE, "n_trials": 1, "n_seeds": 3}
+    with pytest.warns(UserWarning, match="had all final runs asked for"):
+        found = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=27.0, ensemble=True, **numbers)
+    assert found.failures.empty
+    assert found.complete
+    seeds = found.leaderboard.set_index("learner")["n_seeds"]
+    assert seeds["ensemble"] == seeds.drop("ensemble").max() < 3
 
 
 def test_where_time_is_short_the_winner_alone_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def leaderboard_table(tasks: str, rows: pd.DataFrame, beside: Mapping[str, str],
         ),
         _lay_out(rows, beside, LAYOUTS[-1][0], roomy=False, longest=max(1, width - 15)),
     )
-    table.title = Text(title_text(tasks, rows.iloc[0]), style="bold")
+    table.title = Text(title_text(tasks, rows), style="bold")
     left_out = [name for name in columns_of(rows) if name not in [column.header for column in table.columns]]
     if left_out:
         table.caption = Text(f"Too narrow for: {', '.join(left_out)}; the report has them.", style="dim")

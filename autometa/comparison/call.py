@@ -258,7 +258,9 @@ class Call:
     def _with_few_seeds(self, comparison: Comparison) -> list[str]:
         board = comparison.leaderboard
         few = board[(board["n_seeds"] < self.plan.settings.n_seeds) & (board["tasks"] == board["trained_on"])]
-        return [f"{row.learner} on {row.tasks}" for row in few.itertuples()]
+        failed = {(row.learner, row.tasks) for row in comparison.failures.itertuples()}  # and were told already
+        pairs = [(row.learner, row.tasks) for row in few.itertuples()]
+        return [f"{learner} on {tasks}" for learner, tasks in pairs if (learner, tasks) not in failed]
 
     def _write_run(self) -> None:
         """Write what is needed to find and repeat the comparison."""

@@ -181,8 +181,9 @@ def compare(
     max_latency : float, optional
         Milliseconds that adapting to one task and predicting its query may take: the median over a few tasks, mean over
         final runs. A learner over it stays in the tables, with ``over_limit``, and cannot win. Of its trials, which are
-        timed on meta-valid tasks, the best within the limit is taken. Such results depend on the machine and its load.
-        A later call may have another limit: trials stay as they are, and final runs where it changes no best trial.
+        timed on meta-valid tasks where a limit is given, the best within it is taken. Such results depend on the
+        machine and its load. A later call may have another limit: trials stay as they are (those of a call without a
+        limit were not timed, and count as within it), and final runs where it changes no best trial.
     max_memory : float, optional
         MiB that θ and the state adapted to one task may take; activations do not count. A trial over it ends before
         its meta-training, without a score, and a final run over it (a learner may remember what it is trained on)

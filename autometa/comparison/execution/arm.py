@@ -67,7 +67,12 @@ class Arm:
             return tuned + self.final.n_done
         if self.tuning.best() is None:
             return self.n_slots
-        return tuned + self.final.n_done - len(self._outdated())
+        return tuned + self.final.n_done - (len(self._outdated()) if self._is_judged_here else 0)
+
+    @property
+    def _is_judged_here(self) -> bool:
+        """True if final runs may be repeated: a race may have no time for them, or no place."""
+        return bool(self.final.n_slots) and not self.final.is_closed
 
     @property
     def studies(self) -> tuple[SlotStudy, SlotStudy]:
@@ -114,7 +119,8 @@ class Arm:
         if not self.tuning.is_complete:
             return False
         best = self.tuning.best()
-        self.final.set_aside(self._outdated())
+        if self._is_judged_here:
+            self.final.set_aside(self._outdated())
         trial = self.final.claim() if best is not None else None
         if trial is None or best is None:
             return False

@@ -14,6 +14,8 @@ from typing import Any
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from autometa.errors import StorageError
+
 FOLLOWS = "follows"
 """The user attribute of a trial with a record that tells the record before: a digest of it."""
 
@@ -28,7 +30,18 @@ def claim(storage: BaseStorage, study: int, key: str, record: Any, *, follows: A
         Id of the study whose trials hold the records.
     key : str
         What the record is about, a user attribute of its trial.
-    record, follows : of what JSON can hold
+    record, follows : dict, list, str, number or None
+        What JSON can hold.
+
+    Returns
+    -------
+    dict, list, str, number or None
+        The record that counts.
+
+    Raises
+    ------
+    StorageError
+        The storage does not show what was written.
     """
     first = successor(storage, study, key, follows)
     if first is None:
@@ -36,7 +49,8 @@ def claim(storage: BaseStorage, study: int, key: str, record: Any, *, follows: A
         template = create_trial(state=TrialState.COMPLETE, value=0.0, user_attrs=attributes)
         storage.create_new_trial(study, template_trial=template)
         first = successor(storage, study, key, follows)
-    assert first is not None
+    if first is None:
+        raise StorageError(f"the storage does not show what was written into it ({key!r}); use another one.")
     return first
 
 

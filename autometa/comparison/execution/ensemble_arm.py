@@ -53,10 +53,8 @@ class EnsembleArm(Arm):
     @property
     def n_done(self) -> int:
         """Final runs that need no more work; without a final run of anybody there is nothing to do."""
-        done = self.final.n_done
-        if done == 0:
-            return self.n_slots if self.is_ready and not any(self._runs().values()) else 0
-        return done - len(self._outdated())
+        done = self.final.n_done - len(self._outdated())
+        return done + (len(self._empty()) if self.is_ready else 0)
 
     def best_pair(self) -> Pair:
         """Return the ensemble's pair."""
@@ -72,11 +70,16 @@ class EnsembleArm(Arm):
             return False
         self.final.set_aside(self._outdated())
         runs = self._runs()
-        trial = self.final.claim() if any(runs.values()) else None
+        trial = self.final.claim(but=self._empty())
         if trial is None:
             return False
         self.final.fill(trial, lambda trial: self._build(trial, runs[trial.user_attrs["slot"]], device, models))
         return True
+
+    def _empty(self) -> set[int]:
+        """Return the open slots of seeds of which nobody has a final run."""
+        runs = self._runs()
+        return {slot for slot, state in enumerate(self.final.slot_states()) if state == "open" and not runs.get(slot)}
 
     def _build(self, trial: Trial, runs: Mapping[str, _Run], device: torch.device, models: Path | None) -> float:
         trial.set_user_attr("params", {})

@@ -73,8 +73,10 @@ class Runner:
         if not self.arm.tuning.is_complete:
             return False
         if not self._goes_on:
-            best = self.arm.tuning.goes_on_in(len(self.arm.legs))  # as whoever opened the slot before has chosen
-            if best is None and self.arm.tuning.is_closed:
+            slot = len(self.arm.legs)
+            best = self.arm.tuning.goes_on_in(slot)  # as whoever opened the slot before has chosen
+            is_taken = any(trial.user_attrs["slot"] == slot for trial in self.arm.tuning.trials())
+            if best is None and (is_taken or self.arm.tuning.is_closed):  # taken: no trial went on in this round
                 return True
             self._goes_on = True
             if best is None and (chosen := best_of(self._paused(), self.arm.tuning.study.direction)) is not None:

@@ -8,7 +8,7 @@ import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -87,13 +87,13 @@ class SlotStudy(SlotEndings):
             and ("died" in trial.user_attrs or trial.user_attrs.get("timeout", limit) < limit)
         )
 
-    def claim(self) -> Trial | None:
-        """Start a trial for the first open slot; return None if there is none.
+    def claim(self, *, but: Collection[int] = ()) -> Trial | None:
+        """Start a trial for the first open slot, some left out; return None if there is none.
 
         Two processes may start one for the same slot; the trial with the lower number has it.
         """
         for slot, state in enumerate(self.slot_states()):
-            if state != "open" or time.time() >= self.ends_at:
+            if state != "open" or slot in but or time.time() >= self.ends_at:
                 continue
             if slot in self.goes_on and not self._is_over(self.goes_on[slot]):
                 continue  # its record was damaged, and is made again first
@@ -189,7 +189,7 @@ class SlotStudy(SlotEndings):
         """
         changed: list[str] = []
         hang: Hang | None = None
-        began = time.thread_time()
+        began = time.process_time()
         try:
             try:
                 with (
@@ -200,11 +200,11 @@ class SlotStudy(SlotEndings):
                 ):
                     value = work(trial)
             except optuna.TrialPruned:
-                self._note(trial, changed, time.thread_time() - began)
+                self._note(trial, changed, time.process_time() - began)
                 seal(self.storage, trial, TrialState.PRUNED)
                 self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             else:
-                self._note(trial, changed, time.thread_time() - began)
+                self._note(trial, changed, time.process_time() - began)
                 seal(self.storage, trial, TrialState.COMPLETE, value)
                 self.study.tell(trial, value, skip_if_finished=True)
         except UpdateFinishedTrialError:

@@ -98,7 +98,8 @@ def work_through(
         if any(study.reap() for arm in left for study in arm.studies):
             dangerous |= {arm.label for arm in left if apart is not None and arm.needs_a_process}
         else:
-            time.sleep(pause_after(time.monotonic() - began))
+            has_clock = any(race.clock is not None for race in races)  # and ends in time
+            time.sleep(POLL if has_clock else pause_after(time.monotonic() - began))
 
 
 def pause_after(seconds: float) -> float:

@@ -31,7 +31,7 @@ from autometa.errors import AutometaError, Incompatible, InvalidParameter, Missi
 from autometa.files.description import COMPONENT, describe, restore
 from autometa.schema import Closed, Schema
 
-FORMAT = 1
+FORMAT = 2
 """Changes when an older plan or its results can no longer be read."""
 
 

@@ -90,7 +90,7 @@ def _of_plugins() -> list[dict[str, Any]]:
         try:
             found.extend(_read(Path(record.portfolio), f"{record.portfolio!r} of plugin {record.name!r}"))
         except AutometaError as error:
-            warnings.warn(f"{error} It is left out.", UserWarning, stacklevel=2)
+            warnings.warn(f"warm_start={INSTALLED!r}: {error} It is left out.", UserWarning, stacklevel=4)
     return found
 
 

@@ -19,8 +19,6 @@ GROWS = ("n_trials", "n_seeds", "n_test_tasks", "ensemble")
 
 FREE = ("max_latency",)
 """Settings that change no trial, only which one is taken and what is said of it."""
-BY_TIME = "budget"
-"""The setting that follows from ``time_budget`` where that is given."""
 _DEFAULTS = {field.name: field.default for field in fields(Settings)}
 """What plans mean that do not tell a setting yet."""
 
@@ -84,7 +82,7 @@ def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
     found = []
     has_time = any(settings.get("time_budget") is not None for settings in (before, now))
     for name, value in now.items():
-        if name == BY_TIME and has_time:
+        if name == "budget" and has_time:  # from which it follows
             continue
         there = before.get(name, _DEFAULTS[name])
         if there == value or name in FREE or (name == "budget" and _seconds_per_run(before) and _seconds_per_run(now)):

@@ -34,12 +34,13 @@ def mark_of(row: Any, beside: Mapping[str, str]) -> str:
     return "*" if row.rank == 1 else MARKS.get(beside.get(row.learner, ""), "")
 
 
-def title_text(tasks: str, first: Any) -> str:
-    """What stands above a leaderboard, of which ``first`` is a row."""
-    n_seeds = int(first["n_seeds"])
+def title_text(tasks: str, rows: pd.DataFrame) -> str:
+    """What stands above the leaderboard of a task distribution."""
+    first, fewest, most = rows.iloc[0], int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
+    seeds = f"{most} seed{'s' * (most != 1)}" if fewest == most else f"{fewest} to {most} seeds"
     return printable(
         f"{tasks}   {metric_title(str(first['metric']))} on {int(first['n_test_tasks'])} held-out tasks, "
-        f"{n_seeds} seed{'s' * (n_seeds != 1)}, {first['n_shot']} shot"
+        f"{seeds}, {first['n_shot']} shot"
     )
 
 

@@ -35,7 +35,7 @@ def as_markdown(comparison: Comparison) -> str:
     for tasks in dict.fromkeys(board["tasks"]):
         rows = leaderboard_on(board, tasks)
         beside = verdicts_beside_best(board, comparison.significance, tasks)
-        parts += [f"## {_escaped(title_text(str(tasks), rows.iloc[0]))}", _table(rows, beside)]
+        parts += [f"## {_escaped(title_text(str(tasks), rows))}", _table(rows, beside)]
         if (advice := comparison.advice(tasks)) is not None:
             parts.append(" ".join(filter(None, (f"**{_escaped(advice.answer)}**", _escaped(advice.sureness)))))
     if len(board):

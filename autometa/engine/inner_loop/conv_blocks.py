@@ -92,8 +92,8 @@ class BlockPass:
 
     def __init__(self, block: Block, x: Tensor, values: Values) -> None:
         self.block, self._x, self._values = block, x, values
-        falling = values.gain is not None and float(values.gain.min()) < 0
-        self._sign = torch.where(values.gain < 0, -1.0, 1.0).to(x.dtype).view(1, -1, 1, 1) if falling else None  # type: ignore[operator,arg-type]
+        falling = values.gain is not None and float(values.gain.min()) <= 0
+        self._sign = values.gain.sign().view(1, -1, 1, 1) if falling and values.gain is not None else None
         self._parts = self._part()
         self._kept: tuple[Tensor, Tensor | None] | None = None
         pooled, statistics = [], []
@@ -134,7 +134,7 @@ class BlockPass:
             return z, None
         signed = z if self._sign is None else z * self._sign
         largest, places = functional.max_pool2d(signed, self.block.pool, return_indices=True)
-        return largest if self._sign is None else largest * self._sign, places
+        return largest if self._sign is None else _at_places(z, places), places
 
     def _before_pooling(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the convolution of some examples and the places of what was pooled, kept or computed again."""

@@ -20,6 +20,8 @@ def suits(network: ConvBlocks, module: nn.Module, x: Inputs) -> bool:
     """Return whether :func:`run_blocks` can run these examples: images on a CPU, normalized by themselves."""
     if not isinstance(x, Tensor) or x.dim() != 5 or x.device.type != "cpu" or x.requires_grad or x.shape[1] < 2:
         return False
+    if torch._C._functorch.maybe_current_level() is not None:  # transforms take no derivatives that are written out
+        return False
     if torch.is_autocast_enabled("cpu") or x.dtype != next(module.parameters()).dtype:
         return False
     norms = [module.get_submodule(block.norm.name) for block in network.blocks if block.norm is not None]
@@ -151,7 +153,7 @@ def _recorded(
     ]
     features = torch.stack([_plain(blocks, *task) for task in zip(x, *inputs[1:], strict=True)])
     gradients = torch.autograd.grad(features, inputs[1:], inputs[0], create_graph=True)
-    return torch.autograd.grad(gradients, inputs, along, create_graph=True)
+    return torch.autograd.grad(gradients, inputs, along, create_graph=True, materialize_grads=True)
 
 
 def _gradients(
