@@ -7,8 +7,8 @@
 
 The check leaves out one subject at a time: its searches of four trials begin with the defaults and either with what the
 others found, or with nothing. Both are judged on the same meta-test tasks, which no choice has seen. On so few subjects
-it found less about twice as often as more, since a point of another subject takes the place of one more network; so no search
-begins with a portfolio unless it is asked to.
+it found less about twice as often as more, since a point of another subject takes the place of one more network; so no
+search begins with a portfolio unless it is asked to.
 """
 
 from __future__ import annotations
