@@ -205,3 +205,22 @@ def test_a_gain_of_zero_keeps_the_places_of_the_plain_way(examples: am.Examples)
         for strategy in ("auto", "loop")
     )
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["no bias", "averages off", "twice"])
+def test_what_blocks_do_not_know_takes_the_plain_way(examples: am.Examples, kind: str) -> None:
+    torch.manual_seed(0)
+    channels = examples.x.shape[2]
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    norm = nn.BatchNorm2d(channels, bias=kind != "no bias")
+    norm.track_running_stats = kind != "averages off"
+    layers = [layer, norm, nn.ReLU(), *([layer, nn.ReLU()] if kind == "twice" else []), nn.Flatten()]
+    module = nn.Sequential(*layers).to(DOUBLE)
+    found, expected = [], []
+    for results, strategy in ((found, "auto"), (expected, "loop")):
+        own = copy.deepcopy(module)
+        start = am.per_task(own, N_TASKS)
+        outputs = am.call_per_task(own, start, examples.x, strategy=strategy)
+        gradients = torch.autograd.grad(outputs.square().sum(), list(start.values()))
+        results += [outputs, *gradients, *own.buffers()]
+    torch.testing.assert_close(found, expected)

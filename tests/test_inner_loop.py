@@ -420,3 +420,19 @@ def test_a_head_is_fitted_by_descending_the_loss() -> None:
     assert all(bool((after < before).all()) for before, after in itertools.pairwise(losses))
     alone = am.fit_head(features[1:, :4], am.Examples(features[1:, :4], y[1:, :4]), steps=9)
     torch.testing.assert_close(am.fit_head(features, support, steps=9)["weight"][1, :2], alone["weight"][0])
+
+
+def test_a_network_that_checks_its_inputs_and_one_with_a_layer_twice_have_no_program() -> None:
+    class Checks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not isinstance(x, Tensor):
+                raise ValueError("need a tensor")
+            return self.layer(x)
+
+    twice = nn.Linear(3, 3)
+    assert read(Checks()) is None
+    assert read(nn.Sequential(twice, nn.ReLU(), twice)) is None

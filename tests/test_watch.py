@@ -171,3 +171,22 @@ def test_code_of_plugins_in_a_plan_is_guarded_too() -> None:
     assert torch.get_default_dtype() == torch.float32
     with pytest.raises(am.PluginError, match="learner 'x' raised SystemExit: no GPU"), guarded("learner 'x'"):
         sys.exit("no GPU")
+
+
+TOLD_OFTEN = """
+import time
+from autometa.comparison.execution.monitor import monitored
+with monitored() as monitor:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        monitor.expect(30.0)
+        time.sleep(0.0005)
+        monitor.expect(0.0)
+        time.sleep(0.0005)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_whose_runs_end_all_the_time_is_not_taken_for_one_that_hangs() -> None:
+    done = subprocess.run([sys.executable, "-c", TOLD_OFTEN], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -10,11 +10,12 @@ from contextlib import contextmanager, suppress
 
 _SCRIPT = r"""
 import os, sys, threading, time
-process, left = int(sys.argv[1]), [0.0]
+process, left, lock = int(sys.argv[1]), [0.0], threading.Lock()
 
 def listen():
     for line in sys.stdin:
-        left[0] = float(line)
+        with lock:
+            left[0] = float(line)
     if left[0] > 0:
         sys.stderr.write(sys.argv[3] + "\n")
         sys.stderr.flush()
@@ -30,13 +31,15 @@ def stopped():
 threading.Thread(target=listen, daemon=True).start()
 while True:
     time.sleep(0.2)
-    if left[0] > 0 and not stopped():
-        left[0] -= 0.2
-        if left[0] <= 0:
-            sys.stderr.write(sys.argv[2] + "\n")
-            sys.stderr.flush()
-            os.kill(process, 9)
-            break
+    runs = not stopped()
+    with lock:  # nothing may be told between a look at the time left and what follows from it
+        if left[0] > 0 and runs:
+            left[0] -= 0.2
+            if left[0] <= 0:
+                sys.stderr.write(sys.argv[2] + "\n")
+                sys.stderr.flush()
+                os.kill(process, 9)
+                break
 """
 _TEXT = (
     "error: TrialTimeout: no outer step was finished for too long, and nothing could interrupt it, so the process was "

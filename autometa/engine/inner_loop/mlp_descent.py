@@ -91,7 +91,7 @@ class Descent(NamedTuple):
 def suits(chain: Chain, parameters: Mapping[str, Tensor], support: Examples, rates: object) -> bool:
     """Return whether :func:`descend` can run these parameters, examples and step sizes (one, or a dict of them)."""
     x = support.x
-    if parameters.keys() != set(chain.names):
+    if parameters.keys() != set(chain.names) or len(parameters) != len(chain.names):  # a layer may be called twice
         return False
     head = parameters[chain.layers[-1].weight]
     n_outputs = support.n_classes if support.is_classification else 1 if support.y.dim() == 2 else support.y.shape[2]

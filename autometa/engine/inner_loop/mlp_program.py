@@ -64,10 +64,15 @@ def read(module: nn.Module) -> Program | None:
             known = _programs.setdefault(module, {})
             if module.training not in known:
                 try:
-                    known[module.training] = _read(module)
-                except (UnknownLayer, TypeError, RuntimeError):  # the last two for what asks more, as len(x)
+                    known[module.training] = None if _has_aliases(module) else _read(module)
+                except Exception:  # whatever a network raises that asks more of its inputs than a stand-in tells
                     known[module.training] = None
     return known[module.training]
+
+
+def _has_aliases(module: nn.Module) -> bool:
+    """Tell whether parameters have several names, of which those of a task have one."""
+    return len(list(module.named_parameters(remove_duplicate=False))) > len(list(module.parameters()))
 
 
 def are_products(module: nn.Module) -> bool:
