@@ -436,3 +436,21 @@ def test_a_network_that_checks_its_inputs_and_one_with_a_layer_twice_have_no_pro
     twice = nn.Linear(3, 3)
     assert read(Checks()) is None
     assert read(nn.Sequential(twice, nn.ReLU(), twice)) is None
+
+
+def test_a_network_that_changed_after_its_first_use_is_read_anew() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    x = torch.randn(2, 5, 3)
+
+    def runs_as_it_is() -> None:
+        found, expected = (
+            am.call_per_task(network, am.per_task(network, 2), x, strategy=strategy) for strategy in ("auto", "loop")
+        )
+        torch.testing.assert_close(found, expected)
+
+    runs_as_it_is()
+    network[1] = nn.Tanh()
+    runs_as_it_is()
+    network[0].register_forward_hook(lambda layer, inputs, outputs: 3.0 * outputs)
+    runs_as_it_is()

@@ -51,23 +51,43 @@ class UnknownLayer(Exception):
     """The network holds something that has no rule here."""
 
 
-_programs: weakref.WeakKeyDictionary[nn.Module, dict[bool, Program | None]] = weakref.WeakKeyDictionary()
-"""What was read of each network in training and in evaluation, where its ``forward`` may differ."""
-_reading = threading.RLock()
+class _Reading(NamedTuple):
+    """What was read of a network, and what it looked like then."""
+
+    watched: list[dict[str, Any]]
+    """The attributes of all its layers; the layers would keep the network itself alive."""
+    looks: list[tuple[object, ...]]
+    program: Program | None
+
+
+_readings: weakref.WeakKeyDictionary[nn.Module, dict[bool, _Reading]] = weakref.WeakKeyDictionary()
+"""Of each network in training and in evaluation, where its ``forward`` may differ."""
+_lock = threading.RLock()
 
 
 def read(module: nn.Module) -> Program | None:
-    """Return how to run a network; None where it holds layers that are not known here."""
-    known = _programs.get(module)
-    if known is None or module.training not in known:
-        with _reading:
-            known = _programs.setdefault(module, {})
-            if module.training not in known:
-                try:
-                    known[module.training] = None if _has_aliases(module) else _read(module)
-                except Exception:  # whatever a network raises that asks more of its inputs than a stand-in tells
-                    known[module.training] = None
-    return known[module.training]
+    """Return how to run a network; None where it holds layers that are not known here.
+
+    A network whose layers, hooks or epsilons have changed is read anew; what else its ``forward`` looks at is taken to
+    stay as it was.
+    """
+    found = _readings.get(module, {}).get(module.training)
+    if found is None or [*map(_look, found.watched)] != found.looks:
+        with _lock:
+            watched = [vars(part) for part in module.modules()]
+            try:
+                program = None if _has_aliases(module) else _read(module)
+            except Exception:  # whatever a network raises that asks more of its inputs than a stand-in tells
+                program = None
+            found = _Reading(watched, [*map(_look, watched)], program)
+            _readings.setdefault(module, {})[module.training] = found
+    return found.program
+
+
+def _look(attributes: dict[str, Any]) -> tuple[object, ...]:
+    """Return what may change in a layer."""
+    hooks = len(attributes["_forward_hooks"]) + len(attributes["_forward_pre_hooks"])
+    return tuple(attributes["_modules"].values()), hooks, attributes.get("eps")
 
 
 def _has_aliases(module: nn.Module) -> bool:
