@@ -109,9 +109,7 @@ class BlockPass:
         self.norm: NormPass | None = None
         if block.norm is not None:
             of_all = block.norm.joined(statistics, [len(part) for part in self._parts])
-            together = (
-                z[0].numel() * len(x) // (z.shape[1] if block.norm.groups is None else len(x) * block.norm.groups)
-            )
+            together = block.norm.count(len(x), z.shape[1:])
             self.norm = NormPass(block.norm, y, of_all, together, values.gain, values.shift)
             y = self.norm.outputs
         self.outputs = y.relu() if block.relu else y

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,14 +25,11 @@ def suits(network: ConvBlocks, module: nn.Module, x: Inputs) -> bool:
     if torch.is_autocast_enabled("cpu") or x.dtype != next(module.parameters()).dtype:
         return False
     named = [name for block in network.blocks for name in block.parameters if name is not None]
-    if len({*named}) < len(named) or any((gain is None) != (shift is None) for *_, gain, shift in _parameters(network)):
+    affine = [block.parameters[2:] for block in network.blocks]
+    if len({*named}) < len(named) or any((gain is None) != (shift is None) for gain, shift in affine):
         return False
     norms = [module.get_submodule(block.norm.name) for block in network.blocks if block.norm is not None]
     return all(_normalizes_by_batch(norm) for norm in norms if isinstance(norm, _BatchNorm))
-
-
-def _parameters(network: ConvBlocks) -> Iterator[tuple[str, str | None, str | None, str | None]]:
-    return (block.parameters for block in network.blocks)
 
 
 def _normalizes_by_batch(norm: _BatchNorm) -> bool:

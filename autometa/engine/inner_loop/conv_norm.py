@@ -24,9 +24,9 @@ class Norm:
     """None: batch norm."""
     eps: float
 
-    def count(self, z: Tensor) -> int:
-        """How many numbers are normalized together."""
-        return z.numel() // (z.shape[1] if self.groups is None else len(z) * self.groups)
+    def count(self, n: int, shape: torch.Size) -> int:
+        """How many numbers of n examples [channels, height, width] are normalized together."""
+        return n * shape.numel() // (shape[0] if self.groups is None else n * self.groups)
 
     def spread(self, sums: Tensor) -> Tensor:
         """Add up what is normalized together, from sums over places."""
@@ -41,8 +41,9 @@ class Norm:
         if self.groups is None:
             mean, variance = torch.batch_norm_update_stats(z, None, None, 0.0)
             return mean.view(1, -1, 1, 1), variance.view(1, -1, 1, 1)
-        mean = self.spread(z.sum((2, 3))) / self.count(z)
-        return mean, self.spread((z - mean).square_().sum((2, 3))) / self.count(z)
+        count = self.count(len(z), z.shape[1:])
+        mean = self.spread(z.sum((2, 3))) / count
+        return mean, self.spread((z - mean).square_().sum((2, 3))) / count
 
     def joined(self, parts: Sequence[tuple[Tensor, Tensor]], lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return mean and variance of all examples from those of some at a time."""
