@@ -24,4 +24,10 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     for kind in vars(torch.optim).values()
     if isinstance(kind, type) and issubclass(kind, Optimizer) and kind is not Optimizer
 }
-globals().update(OPTIMIZERS)  # pickle looks for a class by its name in its module
+
+
+def __getattr__(name: str) -> Callable[..., Optimizer]:
+    """Return an optimizer by its name, for which pickle looks here."""
+    if name in OPTIMIZERS:
+        return OPTIMIZERS[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
