@@ -324,7 +324,7 @@ class FakeTime:
         monkeypatch.setattr(clock, "seconds_of_final", lambda runner: 2.0 if runner.best else None)
         monkeypatch.setattr(race, "seconds_of_final", lambda runner: 2.0 if runner.best else None)
         monkeypatch.setattr(race, "load_of", lambda runners: self.load)
-        self.load = 1.0
+        self.load, self.final_takes = 1.0, 2.0
         self.trials = self.finals = 0
         run_trial, run_final = arm.run_trial, arm.run_final
 
@@ -334,7 +334,7 @@ class FakeTime:
             return run_trial(*arguments)
 
         def final(*arguments: Any) -> float:
-            self.now += 2.0
+            self.now += self.final_takes
             self.finals += 1
             return run_final(*arguments)
 
@@ -377,14 +377,7 @@ def test_seconds_that_are_left_are_for_more_final_runs_of_the_finalists(
 def test_finalists_with_fewer_final_runs_than_asked_for_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake, real = FakeTime(monkeypatch), arm.run_final
-
-    def longer(*arguments: Any) -> float:
-        """Than anybody expects."""
-        fake.now += 2.0
-        return real(*arguments)
-
-    monkeypatch.setattr(arm, "run_final", longer)
+    FakeTime(monkeypatch).final_takes = 4.0  # longer than anybody expects
     numbers = {**RACE, "n_trials": 1, "n_seeds": 3}
     with pytest.warns(UserWarning, match=r"time_budget=27 seconds were over before .* on sinusoid had all final runs"):
         found = am.compare("sinusoid", LEARNERS, time_budget=27.0, output=tmp_path, **numbers)
@@ -468,13 +461,7 @@ def test_a_run_tells_its_processor_time_of_all_threads() -> None:
 
 
 def test_an_ensemble_is_of_the_seeds_of_which_there_is_a_final_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake, real = FakeTime(monkeypatch), arm.run_final
-
-    def longer(*arguments: Any) -> float:
-        fake.now += 30.0
-        return real(*arguments)
-
-    monkeypatch.setattr(arm, "run_final", longer)
+    FakeTime(monkeypatch).final_takes = 32.0
     numbers = {**RACE, "n_trials": 1, "n_seeds": 3}
     with pytest.warns(UserWarning, match="had all final runs asked for"):
         found = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=27.0, ensemble=True, **numbers)
