@@ -38,14 +38,8 @@ def read_comparison(
 
     Raises
     ------
-    MissingData
-        It holds no comparison.
-    StorageError
-        Its storage cannot be reached, or a file is damaged.
-    Incompatible
-        It holds objects that only the process that made it has.
-    InvalidParameter
-        It was made by another version, or names a path that is not allowed.
+    MissingData, StorageError, Incompatible, InvalidParameter
+        See :meth:`Comparison.load`.
     """
     folder = output.expanduser().resolve()
     damaged: DamagedRun | None = None
