@@ -40,6 +40,9 @@ THREADS = int(os.environ["AUTOMETA_TEST_THREADS"])
 threadpool_limits(THREADS)  # numpy is loaded already
 torch.set_num_threads(THREADS)
 
+# What a test writes need not outlast a power cut, and a comparison waits for the disk a tenth of its time.
+os.fsync = lambda file: None
+
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any, Self, get_args
 
 import jaxtyping
@@ -17,9 +17,10 @@ CALLS = 4
 WHOLE_NUMBERS_ARE_REAL = BeartypeConf(is_pep484_tower=True)
 
 check_all_calls = jaxtyping.jaxtyped
-calls: Counter[CodeType] = Counter()
-strict: dict[CodeType, Callable[..., Any]] = {}
-"""Checks by the code of what they check. A function inside another one is made anew by every call; its check is not."""
+calls: Counter[int] = Counter()
+strict: dict[int, Callable[..., Any]] = {}
+"""Checks by the ``id`` of the code of what they check, whose hash would be slow. A function inside another one is made
+anew by every call; its code is not."""
 
 
 class Running(threading.local):
@@ -55,7 +56,7 @@ def checked(function: Any = None, *, typechecker: object = None) -> Any:
         return property(checked(function.fget))
     if isinstance(function, type) or function.__qualname__.endswith((".__init__", ".forward")):
         return function
-    code = function.__code__
+    code = id(function.__code__)
 
     @wraps(function)
     def first_calls_checked(*arguments: Any, **named: Any) -> Any:

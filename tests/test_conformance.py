@@ -38,8 +38,11 @@ SLOW = {
         )
         for problem in ("classification", "regression")
     ),
-    "snail-check_learns[classification]",
-    *(f"{name}-check_learns[control]" for name in ("fine_tuned_policy", "maml_policy")),
+    *(f"{name}-check_learns[{problem}]" for name, problem in (("mann", "regression"), ("snail", "classification"))),
+    *(
+        f"{name}-check_learns[control]"
+        for name in ("fine_tuned_policy", "maml_policy", "multitask_policy", "neuromodulated", "varibad")
+    ),
     *(
         f"{name}-check_permuted_labels_score_chance[classification]"
         for name in (

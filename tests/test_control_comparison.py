@@ -19,8 +19,16 @@ pytestmark = pytest.mark.reports
 
 BASELINES = {"random", "multitask_policy", "fine_tuned_policy", "scratch"}
 """In every comparison of learners that act."""
-FAST = {"n_trials": 1, "n_seeds": 2, "n_test_tasks": 60, "max_steps": 3, "verbose": 0, "device": "cpu"}
-ONCE = {**FAST, "n_seeds": 1, "n_test_tasks": 20, "max_steps": 1}
+FAST = {
+    "n_trials": 1,
+    "n_seeds": 2,
+    "n_test_tasks": 60,
+    "n_valid_tasks": 10,
+    "max_steps": 3,
+    "verbose": 0,
+    "device": "cpu",
+}
+ONCE = {**FAST, "n_seeds": 1, "n_test_tasks": 20, "n_valid_tasks": 10, "max_steps": 1}
 
 
 @pytest.fixture(scope="module")

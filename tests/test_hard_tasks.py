@@ -23,7 +23,15 @@ from autometa.engine.judging import Outcome
 from autometa.schema import misfit
 from autometa.training.evaluation import drawn_again, evaluate
 
-FAST = {"n_trials": 1, "n_seeds": 1, "n_test_tasks": 30, "max_steps": 1, "verbose": 0, "device": "cpu"}
+FAST = {
+    "n_trials": 1,
+    "n_seeds": 1,
+    "n_test_tasks": 30,
+    "n_valid_tasks": 10,
+    "max_steps": 1,
+    "verbose": 0,
+    "device": "cpu",
+}
 
 
 @dataclass

@@ -68,7 +68,15 @@ def test_who_looks_has_no_say_in_a_score() -> None:
 
 @pytest.mark.reports
 def test_the_calibration_of_a_comparison_is_by_the_shots_of_its_tasks(tmp_path: Path) -> None:
-    options = {"n_trials": 1, "n_seeds": 2, "n_test_tasks": 10, "max_steps": 1, "verbose": 0, "device": "cpu"}
+    options = {
+        "n_trials": 1,
+        "n_seeds": 2,
+        "n_test_tasks": 10,
+        "n_valid_tasks": 10,
+        "max_steps": 1,
+        "verbose": 0,
+        "device": "cpu",
+    }
     tasks = {"digits": DIGITS, "sinusoid": am.make_tasks("sinusoid")}
     found = am.compare(tasks, {"gp": "kernel_experts", "plain": "ridge"}, baselines=False, output=tmp_path, **options)
     assert list(found.failures["reason"]) == []

@@ -184,7 +184,15 @@ def test_a_plugin_that_cannot_draw_is_told_of(monkeypatch: pytest.MonkeyPatch, d
 
 # ---------------------------------------------------------------- in a comparison
 
-FAST = {"n_trials": 1, "n_seeds": 2, "n_test_tasks": 20, "max_steps": 1, "verbose": 0, "device": "cpu"}
+FAST = {
+    "n_trials": 1,
+    "n_seeds": 2,
+    "n_test_tasks": 20,
+    "n_valid_tasks": 10,
+    "max_steps": 1,
+    "verbose": 0,
+    "device": "cpu",
+}
 RL2 = {"rl2": ("rl2", am.make_meta_optimizer("policy_gradient", trials=10)), "random": "random"}
 
 

@@ -6,6 +6,7 @@ Nothing here imports torch, so a plugin's ``__init__`` can list what it offers i
 from __future__ import annotations
 
 import pkgutil
+import sys
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -110,6 +111,10 @@ class Spec:
         """
         if callable(self.factory):
             return self.factory
+        module, _, name = self.factory.partition(":")
+        known = getattr(sys.modules.get(module), "__dict__", {}).get(name)
+        if callable(known):  # imported already
+            return known  # type: ignore[no-any-return]
         with watch_ctrl_c() as ctrl_c:
             try:
                 found = pkgutil.resolve_name(self.factory)
