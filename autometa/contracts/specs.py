@@ -6,8 +6,8 @@ Nothing here imports torch, so a plugin's ``__init__`` can list what it offers i
 from __future__ import annotations
 
 import pkgutil
-import sys
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
