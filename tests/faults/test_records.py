@@ -80,12 +80,12 @@ def test_another_number_of_threads_on_resuming(tmp_path: Path, judge: Judge) -> 
 @pytest.mark.parametrize("storage", ["journal", "sqlite"])
 def test_two_people_with_other_plans_at_the_same_moment(tmp_path: Path, storage: str) -> None:
     run = Run(tmp_path, storage=None if storage == "journal" else f"sqlite:///{tmp_path}/studies.db")
-    commands = [run.start("--trials", n) for n in ("1", "2")]
+    commands = [run.start("--steps", n) for n in ("2", "3")]
     ended = [command.end() for command in commands]
     assert sorted(one.code for one in ended) == [0, 2], ended
     refused = next(one for one in ended if one.code == 2)
     assert refused.lines == 1, refused
-    assert "holds another comparison: --trials=" in refused.err
+    assert "holds another comparison: --steps=" in refused.err
 
 
 @pytest.mark.parametrize("storage", ["journal", "sqlite"])
