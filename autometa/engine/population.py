@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
@@ -18,6 +17,7 @@ from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.environments import Environments
 from autometa.contracts.examples import TaskBatch
 from autometa.engine.judging import adapt_and_judge
+from autometa.engine.other_values import call_with, places_of
 from autometa.engine.random_state import seeded
 from autometa.engine.running_averages import averages_of
 
@@ -111,9 +111,10 @@ class PopulationLosses:
         numbers = sum(part.numel() for part in (x if isinstance(x, tuple) else (x,)))
 
         def judge(candidate: dict[str, Tensor]) -> Tensor:
-            return functional_call(self._judge, candidate, (batch, False))  # type: ignore[no-any-return]
+            return call_with(self._judge, places, candidate, batch, False)  # type: ignore[no-any-return]
 
         candidates = self._judge.with_own_statistics(population, count)
+        places = places_of(self._judge, candidates)
         size = max(1, _NUMBERS_AT_A_TIME // max(1, numbers))
         # The other kernels of attention have no rule for candidates.
         with seeded(seed, _device(population)), sdpa_kernel(SDPBackend.MATH):
@@ -122,9 +123,10 @@ class PopulationLosses:
     def _in_turn(self, population: Population, batch: TaskBatch | Environments, seed: int) -> Tensor:
         count, losses = _count(population), []
         candidates = self._judge.with_own_statistics(population, count)
+        places = places_of(self._judge, candidates)
         for values in zip(*(value.unbind() for value in candidates.values()), strict=True):
             with seeded(seed, _device(population)):
-                losses.append(functional_call(self._judge, dict(zip(candidates, values, strict=True)), (batch,)))
+                losses.append(call_with(self._judge, places, dict(zip(candidates, values, strict=True)), batch))
         return torch.stack(losses)
 
 

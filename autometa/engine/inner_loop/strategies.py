@@ -15,14 +15,14 @@ from enum import IntEnum
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from autometa.checks import check_choice
 from autometa.contracts.examples import Inputs, map_inputs
 from autometa.engine.inner_loop import conv_features
 from autometa.engine.inner_loop.mlp_program import are_products, matrix_products, read
+from autometa.engine.other_values import call_with, places_of
 from autometa.engine.running_averages import can_fold, fold, start_at_zero
-from autometa.errors import Incompatible
+from autometa.errors import Incompatible, InvalidParameter
 
 Parameters = Mapping[str, Tensor]
 Strategy = Callable[[nn.Module, Parameters, Inputs], Tensor]
@@ -38,12 +38,13 @@ class Order(IntEnum):
 
 def loop(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
     """Run one task after the other."""
+    places = places_of(module, parameters)
     # Unbound at once: the derivative of taking one task out of many is as large as all of them.
     values = zip(*(value.unbind() for value in parameters.values()), strict=True)
     inputs = zip(*(part.unbind() for part in x), strict=True) if isinstance(x, tuple) else x.unbind()
     return torch.stack(
         [
-            functional_call(module, dict(zip(parameters, of_task, strict=True)), (examples,))
+            call_with(module, places, dict(zip(parameters, of_task, strict=True)), examples)
             for of_task, examples in zip(values, inputs, strict=True)
         ]
     )
@@ -61,9 +62,10 @@ def _vmapped(
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Return the outputs, and what is to be folded into running averages, which stay as they are."""
     averages, counts = start_at_zero(module, len(next(iter(parameters.values()))))
+    places = places_of(module, (*parameters, *averages, *counts))
 
     def forward(of_task: dict[str, Tensor], inputs: Inputs) -> Tensor:
-        return functional_call(module, of_task | counts, (inputs,))  # type: ignore[no-any-return]
+        return call_with(module, places, of_task | counts, inputs)  # type: ignore[no-any-return]
 
     plain = {name: _plain_strides(value) for name, value in parameters.items()}
     run = torch.vmap(forward, randomness="different")
@@ -161,7 +163,7 @@ def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, 
     Raises
     ------
     InvalidParameter
-        No such strategy.
+        No such strategy, or one that ``"auto"`` alone takes.
     Incompatible
         The strategy cannot run this module.
     """
@@ -177,6 +179,11 @@ def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, 
         if n_tasks == 1 or not can_fold(module) or not vmap_pays(module, x, order):
             return in_turn
         return vmap if _vmap_runs(module, parameters, x, order) else in_turn
+    if strategy == blocks.__name__:
+        raise InvalidParameter(
+            "strategy='blocks' cannot be asked for: whether it can run changes from batch to batch; strategy='auto' "
+            "takes it where it can and pays."
+        )
     check_choice("strategy", strategy, ("auto", *STRATEGIES))
     if strategy == "bmm" and not are_products(module):
         raise Incompatible(
