@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from autometa.contracts.examples import TaskBatch as TaskBatch
     from autometa.contracts.experience import Experience as Experience
     from autometa.contracts.experience import Transition as Transition
+    from autometa.contracts.fixed_forward import fixed_forward as fixed_forward
     from autometa.contracts.folders import walk_folder as walk_folder
     from autometa.contracts.forward import predict_outputs as predict_outputs
     from autometa.contracts.forward import present_classes as present_classes
@@ -162,6 +163,7 @@ _EXPORTS = {
     "TaskSampler": "autometa.contracts.tasks",
     "check_draw": "autometa.contracts.tasks",
     "content_of": "autometa.contracts.content",
+    "fixed_forward": "autometa.contracts.fixed_forward",
     "walk_folder": "autometa.contracts.folders",
     "derive_seed": "autometa.contracts.seeding",
     "draw_distinct": "autometa.sampling.random_draws",

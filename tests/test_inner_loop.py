@@ -88,6 +88,7 @@ class Branches(nn.Module):
         self.second = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(6, 6), nn.GELU())
         self.last = nn.Linear(6, 2)
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         h = nn.functional.silu(self.first(x.flatten(1)))
         return self.last((h + self.second(h) * 0.5).tanh())
@@ -104,6 +105,7 @@ def test_matrix_products_follow_the_network_as_it_is_written() -> None:
 class Reversed(nn.Module):
     """Takes its examples in another order: not the same with a leading task axis."""
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         return x.flip(0)
 
@@ -111,6 +113,7 @@ class Reversed(nn.Module):
 class Counted(nn.Module):
     """Asks how many examples there are, which no trace can tell."""
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.arange(len(x)).unsqueeze(1)
 
@@ -335,6 +338,7 @@ class OnlyInTraining(nn.Module):
         super().__init__()
         self.layer = nn.Linear(3, 2)
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x).relu() if self.training else self.layer(x).tanh()
 
@@ -342,6 +346,7 @@ class OnlyInTraining(nn.Module):
 class Compared(nn.Module):
     """Branches on what its inputs hold."""
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x if x == 0 else x
 
@@ -388,8 +393,13 @@ def test_batch_norm_of_an_unknown_kind_runs_one_task_after_the_other_while_train
     ("wrong", "message"),
     [
         ({"strategy": "threads"}, "strategy='threads' must be one of"),
+        ({"strategy": "blocks"}, "strategy='blocks' cannot be asked for: .* strategy='auto' takes it where it can"),
         ({"steps": -1}, "steps=-1 must be an integer of at least 0"),
         ({"steps": True}, "steps=True must be an integer of at least 0"),
+        ({"rates": []}, r"rates=\[\] holds no step size"),
+        ({"rates": torch.ones(0)}, r"rates=tensor\(\[\]\) holds no step size"),
+        ({"rates": {"0.weight": 0.1}}, r"rates\['0.bias'\]=None holds no step size"),
+        ({"rates": {"0.weight": [], "0.bias": 0.1, "2.weight": 0.1, "2.bias": 0.1}}, r"rates\['0.weight'\]=\[\] holds"),
     ],
 )
 def test_impossible_arguments_are_named(
@@ -428,6 +438,7 @@ def test_a_network_that_checks_its_inputs_and_one_with_a_layer_twice_have_no_pro
             super().__init__()
             self.layer = nn.Linear(3, 2)
 
+        @am.fixed_forward
         def forward(self, x: Tensor) -> Tensor:
             if not isinstance(x, Tensor):
                 raise ValueError("need a tensor")
@@ -454,3 +465,68 @@ def test_a_network_that_changed_after_its_first_use_is_read_anew() -> None:
     runs_as_it_is()
     network[0].register_forward_hook(lambda layer, inputs, outputs: 3.0 * outputs)
     runs_as_it_is()
+
+
+class Times(nn.Module):
+    """Looks at numbers that no layer tells of."""
+
+    factor = 1.0
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.scale = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * self.scale * self.layer(x)
+
+
+class Promised(Times):
+    """Promises what its own ``forward`` keeps."""
+
+    @am.fixed_forward
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).relu()
+
+
+class Overridden(Promised):
+    """Its ``forward`` is another one, of which nothing is promised."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Times, Overridden])
+def test_a_forward_of_which_nothing_is_known_is_never_read(
+    kind: Callable[[nn.Module], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategies, "FEWEST_NUMBERS", dict.fromkeys(Order, 0))
+    torch.manual_seed(0)
+    images = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    for layers, shape in ((nn.Linear(3, 2), (3,)), (images, (1, 4, 4))):
+        network, x = nn.Sequential(kind(layers)), torch.randn(2, 5, *shape)
+        assert read(network) is None
+        before = am.call_per_task(network, am.per_task(network, 2), x)
+        network[0].scale = 2.0
+        torch.testing.assert_close(am.call_per_task(network, am.per_task(network, 2), x), 2 * before)
+    assert read(nn.Sequential(Promised(nn.Linear(3, 2)))) is not None
+
+
+@pytest.mark.parametrize(
+    ("layer", "setting", "value"),
+    [(0, "padding", (1, 1)), (1, "eps", 0.5), (1, "num_groups", 1), (2, "kernel_size", 1), (3, "end_dim", 2)],
+)
+def test_layers_whose_settings_changed_are_read_anew(
+    layer: int, setting: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategies, "FEWEST_NUMBERS", dict.fromkeys(Order, 0))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.MaxPool2d(2, stride=2), nn.Flatten())
+    x = torch.randn(2, 5, 1, 6, 6)
+
+    def outputs(strategy: str) -> Tensor:
+        return am.call_per_task(network, am.per_task(network, 2), x, strategy=strategy)
+
+    torch.testing.assert_close(outputs("auto"), outputs("loop"))
+    setattr(network[layer], setting, value)
+    torch.testing.assert_close(outputs("auto"), outputs("loop"))

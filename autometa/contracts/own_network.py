@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autometa.contracts.backbone import Backbone
+from autometa.contracts.fixed_forward import fixed_forward
 from autometa.errors import InvalidParameter
 
 
@@ -85,6 +86,7 @@ class _Features(nn.Module):
         if features.dim() == 4:
             self.feature_shape = tuple(features.shape[1:])
 
+    @fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         return self._features(x).flatten(1)
 

@@ -13,6 +13,14 @@ from autometa.engine.inner_loop.conv_norm import Norm
 
 FLATTEN = ("flatten", torch.flatten, nn.Flatten)
 IMAGE_LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d)
+SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Conv2d: ("stride", "padding", "dilation", "groups", "padding_mode"),
+    nn.BatchNorm2d: ("eps", "affine"),
+    nn.GroupNorm: ("eps", "affine", "num_groups"),
+    nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+    nn.Flatten: ("start_dim", "end_dim"),
+}
+"""Attributes of layers that a program holds."""
 _RELU = (nn.ReLU, torch.relu, functional.relu, "relu")
 
 

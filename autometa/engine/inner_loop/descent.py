@@ -6,7 +6,7 @@ pass over all tasks and one call of ``torch.autograd.grad`` are a step of all of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -20,6 +20,7 @@ from autometa.engine.inner_loop.mlp_program import read
 from autometa.engine.inner_loop.recomputed_steps import recomputed
 from autometa.engine.inner_loop.strategies import Order, Strategy, choose
 from autometa.engine.inner_loop.support_loss import loss_on
+from autometa.errors import InvalidParameter
 
 Loss = Callable[[Tensor], Tensor]
 Rates = float | Tensor | Sequence[float] | Mapping[str, "float | Tensor | Sequence[float]"]
@@ -101,8 +102,10 @@ def descend(
         How tasks run side by side: as batched matrix products (networks of linear layers and elementwise functions),
         in one vectorised call, or one after the other. The numbers are the same up to rounding. ``"auto"`` follows
         from network, shapes and device, so the same call runs the same way on every machine.
-        Plain steps of a multilayer perceptron (ReLU or tanh) are one operation with a derivative of its own, and so
-        are, where they are large and on a CPU, the features of convolutional blocks.
+        Plain steps of a multilayer perceptron (ReLU or tanh) are then one operation with a derivative of its own, and
+        so are, where they are large and on a CPU, the features of convolutional blocks; that way has no name to ask
+        for, since whether it can run depends on every batch. A network that you write yourself is run in such ways
+        only if its ``forward`` is :func:`autometa.fixed_forward`, or it is a ``nn.Sequential`` of torch's layers.
 
     Returns
     -------
@@ -111,11 +114,13 @@ def descend(
     Raises
     ------
     InvalidParameter
-        ``steps`` or ``strategy`` is not usable.
+        ``steps``, ``rates`` or ``strategy`` is not usable.
     Incompatible
         The strategy cannot run this module, or its steps cannot be taken twice; the text says why.
     """
     check_int("steps", steps, least=0)
+    if steps:
+        _check_rates(rates, parameters)
     plain = steps > 0 and loss is None and not (weight_decay or proximal or checkpoint)
     program = read(module) if plain and strategy in ("auto", "bmm") else None
     if program is not None and program.chain and mlp_descent.suits(program.chain, parameters, support, rates):
@@ -222,6 +227,17 @@ class _Step:
             return tuple(moved), total
 
         return recomputed(step, self.module, [tensor for part in parts for tensor in part])
+
+
+def _check_rates(rates: Rates, names: Iterable[str]) -> None:
+    """Refuse a parameter without a step size."""
+    given = {name: rates.get(name) for name in names} if isinstance(rates, Mapping) else {"": rates}
+    for name, rate in given.items():
+        if isinstance(rate, (int, float)):
+            continue
+        if rate is None or not (rate.numel() if isinstance(rate, Tensor) else len(rate)):
+            shown = f"rates[{name!r}]" if name else "rates"
+            raise InvalidParameter(f"{shown}={rate!r} holds no step size; give one, or one for each step.")
 
 
 def _start(value: Tensor, differentiable: bool) -> Tensor:

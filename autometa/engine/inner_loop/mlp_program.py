@@ -6,6 +6,7 @@ results runs on [tasks, n, features], each linear layer being one ``baddbmm``. I
 the same with a leading task axis. Layers of images are noted too, for :mod:`conv_blocks`; a network with any other
 operation has no program.
 
+A network is read if all that it calls is torch's own, or promises to be the same in every call (``fixed_forward``).
 Reading is cheap (a tenth of a millisecond). One thread reads at a time; others may go on running the same network.
 """
 
@@ -23,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autometa.contracts.fixed_forward import is_fixed
 from autometa.engine.inner_loop.conv_blocks import ConvBlocks
-from autometa.engine.inner_loop.conv_program import FLATTEN, IMAGE_LAYERS, blocks_of, kind_of, parameter_names
+from autometa.engine.inner_loop.conv_program import FLATTEN, IMAGE_LAYERS, SETTINGS, blocks_of, kind_of, parameter_names
 from autometa.engine.inner_loop.mlp_descent import ACTIVATIONS, NONE, Chain, Layer
 
 Parameters = Mapping[str, Tensor]
@@ -54,8 +56,9 @@ class UnknownLayer(Exception):
 class _Reading(NamedTuple):
     """What was read of a network, and what it looked like then."""
 
-    watched: list[dict[str, Any]]
-    """The attributes of all its layers; the layers would keep the network itself alive."""
+    watched: list[tuple[dict[str, Any], tuple[str, ...]]]
+    """The attributes of all its layers, and which of them the program holds; the layers would keep the network itself
+    alive."""
     looks: list[tuple[object, ...]]
     program: Program | None
 
@@ -68,26 +71,25 @@ _lock = threading.RLock()
 def read(module: nn.Module) -> Program | None:
     """Return how to run a network; None where it holds layers that are not known here.
 
-    A network whose layers, hooks or epsilons have changed is read anew; what else its ``forward`` looks at is taken to
-    stay as it was.
+    A network whose layers, their settings or hooks have changed is read anew.
     """
     found = _readings.get(module, {}).get(module.training)
-    if found is None or [*map(_look, found.watched)] != found.looks:
+    if found is None or [_look(*part) for part in found.watched] != found.looks:
         with _lock:
-            watched = [vars(part) for part in module.modules()]
+            watched = [(vars(part), SETTINGS.get(type(part), ())) for part in module.modules()]
             try:
                 program = None if _has_aliases(module) else _read(module)
             except Exception:  # whatever a network raises that asks more of its inputs than a stand-in tells
                 program = None
-            found = _Reading(watched, [*map(_look, watched)], program)
+            found = _Reading(watched, [_look(*part) for part in watched], program)
             _readings.setdefault(module, {})[module.training] = found
     return found.program
 
 
-def _look(attributes: dict[str, Any]) -> tuple[object, ...]:
+def _look(attributes: dict[str, Any], settings: tuple[str, ...]) -> tuple[object, ...]:
     """Return what may change in a layer."""
     hooks = len(attributes["_forward_hooks"]) + len(attributes["_forward_pre_hooks"])
-    return tuple(attributes["_modules"].values()), hooks, attributes.get("eps")
+    return tuple(attributes["_modules"].values()), hooks, *[attributes[name] for name in settings]
 
 
 def _has_aliases(module: nn.Module) -> bool:
@@ -126,9 +128,10 @@ def _read(module: nn.Module) -> Program:
 
 
 def _is_intercepted(part: nn.Module) -> bool:
-    """Tell whether calling the module does more, or other things, than its class says."""
+    """Tell whether calling the module may do more, or other things, than is known of its class."""
     hooks = part._forward_hooks or part._forward_pre_hooks
-    return bool(hooks) or "forward" in vars(part) or part._compiled_call_impl is not None
+    own = "forward" in vars(part) or part._compiled_call_impl is not None
+    return bool(hooks) or own or not is_fixed(part)
 
 
 @contextmanager

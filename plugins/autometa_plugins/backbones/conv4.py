@@ -106,6 +106,7 @@ class _Blocks(nn.Module):
         self.feature_shape = feature_shape
         self.n_features = math.prod(feature_shape)
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.blocks(x)
         return features.flatten(1)

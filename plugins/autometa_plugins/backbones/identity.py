@@ -34,5 +34,6 @@ class _Flatten(nn.Module):
         super().__init__()
         self.n_features = n_features
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)

@@ -84,6 +84,7 @@ class _Layers(nn.Module):
         self.layers = layers
         self.n_features = n_features
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.layers(x.flatten(1))
         return features

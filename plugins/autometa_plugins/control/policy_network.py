@@ -42,6 +42,7 @@ class PolicyNetwork(Bounded):
         """Unit in which the critic learns returns; the meta-optimizer changes it in place."""
         return self.value.scale
 
+    @am.fixed_forward
     def forward(self, observation: Tensor) -> Tensor:
         """Map [n, *observation] to [n, n_outputs]: logits, or means in units of the bounds."""
         outputs: Tensor = self.policy(self.backbone(observation))

@@ -45,6 +45,7 @@ class TaskNetwork(nn.Module):
         """Names of the parameters that every task has its own of."""
         self.rates = nn.Parameter(torch.full((n_rates, len(self.own)), float(rate)))
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         """Map [n, *features] to [n, rows of the head]."""
         return self.head(self.backbone(x))  # type: ignore[no-any-return]

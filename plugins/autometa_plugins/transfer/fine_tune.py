@@ -155,6 +155,7 @@ class Pretrained(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         """Map [n, *features] to [n, rows of the head]."""
         return self.head(self.backbone(x))  # type: ignore[no-any-return]
