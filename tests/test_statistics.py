@@ -19,8 +19,11 @@ from autometa.comparison.results.crossed_effects import (
     run_spread,
     runs_that_decide,
 )
+from autometa.comparison.results.labelled_rows import best_by_rows
+from autometa.comparison.results.references import References
 from autometa.comparison.results.statistics import SIGNIFICANCE, holm, mean_ranks, one_sided, significance_of
 from autometa.comparison.results.statistics import test_of_models as wilcoxon_over_tasks
+from autometa.contracts.problems import problem_of_metric
 
 RUN_SPREAD = 0.03
 
@@ -96,6 +99,49 @@ def test_the_interval_of_an_error_stays_above_0_and_covers_the_true_mean_more_of
     covers = [share([low <= truth <= high for low, high in intervals]) for intervals in (plain, positive)]
     assert covers[1] > covers[0] > 0.7
     assert interval_of(np.zeros((5, 3)), positive=True) == (0.0, 0.0)
+
+
+def test_an_interval_ends_where_scores_do_and_misses_no_more_means_for_it() -> None:
+    accuracies = np.tile([[0.95, 0.99]], (40, 1))
+    low, high = interval_of(accuracies, positive=False)
+    assert low < accuracies.mean() < 1 < high
+    assert interval_of(accuracies, positive=False, bounds=(0.0, 1.0)) == (low, 1.0)
+    low, high = interval_of(2 * accuracies, positive=True, bounds=(0.0, 2.0))
+    assert 0 < low < high == 2.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "bounds"), [("accuracy", (0, 1)), ("calibration_error", (0, 1)), ("brier", (0, 2)), ("r2", (-np.inf, 1))]
+)
+def test_tables_know_where_scores_end(metric: str, bounds: tuple[float, float]) -> None:
+    least, most, better = max(bounds[0], 0.0), bounds[1], problem_of_metric(metric).higher_is_better
+    rows = [
+        ("t", learner, seed, 5, task, metric, least + (most - least) * abs(level - 0.04 * seed))
+        for learner, level in (("best", 0.99 if better else 0.03), ("own", 0.1), ("pooled", 0.9))
+        for seed in range(2)
+        for task in range(6)
+    ]
+    frame = pd.DataFrame(rows, columns=["tasks", "learner", "seed", "rows", "task", "metric", "score"])
+    found = best_by_rows(frame, References(own="own", pooled="pooled"), higher_is_better=better).iloc[0]
+    assert bounds[0] <= found["ci_low"] <= found["score"] <= found["ci_high"] <= bounds[1]
+    for what in ("own", "pooled"):
+        assert bounds[0] - bounds[1] <= found[f"{what}_low"] <= found[f"{what}_high"] <= bounds[1] - bounds[0]
+
+
+@pytest.mark.parametrize(("unit", "most"), [(1.0, 1.0), (100.0, np.inf)], ids=["shares", "percent"])
+def test_differences_of_shares_end_at_all_of_them(unit: float, most: float) -> None:
+    rows = [
+        ("digits", learner, seed, task, "accuracy", unit * (level + spread * seed + 0.01 * (task % 3)))
+        for learner, level, spread in (("a", 0.1, 0.8), ("b", 0.0, 0.1))
+        for seed in range(2)
+        for task in range(9)
+    ]
+    scores = pd.DataFrame(rows, columns=["tasks", "learner", "seed", "task", "metric", "score"])
+    found = am.significance(scores).iloc[0]
+    assert found["ci_low"] >= -most
+    assert found["ci_high"] <= most
+    assert found["ci_low"] <= found["difference"] <= found["ci_high"]
+    assert (found["ci_high"] > unit) == (unit > 1)
 
 
 def test_where_tasks_agree_it_is_students_test_of_run_means() -> None:

@@ -37,6 +37,8 @@ class Objective:
         True if a larger score is a better one. If not, the mean score of many tasks is not below 0.
     is_share : bool, default=False
         True if a score is told in percent.
+    bounds : pair of float, default=(-inf, inf)
+        The least and the largest mean score of many tasks.
     unit_power : int, default=0
         Power of the targets' unit in which a score is told.
     is_log_density : bool, default=False
@@ -53,6 +55,7 @@ class Objective:
     problem: str
     higher_is_better: bool
     is_share: bool = False
+    bounds: tuple[float, float] = (-math.inf, math.inf)
     unit_power: int = 0
     is_log_density: bool = False
     score_path: str
@@ -80,6 +83,7 @@ OBJECTIVES = {
             title="log loss",
             problem="classification",
             higher_is_better=False,
+            bounds=(0.0, math.inf),
             score_path="autometa.contracts.scores:log_loss",
         ),
         Objective(
@@ -87,6 +91,7 @@ OBJECTIVES = {
             title="Brier score",
             problem="classification",
             higher_is_better=False,
+            bounds=(0.0, 2.0),
             score_path="autometa.contracts.scores:brier",
         ),
         Objective(
@@ -95,6 +100,7 @@ OBJECTIVES = {
             problem="classification",
             higher_is_better=False,
             is_share=True,
+            bounds=(0.0, 1.0),
             score_path="autometa.contracts.scores:calibration_gaps",
         ),
         Objective(
@@ -102,6 +108,7 @@ OBJECTIVES = {
             title="R²",
             problem="regression",
             higher_is_better=True,
+            bounds=(-math.inf, 1.0),
             score_path="autometa.contracts.scores:r2",
         ),
         Objective(
@@ -109,6 +116,7 @@ OBJECTIVES = {
             title="mean absolute error",
             problem="regression",
             higher_is_better=False,
+            bounds=(0.0, math.inf),
             unit_power=1,
             score_path="autometa.contracts.scores:mean_absolute_error",
         ),

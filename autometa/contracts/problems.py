@@ -7,6 +7,7 @@ heavy by its path, and learners by their full name.
 from __future__ import annotations
 
 import functools
+import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -60,6 +61,8 @@ class Problem:
         True if tasks are environments, and learners act in them.
     tasks_at_once : int, default=25
         Tasks that are drawn and judged together; it decides which tasks a seed stands for.
+    bounds : pair of float, default=(-inf, inf)
+        The least and the largest score.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Problem:
     estimator_path: str
     acts: bool = False
     tasks_at_once: int = TASKS_AT_ONCE
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -108,6 +112,7 @@ class Problem:
             metric_title=objective.title,
             higher_is_better=objective.higher_is_better,
             is_share=objective.is_share,
+            bounds=objective.bounds,
             unit_power=objective.unit_power,
             score_path=None,
         )
@@ -138,6 +143,7 @@ PROBLEMS = {
             metric_title="accuracy",
             higher_is_better=True,
             is_share=True,
+            bounds=(0.0, 1.0),
             unit_power=0,
             has_classes=True,
             loss_path="autometa.contracts.losses:cross_entropy",
@@ -153,6 +159,7 @@ PROBLEMS = {
             metric_title="mean squared error",
             higher_is_better=False,
             is_share=False,
+            bounds=(0.0, math.inf),
             unit_power=2,
             has_classes=False,
             loss_path="autometa.contracts.losses:squared_error",

@@ -8,7 +8,7 @@ variance in machine learning benchmarks", section 3). Scores are [n_tasks, n_run
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from scipy.stats import t as student
 
 Scores = NDArray[np.float64]
 """Scores of one learner on one task distribution, [n_tasks, n_runs]."""
+
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
 
 LEVEL = 0.95
 ALPHA = 0.05
@@ -41,6 +44,8 @@ class Estimate:
 
     value: float
     parts: tuple[Part, ...]
+    bounds: Bounds = UNBOUNDED
+    """The least and the largest value there can be. An interval ends there: no more means are missed for it."""
 
     @property
     def error(self) -> float:
@@ -55,9 +60,8 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Central interval of `LEVEL`."""
-        reach = self.error * float(student.ppf((1 + LEVEL) / 2, self.degrees)) if self.error > 0 else 0.0
-        return self.value - reach, self.value + reach
+        """Interval of `LEVEL`, central up to where the bounds cut it."""
+        return self._within(self.value - self._reach, self.value + self._reach)
 
     @property
     def positive_interval(self) -> tuple[float, float]:
@@ -66,11 +70,18 @@ class Estimate:
         The error of the logarithm is that of the mean over the mean (delta method). Like the values, which a few large
         ones dominate, it reaches further up than down.
         """
-        low, high = self.interval
         if not self.value > 0:
-            return low, high
-        reach = (high - self.value) / self.value
-        return self.value * math.exp(-reach), self.value * math.exp(reach)
+            return self.interval
+        reach = self._reach / self.value
+        return self._within(self.value * math.exp(-reach), self.value * math.exp(reach))
+
+    @property
+    def _reach(self) -> float:
+        return self.error * float(student.ppf((1 + LEVEL) / 2, self.degrees)) if self.error > 0 else 0.0
+
+    def _within(self, low: float, high: float) -> tuple[float, float]:
+        least, most = self.bounds
+        return max(low, least), min(high, most)
 
     @property
     def p_value(self) -> float:
@@ -80,9 +91,9 @@ class Estimate:
         return float(2 * student.sf(abs(self.value) / self.error, self.degrees))
 
 
-def interval_of(scores: Scores, *, positive: bool) -> tuple[float, float]:
-    """Interval of `LEVEL` of a learner's mean score, ``positive`` where no score can be below 0."""
-    found = mean_of(scores)
+def interval_of(scores: Scores, *, positive: bool, bounds: Bounds = UNBOUNDED) -> tuple[float, float]:
+    """Interval of `LEVEL` of a learner's mean score, ``positive`` where it is central in the logarithm."""
+    found = replace(mean_of(scores), bounds=bounds)
     return found.positive_interval if positive else found.interval
 
 
@@ -107,15 +118,19 @@ def mean_of(scores: Scores) -> Estimate:
     return Estimate(float(scores.mean()), (of_tasks, *_runs_part(scores)))
 
 
-def difference_of(a: Scores, b: Scores) -> Estimate:
+def difference_of(a: Scores, b: Scores, bounds: Bounds = UNBOUNDED) -> Estimate:
     """Estimate the difference of two learners' mean scores on the same tasks, with runs of each their own.
+
+    ``bounds`` are those of a score.
 
     The variance is that of the run means of either, and that of the tasks' differences beyond what runs and their
     residual explain. Equal runs, as of a learner with nothing random in its training, have none.
     """
     explained = _residual(a) / a.shape[1] + _residual(b) / b.shape[1]
     of_tasks = _tasks_part(a.mean(axis=1) - b.mean(axis=1), explained)
-    return Estimate(float(a.mean() - b.mean()), (of_tasks, *_runs_part(a), *_runs_part(b)))
+    least, most = bounds
+    parts = (of_tasks, *_runs_part(a), *_runs_part(b))
+    return Estimate(float(a.mean() - b.mean()), parts, bounds=(least - most, most - least))
 
 
 def runs_that_decide(a: Scores, b: Scores) -> float:

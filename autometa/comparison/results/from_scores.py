@@ -71,7 +71,7 @@ def verdicts(
 ) -> pd.DataFrame:
     """As :func:`significance`, with some that cannot be the best, by tasks: learners and what they were trained on."""
     read = read_scores(scores, higher_is_better=higher_is_better)
-    return _apart(significance_of(read.scores, read.higher_is_better, cannot_win), read.names)
+    return _apart(significance_of(read.scores, read.higher_is_better, cannot_win, read.bounds), read.names)
 
 
 def _apart(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:

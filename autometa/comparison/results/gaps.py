@@ -9,7 +9,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from autometa.comparison.results.crossed_effects import ALPHA, Estimate, Scores, difference_of, is_decidable
+from autometa.comparison.results.crossed_effects import (
+    ALPHA,
+    UNBOUNDED,
+    Bounds,
+    Estimate,
+    Scores,
+    difference_of,
+    is_decidable,
+)
 from autometa.comparison.results.statistics import holm
 
 LearnerT = TypeVar("LearnerT", bound=Hashable)
@@ -39,7 +47,7 @@ class Gap:
         return "better" if (self.value > 0) == higher_is_better else "worse"
 
 
-def gaps_to(reference: LearnerT, scores: Mapping[LearnerT, Scores]) -> dict[LearnerT, Gap]:
+def gaps_to(reference: LearnerT, scores: Mapping[LearnerT, Scores], bounds: Bounds = UNBOUNDED) -> dict[LearnerT, Gap]:
     """Hold every learner against the reference.
 
     Parameters
@@ -48,6 +56,8 @@ def gaps_to(reference: LearnerT, scores: Mapping[LearnerT, Scores]) -> dict[Lear
         One of the keys.
     scores : mapping from learner to scores [n_tasks, n_runs]
         All on the same tasks.
+    bounds : pair of float, optional
+        Of a mean score.
 
     Returns
     -------
@@ -57,7 +67,7 @@ def gaps_to(reference: LearnerT, scores: Mapping[LearnerT, Scores]) -> dict[Lear
     if reference not in scores:
         return {}
     others = [learner for learner in scores if learner != reference]
-    found = [difference_of(scores[learner], scores[reference]) for learner in others]
+    found = [difference_of(scores[learner], scores[reference], bounds) for learner in others]
     decided = [is_decidable(scores[learner]) and is_decidable(scores[reference]) for learner in others]
     p_values = np.array([one.p_value if can else math.nan for one, can in zip(found, decided, strict=True)])
     corrected = holm(p_values)

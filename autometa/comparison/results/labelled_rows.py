@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autometa.comparison.results.crossed_effects import Scores, interval_of
+from autometa.comparison.results.crossed_effects import Bounds, Scores, interval_of
 from autometa.comparison.results.gaps import Gap, gaps_to
 from autometa.comparison.results.judged import Judged
 from autometa.comparison.results.references import References
+from autometa.contracts.problems import problem_of_metric
 
 LABELLED_ROWS = ["tasks", "learner", "seed", "rows", "task", "metric", "score"]
 CALIBRATION = ["tasks", "learner", "seed", "rows", "coverage", "log_loss", "calibration_error"]
@@ -88,27 +89,31 @@ def best_by_rows(
         sign = 1 if higher_is_better else -1
         able = [name for name in scores if name not in cannot_win] or list(scores)
         best = max(able, key=lambda name: sign * scores[name].mean())
-        low, high = interval_of(scores[best], positive=not higher_is_better)
+        metric = str(of["metric"].iloc[0])
+        bounds = problem_of_metric(metric).bounds
+        low, high = interval_of(scores[best], positive=not higher_is_better, bounds=bounds)
         found.append(
             {
                 "tasks": of["tasks"].iloc[0],
                 "rows": rows,
                 "learner": best,
-                "metric": of["metric"].iloc[0],
+                "metric": metric,
                 "score": float(scores[best].mean()),
                 "ci_low": low,
                 "ci_high": high,
                 "n_entities": scores[best].shape[0],
-                **_beside("pooled", references.pooled, best, scores),
-                **_beside("own", references.own, best, scores),
+                **_beside("pooled", references.pooled, best, scores, bounds),
+                **_beside("own", references.own, best, scores, bounds),
             }
         )
     return pd.DataFrame(found, columns=BEST_BY_ROWS)
 
 
-def _beside(what: str, reference: str | None, best: str, scores: Mapping[str, Scores]) -> dict[str, Any]:
+def _beside(
+    what: str, reference: str | None, best: str, scores: Mapping[str, Scores], bounds: Bounds
+) -> dict[str, Any]:
     there = reference is not None and reference in scores
-    gap: Gap | None = gaps_to(reference, scores).get(best) if there and reference is not None else None
+    gap: Gap | None = gaps_to(reference, scores, bounds).get(best) if there and reference is not None else None
     return {
         what: float(scores[reference].mean()) if there and reference is not None else math.nan,
         f"gap_to_{what}": math.nan if gap is None else gap.value,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autometa.comparison.results.crossed_effects import Scores
+from autometa.comparison.results.crossed_effects import UNBOUNDED, Bounds, Scores
 from autometa.contracts.problems import Problem, problem_of_metric
 from autometa.errors import InvalidData, InvalidParameter
 
@@ -31,6 +31,8 @@ class ReadScores:
     higher_is_better: Mapping[str, bool]
     problems: Mapping[str, Problem | None]
     """Whose metric the scores are of; None where it is not one of autometa's."""
+    bounds: Mapping[str, Bounds]
+    """The least and the largest mean score, by what is known of the metric."""
 
 
 def read_scores(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, bool] | None = None) -> ReadScores:
@@ -50,14 +52,16 @@ def read_scores(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, b
     found: dict[str, dict[Key, Scores]] = {}
     better: dict[str, bool] = {}
     problems: dict[str, Problem | None] = {}
+    bounds: dict[str, Bounds] = {}
     for tasks, of in scores.groupby("tasks", sort=False):
         label = str(tasks)
         matrices = {key: _matrix(rows, label, key) for key, rows in of.groupby(names, sort=False)}
         better[label] = _direction(label, of, higher_is_better)
         problems[label] = _problem(of)
+        bounds[label] = _bounds(problems[label], of["score"].astype(np.float64))
         _check_same_tasks(label, matrices)
         found[label] = {key: matrix.to_numpy() for key, matrix in matrices.items()}
-    return ReadScores(names=names, scores=found, higher_is_better=better, problems=problems)
+    return ReadScores(names=names, scores=found, higher_is_better=better, problems=problems, bounds=bounds)
 
 
 def _matrix(rows: pd.DataFrame, tasks: str, key: Key) -> pd.DataFrame:
@@ -101,6 +105,13 @@ def _problem(rows: pd.DataFrame) -> Problem | None:
         return problem_of_metric(str(_metric(rows)))
     except InvalidParameter:
         return None  # another library's
+
+
+def _bounds(problem: Problem | None, scores: pd.Series[float]) -> Bounds:
+    """Return the bounds of the metric; none where a score is beyond them, as accuracies in percent are."""
+    if problem is None or not scores.between(*problem.bounds).all():
+        return UNBOUNDED
+    return problem.bounds
 
 
 def _direction(tasks: str, rows: pd.DataFrame, given: bool | Mapping[str, bool] | None) -> bool:

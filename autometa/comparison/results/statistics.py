@@ -14,6 +14,8 @@ from scipy.stats import rankdata, wilcoxon
 
 from autometa.comparison.results.crossed_effects import (
     ALPHA,
+    UNBOUNDED,
+    Bounds,
     Scores,
     difference_of,
     is_decidable,
@@ -34,6 +36,7 @@ _ALL_SIGNS = 13  # tasks; beyond them scipy's own choice is as good, up to them 
 
 LearnerT = TypeVar("LearnerT", bound=Hashable)
 _NOBODY: Mapping[str, Collection[Any]] = {}
+_NO_BOUNDS: Mapping[str, Bounds] = {}
 
 
 def test_of_models(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -77,6 +80,7 @@ def significance_of(
     scores: Mapping[str, Mapping[LearnerT, Scores]],
     higher_is_better: Mapping[str, bool],
     cannot_win: Mapping[str, Collection[Any]] = _NOBODY,
+    bounds: Mapping[str, Bounds] = _NO_BOUNDS,
 ) -> pd.DataFrame:
     """Compare all pairs of learners on every task distribution.
 
@@ -88,6 +92,8 @@ def significance_of(
     higher_is_better : mapping from tasks to bool
     cannot_win : mapping from tasks to learners, optional
         Those that are not held to be the best whatever their scores, unless nobody else is there.
+    bounds : mapping from tasks to pair of float, optional
+        The least and the largest mean score.
 
     Returns
     -------
@@ -96,8 +102,9 @@ def significance_of(
     """
     rows: list[dict[str, Any]] = []
     for tasks, of_learner in scores.items():
+        limits = bounds.get(tasks, UNBOUNDED)
         family = [
-            {"tasks": tasks, "learner_a": a, "learner_b": b, **_pair(of_learner[a], of_learner[b])}
+            {"tasks": tasks, "learner_a": a, "learner_b": b, **_pair(of_learner[a], of_learner[b], limits)}
             for a, b in combinations(of_learner, 2)
         ]
         corrected = holm(np.array([row["p_value"] for row in family], dtype=np.float64))
@@ -128,8 +135,8 @@ def one_sided(p_value: float, n_others: int) -> float:
     return math.nan if math.isnan(p_value) else min(1.0, 0.5 * p_value * n_others)
 
 
-def _pair(a: Scores, b: Scores) -> dict[str, Any]:
-    difference = difference_of(a, b)
+def _pair(a: Scores, b: Scores, bounds: Bounds) -> dict[str, Any]:
+    difference = difference_of(a, b, bounds)
     decidable = is_decidable(a) and is_decidable(b)
     low, high = difference.interval if decidable else (math.nan, math.nan)
     return {

@@ -320,7 +320,8 @@ def _gap_cells(gap: Gap | None, higher_is_better: bool) -> dict[str, Any]:
 def _row(judged: Judged) -> dict[str, Any]:
     pair, matrix = judged.pair, judged.matrix()
     first = next(iter(judged.results.values()))
-    low, high = interval_of(matrix, positive=not judged.domain.problem.higher_is_better)
+    problem = judged.domain.problem
+    low, high = interval_of(matrix, positive=not problem.higher_is_better, bounds=problem.bounds)
     return {
         "tasks": judged.tasks,
         "learner": pair.learner,
