@@ -512,6 +512,17 @@ def test_a_forward_of_which_nothing_is_known_is_never_read(
     assert read(nn.Sequential(Promised(nn.Linear(3, 2)))) is not None
 
 
+class NamedNorm(nn.BatchNorm1d):
+    """torch's own by another name."""
+
+
+def test_reading_a_network_changes_nothing_of_it() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), NamedNorm(4), nn.Linear(4, 2))
+    before = copy.deepcopy(network.state_dict())
+    assert read(network) is None
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("layer", "setting", "value"),
     [(0, "padding", (1, 1)), (1, "eps", 0.5), (1, "num_groups", 1), (2, "kernel_size", 1), (3, "end_dim", 2)],

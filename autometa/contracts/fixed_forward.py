@@ -45,5 +45,9 @@ def fixed_forward(forward: Forward) -> Forward:
 
 def is_fixed(layer: nn.Module) -> bool:
     """Tell whether what a layer's ``forward`` does is known: it is torch's own, or its class promises it."""
-    forward = type(layer).forward
-    return getattr(forward, _MARK, False) or forward.__module__.startswith("torch.nn")
+    return getattr(type(layer).forward, _MARK, False) or is_torchs(layer)
+
+
+def is_torchs(layer: nn.Module) -> bool:
+    """Tell whether a layer's ``forward`` is torch's own, also if its class is not."""
+    return type(layer).forward.__module__.startswith("torch.nn")

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autometa.contracts.fixed_forward import is_fixed
+from autometa.contracts.fixed_forward import is_fixed, is_torchs
 from autometa.engine.inner_loop.conv_blocks import ConvBlocks
 from autometa.engine.inner_loop.conv_program import FLATTEN, IMAGE_LAYERS, SETTINGS, blocks_of, kind_of, parameter_names
 from autometa.engine.inner_loop.mlp_descent import ACTIVATIONS, NONE, Chain, Layer
@@ -140,7 +140,7 @@ def _noted_layers(parts: Mapping[str, nn.Module]) -> Iterator[None]:
     layers = [
         (name, part)
         for name, part in parts.items()
-        if type(part).__module__.startswith("torch.nn") and not isinstance(part, nn.Sequential)
+        if is_torchs(part) and type(part).forward is not nn.Sequential.forward
     ]
     try:
         for name, part in layers:
