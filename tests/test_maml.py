@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
-from autometa_plugins.optimization.per_step_norm import PerStepNorm
+from autometa_plugins.optimization.per_step_norm import PerStepNorm, at_step, with_per_step_norm
 from torch import Tensor, nn
 
 import autometa as am
@@ -202,6 +203,53 @@ def test_per_step_norm_sees_a_support_set_by_itself_without_padding_and_queries_
     for layer in norms(module):
         layer.running_mean[2] += 1
     assert not torch.allclose(outputs(batch.support), before)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5])
+@pytest.mark.parametrize("training", [True, False])
+def test_per_step_norm_side_by_side_gives_the_numbers_and_averages_of_one_task_after_the_other(
+    training: bool, progress: float
+) -> None:
+    torch.manual_seed(0)
+    start = per_step().build(PATTERNS.info).double().train(training)
+    for layer in norms(start):
+        for value in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
+            value.data += 0.2 * torch.rand_like(value)
+    batch, found = PATTERNS.sample(5, seed=0).to(dtype=DOUBLE), {}
+    for strategy in ("loop", "vmap", "auto"):
+        maml, module = per_step(strategy=strategy, multi_step_loss=0.6, first_order_until=0.1), copy.deepcopy(start)
+        found[strategy] = meta_gradient(maml, module, batch, progress), dict(module.named_buffers())
+    for strategy in ("vmap", "auto"):
+        torch.testing.assert_close(found[strategy], found["loop"], rtol=1e-9, atol=1e-11)
+    if training:
+        assert not torch.equal(found["loop"][1]["backbone.blocks.1.running_mean"], norms(start)[0].running_mean)
+
+
+@pytest.mark.parametrize("is_support", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_view_for_many_examples_is_the_per_step_norm_itself(training: bool, is_support: bool) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.BatchNorm1d(3, momentum=None), nn.BatchNorm1d(3, affine=False, momentum=0.3))
+    assert with_per_step_norm(network, 2)
+    network.double().train(training)
+    results = []
+    for n in (1, 7):  # one example has the layers themselves
+        own = copy.deepcopy(network)
+        outputs = at_step(own, 1, n=n, is_support=is_support)(torch.randn(7, 3, generator=_seeded(), dtype=DOUBLE))
+        results.append([outputs, torch.autograd.grad(outputs.square().sum(), own[0].weight), dict(own.named_buffers())])
+    torch.testing.assert_close(results[0], results[1])
+
+
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_a_norm_that_is_used_twice_stays_one() -> None:
+    norm = nn.BatchNorm1d(3)
+    network = nn.Sequential(norm, nn.Linear(3, 3), norm)
+    assert with_per_step_norm(network, 2)
+    for view in (network, at_step(network, 0, n=1, is_support=True), at_step(network, 0, n=5, is_support=True)):
+        assert view[0] is view[2] is not norm
 
 
 def test_per_step_norm_lets_inductive_batch_norm_learn() -> None:

@@ -111,10 +111,9 @@ class MAMLPlusPlus(am.Learner):
 
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
         """Outputs of every task's own network."""
-        strategy = self._strategy(module)
         if has_per_step_norm(module):
-            module = at_step(module, self.steps, is_support=False)
-        return am.call_per_task(module, adapted, x, strategy=strategy)
+            module = at_step(module, self.steps, n=x.shape[1], is_support=False)
+        return am.call_per_task(module, adapted, x, strategy=self.strategy)
 
     def meta_loss(self, module: nn.Module, batch: am.TaskBatch, progress: float) -> Tensor:
         """Query losses after adapting; while ``multi_step_loss`` lasts, weighted sums of those after every step."""
@@ -150,21 +149,17 @@ class MAMLPlusPlus(am.Learner):
         states = [module.start(support)]
         for first in range(0, self.steps, max(at_once, 1)):
             after = am.descend(
-                at_step(module, first, is_support=True) if per_step else module,
+                at_step(module, first, n=support.x.shape[1], is_support=True) if per_step else module,
                 states[-1],
                 support,
                 steps=at_once,
                 rates=module.rates_by_name(self.inner_lr, first),
                 first_order=first_order,
                 checkpoint=self.checkpoint,
-                strategy=self._strategy(module),
+                strategy=self.strategy,
             )
             states.append(after)
         return states
-
-    def _strategy(self, module: nn.Module) -> str:
-        # Running averages are updated by one task after the other.
-        return "loop" if self.strategy == "auto" and has_per_step_norm(module) else self.strategy
 
     def _check(self) -> None:
         whose = "learner 'maml_plus_plus'"

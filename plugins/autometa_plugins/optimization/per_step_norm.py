@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -56,19 +57,44 @@ class PerStepNorm(_BatchNorm):
         )
 
 
+class _OneStep(_BatchNorm):
+    """A per-step norm at its step, for two examples or more: torch's batch norm, whose tensors are rows of its own."""
+
+    def __init__(self, norm: PerStepNorm) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum or 0.0, affine=False, track_running_stats=False)
+        self.train(norm.training)
+        if norm.affine:
+            self._parameters |= {"weight": norm.weight[norm.step], "bias": norm.bias[norm.step]}  # type: ignore[dict-item]
+        if norm.training or not norm.is_support:
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            self.track_running_stats = True
+            self.running_mean, self.running_var = norm.running_mean[norm.step], norm.running_var[norm.step]
+            self.num_batches_tracked = norm.num_batches_tracked
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Take whatever the layer that it stands for took."""
+
+
 def _same_kind(value: Tensor, new: Tensor) -> Tensor:
     return nn.Parameter(new) if isinstance(value, nn.Parameter) else new
 
 
 def with_per_step_norm(network: nn.Module, n_steps: int) -> bool:
     """Replace every inductive batch norm within a network; tell whether there was one."""
-    found = False
+    inductive = [
+        layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+    ]
+    _replace(network, {layer: PerStepNorm(layer, n_steps) for layer in inductive})
+    return bool(inductive)
+
+
+def _replace(network: nn.Module, layers: Mapping[nn.Module, nn.Module]) -> None:
+    """Replace layers within a network, at every place where they are."""
     for parent in list(network.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, _BatchNorm) and layer.running_mean is not None:
-                setattr(parent, name, PerStepNorm(layer, n_steps))
-                found = True
-    return found
+        for name, layer in parent._modules.items():
+            if layer in layers:
+                parent._modules[name] = layers[layer]
 
 
 def has_per_step_norm(network: nn.Module) -> bool:
@@ -76,17 +102,27 @@ def has_per_step_norm(network: nn.Module) -> bool:
     return any(isinstance(layer, PerStepNorm) for layer in network.modules())
 
 
-def at_step(module: Module, step: int, *, is_support: bool) -> Module:
+def at_step(module: Module, step: int, *, n: int, is_support: bool) -> Module:
     """A view of the module that normalises as at this inner step; its tensors are the module's.
 
-    Steps beyond the last are as the last. ``is_support``: what it is given is one task's whole support set.
+    Parameters
+    ----------
+    module : nn.Module
+    step : int
+        Steps beyond the last are as the last.
+    n : int
+        How many examples of a task it is given. Of two or more, tasks can go side by side.
+    is_support : bool
+        Whether these are a task's whole support set.
     """
     tensors = [*module.parameters(), *module.buffers()]
     view = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
-    for layer in view.modules():
-        if isinstance(layer, PerStepNorm):
-            assert layer.running_mean is not None
-            layer.step, layer.is_support = min(step, len(layer.running_mean) - 1), is_support
+    norms = [layer for layer in view.modules() if isinstance(layer, PerStepNorm)]
+    for layer in norms:
+        assert layer.running_mean is not None
+        layer.step, layer.is_support = min(step, len(layer.running_mean) - 1), is_support
+    if n > 1:
+        _replace(view, {layer: _OneStep(layer) for layer in norms})
     return view
 
 
