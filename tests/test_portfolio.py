@@ -87,7 +87,9 @@ def test_what_does_not_fit_is_not_tried(tmp_path: Path, ridge: dict[str, Any], o
     assert first_values(found) == first_values(am.compare("sinusoid", "ridge", **numbers))
 
 
-def test_the_same_folder_needs_the_same_start_and_a_worker_knows_it(tmp_path: Path, ridge: dict[str, Any]) -> None:
+def test_a_folder_goes_on_with_the_start_it_was_begun_with_and_a_worker_knows_it(
+    tmp_path: Path, ridge: dict[str, Any]
+) -> None:
     from autometa.comparison import work
 
     numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1}
@@ -95,8 +97,22 @@ def test_the_same_folder_needs_the_same_start_and_a_worker_knows_it(tmp_path: Pa
     found = am.compare("sinusoid", "ridge", warm_start=path, output=output, **numbers)
     assert first_values(found)[1] == 0.37
     assert first_values(work(str(output / "journal.log"), "run")) == first_values(found)
-    with pytest.raises(am.InvalidParameter, match="warm_start holds other hyperparameters"):
-        am.compare("sinusoid", "ridge", output=output, **numbers)
+    written(tmp_path, ridge | {"params": {"learner__regularization": 0.21}}, ridge)
+    more = {**numbers, "n_trials": 4}
+    for start in (path, None):
+        with pytest.warns(UserWarning, match="than comparison 'run' was begun with; it goes on with those"):
+            on = am.compare("sinusoid", "ridge", warm_start=start, output=output, **more)
+        assert on.complete
+        assert first_values(on)[:2] == first_values(found)
+        assert 0.21 not in first_values(on)
+
+
+def test_a_folder_begun_without_a_start_goes_on_without_one(tmp_path: Path, ridge: dict[str, Any]) -> None:
+    numbers = {**FAST, "n_seeds": 1, "max_steps": 1}
+    am.compare("sinusoid", "ridge", output=tmp_path / "run", **{**numbers, "n_trials": 1})
+    with pytest.warns(UserWarning, match="than comparison 'run' was begun with"):
+        on = am.compare("sinusoid", "ridge", warm_start=written(tmp_path, ridge), output=tmp_path / "run", **numbers)
+    assert 0.37 not in first_values(on)
 
 
 def test_a_race_begins_with_it_too(tmp_path: Path, ridge: dict[str, Any]) -> None:
@@ -123,6 +139,17 @@ def test_what_is_no_portfolio_is_one_error(tmp_path: Path, text: str | None, err
         am.compare("sinusoid", "ridge", warm_start=tmp_path, **FAST)
     with pytest.raises(am.InvalidParameter, match="warm_start=3"):
         am.compare("sinusoid", "ridge", warm_start=3, **FAST)
+
+
+def test_a_name_that_is_none_says_which_there_is() -> None:
+    with pytest.raises(am.MissingData, match="warm_start='Installed' has no portfolio.json.*or 'installed' for those"):
+        am.compare("sinusoid", "ridge", warm_start="Installed", **FAST)
+
+
+def test_a_mark_at_the_beginning_that_editors_write_is_no_part_of_it(tmp_path: Path) -> None:
+    path = written(tmp_path, RIDGE)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_portfolio(path) == [RIDGE]
 
 
 def test_what_is_kept_fits_what_is_read(ridge: dict[str, Any]) -> None:

@@ -208,7 +208,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     name = os.fspath(path)
     try:
         with open(os.path.expanduser(path), "rb") as file:
-            return tomllib.load(file)
+            return tomllib.loads(file.read().decode("utf-8-sig"))  # which some editors write
     except FileNotFoundError as error:
         raise MissingData(f"study file {name!r} does not exist.") from error
     except OSError as error:

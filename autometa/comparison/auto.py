@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -38,7 +39,7 @@ class _AutoFewShot(BaseEstimator):
         max_steps: int = 500,
         tasks_per_step: int = 16,
         search: Search = "race",
-        time_budget: float | str | None = None,
+        time_budget: float | str | timedelta | None = None,
         ensemble: bool = False,
         warm_start: WarmStart | None = None,
         storage: str | None = None,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from autometa.comparison.execution.storage import (
     open_storage,
     prepare_output,
 )
-from autometa.comparison.execution.stored_plan import begun_settings, stored_plan
+from autometa.comparison.execution.stored_plan import begun_plan, stored_plan
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.plan import make_plan
@@ -38,6 +40,7 @@ from autometa.comparison.report.mlflow_runs import check_log
 from autometa.comparison.result import Comparison
 from autometa.engine.device import pick_device
 from autometa.errors import InvalidParameter
+from autometa.files.description import as_stored
 
 
 def compare(
@@ -62,7 +65,7 @@ def compare(
     resources: Mapping[str, float] | None = None,
     random_state: int = 0,
     search: Search = "separate",
-    time_budget: float | str | None = None,
+    time_budget: float | str | timedelta | None = None,
     ensemble: bool = False,
     warm_start: WarmStart | None = None,
     objective: str = "auto",
@@ -143,7 +146,7 @@ def compare(
         :attr:`Comparison.race` tells who had what. A race may be given more trials later, not more learners.
         ``"joint"``: one study per task distribution chooses among the learners as well, and only the winner is judged:
         less work, and no comparison of equals.
-    time_budget : float or str, optional
+    time_budget : float, str or datetime.timedelta, optional
         Seconds, or a text such as ``"30min"`` or ``"1h30min"``, that the whole call may take, with ``search="race"``:
         rounds go on until what is left is needed for final runs, and as many learners have those as there is time for.
         Seconds left after that go to more final runs of these, three times ``n_seeds`` at most; where time was short,
@@ -161,7 +164,7 @@ def compare(
         Folders of finished comparisons, or their files ``portfolio.json``; ``"installed"`` stands for the files of that
         name in the packages of plugins, the bundled ones among them. The hyperparameters that did best there for a
         learner with the same meta-optimizer, up to three of tasks with the same problem and input, are tried right
-        after the defaults.
+        after the defaults. A call that goes on keeps those that the first one read.
     objective : str, default="auto"
         What trials are tuned on, what decides which θ of a run is kept, and what final runs are judged and ranked by.
         Meta-training descends the learner's loss, whatever this is. ``"auto"``: the metric of the problem, which stays
@@ -263,16 +266,19 @@ def compare(
     if name is None:
         name = folder.name if folder is not None else "comparison"
     planned = partial(
-        make_plan, tasks, learners, name=name, baselines=baselines, test_tasks=test_tasks, accelerator=accelerator,
-        portfolio=read_portfolio(warm_start),
-    )  # fmt: skip
-    plan = planned(settings)
+        make_plan, tasks, learners, name=name, baselines=baselines, test_tasks=test_tasks, accelerator=accelerator
+    )
+    portfolio = as_stored(read_portfolio(warm_start))
+    plan = planned(settings, portfolio=portfolio)
     where, keeper = _place(storage, folder, n_workers, cluster, keeps_files=ensemble or search == "race")
     opened = open_storage(where)
     with quiet_optuna():
-        kept = going_on(plan.settings, begun_settings(opened, name))
-        if kept != plan.settings:
-            plan = planned(kept)
+        kept, first = going_on(plan.settings, portfolio, begun_plan(opened, name))
+        if first != portfolio:
+            begun = f"comparison {name!r} was begun with; it goes on with those."
+            warnings.warn(f"warm_start holds other hyperparameters than {begun}", UserWarning, stacklevel=2)
+        if (kept, first) != (plan.settings, portfolio):
+            plan = planned(kept, portfolio=first)
         run = Call(
             plan, where, opened, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout, cluster,
             log,

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import mean
 from typing import Any
 
@@ -91,7 +92,7 @@ def preview(
     n_workers: int = 1,
     random_state: int = 0,
     search: Search = "separate",
-    time_budget: float | str | None = None,
+    time_budget: float | str | timedelta | None = None,
     ensemble: bool = False,
     warm_start: WarmStart | None = None,
     objective: str = "auto",

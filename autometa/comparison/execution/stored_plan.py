@@ -46,8 +46,8 @@ def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
         study.set_user_attr(PLAN, first)  # if it is another process's, that one may be gone
 
 
-def begun_settings(storage: BaseStorage, name: str) -> Mapping[str, Any]:
-    """Return the settings that a comparison was begun with; empty if there is none, or one that cannot go on."""
+def begun_plan(storage: BaseStorage, name: str) -> Mapping[str, Any]:
+    """Return the stored plan of a comparison; empty if there is none, or one that cannot go on."""
     if name not in optuna.get_all_study_names(storage=storage):
         return {}
     try:
@@ -55,7 +55,7 @@ def begun_settings(storage: BaseStorage, name: str) -> Mapping[str, Any]:
         check_stored(plan, f"comparison {name!r}")
     except AutometaError:  # which whoever registers a plan is told
         return {}
-    return dict(plan["settings"])
+    return dict(plan)
 
 
 def comparisons_in(storage: BaseStorage) -> list[str]:

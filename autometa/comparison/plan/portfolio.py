@@ -68,11 +68,11 @@ def read_portfolio(given: WarmStart | None) -> list[dict[str, Any]]:
 
 def _read(path: Path, shown: str) -> list[dict[str, Any]]:
     try:
-        entries = read_json(path.read_text(encoding="utf-8"))
+        entries = read_json(path.read_text(encoding="utf-8-sig"))  # which some editors write
     except OSError as error:
         raise MissingData(
-            f"{shown} has no {FILE} that can be read ({error.strerror}); give the folder of a finished comparison, or "
-            "its portfolio."
+            f"{shown} has no {FILE} that can be read ({error.strerror}); give the folder of a finished comparison, its "
+            f"portfolio, or {INSTALLED!r} for those of plugins."
         ) from error
     except ValueError as error:
         raise InvalidFile(f"{shown} is no portfolio: {error}.") from error

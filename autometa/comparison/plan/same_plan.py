@@ -9,6 +9,7 @@ from typing import Any
 
 from autometa._version import __version__
 from autometa.comparison.plan.plan import FORMAT, STORED, Plan
+from autometa.comparison.plan.portfolio import Portfolio
 from autometa.comparison.plan.settings import Settings
 from autometa.errors import InvalidParameter, StorageError
 from autometa.files.description import as_stored, changed_content, same_description
@@ -101,18 +102,27 @@ def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
     return found
 
 
-def going_on(settings: Settings, begun: Mapping[str, Any]) -> Settings:
-    """Return the settings of a call that goes on with a comparison, with what its first call alone decides.
+def going_on(settings: Settings, portfolio: Portfolio, begun: Mapping[str, Any]) -> tuple[Settings, Portfolio]:
+    """Return settings and portfolio of a call that goes on with a comparison, with what its first call alone decides.
 
-    That is which networks are on offer, whatever the device now, and how long the time of that call let every run be.
+    That is which networks are on offer, whatever the device now, how long the time of that call let every run be, and
+    which hyperparameters are tried first.
 
     Parameters
     ----------
     settings : Settings
         As asked for now.
+    portfolio : Portfolio
+        Likewise.
     begun : mapping
-        Those of the stored plan; empty if there is none.
+        The stored plan; empty if there is none.
     """
+    if not begun:
+        return settings, portfolio
+    return _settings_going_on(settings, begun["settings"]), begun.get("warm_start", [])
+
+
+def _settings_going_on(settings: Settings, begun: Mapping[str, Any]) -> Settings:
     kept: dict[str, Any] = {}
     if isinstance(begun.get("backbones"), str):
         kept["backbones"] = begun["backbones"]
