@@ -25,8 +25,8 @@ from autometa.cli.compare import NAMES, _chosen_tasks, _has_gaps
 from autometa.cli.component_text import labels, parse_component, parse_learner, split_components
 from autometa.cli.option_names import option_names, with_options
 from autometa.cli.study_file import NamedComponent, StudyFile, learners_from_texts, read_study_file, tasks_from_texts
-from autometa.comparison.report.page import INCOMPLETE
 from autometa.comparison.report.text import as_markdown
+from autometa.comparison.results.record import INCOMPLETE
 from autometa.errors import InvalidData, InvalidParameter, MissingData, StorageError
 
 SMALL = [
@@ -431,6 +431,12 @@ def test_a_wrong_study_file_is_told_by_key_and_value(
         read_study_file(tmp_path / "none.toml")
 
 
+def test_a_mark_at_the_beginning_that_editors_write_is_no_part_of_a_study_file(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text("trials = 3", encoding="utf-8-sig")
+    assert read_study_file(file).options == {"n_trials": 3}
+
+
 INTERRUPTIBLE = """
 import signal, sys
 from autometa.cli import main
@@ -456,6 +462,23 @@ def test_ctrl_c_ends_every_command_with_the_exit_code_of_shells(monkeypatch: pyt
 
     monkeypatch.setattr("autometa.comparison.work", interrupted)
     assert main(["worker", "--storage", "sqlite:///nothing.db", "--name", "first"]) == 130
+
+
+def test_ctrl_c_before_anything_was_begun_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*what: Any, **how: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autometa.comparison.call.register_plan", interrupted)
+    out = tmp_path / "out"
+    assert main(["compare", "--tasks", "sinusoid", "--learners", "ridge", "-q", "--output", str(out)]) == 130
+    error = capsys.readouterr().err
+    assert f"Interrupted. Nothing was begun, and {out} holds no comparison yet." in error
+    assert "kept" not in error
+    assert main(["report", str(out)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"output={str(out)!r} holds no comparison: there is no run.json in it, which is written before" in line
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process alone")

@@ -25,7 +25,7 @@ from autometa.comparison.results.references import References
 from autometa.comparison.results.statistics import significance_of
 from autometa.engine.size import MEBIBYTE
 from autometa.training import MetaTraining
-from test_comparison import FAST, Mean
+from test_comparison import FAST, Mean, Trained
 from test_growth import Counted
 from test_kept_best import Spoils
 
@@ -207,6 +207,39 @@ def test_of_the_trials_the_best_within_the_limit_is_taken(
     with pytest.warns(UserWarning, match="winner on 'sinusoid' is not saved: no learner"):
         assert winner(max_latency=1.5) == (1.0, "101 ms a task, over max_latency=1.5"), "no trial is within this limit"
     assert (counted.trials, counted.finals) == ([], [])
+
+
+class ChoosyInTraining(Trained):
+    """Likewise, and its trials pause."""
+
+    @classmethod
+    def suggest(cls, trial: optuna.Trial, info: am.TaskInfo) -> Self:
+        return cls(scale=trial.suggest_categorical("scale", [1.0, 2.0]))
+
+
+def test_slots_of_a_race_stay_as_they_were_opened_under_another_limit(
+    tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes on is the best within the limit; without a limit it would be another one."""
+    counted, learners = Counted(monkeypatch), {"choosy": ChoosyInTraining(scale=2.0)}
+    numbers = {**FEW, "n_trials": 3, "n_seeds": 1, "search": "race"}
+    limited = am.compare("sinusoid", learners, max_latency=50, output=tmp_path / "run", **numbers)
+    without = am.compare("sinusoid", learners, output=tmp_path / "other", **numbers)
+    assert _gone_on(limited) != _gone_on(without)
+    counted.clear()
+    on = am.compare("sinusoid", learners, output=tmp_path / "run", **numbers)
+    assert counted.trials == []
+    assert on.complete
+    assert _gone_on(on) == _gone_on(limited)
+    pd.testing.assert_frame_equal(on.trials, limited.trials)
+
+
+def _gone_on(found: am.Comparison) -> dict[int, int]:
+    """Return which slots of a race go on with which, as its trials tell, and nobody says otherwise."""
+    (arm,) = found._arms
+    told = {trial.user_attrs["slot"]: trial.user_attrs.get("begun_in") for trial in arm.tuning.trials()}
+    assert arm.tuning.goes_on == {slot: begun_in for slot, begun_in in told.items() if begun_in is not None}
+    return dict(arm.tuning.goes_on)
 
 
 @pytest.mark.parametrize("name", ["max_latency", "max_memory"])

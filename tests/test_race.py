@@ -23,7 +23,7 @@ import autometa as am
 from autometa.cli import main
 from autometa.comparison.execution import arm, clock, race
 from autometa.comparison.execution.arm import open_arms
-from autometa.comparison.execution.claims import claim
+from autometa.comparison.execution.claims import claim, latest
 from autometa.comparison.execution.clock import load_of, seconds_of
 from autometa.comparison.execution.leg import Leg
 from autometa.comparison.execution.race import MOST, N_NEW, Race, open_races
@@ -293,13 +293,22 @@ def test_a_damaged_record_of_a_race_is_one_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"), [(90, 90.0), (2.5, 2.5), ("90s", 90.0), ("30min", 1800.0), ("1h30min", 5400.0), (None, None)]
-)
-def test_a_time_is_seconds_or_a_text_with_a_unit(given: Any, seconds: float | None) -> None:
+    ("given", "seconds"),
+    [
+        (90, 90.0), (2.5, 2.5), ("90s", 90.0), ("20S", 20.0), ("30min", 1800.0), ("1h30min", 5400.0),
+        ("1H 30m", 5400.0), ("1.5 hours", 5400.0), ("2 Days", 172800.0), (timedelta(minutes=2), 120.0), (None, None),
+    ],
+)  # fmt: skip
+def test_a_time_is_seconds_or_a_text_with_a_unit(
+    given: Any, seconds: float | None, recwarn: pytest.WarningsRecorder
+) -> None:
     assert seconds_of(given) == seconds
+    assert not recwarn
 
 
-@pytest.mark.parametrize("given", ["90", "soon", "", 0, -1, True, float("nan"), "-3min"])
+@pytest.mark.parametrize(
+    "given", ["90", "soon", "", 0, -1, True, float("nan"), "-3min", "3 fortnights", "3mins 5", "0s", timedelta(0)]
+)
 def test_a_time_that_is_none_is_refused(given: Any) -> None:
     with pytest.raises(am.InvalidParameter, match="time_budget"):
         am.compare("sinusoid", ["ridge"], time_budget=given, **RACE)
@@ -388,6 +397,88 @@ def test_finalists_with_fewer_final_runs_than_asked_for_are_told(
     arms = open_arms(plan, storage, to_read=True)
     open_races(plan, arms, storage, to_read=True)
     assert all(one.n_done == one.n_slots for one in arms), "and complete whoever reads it"
+
+
+@pytest.mark.parametrize("cut_in", ["rounds", "finals"])
+@pytest.mark.parametrize("seconds", [None, 60.0], ids=["without a time", "with a time"])
+def test_a_race_that_is_read_before_its_end_says_what_is_left(
+    seconds: float | None,
+    cut_in: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Read while it runs, and after its process was killed: nothing of it says that it was."""
+    FakeTime(monkeypatch)
+    told: list[am.Comparison] = []
+    if cut_in == "rounds":
+        place, text, real = "run_trial", "is in round 1, and its final runs come after that", arm.run_trial
+    else:
+        place, text, real = "run_final", "is at its final runs: ridge has had", arm.run_final
+
+    def read(*arguments: Any) -> float:
+        if len(told) < 1:
+            told.append(am.Comparison.load(tmp_path / "run"))
+            assert main(["report", str(tmp_path / "run"), "--format", "md"]) == 0
+        return real(*arguments)
+
+    monkeypatch.setattr(arm, place, read)
+    numbers = {**RACE, "n_trials": 2, "n_seeds": 2}
+    found = am.compare("sinusoid", ["ridge"], time_budget=seconds, output=tmp_path / "run", **numbers)
+    (early,) = told
+    assert not early.complete
+    assert f"The race on sinusoid {text}" in early.left
+    shown = capsys.readouterr()
+    assert early.left in shown.out
+    assert early.left in shown.err
+    assert set(early.race["state"]) == ({"in the race"} if cut_in == "rounds" else {"finalist"})
+    assert found.complete
+    assert found.left == am.Comparison.load(tmp_path / "run").left == ""
+
+
+def test_a_race_between_two_rounds_or_whose_call_was_cut_is_not_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeTime(monkeypatch)
+    numbers = {**RACE, "n_trials": 1}
+    am.compare("sinusoid", ["ridge", "sklearn"], time_budget=30.0, output=tmp_path / "run", **numbers)
+    storage = open_storage(str(tmp_path / "run" / "journal.log"))
+    assert am.Comparison.load(tmp_path / "run").complete
+    clock.Clock(until=2e6, seconds=30.0, n_workers=1).set(storage, "run")
+    cut = am.Comparison.load(tmp_path / "run")
+    assert not cut.complete
+    assert cut.left.startswith("The race on sinusoid is at its final runs: ")
+    study, key = storage.get_study_id_from_name("run"), "race on sinusoid"
+    last = latest(storage, study, key, race._NOTHING)
+    claim(storage, study, key, {"rounds": last["rounds"], "finalists": None}, follows=last)
+    between = am.Comparison.load(tmp_path / "run")
+    assert not between.complete
+    assert between.left.startswith(f"The race on sinusoid is in round {len(last['rounds'])}, and its final runs come")
+
+
+def test_how_many_settings_were_tried_to_the_end_is_told(raced: tuple[am.Comparison, Path]) -> None:
+    found = raced[0]
+    ended = found.trials[found.trials["state"] == "complete"].groupby("learner").size()
+    table = found.race.set_index("learner")
+    assert table["complete"].to_dict() == ended.to_dict()
+    assert (table["complete"] < table["trials"]).any()
+    advice = found.advice("sinusoid")
+    assert advice is not None
+    for learner in found.leaderboard["learner"]:
+        assert f"{learner} {table.loc[learner, 'trials']} ({table.loc[learner, 'complete']})" in advice.sureness
+
+
+def test_final_runs_stay_that_there_is_no_time_to_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a later call finds a better trial, but has no time for its final runs."""
+    fake = FakeTime(monkeypatch)
+    numbers = {**RACE, "n_trials": 1}
+    begun = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=30.0, output=tmp_path, **numbers)
+    monkeypatch.setattr(arm.Arm, "_outdated", lambda one: one.final.trials(optuna.trial.TrialState.COMPLETE))
+    before = fake.finals
+    on = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=1.0, output=tmp_path, **numbers)
+    assert fake.finals == before > 0
+    pd.testing.assert_frame_equal(on.scores, begun.scores)
+    assert on.complete
 
 
 def test_on_a_busy_machine_more_time_is_kept_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -589,9 +680,10 @@ def test_a_final_that_takes_longer_than_the_time_left_is_done_once_and_whole(mon
     assert found.complete
 
 
-def test_a_loaded_race_with_a_time_is_the_same(tmp_path: Path) -> None:
+def test_a_loaded_race_with_a_time_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeTime(monkeypatch)
     numbers = {**RACE, "n_trials": 2, "max_steps": 2}
-    found = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=6.0, output=tmp_path, **numbers)
+    found = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=20.0, output=tmp_path, **numbers)
     again = am.Comparison.load(tmp_path)
     assert found.complete
     assert again.complete

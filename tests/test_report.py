@@ -15,11 +15,11 @@ import pytest
 from optuna.trial import TrialState
 
 from autometa.comparison.report.canvas import styles
-from autometa.comparison.report.page import INCOMPLETE, render, write_report
+from autometa.comparison.report.page import render, write_report
 from autometa.comparison.report.repeat import command_text
 from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.comparison.report.tuning import importances_of, study_card
-from autometa.comparison.results.record import Frames, Record
+from autometa.comparison.results.record import INCOMPLETE, Frames, Record
 from autometa.errors import StorageError
 
 pytestmark = pytest.mark.pictures

@@ -284,9 +284,7 @@ def compare(
 
     import autometa as am
 
-    kept = "" if dry_run else f"What is done is kept in {options['output']}; the same command goes on from there."
     termination: Termination = context.obj
-    termination.kept = kept
     try:
         with option_names(NAMES), plugins_on_stderr():
             samplers, test_samplers = (
@@ -304,20 +302,33 @@ def compare(
                 verbose = 0 if quiet or asked.quiet else 1
                 comparison = am.compare(samplers, entrants, test_tasks=judged_too, verbose=verbose, **options)
     except KeyboardInterrupt:
+        termination.kept = "" if dry_run else _kept(options["output"])
         if not termination.asked:
-            typer.echo(printable(f"\nInterrupted. {kept}".rstrip(), lines=True), err=True)
+            typer.echo(printable(f"\nInterrupted. {termination.kept}".rstrip(), lines=True), err=True)
         raise typer.Exit(INTERRUPTED) from None
-    if termination.asked:
-        raise typer.Exit(INTERRUPTED)
     if dry_run:
+        if termination.asked:
+            raise typer.Exit(INTERRUPTED)
         _show_preview(seen, as_json=as_json)
         return
+    termination.kept = _kept(options["output"])
+    if termination.asked:
+        raise typer.Exit(INTERRUPTED)
     _show(comparison, Path(options["output"]).expanduser() / "report.html", as_json=as_json)
     if not comparison.complete:
-        typer.echo(printable(f"Interrupted before all was done. {kept}"), err=True)
+        typer.echo(printable(f"Interrupted before all was done. {termination.kept}"), err=True)
         raise typer.Exit(INTERRUPTED)
     if _has_gaps(comparison):
         raise typer.Exit(1)
+
+
+def _kept(output: str) -> str:
+    """What an interrupted command says of its work so far."""
+    from autometa.comparison.execution.run_file import RUN_FILE
+
+    if (Path(output).expanduser() / RUN_FILE).exists():
+        return f"What is done is kept in {output}; the same command goes on from there."
+    return f"Nothing was begun, and {output} holds no comparison yet."
 
 
 def _has_gaps(comparison: Comparison) -> bool:
@@ -395,6 +406,7 @@ def report(
     if as_json and form != "html":
         raise typer.BadParameter("give either --json or --format.", param_hint="--format")
     from autometa.comparison import Comparison
+    from autometa.comparison.results.record import INCOMPLETE
 
     unwritten: StorageError | None = None
     with plugins_on_stderr():
@@ -415,7 +427,8 @@ def report(
     if unwritten is not None:
         raise unwritten
     if not comparison.complete:
-        typer.echo("Not complete: this is what was done so far; the command that began it goes on.", err=True)
+        told = f"{INCOMPLETE} {comparison.left} The command that began it goes on."
+        typer.echo(printable(told), err=True)
     if len(comparison.failures):
         raise typer.Exit(1)
 

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -153,7 +154,10 @@ class Call:
         for arm in arms:
             if arm.changes:
                 warnings.warn(changes_text(arm.label, arm.changes), UserWarning, stacklevel=4)
-        self._tell(comparison, interrupted)
+        clock = Clock.of(self.storage, self.plan.name)
+        if again and clock is not None and comparison.complete:
+            replace(clock, has_ended=True).set(self.storage, self.plan.name)
+        self._tell(comparison, clock, interrupted)
         return comparison
 
     def _work(self, arms: Sequence[Arm]) -> bool:
@@ -219,10 +223,9 @@ class Call:
             return one_line(error)
         return None
 
-    def _tell(self, comparison: Comparison, interrupted: bool) -> None:
+    def _tell(self, comparison: Comparison, clock: Clock | None, interrupted: bool) -> None:
         for text in warnings_of(comparison.guards):
             warnings.warn(text, UserWarning, stacklevel=5)
-        clock = Clock.of(self.storage, self.plan.name)
         if interrupted:
             on = "The same call goes on from here." if self.where is not None else "Give output= to be able to go on."
             warnings.warn(f"interrupted: the comparison holds what was done so far. {on}", UserWarning, stacklevel=5)

@@ -48,7 +48,10 @@ def read_comparison(
     except DamagedRun as error:
         damaged, run = error, {"storage": JOURNAL}
     if run is None:
-        raise MissingData(f"output={str(output)!r} holds no comparison: there is no {RUN_FILE} in it.")
+        raise MissingData(
+            f"output={str(output)!r} holds no comparison: there is no {RUN_FILE} in it, which is "
+            "written before the first trial."
+        )
     where = storage if storage is not None else _where(folder, run)
     opened = open_storage(where, make=False)
     if damaged is not None:

@@ -94,10 +94,11 @@ class Comparison:
         ``trained_on``.
     race : pandas.DataFrame
         With ``search="race"``, one row per task distribution and learner, the best on the meta-valid tasks first:
-        ``tasks``, ``learner``, ``rounds`` it took part in, ``trials`` begun, ``runs`` (what it was given, in whole
-        meta-training runs), ``score`` of its best trial on the meta-valid tasks, ``behind`` (how far behind that of the
-        best learner) with its standard error ``behind_error`` over tasks, ``state`` ("finalist", "left after round 2",
-        "no finalist", "no trial succeeded").
+        ``tasks``, ``learner``, ``rounds`` it took part in, ``trials`` (settings that were tried), ``complete`` (how
+        many of these to the end of meta-training), ``runs`` (what it was given, in whole meta-training runs), ``score``
+        of its best trial on the meta-valid tasks, ``behind`` (how far behind that of the best learner) with its
+        standard error ``behind_error`` over tasks, ``state`` ("finalist", "left after round 2", "no finalist", "no
+        trial succeeded", "no time", or "in the race" as long as it runs).
     guards : pandas.DataFrame
         Guards against leaks, of the first final run of each learner on the first 20 meta-test tasks: ``tasks``,
         ``learner``, ``guard``, ``verdict`` ("holds", "broken", "explained", "left out" or "failed"), ``found``,
@@ -131,7 +132,9 @@ class Comparison:
     environment : dict
         Versions, machine, device, seeds and times.
     complete : bool
-        True if every trial and final run is over.
+        True if every trial and final run is over, and a race decided.
+    left : str
+        What is left to do, in words; empty if it is complete.
     """
 
     def __init__(
@@ -171,6 +174,7 @@ class Comparison:
         self.studies: dict[str, optuna.Study] = dict(self._record.studies)
         self.environment = dict(self._record.environment)
         self.complete = self._record.complete
+        self.left = self._record.left
 
     @property
     def name(self) -> str:

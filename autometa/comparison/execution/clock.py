@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import mean
 from typing import Any, NamedTuple
 
-import pandas as pd
 from optuna.storages import BaseStorage
 
 from autometa.checks import check_real
@@ -20,8 +20,13 @@ from autometa.comparison.plan.settings import FIRST_ROUND
 from autometa.errors import InvalidParameter, StorageError
 from autometa.schema import finite, misfit, whole
 
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+"""Seconds by the first letter of a unit."""
+_PARTS = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])\s*", re.IGNORECASE
+)
 _KEY = "clock"
-_RECORD = {"until": finite, "seconds": finite, "workers": whole(1)}
+_RECORD = {"until": finite, "seconds": finite, "workers": whole(1), "has_ended?": bool}
 _UNKNOWN = 0.3
 """Share of the time that is kept for finals before anything was measured."""
 _ROOM = 1.15
@@ -56,6 +61,8 @@ class Clock:
     """True if an ensemble is built of the finals."""
     load: float = 1.0
     """Times as long as on an idle machine that work takes now."""
+    has_ended: bool = False
+    """True if the call has said that it is through."""
 
     @classmethod
     def of(cls, storage: BaseStorage, comparison: str, *, ensemble: bool = False) -> Clock | None:
@@ -66,12 +73,23 @@ class Clock:
             return None
         if wrong := misfit(record, _RECORD):
             raise StorageError(f"the storage is damaged: the clock of comparison {comparison!r}: {wrong}.")
-        return cls(until=record["until"], seconds=record["seconds"], n_workers=record["workers"], ensemble=ensemble)
+        return cls(
+            until=record["until"],
+            seconds=record["seconds"],
+            n_workers=record["workers"],
+            ensemble=ensemble,
+            has_ended=record.get("has_ended", False),
+        )
 
     def set(self, storage: BaseStorage, comparison: str) -> None:
         """Tell all processes at work on a comparison."""
         study = storage.get_study_id_from_name(comparison)
-        record = {"until": self.until, "seconds": self.seconds, "workers": self.n_workers}
+        record = {
+            "until": self.until,
+            "seconds": self.seconds,
+            "workers": self.n_workers,
+            "has_ended": self.has_ended,
+        }
         storage.set_study_user_attr(study, _KEY, record)
 
     @property
@@ -108,11 +126,15 @@ def seconds_of(given: Any) -> float | None:
     """
     if given is None:
         return None
-    if isinstance(given, str) and any(map(str.isalpha, given)):
-        with suppress(ValueError):
-            given = pd.Timedelta(given).total_seconds()
     if isinstance(given, str):
-        raise InvalidParameter(f"time_budget={given!r} must be seconds or a text with a unit, such as '30min' or '2h'.")
+        parts = _PARTS.findall(given)
+        if not parts or _PARTS.sub("", given).strip():
+            raise InvalidParameter(
+                f"time_budget={given!r} must be seconds or a text with units, such as '30min', '2h' or '1h30min'."
+            )
+        given = sum(float(number) * _UNITS[unit[0].lower()] for number, unit in parts)
+    if isinstance(given, timedelta):
+        given = given.total_seconds()
     check_real("time_budget", given, above=0, such_as=1800)
     return float(given)
 

@@ -55,7 +55,8 @@ class Race:
     to_read : bool, default=False
         Take the race as it is.
     clock : Clock, optional
-        Rounds go on as long as there is time, and as many learners have finals as there is time for.
+        Rounds go on as long as there is time, and as many learners have finals as there is time for. To read: that of
+        the last call.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Race:
         self.runners = {arm.space.label: Runner(arm) for arm in arms}
         self.tasks = arms[0].tasks
         self._storage, self._comparison, self._to_read = storage, comparison, to_read
-        self.clock = clock
+        self.clock = None if to_read else clock
+        self._has_ended = clock is None or clock.has_ended
         self._settings = arms[0].space.domain.settings
         self.higher_is_better = arms[0].space.domain.problem.higher_is_better
         self._n_rounds = 0
@@ -85,7 +87,7 @@ class Race:
             runner.arm.final.n_slots = 0
             runner.arm.tuning.is_closed = is_over
             is_waiting = [label] == (self.finalists or [])[:1] and not runner.arm.finals()
-            runner.arm.final.is_closed = to_read and "until" in record and not is_waiting
+            runner.arm.final.is_closed = to_read and clock is not None and clock.has_ended and not is_waiting
         self.update()
 
     def update(self) -> None:
@@ -99,6 +101,16 @@ class Race:
     def rounds(self) -> list[dict[str, int]]:
         """New trials of every learner that took part, by round."""
         return list(self._read()["rounds"])
+
+    @property
+    def is_decided(self) -> bool:
+        """True if its rounds are over and the finalists are chosen."""
+        return self._read()["finalists"] is not None
+
+    @property
+    def is_over(self) -> bool:
+        """True if it is decided; to read, also if the call that set a clock has ended and not only been cut."""
+        return self.is_decided and (self._has_ended or not self._to_read)
 
     def _is_over_round(self) -> bool:
         done = [runner.is_done() for runner in self._running]  # of all: each opens slots of its own
@@ -269,7 +281,7 @@ def open_races(plan: Plan, arms: Sequence[Arm], storage: BaseStorage, *, to_read
     """Return the races of a plan, one for each task distribution; none where it asks for none."""
     if plan.settings.search != "race":
         return []
-    clock = None if to_read else Clock.of(storage, plan.name, ensemble=plan.settings.ensemble)
+    clock = Clock.of(storage, plan.name, ensemble=plan.settings.ensemble)
     learners = {(pair.tasks, pair.learner) for pair in plan.pairs}
     running = [arm for arm in arms if (arm.tasks, arm.space.label) in learners]  # an ensemble does not run
     by_tasks = ([arm for arm in running if arm.tasks == tasks] for tasks in plan.domains)

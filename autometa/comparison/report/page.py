@@ -37,13 +37,12 @@ from autometa.comparison.report.significance import significance_section, verdic
 from autometa.comparison.report.tables import advice_section, calibration_section, table_sections
 from autometa.comparison.report.tuning import tuning_section
 from autometa.comparison.report.worst import worst_section
-from autometa.comparison.results.record import Record
+from autometa.comparison.results.record import INCOMPLETE, Record
 from autometa.contracts.problems import problem_of_metric
 from autometa.files.atomic import write_whole
 
 Looks: TypeAlias = dict[str, Style]
 """How learners look, by name."""
-INCOMPLETE = "Not complete: this is what was done so far."
 
 
 def write_report(record: Record, path: str | os.PathLike[str]) -> Path:
@@ -101,7 +100,7 @@ def render(record: Record) -> str:
         lead=lead_section(record),
         script=script,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        subtitle=escape(subtitle) + ("" if record.complete else f" <b>{INCOMPLETE}</b>"),
+        subtitle=escape(subtitle) + ("" if record.complete else f" <b>{INCOMPLETE} {escape(record.left)}</b>"),
         navigation="".join(f'<a href="#{key}">{escape(heading)}</a>' for key, heading, _ in parts),
         body="\n".join(
             f'<section id="{key}"><h2>{escape(heading)}</h2>{html}</section>' for key, heading, html in parts

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from autometa.comparison.report.across import leaderboard_on, shown_name
 from autometa.comparison.report.cells import cell_text, columns_of, mark_of, title_text
 from autometa.comparison.report.significance import CLAIM, runs_wanted, verdicts_beside_best
+from autometa.comparison.results.record import INCOMPLETE
 from autometa.comparison.results.spreadsheet import csv_text
 from autometa.contracts.printable import printable
 
@@ -30,7 +31,7 @@ _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<
 
 def as_markdown(comparison: Comparison) -> str:
     """A table for each task distribution, its verdict in words, and what was left out or failed."""
-    parts = []
+    parts = [] if comparison.complete else [f"**{INCOMPLETE} {_escaped(comparison.left)}**"]
     board = comparison.leaderboard
     for tasks in dict.fromkeys(board["tasks"]):
         rows = leaderboard_on(board, tasks)
@@ -78,6 +79,7 @@ def as_json(comparison: Comparison) -> str:
     told = {
         "name": comparison.name,
         "complete": comparison.complete,
+        "left": comparison.left,
         "leaderboard": _with_verdicts(comparison).to_dict("records"),
         "verdicts": {
             tasks: {"answer": said.answer, "sureness": said.sureness} for tasks, said in advice.items() if said

@@ -20,6 +20,7 @@ from autometa.comparison.report.markup import (
     seconds_text,
 )
 from autometa.comparison.report.members import members_words
+from autometa.comparison.report.race import tried_words
 from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.comparison.results.crossed_effects import ALPHA
 from autometa.comparison.results.record import Record
@@ -39,6 +40,8 @@ def verdict_on(record: Record, tasks: str) -> Advice | None:
     found = advice_on(record, tasks) or _advice(record, tasks, rows)
     if members := members_words(record, best):
         found = replace(found, sureness=f"{found.sureness} Votes of the ensemble's members: {members}.".strip())
+    if tried := tried_words(record, tasks):
+        found = replace(found, sureness=f"{found.sureness} {tried}".strip())
     if not barred:
         return found
     begins = "" if best["learner"] not in barred else "No learner keeps to the limits; these are over them. "

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
+from optuna.trial import TrialState
 
 from autometa.comparison.execution.race import Race
 from autometa.comparison.execution.runner import FIRST
 from autometa.comparison.execution.slot_records import slot_state
 
-RACE = ["tasks", "learner", "rounds", "trials", "runs", "score", "behind", "behind_error", "state"]
+RACE = ["tasks", "learner", "rounds", "trials", "complete", "runs", "score", "behind", "behind_error", "state"]
 
 
 def race_rows(race: Race, learners: Collection[str]) -> Iterator[tuple[Any, ...]]:
@@ -29,18 +30,30 @@ def race_rows(race: Race, learners: Collection[str]) -> Iterator[tuple[Any, ...]
             gaps = (best - scores) if race.higher_is_better else (scores - best)
             behind = float(gaps.mean())
             error = float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else math.nan
-        state = _state(label, finalists, took_part, len(rounds), has_score=scores is not None)
         tried = [trial for trial in runner.arm.tuning.trials() if slot_state(trial) == "done"]
         n_trials = sum("begun_in" not in trial.user_attrs for trial in tried)
         runs = n_trials * runner.first_share + (len(tried) - n_trials) * (1 - FIRST)
-        state = state if tried else "no time"
-        yield race.tasks, label, len(took_part), n_trials, runs, score, behind, error, state
+        n_complete = sum(trial.state is TrialState.COMPLETE for trial in tried)
+        last = took_part[-1] if took_part else 0
+        if label in finalists:
+            state = "finalist"
+        elif last == len(rounds) and not race.is_decided:
+            state = "in the race"
+        elif not tried:
+            state = "no time"
+        elif scores is None:
+            state = "no trial succeeded"
+        else:
+            state = f"left after round {last}" if last < len(rounds) else "no finalist"
+        yield race.tasks, label, len(took_part), n_trials, n_complete, runs, score, behind, error, state
 
 
-def _state(label: str, finalists: Sequence[str], rounds: Sequence[int], n_rounds: int, *, has_score: bool) -> str:
-    if label in finalists:
-        return "finalist"
-    if not has_score:
-        return "no trial succeeded"
-    last = rounds[-1] if rounds else 0
-    return f"left after round {last}" if last < n_rounds else "no finalist"
+def left_of(race: Race) -> str:
+    """Say what is left of a race; empty once it is over."""
+    if not race.is_decided:
+        return f"The race on {race.tasks} is in round {len(race.rounds)}, and its final runs come after that."
+    finals = {label: race.runners[label].arm for label in race.finalists or []}
+    if race.is_over and all(arm.final.is_complete for arm in finals.values()):
+        return ""
+    told = ", ".join(f"{label} has had {len(arm.finals())}" for label, arm in finals.items())
+    return f"The race on {race.tasks} is at its final runs: {told}."

@@ -13,6 +13,8 @@ from autometa.comparison.results.hardest import HardestTasks
 from autometa.comparison.results.judged import TrainedLearner
 from autometa.comparison.results.shown import ShownTrials
 
+INCOMPLETE = "Not complete: this is what was done so far."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
@@ -55,6 +57,8 @@ class Record:
     """Versions, machine, device, seeds and times."""
     complete: bool
     """True if every trial and final run is over."""
+    left: str = ""
+    """What is left to do, in words; empty if it is complete."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What the samplers of tables tell of themselves, by task distribution."""
     curve_returns: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

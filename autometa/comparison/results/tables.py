@@ -29,7 +29,7 @@ from autometa.comparison.results.hardest import HardestTasks, hardest_of
 from autometa.comparison.results.judged import Judged, TrainedLearner
 from autometa.comparison.results.labelled_rows import BEST_BY_ROWS, CALIBRATION, LABELLED_ROWS, best_by_rows
 from autometa.comparison.results.pareto import pareto_of
-from autometa.comparison.results.race import RACE, race_rows
+from autometa.comparison.results.race import RACE, left_of, race_rows
 from autometa.comparison.results.record import Frames, Record
 from autometa.comparison.results.references import References, references_in
 from autometa.comparison.results.shown import ShownTrials, shown_of
@@ -58,13 +58,15 @@ def collect_record(
     plan: Plan, arms: Sequence[Arm], environment: Mapping[str, Any], races: Sequence[Race] = ()
 ) -> Record:
     """Read the results of a comparison, as far as it has come."""
+    left = _left(arms, races)
     return Record(
         name=plan.name,
         plan=dict(plan.described),
         frames=collect_frames(plan, arms, races),
         studies={arm.tuning.name: arm.tuning.study for arm in arms if not isinstance(arm, EnsembleArm)},
         environment=dict(environment),
-        complete=all(arm.n_done == arm.n_slots for arm in arms),
+        complete=not left,
+        left=left,
         facts={label: domain.sampler.describe() for label, domain in plan.judged_on.items() if domain.info.is_table},
         curve_returns={
             label: curve_returns(domain) for label, domain in plan.judged_on.items() if domain.info.problem_record.acts
@@ -77,6 +79,14 @@ def collect_record(
         hardest=_hardest(arms),
         tracebacks={key: trace for arm in arms for key, trace in _tracebacks(arm)},
     )
+
+
+def _left(arms: Sequence[Arm], races: Sequence[Race]) -> str:
+    """Say what is left to do; empty if nothing is."""
+    if of_races := [words for race in races if (words := left_of(race))]:
+        return " ".join(of_races)
+    n_slots, n_done = sum(arm.n_slots for arm in arms), sum(arm.n_done for arm in arms)
+    return f"{n_slots - n_done} of {n_slots} trials and final runs are left." if n_done < n_slots else ""
 
 
 def _task_names(plan: Plan) -> dict[str, tuple[str, ...]]:
