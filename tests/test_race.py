@@ -473,7 +473,14 @@ def test_final_runs_stay_that_there_is_no_time_to_repeat(tmp_path: Path, monkeyp
     fake = FakeTime(monkeypatch)
     numbers = {**RACE, "n_trials": 1}
     begun = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=30.0, output=tmp_path, **numbers)
-    monkeypatch.setattr(arm.Arm, "_outdated", lambda one: one.final.trials(optuna.trial.TrialState.COMPLETE))
+    old: dict[str, set[int]] = {}
+
+    def outdated(one: arm.Arm) -> list[optuna.trial.FrozenTrial]:
+        runs = one.final.trials(optuna.trial.TrialState.COMPLETE)
+        numbers = old.setdefault(one.label, {run.number for run in runs})
+        return [run for run in runs if run.number in numbers]
+
+    monkeypatch.setattr(arm.Arm, "_outdated", outdated)
     before = fake.finals
     on = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=1.0, output=tmp_path, **numbers)
     assert fake.finals == before > 0
