@@ -93,7 +93,7 @@ def _replace(network: nn.Module, layers: Mapping[nn.Module, nn.Module]) -> None:
     """Replace layers within a network, at every place where they are."""
     for parent in list(network.modules()):
         for name, layer in parent._modules.items():
-            if layer in layers:
+            if layer is not None and layer in layers:
                 parent._modules[name] = layers[layer]
 
 
