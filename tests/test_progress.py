@@ -19,7 +19,7 @@ from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.progress_display import BarDisplay, LineDisplay, NoDisplay, left_text, make_display
 from autometa.comparison.execution.sealed import SEAL, checksum
 from autometa.comparison.execution.slot_study import SlotStudy
-from autometa.comparison.execution.slot_times import at_work, seconds_left, shortest_first
+from autometa.comparison.execution.slot_times import at_work, in_turn, seconds_left
 from autometa.comparison.plan.plan import make_plan
 from autometa.comparison.plan.settings import Settings
 from test_comparison import FAST, Mean
@@ -105,20 +105,36 @@ def labels(arms: Sequence[Arm]) -> list[str]:
 
 def test_the_shortest_are_first_and_before_them_what_was_not_measured() -> None:
     arms = arms_of({"slow": Mean(), "quick": Mean(), "new": Mean()})
-    assert labels(shortest_first(arms, arms)) == labels(arms)
-    fill(arms[0].tuning, 30.0)
-    fill(arms[1].tuning, 1.0, 3.0)
-    assert labels(shortest_first(arms, arms)) == ["sinusoid/new", "sinusoid/quick", "sinusoid/slow"]
+    assert labels(in_turn(arms, arms)) == labels(arms)
+    fill(arms[0].tuning, 30.0, 30.0, 30.0, 30.0)
+    fill(arms[1].tuning, 20.0, 24.0)
+    assert labels(in_turn(arms, arms)) == ["sinusoid/new", "sinusoid/quick", "sinusoid/slow"]
     fill(arms[2].tuning, None)  # at work for 100 seconds
-    assert labels(shortest_first(arms, arms)) == ["sinusoid/quick", "sinusoid/slow", "sinusoid/new"]
+    assert labels(in_turn(arms, arms)) == ["sinusoid/quick", "sinusoid/slow", "sinusoid/new"]
 
 
 def test_a_learner_that_was_slow_elsewhere_waits_here() -> None:
     arms = arms_of({"slow": Mean(), "quick": Mean()}, ["sinusoid", "harmonics"])
     fill(arms[0].tuning, 30.0)
     fill(arms[1].tuning, 1.0)
-    in_turn = ["sinusoid/quick", "harmonics/quick", "sinusoid/slow", "harmonics/slow"]
-    assert labels(shortest_first(arms, arms)) == in_turn
+    order = ["sinusoid/quick", "harmonics/quick", "sinusoid/slow", "harmonics/slow"]
+    assert labels(in_turn(arms, arms)) == order
+
+
+def test_processes_end_together() -> None:
+    arms = arms_of({"quick": Mean(), "other": Mean(), "slow": Mean()})
+    fill(arms[0].tuning, 1.0)
+    fill(arms[1].tuning, 2.0)
+    fill(arms[2].tuning, 30.0)
+    shortest = ["sinusoid/quick", "sinusoid/other", "sinusoid/slow"]
+    assert labels(in_turn(arms, arms)) == shortest  # one process does all of it, in whatever order
+    fill(arms[0].tuning, None)
+    longest = shortest[::-1]
+    assert labels(in_turn(arms, arms)) == longest  # 5 slots of 30 seconds are more than half of the rest
+    assert labels(in_turn(arms[:2], arms)) == shortest[:2]  # those of the quick ones are not
+    fill(arms[2].tuning, 30.0, 30.0, 30.0)
+    fill(arms[2].final, 30.0, None)
+    assert labels(in_turn(arms[:2], arms)) == ["sinusoid/other", "sinusoid/quick"]  # where nothing else is to begin
 
 
 def test_the_time_left_is_that_of_the_open_slots_as_measured() -> None:
@@ -178,7 +194,7 @@ def test_the_order_of_studies_changes_no_score(monkeypatch: pytest.MonkeyPatch) 
         first = turn[0] % len(arms)
         return [*arms[first:], *arms[:first]][::-1]
 
-    monkeypatch.setattr(workers, "shortest_first", another)
+    monkeypatch.setattr(workers, "in_turn", another)
     other = am.compare(["sinusoid", "harmonics"], learners, **settings)
     assert turn[0] > 5 * 3
     pd.testing.assert_frame_equal(usual.scores, other.scores)

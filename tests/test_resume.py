@@ -74,7 +74,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
 @pytest.fixture
 def in_plan_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no clock decide what is done first."""
-    monkeypatch.setattr(workers, "shortest_first", lambda arms, all_arms: list(arms))
+    monkeypatch.setattr(workers, "in_turn", lambda arms, all_arms: list(arms))
 
 
 @pytest.mark.slow

@@ -16,12 +16,47 @@ from autometa.comparison.execution.slot_records import slot_state
 from autometa.comparison.execution.slot_study import SlotStudy
 
 
-def shortest_first(arms: Sequence[Arm], all_arms: Sequence[Arm]) -> list[Arm]:
-    """Return some of all arms by the seconds of one of their trials, the shortest first: slow ones hold up nothing.
+def in_turn(arms: Sequence[Arm], all_arms: Sequence[Arm]) -> list[Arm]:
+    """Return some of all arms in the order in which processes fill their slots: the shortest first.
 
-    What was not measured yet comes first of all, so that it is; but a learner that was measured on other tasks counts
-    as taking as long here, and a trial at work at least as long as it has been.
+    By the seconds of a trial, so that slow ones hold up nothing. What was not measured yet comes first of all, so that
+    it is; but a learner that was measured on other tasks counts as taking as long here, and a trial at work at least as
+    long as it has been.
+
+    Once one of them has as much left as each process has to do, those with the most left come first. So processes
+    end together, and none has to fill the slots of a slow arm alone while the others have nothing to do.
     """
+    lengths = _seconds_of_each(arms, all_arms)
+    if all(lengths.values()):  # all were measured
+        left = {arm.label: _seconds_to_begin(arm, seconds) for arm, seconds in _seconds_of_slots(all_arms)}
+        n_workers = 1 + sum(len(study.trials(TrialState.RUNNING)) for arm in all_arms for study in arm.studies)
+        if n_workers > 1 and sum(left.values()) <= n_workers * max(left[arm.label] for arm in arms):
+            return sorted(arms, key=lambda arm: left[arm.label], reverse=True)
+    return sorted(arms, key=lambda arm: lengths[arm.label])
+
+
+def seconds_left(arms: Sequence[Arm], n_workers: int) -> float | None:
+    """Return about how many seconds the open slots take; None if nothing was measured yet."""
+    measured = _seconds_of_slots(arms)
+    if not measured:
+        return None
+    left, n_left = 0.0, 0
+    for arm, seconds in measured:
+        if arm.n_done < arm.n_slots:
+            n_open = [study.n_slots - study.n_done for study in arm.studies]
+            left += sum(n * each for n, each in zip(n_open, seconds, strict=True))
+            n_left += sum(n_open)
+    return left / max(1, min(n_workers, n_left))
+
+
+def at_work(arms: Sequence[Arm]) -> Arm | None:
+    """Return the first arm that any process works on; if none, the first one with open slots."""
+    running = (arm for arm in arms if any(study.trials(TrialState.RUNNING) for study in arm.studies))
+    return next(running, None) or next((arm for arm in arms if arm.n_done < arm.n_slots), None)
+
+
+def _seconds_of_each(arms: Sequence[Arm], all_arms: Sequence[Arm]) -> dict[str, float]:
+    """Return how long a trial of each of some arms takes; 0 where nothing says so."""
     known = _seconds_of_trials(all_arms)
 
     def seconds(arm: Arm) -> float:
@@ -30,11 +65,11 @@ def shortest_first(arms: Sequence[Arm], all_arms: Sequence[Arm]) -> list[Arm]:
         elsewhere = [known[other.label] for other in all_arms if other.label in known and _same_learner(other, arm)]
         return max([mean(elsewhere or [0.0]), *_running(arm.tuning)])
 
-    return sorted(arms, key=seconds)
+    return {arm.label: seconds(arm) for arm in arms}
 
 
-def seconds_left(arms: Sequence[Arm], n_workers: int) -> float | None:
-    """Return about how many seconds the open slots take; None if nothing was measured yet.
+def _seconds_of_slots(arms: Sequence[Arm]) -> list[tuple[Arm, tuple[float, float]]]:
+    """Return about how many seconds a trial and a final run of each arm take; nothing if none was measured yet.
 
     A slot takes as long as those of its study that are over; where there is none, as those of the same learner on other
     tasks, or as the mean of all.
@@ -42,26 +77,23 @@ def seconds_left(arms: Sequence[Arm], n_workers: int) -> float | None:
     trials = _seconds_of_trials(arms)
     finals = {arm.label: mean(found) for arm in arms if (found := _seconds(arm.final))}
     if not trials and not finals:
-        return None
+        return []
     both = [finals[label] / trials[label] for label in finals if trials.get(label)]
     ratio = mean(both) if both else 1.0
-    left = 0.0
-    n_left = 0
+    known = []
     for arm in arms:
-        open_trials, open_finals = (study.n_slots - study.n_done for study in arm.studies)
-        if arm.n_done == arm.n_slots:
-            continue
         alike = [trials[other.label] for other in arms if other.label in trials and _same_learner(other, arm)]
         trial = trials.get(arm.label, mean(alike or [*trials.values()] or [*finals.values()]))
-        left += open_trials * trial + open_finals * finals.get(arm.label, ratio * trial)
-        n_left += open_trials + open_finals
-    return left / max(1, min(n_workers, n_left))
+        known.append((arm, (trial, finals.get(arm.label, ratio * trial))))
+    return known
 
 
-def at_work(arms: Sequence[Arm]) -> Arm | None:
-    """Return the first arm that any process works on; if none, the first one with open slots."""
-    running = (arm for arm in arms if any(study.trials(TrialState.RUNNING) for study in arm.studies))
-    return next(running, None) or next((arm for arm in arms if arm.n_done < arm.n_slots), None)
+def _seconds_to_begin(arm: Arm, seconds: tuple[float, float]) -> float:
+    """Return how long the slots of an arm take that nobody has begun."""
+    if arm.n_done == arm.n_slots:
+        return 0.0
+    n_open = [study.n_slots - study.n_done - len(study.trials(TrialState.RUNNING)) for study in arm.studies]
+    return sum(max(0, n) * each for n, each in zip(n_open, seconds, strict=True))
 
 
 def _seconds_of_trials(arms: Sequence[Arm]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from autometa.comparison.execution.patient_storage import StorageLost
 from autometa.comparison.execution.progress_display import ProgressDisplay
 from autometa.comparison.execution.race import Race, open_races
 from autometa.comparison.execution.slot_records import quiet_optuna
-from autometa.comparison.execution.slot_times import at_work, seconds_left, shortest_first
+from autometa.comparison.execution.slot_times import at_work, in_turn, seconds_left
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.thread_counts import ThreadCounts, with_threads
 from autometa.comparison.execution.watch import Watch, silent_for
@@ -51,7 +51,7 @@ def work_through(
     apart: Callable[[Sequence[Arm]], bool] | None = None,
     races: Sequence[Race] = (),
 ) -> None:
-    """Fill slots until none is left anywhere, the shortest first; wait for those that other processes fill.
+    """Fill slots until none is left anywhere, in a good order; wait for those that other processes fill.
 
     What a study draws depends on its own trials alone, so that their order among studies changes no score.
 
@@ -72,9 +72,9 @@ def work_through(
         left = [arm for arm in arms if over.get(arm.label) != arm.opened and arm.n_done < arm.n_slots]
         waiting = {arm.label for arm in left}
         over = {arm.label: arm.opened for arm in arms if arm.label not in waiting}
-        in_turn = shortest_first(left, arms) if len(left) > 1 else left
+        turns = in_turn(left, arms) if len(left) > 1 else left
         if display is not None and display.is_due:
-            show(arms, display, in_turn[0] if in_turn else None)
+            show(arms, display, turns[0] if turns else None)
         if not left:
             for race in races:  # whose round another process may have ended just now
                 race.update()
@@ -83,7 +83,7 @@ def work_through(
             over = {}
             continue
         apart_from = {arm.space.label for arm in arms if arm.label in dangerous}  # on all tasks
-        here = (arm for arm in in_turn if arm.space.label not in apart_from)
+        here = (arm for arm in turns if arm.space.label not in apart_from)
         worked = next((arm for arm in here if arm.step(device, models)), None)
         if worked is not None:
             if apart is not None and any(study.has_hung for study in worked.studies):
