@@ -26,6 +26,7 @@ from autometa.cli.study_file import (
 from autometa.cli.termination import Termination
 from autometa.cli.typed_component import make_typed
 from autometa.contracts.printable import printable
+from autometa.engine.process_start import prepare_processes
 from autometa.errors import StorageError
 
 if TYPE_CHECKING:
@@ -282,6 +283,8 @@ def compare(
     called = "-".join(chosen) + ("-on-" + "-".join(judged_on) if judged_on else "")
     options.setdefault("output", str(Path("runs") / _folder(study.stem if study else called)))
 
+    if not dry_run and options.get("n_workers", 1) > 1 and options.get("engine", "processes") == "processes":
+        prepare_processes()
     import autometa as am
 
     termination: Termination = context.obj

@@ -39,6 +39,7 @@ from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
 from autometa.comparison.report.mlflow_runs import check_log
 from autometa.comparison.result import Comparison
 from autometa.engine.device import pick_device
+from autometa.engine.process_start import prepare_processes
 from autometa.errors import InvalidParameter
 from autometa.files.description import as_stored
 
@@ -261,6 +262,8 @@ def compare(
             "comparison is not taken for this one."
         )
     cluster = RayCluster.of(engine, address, resources, str(device))
+    if n_workers > 1 and cluster is None:
+        prepare_processes()
     accelerator = pick_device(device).type != "cpu" if cluster is None else bool((resources or {}).get("gpu"))
     folder = prepare_output(output)
     if name is None:

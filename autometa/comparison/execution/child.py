@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any
 
 from autometa.comparison.execution.arm import Arm
@@ -33,7 +33,11 @@ class Child:
     """
 
     def __init__(
-        self, context: SpawnContext, target: Callable[..., None], arguments: tuple[Any, ...], watch: Watch
+        self,
+        context: SpawnContext | ForkServerContext,
+        target: Callable[..., None],
+        arguments: tuple[Any, ...],
+        watch: Watch,
     ) -> None:
         self._context, self._target, self._arguments, self._watch = context, target, arguments, watch
         self.begin()

@@ -6,12 +6,11 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from autometa.comparison.execution.thread_counts import ThreadCounts, with_threa
 from autometa.comparison.execution.watch import Watch, silent_for
 from autometa.comparison.plan.plan import Plan
 from autometa.engine.device import pick_device
+from autometa.engine.process_start import ctrl_c_later, process_context
 from autometa.errors import ProcessFailed
 
 POLL = 0.5
@@ -144,16 +144,18 @@ def run_processes(
     ProcessFailed
         A process ended before the work was done, and not by it.
     """
-    context = multiprocessing.get_context("spawn")
+    context = process_context()
     theirs = frozenset(arm.label for arm in arms) if only is None else frozenset(only)
-    arguments = (plan, where, theirs, device, models, threads, os.getpid())
+    arguments = (plan, where, theirs, device, models, threads, dict(os.environ))
     watch = Watch(limit=limit, supervisor=Owner.here())
-    children = [Child(context, _worker, arguments, watch) for _ in range(n_workers)]
+    for race in races:
+        race.update()
+    children = [Child(context, _worker, arguments, watch) for _ in range(n_workers if _is_left(arms, theirs) else 0)]
     told: set[str] = set()
     failed = []
     try:
         for child in children:
-            with _ctrl_c_later():
+            with ctrl_c_later():
                 child.process.start()
         working = list(children)
         while working:
@@ -161,7 +163,7 @@ def run_processes(
                 race.update()
             if display.is_due:
                 show(arms, display, at_work(arms), n_workers)
-            time.sleep(POLL)
+            connection.wait([child.process.sentinel for child in working], POLL)
             for child in list(working):
                 if (seconds := child.hangs()) and child.process.is_alive():
                     for arm in child.end_hanging(arms, seconds):
@@ -179,7 +181,7 @@ def run_processes(
                         failed.append(child.process.exitcode)
                     continue
                 child.begin()
-                with _ctrl_c_later():
+                with ctrl_c_later():
                     child.process.start()
         if display.is_due:
             show(arms, display, at_work(arms), n_workers)
@@ -191,41 +193,20 @@ def run_processes(
         raise
     for race in races:
         race.update()
-    if failed and any(arm.n_done < arm.n_slots for arm in arms if arm.label in theirs):
+    if failed and _is_left(arms, theirs):
         raise ProcessFailed(
             f"{len(failed)} of {n_workers} workers ended with exit codes {failed} and work is left; their own messages "
             "are above. The same call again goes on where this one was; fewer workers need less memory."
         )
 
 
+def _is_left(arms: Sequence[Arm], labels: Collection[str]) -> bool:
+    """Tell whether arms of these labels need more work."""
+    return any(arm.n_done < arm.n_slots for arm in arms if arm.label in labels)
+
+
 def _tell(text: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=3)
-
-
-@contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block, and in the processes started there until they ask for it.
-
-    A process that is stopped while it imports, or while it is told what to do, can only print where it was.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # which lets signals through again, so it must not begin in the block
-    before = signal.getsignal(signal.SIGINT)
-    is_heard = threading.current_thread() is threading.main_thread() and callable(before)
-    pressed = []
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    if is_heard:
-        signal.signal(signal.SIGINT, lambda number, frame: pressed.append(frame))  # another thread may take it
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if is_heard:
-            signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 def _hear_ctrl_c() -> None:
@@ -245,6 +226,12 @@ def _hear_ctrl_c() -> None:
         signal.signal(signal.SIGTERM, stop)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _is_wanted() -> Callable[[], bool]:
+    """Return what tells whether the process that asked for this one, and the one that began it, are still there."""
+    asking, beginning = multiprocessing.parent_process(), os.getppid()
+    return lambda: os.getppid() == beginning and (asking is None or asking.is_alive())
 
 
 def _stop(processes: Sequence[BaseProcess]) -> None:
@@ -269,18 +256,20 @@ def _worker(
     device: str,
     models: Path | None,
     threads: ThreadCounts,
-    parent: int,
+    environment: Mapping[str, str],
     watch: Watch,
 ) -> None:
-    """Work until all is done or the process that started this one is gone."""
+    """Work until all is done or the process that asked for this one is gone, or a server that forked it."""
     try:
         _hear_ctrl_c()
+        os.environ.clear()  # a server that forks has that of its own beginning
+        os.environ.update(environment)
         with with_threads(threads), quiet_optuna():
             storage = open_storage(where, wait=True)
             arms = open_all_arms(plan, storage, watch)
             races = open_races(plan, arms, storage)
             own = [arm for arm in arms if arm.label in only]
-            work_through(own, pick_device(device), models, go_on=lambda: os.getppid() == parent, races=races)
+            work_through(own, pick_device(device), models, go_on=_is_wanted(), races=races)
     except StorageLost as error:
         assert watch.memory is not None
         watch.memory[STORAGE_LOST] = 1.0

@@ -1,0 +1,71 @@
+"""Workers begin with what they need imported, and with what the process has that asks for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from multiprocessing import parent_process
+from pathlib import Path
+
+import pytest
+from torch import Tensor, nn
+
+import autometa as am
+from autometa.comparison.execution import workers
+from autometa.engine.process_start import NEEDED, prepare_processes, process_context
+from test_comparison import FAST, Mean
+from test_startup import packages_after
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="no server forks processes here")
+VARIABLE = "AUTOMETA_TEST_VARIABLE"
+
+
+class InWorker(Mean):
+    """Fails where it is not adapted in a worker that has a variable of the environment."""
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> Tensor:
+        assert parent_process() is not None
+        assert os.environ.get(VARIABLE) == "set later"
+        return super().adapt(module, support)
+
+
+def test_a_command_begins_to_start_processes_before_it_imports_anything_heavy() -> None:
+    heavy = ["torch", "sklearn", "optuna", "pandas"]
+    assert packages_after("from autometa.engine.process_start import prepare_processes", heavy) == []
+
+
+@on_linux
+def test_what_the_server_imports_starts_no_thread_and_no_gpu() -> None:
+    code = f"""
+import importlib, os, sys
+for name in {NEEDED}:
+    importlib.import_module(name)
+import torch
+sys.exit(torch.cuda.is_initialized() or "grpc" in sys.modules or len(os.listdir("/proc/self/task")) > 1)
+"""
+    # OpenBLAS ends its threads before a fork by itself; here it has none.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+@on_linux
+def test_the_server_imports_what_workers_are() -> None:
+    assert process_context().get_start_method() == "forkserver"
+    assert workers.__name__ in NEEDED
+
+
+def test_workers_have_the_environment_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare_processes()
+    monkeypatch.setenv(VARIABLE, "set later")
+    found = am.compare("sinusoid", [InWorker()], n_workers=2, output=tmp_path, **FAST)
+    assert found.failures.empty
+    assert found.complete
+
+
+def test_no_process_is_started_where_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = am.compare("sinusoid", [Mean()], output=tmp_path, **FAST)
+    monkeypatch.setattr(workers, "Child", None)
+    again = am.compare("sinusoid", [Mean()], n_workers=2, output=tmp_path, **FAST)
+    assert again.complete
+    assert len(again.trials) == len(first.trials)
