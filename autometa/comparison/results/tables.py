@@ -359,11 +359,10 @@ def _row(judged: Judged) -> dict[str, Any]:
 
 
 def _score_rows(judged: Judged) -> Iterator[tuple[Any, ...]]:
-    pair = judged.pair
+    pair, metric = judged.pair, judged.domain.problem.metric
     for seed, result in judged.results.items():
         by_metric = result.get("metric_scores", result["scores"])
         for task, score, metric_score in zip(result["tasks"], result["scores"], by_metric, strict=True):
-            metric = judged.domain.problem.metric
             yield judged.tasks, pair.learner, seed, task, metric, score, pair.tasks, metric_score
 
 
