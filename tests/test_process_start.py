@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from multiprocessing import parent_process
@@ -69,3 +70,23 @@ def test_no_process_is_started_where_nothing_is_left(tmp_path: Path, monkeypatch
     again = am.compare("sinusoid", [Mean()], n_workers=2, output=tmp_path, **FAST)
     assert again.complete
     assert len(again.trials) == len(first.trials)
+
+
+@on_linux
+def test_a_server_that_dies_while_it_starts_workers_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from multiprocessing.forkserver import _forkserver
+
+    ask = _forkserver.connect_to_new_process
+
+    def dying(fds: list[int]) -> tuple[int, int]:
+        _forkserver.ensure_running()
+        os.kill(_forkserver._forkserver_pid, signal.SIGKILL)
+        return ask(fds)
+
+    monkeypatch.setattr("multiprocessing.forkserver.connect_to_new_process", dying)
+    with pytest.raises(am.ProcessFailed, match="the process that starts the workers ended"):
+        am.compare("sinusoid", [Mean()], n_workers=2, output=tmp_path, **FAST)
+    monkeypatch.undo()
+    assert am.compare("sinusoid", [Mean()], n_workers=2, output=tmp_path, **FAST).complete

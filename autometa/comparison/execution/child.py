@@ -11,6 +11,8 @@ from typing import Any
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.watch import Watch
+from autometa.engine.process_start import ctrl_c_later
+from autometa.errors import ProcessFailed
 
 STORAGE_LOST = 2
 """Place in the shared memory where a process notes that it ends because its storage failed."""
@@ -48,6 +50,23 @@ class Child:
         watch = Watch(limit=self._watch.limit, supervisor=self._watch.supervisor, memory=self._memory)
         self.process = self._context.Process(target=self._target, args=(*self._arguments, watch), name="autometa")
         self._count, self._silence, self._looked = 0.0, 0.0, time.monotonic()
+
+    def start(self) -> None:
+        """Start the process that was made.
+
+        Raises
+        ------
+        ProcessFailed
+            The server that forks it ended.
+        """
+        try:
+            with ctrl_c_later():
+                self.process.start()
+        except (EOFError, ConnectionError) as error:
+            raise ProcessFailed(
+                "the process that starts the workers ended while it did so; memory may be short. The same call again "
+                "goes on where this one was; fewer workers need less memory."
+            ) from error
 
     def hangs(self) -> float:
         """Return the seconds for which it was to finish a step and did not; 0 if it goes on, or waits for work."""

@@ -31,7 +31,7 @@ from autometa.comparison.execution.thread_counts import ThreadCounts, with_threa
 from autometa.comparison.execution.watch import Watch, silent_for
 from autometa.comparison.plan.plan import Plan
 from autometa.engine.device import pick_device
-from autometa.engine.process_start import ctrl_c_later, process_context
+from autometa.engine.process_start import process_context
 from autometa.errors import ProcessFailed
 
 POLL = 0.5
@@ -155,8 +155,7 @@ def run_processes(
     failed = []
     try:
         for child in children:
-            with ctrl_c_later():
-                child.process.start()
+            child.start()
         working = list(children)
         while working:
             for race in races:
@@ -181,8 +180,7 @@ def run_processes(
                         failed.append(child.process.exitcode)
                     continue
                 child.begin()
-                with ctrl_c_later():
-                    child.process.start()
+                child.start()
         if display.is_due:
             show(arms, display, at_work(arms), n_workers)
     except BaseException:
