@@ -340,9 +340,9 @@ question. Other work ran on the machine meanwhile.
 Beyond: a worker holds up to two connections of a database. A new PostgreSQL server takes 100: 16 of 64 workers were
 refused ("too many clients"). Raise its `max_connections`, or let workers share those of `autometa serve --storage
 postgresql://...`. A journal needs a folder that all machines reach, and writes one record at a time: 64 workers filled
-the 50 short slots four times slower than one; with slots of minutes nobody waits for it. The proxy has no such limits:
-16 idle workers used 0.29 cores together and their server 0.14, while the machine did much else; its one process answers
-for all, ten calls at a time. 64 workers of the proxy are still to be measured (`idle --storages grpc`).
+the 50 short slots four times slower than one; with slots of minutes nobody waits for it. At the gRPC proxy of a journal
+16 idle workers used 0.29 cores together and the server 0.14, while the machine did much else; one process answers for
+all, ten calls at a time. 64 workers there are still to be measured (`idle --storages grpc`).
 """.strip()
 
 
