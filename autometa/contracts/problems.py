@@ -241,18 +241,14 @@ def problem_of_metric(metric: str) -> Problem:
     InvalidParameter
         There is no such metric.
     """
-    found = _by_metric()
-    check_choice("metric", metric, found)
-    return found[metric]
-
-
-@functools.cache
-def _by_metric() -> dict[str, Problem]:
-    return {
-        name: problem.judged_by(objective)
+    found = {
+        name: (problem, objective)
         for problem in PROBLEMS.values()
         for name, objective in objectives_of(problem).items()
     }
+    check_choice("metric", metric, found)
+    problem, objective = found[metric]
+    return problem.judged_by(objective)
 
 
 @functools.cache
