@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa.engine.threads import _Workers
 from learning import assert_lower, training_seed
 from toy_tasks import BLOBS, SINES, blobs, sines
 
@@ -133,6 +134,38 @@ def test_threads_run_at_the_same_time_and_leave_torch_its_number_of_threads(monk
     monkeypatch.setattr(am.Learner, "meta_loss", meet)
     optimizer.step(sines(4, seed=1))
     assert torch.get_num_threads() == before
+
+
+def test_threads_stay_from_step_to_step_and_end_with_their_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, whole, used = maml(), am.Learner.meta_loss, list[threading.Thread]()
+
+    def note(*arguments: Any) -> Tensor:
+        used.append(threading.current_thread())
+        return whole(*arguments)
+
+    optimizer = am.make_meta_optimizer("gradient", optimizer="sgd", lr=0.1, chunk=1, threads=2)
+    module = build(learner)
+    optimizer.start(learner, module, SINES)
+    optimizer.step(sines(4, seed=0))
+    monkeypatch.setattr(am.Learner, "meta_loss", note)
+    for seed in (1, 2, 3):
+        optimizer.step(sines(4, seed=seed))
+    assert len(set(used)) <= 2
+    twin = copy.deepcopy(optimizer)
+    assert twin.step(sines(4, seed=4)) == optimizer.step(sines(4, seed=4))
+    torch.testing.assert_close(twin.module_.state_dict(), module.state_dict(), rtol=0, atol=0)
+    del optimizer, twin
+    for thread in used:
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+
+
+def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = _Workers()
+    mine = workers.pool(1, 1)
+    assert workers.pool(1, 1) is mine
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert workers.pool(1, 1) is not mine
 
 
 class KeepsItsResult(nn.Identity):

@@ -85,7 +85,7 @@ def _share_of_fewest(module: nn.Module, inputs: tuple[Inputs, ...]) -> float:
 
     Without weights to count, each value of the inputs stands for one.
     """
-    sizes = [(value.dim(), value.numel()) for value in module.parameters() if value.device.type == "cpu"]
+    sizes = [(value.dim(), value.numel()) for value in module.parameters() if value.is_cpu]
     if not sizes and place_of(module)[0].type != "cpu":
         return math.inf
     per_value = 0 if sizes else 1
