@@ -15,7 +15,8 @@ commit and machine is not taken again: a run that was stopped goes on where it w
 newest row of every measurement.
 
 Before a network is timed the meta-gradients of all contenders are asserted to be equal, first order and second. They
-take turns, and the median of their turns counts.
+take turns, and the median of their turns counts. Each takes as many turns as 4 seconds hold, and has 16 tasks at least;
+all cells together take about 20 minutes.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ STEPS = (1, 5)
 PEERS = ("higher", "torchopt", "parallel-metalearn")
 PARTS = ("peak", "race", "memory", "samplers", "latency", "steps", "profile")
 FIELDS = ("part", "cell", "who", "value", "unit", "n", "commit", "date", "machine")
+FEWEST_TASKS = 16
+"""Tasks that every contender is timed on, in as many turns as that takes."""
 MAX_MEMORY_SECONDS = 5.0
 """Memory is not measured of cells whose meta-step takes longer; it grows no more by then."""
 N_PROFILED_TASKS = 4
@@ -182,13 +185,15 @@ def measure_races(records: Records, arguments: argparse.Namespace) -> None:
             )
         race = speed_race.make_race(network, n_tasks, steps, order, device=arguments.device)
         runs = {name: speed_race.CONTENDERS[name](race) for name in speed_race.contenders()}
+        on_cpu = arguments.device == "cpu"
         for run in runs.values():
             run(race.batch[:1])
-        for _ in range(1 if arguments.device == "cpu" else PLAIN_CALLS + 1):  # a GPU's operations are recorded by then
-            runs["autometa"](race.batch[: min(n_tasks, 4)] if arguments.device == "cpu" else race.batch)
+        # The first step of several tasks is watched on one thread; a GPU's operations are recorded by the last.
+        for _ in range(2 if on_cpu else PLAIN_CALLS + 1):
+            runs["autometa"](race.batch[:4] if on_cpu else race.batch)
         taken: dict[str, list[float]] = {name: [] for name in runs}
         begin = time.perf_counter()
-        while not taken["autometa"] or time.perf_counter() - begin < arguments.seconds:
+        while len(taken["autometa"]) * n_tasks < FEWEST_TASKS or time.perf_counter() - begin < arguments.seconds:
             for name, run in runs.items():
                 taken[name].append(seconds_of(partial(run, race.batch), arguments.device))
         for name, times in taken.items():
@@ -382,7 +387,7 @@ def main() -> None:
     parser.add_argument("--order", dest="orders", choices=speed_race.ORDERS, action="append", help="only this order")
     parser.add_argument("--tasks", type=int, action="append", help="only this number of tasks")
     parser.add_argument("--steps", type=int, action="append", help="only this number of inner steps")
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each cell, or one turn if that takes longer")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each cell, or longer for 16 tasks each")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--output", type=Path, default=HERE / "speed.csv", help="the tables go beside it, as .md")

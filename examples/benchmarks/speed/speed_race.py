@@ -20,6 +20,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 import autometa as am
+from autometa.engine.few_threads import enough_threads
 
 LR = 0.01
 STANDSTILL = 1e-30
@@ -139,13 +140,14 @@ def make_race(network: str, n_tasks: int, steps: int, order: str, *, device: str
 
 
 def autometa(race: Race) -> MetaStep:
-    """Meta-optimizer "gradient"."""
+    """Meta-optimizer "gradient", on as many threads as meta-training gives it."""
     parameters = [value for name, value in race.module.named_parameters() if name != "rates"]
     optimizer = am.make_meta_optimizer("gradient", optimizer="sgd", lr=STANDSTILL, clip=None)
     optimizer.start(race.learner, race.module, race.info)
 
     def run(batch: am.TaskBatch) -> list[Tensor]:
-        optimizer.step(batch)
+        with enough_threads(race.module, *batch.inputs):
+            optimizer.step(batch)
         return [value.grad for value in parameters]
 
     return run
