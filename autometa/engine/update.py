@@ -69,9 +69,8 @@ class ParameterUpdate:
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._side_by_side = SideBySide(module, self._parameters)
         kind = _KINDS[name]
-        # One call for all parameters: 2.2 times as fast for Adam on a small network on a CPU, half as fast for SGD.
-        devices = ("cuda",) if name == "sgd" else ("cpu", "cuda")
-        can_fuse = "fused" in inspect.signature(kind).parameters and self._can_fuse(devices)
+        # One call for all parameters: 2.5 times as fast for Adam on a small network on a CPU.
+        can_fuse = "fused" in inspect.signature(kind).parameters and self._can_fuse()
         fused: dict[str, Any] = {"fused": True} if can_fuse else {}
         self._optimizer = (
             kind(self._parameters, lr=lr, weight_decay=weight_decay, **fused) if self._parameters else None
@@ -135,8 +134,8 @@ class ParameterUpdate:
             parameter.grad = gradient
         self._descend(progress)
 
-    def _can_fuse(self, devices: Sequence[str]) -> bool:
-        return all(value.device.type in devices and value.is_floating_point() for value in self._parameters)
+    def _can_fuse(self) -> bool:
+        return all(value.device.type in ("cpu", "cuda") and value.is_floating_point() for value in self._parameters)
 
     def _forget(self) -> None:
         for parameter in self._parameters:
