@@ -329,9 +329,6 @@ core, and a worker has used 0.3 seconds when it takes its first slot; elsewhere 
 Slots are filled shortest first, and at the end longest first, so that workers end together. After the last slot come
 the tables, the winner and the report of the demo: about 7 seconds of processor time, most of it for 63 figures.
 
-The tables Overhead and Speedup are of the version in which every worker imported all by itself and slots were filled
-shortest first to the end; to be measured again.
-
 Idle: one process works on the last slot of 26 pairs, and the others look for work every half second to ten seconds, so
 that they wait for the storage in a twentieth of their time at most. `until_idle_s` is how long they took to fill the
 50 short slots before, which gets longer with more workers than cores. `answer_ms` is the median of one more process's
