@@ -512,6 +512,57 @@ def test_a_forward_of_which_nothing_is_known_is_never_read(
     assert read(nn.Sequential(Promised(nn.Linear(3, 2)))) is not None
 
 
+def test_only_a_method_of_a_class_can_be_promised() -> None:
+    network = Times(nn.Linear(3, 2))
+    for wrong in (Times, network, network.forward):
+        with pytest.raises(am.InvalidParameter, match="write @autometa.fixed_forward above 'def forward'"):
+            am.fixed_forward(wrong)
+    assert read(network) is None
+
+
+class Switched(nn.Module):
+    """Has one layer for training and one for evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(3, 2), nn.Linear(3, 2)
+
+    @am.fixed_forward
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) if self.training else self.other(x)
+
+
+def test_a_part_whose_mode_changed_alone_is_read_anew() -> None:
+    network, x = nn.Sequential(Switched(), nn.Tanh()), torch.randn(2, 5, 3)
+    start = am.per_task(network, 2)
+    before = am.call_per_task(network, start, x)
+    network[0].eval()
+    after = am.call_per_task(network, start, x)
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(after, am.call_per_task(network, start, x, strategy="loop"))
+
+
+class Called(nn.Sequential):
+    """Does more than its layers, where no ``forward`` tells of it."""
+
+    scale = 1.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.scale * super().__call__(x)
+
+
+def test_a_network_that_is_called_in_its_own_way_is_never_read() -> None:
+    assert read(nn.Sequential(Called(nn.Linear(3, 2)))) is None
+
+
+def test_a_forward_that_is_put_in_afterwards_is_run() -> None:
+    network, x = nn.Sequential(nn.Linear(3, 2), nn.Tanh()), torch.randn(2, 5, 3)
+    start = am.per_task(network, 2)
+    before = am.call_per_task(network, start, x)
+    network[1].forward = lambda x: 3 * x.tanh()
+    torch.testing.assert_close(am.call_per_task(network, start, x), 3 * before)
+
+
 class NamedNorm(nn.BatchNorm1d):
     """torch's own by another name, for inputs of any shape."""
 

@@ -144,6 +144,19 @@ def test_differences_of_shares_end_at_all_of_them(unit: float, most: float) -> N
     assert (found["ci_high"] > unit) == (unit > 1)
 
 
+def test_differences_end_where_means_do_also_where_single_tasks_are_beyond() -> None:
+    """The share of one task in a calibration error may be below 0."""
+    rows = [
+        ("t", learner, seed, task, "calibration_error", level + spread * seed + 0.2 * (-1) ** task)
+        for learner, level, spread in (("a", 0.1, 0.8), ("b", 0.0, 0.1))
+        for seed in range(2)
+        for task in range(8)
+    ]
+    scores = pd.DataFrame(rows, columns=["tasks", "learner", "seed", "task", "metric", "score"])
+    assert scores["score"].min() < 0
+    assert am.significance(scores).iloc[0]["ci_high"] == 1.0
+
+
 def test_where_tasks_agree_it_is_students_test_of_run_means() -> None:
     a, b = (np.tile(normal(1, 6, seed=i), (50, 1)) for i in range(2))
     expected = ttest_ind(a[0], b[0], equal_var=False)

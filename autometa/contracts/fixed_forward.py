@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import TypeVar
 
 from torch import nn
+
+from autometa.errors import InvalidParameter
 
 Forward = TypeVar("Forward", bound=Callable[..., object])
 _MARK = "_is_fixed"
@@ -26,6 +29,11 @@ def fixed_forward(forward: Forward) -> Forward:
     -------
     The method.
 
+    Raises
+    ------
+    InvalidParameter
+        It is no method as a class defines it, but a class, a network, or a method of one network.
+
     Examples
     --------
     >>> import autometa as am
@@ -39,6 +47,11 @@ def fixed_forward(forward: Forward) -> Forward:
     ...     def forward(self, x):
     ...         return self.layer(x.flatten(1)).relu()
     """
+    if not isinstance(forward, FunctionType):
+        raise InvalidParameter(
+            f"forward={forward!r} is no method that a class defines; write @autometa.fixed_forward above "
+            "'def forward' within the class."
+        )
     setattr(forward, _MARK, True)
     return forward
 

@@ -62,7 +62,7 @@ class Problem:
     tasks_at_once : int, default=25
         Tasks that are drawn and judged together; it decides which tasks a seed stands for.
     bounds : pair of float, default=(-inf, inf)
-        The least and the largest score.
+        The least and the largest mean score of many tasks.
     """
 
     name: str

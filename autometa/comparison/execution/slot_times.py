@@ -27,8 +27,9 @@ def in_turn(arms: Sequence[Arm], all_arms: Sequence[Arm]) -> list[Arm]:
     end together, and none has to fill the slots of a slow arm alone while the others have nothing to do.
     """
     lengths = _seconds_of_each(arms, all_arms)
-    if all(lengths.values()):  # all were measured
-        left = {arm.label: _seconds_to_begin(arm, seconds) for arm, seconds in _seconds_of_slots(all_arms)}
+    known = _seconds_of_slots(all_arms)
+    if known and all(lengths.values()):  # all were measured, and not only by trials at work
+        left = {arm.label: _seconds_to_begin(arm, seconds) for arm, seconds in known}
         n_workers = 1 + sum(len(study.trials(TrialState.RUNNING)) for arm in all_arms for study in arm.studies)
         if n_workers > 1 and sum(left.values()) <= n_workers * max(left[arm.label] for arm in arms):
             return sorted(arms, key=lambda arm: left[arm.label], reverse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,9 @@ def read_scores(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, b
         matrices = {key: _matrix(rows, label, key) for key, rows in of.groupby(names, sort=False)}
         better[label] = _direction(label, of, higher_is_better)
         problems[label] = _problem(of)
-        bounds[label] = _bounds(problems[label], of["score"].astype(np.float64))
         _check_same_tasks(label, matrices)
         found[label] = {key: matrix.to_numpy() for key, matrix in matrices.items()}
+        bounds[label] = _bounds(problems[label], found[label].values())
     return ReadScores(names=names, scores=found, higher_is_better=better, problems=problems, bounds=bounds)
 
 
@@ -107,11 +107,13 @@ def _problem(rows: pd.DataFrame) -> Problem | None:
         return None  # another library's
 
 
-def _bounds(problem: Problem | None, scores: pd.Series[float]) -> Bounds:
-    """Return the bounds of the metric; none where a score is beyond them, as accuracies in percent are."""
-    if problem is None or not scores.between(*problem.bounds).all():
+def _bounds(problem: Problem | None, scores: Iterable[Scores]) -> Bounds:
+    """Return the bounds of the metric; none where a mean score is beyond them, as accuracies in percent are."""
+    if problem is None:
         return UNBOUNDED
-    return problem.bounds
+    least, most = problem.bounds
+    are_within = all(((least <= means) & (means <= most)).all() for means in (of.mean(axis=0) for of in scores))
+    return problem.bounds if are_within else UNBOUNDED
 
 
 def _direction(tasks: str, rows: pd.DataFrame, given: bool | Mapping[str, bool] | None) -> bool:

@@ -71,7 +71,7 @@ _lock = threading.RLock()
 def read(module: nn.Module) -> Program | None:
     """Return how to run a network; None where it holds layers that are not known here.
 
-    A network whose layers, their settings or hooks have changed is read anew.
+    A network is read anew if its layers, their settings, modes or hooks have changed.
     """
     found = _readings.get(module, {}).get(module.training)
     if found is None or [_look(*part) for part in found.watched] != found.looks:
@@ -89,7 +89,8 @@ def read(module: nn.Module) -> Program | None:
 def _look(attributes: dict[str, Any], settings: tuple[str, ...]) -> tuple[object, ...]:
     """Return what may change in a layer."""
     hooks = len(attributes["_forward_hooks"]) + len(attributes["_forward_pre_hooks"])
-    return tuple(attributes["_modules"].values()), hooks, *[attributes[name] for name in settings]
+    own = attributes["training"], attributes.get("forward"), attributes.get("_compiled_call_impl")
+    return tuple(attributes["_modules"].values()), hooks, *own, *[attributes[name] for name in settings]
 
 
 def _has_aliases(module: nn.Module) -> bool:
@@ -131,7 +132,7 @@ def _is_intercepted(part: nn.Module) -> bool:
     """Tell whether calling the module may do more, or other things, than is known of its class."""
     hooks = part._forward_hooks or part._forward_pre_hooks
     own = "forward" in vars(part) or part._compiled_call_impl is not None
-    return bool(hooks) or own or not is_fixed(part)
+    return bool(hooks) or own or type(part).__call__ is not nn.Module.__call__ or not is_fixed(part)
 
 
 @contextmanager
