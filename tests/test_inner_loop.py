@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -518,6 +519,20 @@ def test_only_a_method_of_a_class_can_be_promised() -> None:
         with pytest.raises(am.InvalidParameter, match="write @autometa.fixed_forward above 'def forward'"):
             am.fixed_forward(wrong)
     assert read(network) is None
+
+
+def test_a_decorator_above_the_promise_is_not_promised() -> None:
+    def scaled(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(forward)  # which takes over the function's attributes too
+        def call(network: Times, x: Tensor) -> Tensor:
+            return network.scale * forward(network, x)
+
+        return call
+
+    class Scaled(Times):
+        forward = scaled(Promised.forward)
+
+    assert read(Scaled(nn.Linear(3, 2))) is None
 
 
 class Switched(nn.Module):

@@ -19,7 +19,8 @@ def fixed_forward(forward: Forward) -> Forward:
 
     Then :func:`autometa.descend` may read it once and run what it does in fewer calls, as batched matrix products for
     instance. A ``forward`` that looks at anything else, such as a number that is changed between calls or a random
-    choice of Python, must not promise it. torch's own layers and ``nn.Sequential`` need no promise.
+    choice of Python, must not promise it. A decorator above this one is not promised. torch's own layers and
+    ``nn.Sequential`` need no promise.
 
     Parameters
     ----------
@@ -52,13 +53,14 @@ def fixed_forward(forward: Forward) -> Forward:
             f"forward={forward!r} is no method that a class defines; write @autometa.fixed_forward above "
             "'def forward' within the class."
         )
-    setattr(forward, _MARK, True)
+    setattr(forward, _MARK, forward)  # itself: functools.wraps copies the mark to decorators, which promise nothing
     return forward
 
 
 def is_fixed(layer: nn.Module) -> bool:
     """Tell whether what a layer's ``forward`` does is known: it is torch's own, or its class promises it."""
-    return getattr(type(layer).forward, _MARK, False) or is_torchs(layer)
+    forward = type(layer).forward
+    return getattr(forward, _MARK, None) is forward or is_torchs(layer)
 
 
 def is_torchs(layer: nn.Module) -> bool:
