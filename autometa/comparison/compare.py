@@ -278,8 +278,12 @@ def compare(
     with quiet_optuna():
         kept, first = going_on(plan.settings, portfolio, begun_plan(opened, name))
         if first != portfolio:
-            begun = f"comparison {name!r} was begun with; it goes on with those."
-            warnings.warn(f"warm_start holds other hyperparameters than {begun}", UserWarning, stacklevel=2)
+            warnings.warn(
+                f"comparison {name!r} goes on with what warm_start held when it was begun, not with what "
+                f"warm_start={warm_start!r} holds now.",
+                UserWarning,
+                stacklevel=2,
+            )
         if (kept, first) != (plan.settings, portfolio):
             plan = planned(kept, portfolio=first)
         run = Call(
