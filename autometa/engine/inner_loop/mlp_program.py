@@ -132,7 +132,8 @@ def _is_intercepted(part: nn.Module) -> bool:
     """Tell whether calling the module may do more, or other things, than is known of its class."""
     hooks = part._forward_hooks or part._forward_pre_hooks
     own = "forward" in vars(part) or part._compiled_call_impl is not None
-    return bool(hooks) or own or type(part).__call__ is not nn.Module.__call__ or not is_fixed(part)
+    has_torchs_call = type(part).__call__.__module__.startswith("torch.nn")  # lists of parameters have another one
+    return bool(hooks) or own or not has_torchs_call or not is_fixed(part)
 
 
 @contextmanager
