@@ -19,10 +19,10 @@ from autometa.checks import check_bool, check_path
 from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.problems import PROBLEMS
 from autometa.contracts.tasks import TaskInfo
-from autometa.engine.random_state import fresh_module
 from autometa.errors import InvalidFile, InvalidParameter
 from autometa.estimators.images import InputRange
 from autometa.estimators.inputs import n_features
+from autometa.estimators.saved_network import network_of
 from autometa.estimators.state import Affine, Fitted, MetaTrained, map_tensors
 from autometa.files.atomic import write_whole
 from autometa.files.codec import (
@@ -157,7 +157,7 @@ def decode_meta(code: dict[str, Any], tensors: Tensors, trusted: Collection[str]
     return MetaTrained(
         learner=learner,
         meta_optimizer=decode_parameter(code["meta_optimizer"], tensors, trusted),
-        module=_module(learner, info, tensors.decode(code["module"])),
+        module=network_of(learner, info, tensors.decode(code["module"])),
         info=info,
         encoder=None if code["encoder"] is None else TableEncoder.from_json(code["encoder"]),
         history=pd.DataFrame(code["history"]),
@@ -203,7 +203,7 @@ def decode_fitted(code: dict[str, Any], meta: MetaTrained | None, tensors: Tenso
     learner, info = decode_parameter(code["learner"], tensors, trusted), _info(code["info"])
     if code["module"] is not None:
         # What the network is made of was decided in meta-training; adaptation parameters may have changed since.
-        module = _module(learner if meta is None else meta.learner, info, tensors.decode(code["module"]))
+        module = network_of(learner if meta is None else meta.learner, info, tensors.decode(code["module"]))
     elif meta is not None:
         module = copy.deepcopy(meta.module)
     else:
@@ -256,46 +256,6 @@ def _as_tuples(value: Any) -> Any:
 
 def _precision(module: nn.Module) -> set[torch.dtype]:
     return {value.dtype for value in (*module.parameters(), *module.buffers())}
-
-
-def _module(learner: BaseLearner, info: TaskInfo, state: dict[str, Any]) -> nn.Module:
-    """Build a learner's network and give it the saved values, in their precision."""
-    _check_sizes(learner, info, state)
-    module = fresh_module(learner, info, seed=0)
-    floating = [t.dtype for t in state.values() if isinstance(t, Tensor) and t.is_floating_point()]
-    if floating:
-        module = module.to(dtype=floating[0])
-    module.load_state_dict(state)
-    if not all_finite(module.parameters()):
-        raise InvalidFile("the file holds weights that are not finite.")
-    return module.eval()
-
-
-def _check_sizes(learner: BaseLearner, info: TaskInfo, state: dict[str, Any]) -> None:
-    """Refuse a network of another size than the saved weights, before memory is taken for it."""
-    try:
-        with torch.device("meta"):
-            module = fresh_module(learner, info, seed=0)
-    except (NotImplementedError, RuntimeError):  # a network that needs its numbers to be built
-        return
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
-    differing = sorted(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
-    if differing and not _takes(module, state):
-        name = differing[0]
-        raise InvalidFile(
-            f"the file does not fit the components installed here: it holds {found.get(name, 'nothing')} for "
-            f"{name!r:.60} of the network, where the learner's has {wanted.get(name, 'nothing')}."
-        )
-
-
-def _takes(module: nn.Module, state: dict[str, Any]) -> bool:
-    """Tell whether a network without memory takes values of other sizes, as one that remembers rows does."""
-    try:
-        module.load_state_dict({name: value.to("meta") for name, value in state.items() if isinstance(value, Tensor)})
-    except RuntimeError:
-        return False
-    return True
 
 
 def check_consistent(estimator: Any) -> None:
