@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +16,7 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
+from autometa.comparison.report import canvas, drawing
 from autometa.comparison.report.canvas import styles
 from autometa.comparison.report.page import render, write_report
 from autometa.comparison.report.repeat import command_text
@@ -386,6 +389,25 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="name a file in a folder you may change"):
         write_report(record, tmp_path / "file" / "report.html")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a server that forks processes that draw")
+def test_other_processes_draw_the_same_figures_and_none_is_lost_where_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = made_up(("glyphs",), ("ridge", "sklearn"), n_trials=2)
+    alone = write_report(record, tmp_path / "alone.html").read_text(encoding="utf-8")
+    monkeypatch.delattr(canvas.FigureCanvasSVG, "print_svg")  # nothing can be drawn here
+    together = write_report(record, tmp_path / "together.html", n_processes=2).read_text(encoding="utf-8")
+    assert together == alone
+    assert '<svg class="plot"' in together
+    monkeypatch.undo()
+    monkeypatch.setattr(drawing, "_leave_ctrl_c_to_the_other", end_at_once)
+    assert write_report(record, tmp_path / "ended.html", n_processes=2).read_text(encoding="utf-8") == alone
+
+
+def end_at_once() -> None:
+    os._exit(9)
 
 
 def test_the_command_is_told_as_one_types_it() -> None:

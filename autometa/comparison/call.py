@@ -20,7 +20,7 @@ from autometa.comparison.execution.address import without_password
 from autometa.comparison.execution.arm import PAUSED, Arm
 from autometa.comparison.execution.clock import Clock
 from autometa.comparison.execution.ensemble_arm import open_all_arms
-from autometa.comparison.execution.environment import describe_environment
+from autometa.comparison.execution.environment import describe_environment, usable_cores
 from autometa.comparison.execution.kept_threads import counts_to_use, threads_text
 from autometa.comparison.execution.monitor import monitored
 from autometa.comparison.execution.progress_display import ProgressDisplay
@@ -88,6 +88,8 @@ class Call:
         self.environment: dict[str, Any] = describe_environment(pick_device(self.device_here))
         self.storage = storage
         self.races: Sequence[Race] = ()
+        self._n_filled = 0
+        """Slots that this call filled."""
         self.started = time.monotonic()
         told = self._read_run()
         self.seconds_before: float = told["environment"].get("seconds_of_all_calls", 0.0) if told is not None else 0.0
@@ -116,10 +118,17 @@ class Call:
             rmtree(self.models.parent / PAUSED, ignore_errors=True)
         if self.folder is not None:
             self._write_run()
-            comparison.write(self.folder)
+            comparison.write(self.folder, n_processes=self._n_that_draw())
         if self.log is not None:
             comparison.log()
         return comparison
+
+    def _n_that_draw(self) -> int:
+        """Return how many processes draw the report: as many as worked on this machine, at most one for each core.
+
+        Where none did, a server that forks them would import for longer than they draw.
+        """
+        return min(self.n_workers, usable_cores()) if self.cluster is None and self._n_filled else 1
 
     def work_here(self, *, again: bool = False) -> Comparison:
         """Do the work and read the result; ``again``: with what has failed before and need not fail again."""
@@ -131,7 +140,9 @@ class Call:
                 study.reap()
             if again:
                 _forgive(arms)
+            done = sum(arm.n_done for arm in arms)
             interrupted = self._work(arms)
+            self._n_filled = sum(arm.n_done for arm in arms) - done
         for study in (study for arm in arms for study in arm.studies):
             study.refresh()
         self.environment |= {

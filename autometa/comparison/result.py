@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from optuna.storages import BaseStorage
 
-from autometa.checks import check_path, check_texts
+from autometa.checks import check_int, check_path, check_texts
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.race import Race
 from autometa.comparison.execution.slot_records import quiet_optuna
@@ -398,7 +398,7 @@ class Comparison:
         """
         return critical_difference(self.scores, over=over, test=test)
 
-    def report(self, path: str | os.PathLike[str]) -> Path:
+    def report(self, path: str | os.PathLike[str], *, n_processes: int = 1) -> Path:
         """Write the comparison to a file and return its path.
 
         Parameters
@@ -406,17 +406,20 @@ class Comparison:
         path : path
             What it ends in says how: ``.html``, one self-contained page; ``.md``, the leaderboards and what is said of
             them; ``.csv``, the leaderboard with verdicts; ``.json``, the same with all tests.
+        n_processes : int, optional
+            Processes that draw the figures of a page, on Linux; elsewhere, and by default, this one does.
 
         Raises
         ------
         InvalidParameter
-            It ends in anything else.
+            It ends in anything else, or ``n_processes`` is no number of processes.
         StorageError
             The file cannot be written.
         AutometaError
             Something in the comparison cannot be drawn.
         """
         check_path("path", path)
+        check_int("n_processes", n_processes, least=1)
         file = Path(path)
         kind = file.suffix.lower().removeprefix(".")
         if kind not in REPORTS:
@@ -425,7 +428,7 @@ class Comparison:
             if kind == "html":
                 from autometa.comparison.report.page import write_report
 
-                write_report(self._record, file)
+                write_report(self._record, file, n_processes)
             else:
                 from autometa.comparison.report.text import FORMATS
 
@@ -453,17 +456,17 @@ class Comparison:
         check_log("mlflow")
         log_to_mlflow(self._record)
 
-    def write(self, output: Path) -> None:
+    def write(self, output: Path, *, n_processes: int = 1) -> None:
         """Write the tables as CSV, the winners and ``report.html``.
 
         ``best.autometa`` is the winner where there is one task distribution; each of several, test tasks among
-        them, has its own ``best-TASKS.autometa``.
+        them, has its own ``best-TASKS.autometa``. ``n_processes`` draw the report.
         """
         write_tables(self._record.frames, self._plan, output)
         write_portfolio(self._arms, output)
         save_winners(self._winners, output)
         # Last of all: what cannot be drawn costs no more than the drawing.
         try:
-            self.report(output / "report.html")
+            self.report(output / "report.html", n_processes=n_processes)
         except AutometaError as error:
             warnings.warn(f"the report is not written: {error}", UserWarning, stacklevel=4)

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 
-NEEDED = ("autometa.comparison.execution.workers",)
-"""Modules that workers need, and with them torch, scikit-learn and Optuna. They start no thread and use no GPU when
-they are imported, so a process that has them can fork; what plugins import is not known, and each worker does it."""
+NEEDED = ("autometa.comparison.execution.workers", "autometa.comparison.report.figures")
+"""Modules that workers and processes that draw need, and with them torch, scikit-learn, Optuna and matplotlib. They
+start no thread and use no GPU when they are imported, so a process that has them can fork; what plugins import is not
+known, and each worker does it."""
 
 
 def process_context() -> SpawnContext | ForkServerContext:

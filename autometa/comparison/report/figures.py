@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -11,16 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 from optuna import Study
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from autometa.comparison.report.canvas import INK, MUTED, N_COLORS, PAPER, Style, axes, to_svg
+from autometa.comparison.report.drawing import drawn
 from autometa.comparison.report.markup import LARGE, metric_title
 from autometa.comparison.results.labelled_rows import AXIS
 from autometa.comparison.results.pareto import not_dominated
 from autometa.comparison.results.shown import ShownEpisode
 from autometa.contracts.printable import printable
 from autometa.contracts.problems import problem_of_metric
+
+Points: TypeAlias = Sequence[tuple[int, float]]
 
 _WIDE = 15.0
 """Ratio of largest to smallest error from which a logarithmic axis shows more."""
@@ -31,6 +34,7 @@ _CUT = 30.0
 """Errors over labelled rows of more than so many times the median are cut off: one learner may fail with one row."""
 
 
+@drawn
 def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
     """Score and 95% interval of every learner on one task distribution, best on top.
 
@@ -54,6 +58,7 @@ def interval_figure(rows: pd.DataFrame, looks: Mapping[str, Style]) -> str:
     return to_svg(figure, f"{metric_title(metric)} and 95% interval of each learner")
 
 
+@drawn
 def curve_figure(
     curves: pd.DataFrame, metric: str, looks: Mapping[str, Style], axis: str, *, known: Sequence[float] = ()
 ) -> str:
@@ -114,6 +119,7 @@ def curve_figure(
     return to_svg(figure, f"{metric_title(metric)} over {axis}")
 
 
+@drawn
 def steps_figure(episode: ShownEpisode, title: str) -> str:
     """Reward of each step of an episode, and below it what was observed; every series has a line of its own kind.
 
@@ -139,6 +145,7 @@ def steps_figure(episode: ShownEpisode, title: str) -> str:
     return to_svg(figure, title)
 
 
+@drawn
 def function_figure(
     support: NDArray[np.float64], query: NDArray[np.float64], answers: NDArray[np.float64], look: Style, title: str
 ) -> str:
@@ -172,6 +179,7 @@ def _scores_and_ends(rows: pd.DataFrame) -> NDArray[np.float64]:
     return values[values > 0] if rows["score"].min() > 0 else values
 
 
+@drawn
 def cost_figure(rows: pd.DataFrame, cost: pd.Series[float], label: str, looks: Mapping[str, Style]) -> str:
     """Draw score with its interval over cost (logarithmic); a cost of zero stands at the left edge.
 
@@ -232,16 +240,8 @@ def pareto_front(
     return front[np.argsort(costs[front], kind="stable")]
 
 
-def history_figure(study: Study, metric: str, look: Style) -> str | None:
-    """Every trial of a study and the best so far; pruned ones are crosses. None where no trial has a value.
-
-    Parameters
-    ----------
-    study : Study
-        Of one objective.
-    metric : str
-    look : Style
-    """
+def history_of(study: Study) -> tuple[Points, Points]:
+    """Return the number and the value of each complete trial of a study of one objective, and of each pruned one."""
     done: list[tuple[int, float]] = []
     cut: list[tuple[int, float]] = []
     for trial in study.get_trials(deepcopy=False):
@@ -251,12 +251,25 @@ def history_figure(study: Study, metric: str, look: Style) -> str | None:
             cut.append((trial.number, trial.intermediate_values[max(trial.intermediate_values)]))
     done = [(number, value) for number, value in done if np.isfinite(value)]
     cut = [(number, value) for number, value in cut if np.isfinite(value)]
-    if not done:
-        return None
+    return done, cut
+
+
+@drawn
+def history_figure(done: Points, cut: Points, metric: str, look: Style, *, minimize: bool) -> str:
+    """Every trial of a study and the best so far; pruned ones are crosses.
+
+    Parameters
+    ----------
+    done, cut : see :func:`history_of`
+        At least one is done.
+    metric : str
+    look : Style
+    minimize : bool
+    """
     figure, ax = axes(2.5, 1.5)
     numbers, values = (np.array(column) for column in zip(*done, strict=True))
-    best = (np.minimum if study.direction is StudyDirection.MINIMIZE else np.maximum).accumulate(values)
-    last = max(number for number, _ in done + cut)
+    best = (np.minimum if minimize else np.maximum).accumulate(values)
+    last = max(number for number, _ in [*done, *cut])
     ax.step([*numbers, last], [*best, best[-1]], where="post", color=look.color, linewidth=1.6)
     ax.plot(numbers, values, "o", color=look.color, markersize=3.6, alpha=0.6, markeredgewidth=0)
     if cut:

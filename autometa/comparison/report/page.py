@@ -22,6 +22,7 @@ from autometa.comparison.report.across import (
 )
 from autometa.comparison.report.advice import described_tasks
 from autometa.comparison.report.canvas import Style, styles
+from autometa.comparison.report.drawing import drawn_by
 from autometa.comparison.report.each_task import each_task_section
 from autometa.comparison.report.evidence import evidence_section
 from autometa.comparison.report.failures import gaps_section
@@ -45,7 +46,7 @@ Looks: TypeAlias = dict[str, Style]
 """How learners look, by name."""
 
 
-def write_report(record: Record, path: str | os.PathLike[str]) -> Path:
+def write_report(record: Record, path: str | os.PathLike[str], n_processes: int = 1) -> Path:
     """Write the report of a comparison.
 
     Parameters
@@ -53,6 +54,8 @@ def write_report(record: Record, path: str | os.PathLike[str]) -> Path:
     record : Record
     path : path-like
         The HTML file. An existing one is replaced whole or not at all.
+    n_processes : int, optional
+        That draw the figures.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def write_report(record: Record, path: str | os.PathLike[str]) -> Path:
         The file cannot be written.
     """
     path = Path(path)
-    text = render(record)
+    text = drawn_by(n_processes, lambda: render(record))
     write_whole(path, text, make_folders=True)
     return path
 

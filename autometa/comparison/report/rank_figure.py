@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from autometa.comparison.report.canvas import GRID, INK, MUTED, Style, axes, to_svg
+from autometa.comparison.report.drawing import drawn
 from autometa.contracts.printable import printable
 
 _LINE, _BAR = 0.22, 0.13
@@ -19,6 +20,7 @@ _LONGEST = 22
 """Characters of a name that are shown."""
 
 
+@drawn
 def rank_figure(ranks: pd.DataFrame, looks: Mapping[str, Style], title: str) -> str:
     """Draw the learners of one task distribution, or of all, best on the left (Demšar 2006, figure 1).
 

@@ -7,11 +7,12 @@ from collections import Counter
 
 from optuna import Study
 from optuna.importance import get_param_importances
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autometa.comparison.plan.study_space import JOINT, JointSpace
 from autometa.comparison.report.canvas import Style
-from autometa.comparison.report.figures import history_figure
+from autometa.comparison.report.figures import history_figure, history_of
 from autometa.comparison.report.markup import escape, value_text
 from autometa.comparison.results.record import Record
 
@@ -58,7 +59,11 @@ def study_card(study: Study, learner: str, metric: str, chosen: dict[str, object
     counts = Counter(_ending(trial) for trial in trials)
     words = [f"{counts['complete']} complete"]
     words += [f"{counts[word]} {word}" for word in ("pruned", "failed", "interrupted") if counts[word]]
-    picture = history_figure(study, metric, look) or '<p class="note">No trial has a score.</p>'
+    done, cut = history_of(study)
+    minimize = study.direction is StudyDirection.MINIMIZE
+    picture = '<p class="note">No trial has a score.</p>'
+    if done:
+        picture = history_figure(done, cut, metric, look, minimize=minimize)
     rows = []
     for name in sorted({*chosen, *importances}, key=lambda name: (-importances.get(name, -1.0), name)):
         bar = (
