@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import warnings
 from collections.abc import Sequence
 from typing import Annotated
@@ -78,8 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        What was typed after ``autometa``; ``sys.argv[1:]`` when left out.
+        What was typed after ``autometa``; ``sys.argv[1:]`` when left out, in a process that ends with the command.
     """
+    if arguments is None:
+        atexit.register(gc.freeze)  # or the interpreter walks through all that was imported as it ends: 0.7 s
     with warnings.catch_warnings(), hear_sigterm() as termination:
         warnings.showwarning = _show_warning
         warnings.filterwarnings("ignore", "interrupted: the comparison holds")  # the command says it, and where
