@@ -67,8 +67,7 @@ def find(kind: str, name: str) -> Component:
         The plugin that offers it is broken or disabled.
     """
     plugin_name, _, short = name.rpartition("/")
-    everything = list(components(status=None))
-    wanted = [c for c in everything if c.kind == kind and c.name == short and plugin_name in ("", c.plugin.name)]
+    wanted = [c for c in components(kind, status=None) if c.name == short and plugin_name in ("", c.plugin.name)]
     usable = [c for c in wanted if c.plugin.status == "active"]
     if len(usable) > 1:
         raise _clash(kind, short, usable)
@@ -80,7 +79,7 @@ def find(kind: str, name: str) -> Component:
             raise PluginError(
                 f"{kind} {name!r} is not available: plugin {record.name!r} is {record.status}: {record.error}"
             )
-    raise _unknown(kind, name, everything)
+    raise _unknown(kind, name, list(components(status=None)))
 
 
 def _clash(kind: str, name: str, claimants: list[Component]) -> NameClash:

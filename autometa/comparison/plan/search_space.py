@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 
 import optuna
@@ -77,12 +78,16 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 
 def changed_params(component: BaseLearner | MetaOptimizer) -> dict[str, Any]:
     """Parameters whose values are not the class's defaults."""
-    signature = inspect.signature(type(component)).parameters
+    defaults = _defaults(type(component))
     return {
-        name: value
-        for name, value in component.get_params(deep=False).items()
-        if name not in signature or repr(value) != repr(signature[name].default)
+        name: value for name, value in component.get_params(deep=False).items() if repr(value) != defaults.get(name)
     }
+
+
+@lru_cache(maxsize=256)
+def _defaults(kind: type) -> Mapping[str, str]:
+    """Return the default of every parameter of a class, printed: an object is no key, and may be as good as another."""
+    return {name: repr(parameter.default) for name, parameter in inspect.signature(kind).parameters.items()}
 
 
 def draw(component: ComponentT, trial: Suggests, info: TaskInfo) -> ComponentT:
