@@ -6,20 +6,70 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from multiprocessing import parent_process
 from pathlib import Path
 
+import optuna
 import pytest
 from torch import Tensor, nn
 
 import autometa as am
 from autometa.comparison.execution import workers
+from autometa.comparison.execution.owner import Owner
+from autometa.comparison.execution.storage import open_storage
 from autometa.engine.process_start import NEEDED, prepare_processes, process_context
 from test_comparison import FAST, Mean
 from test_startup import packages_after
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="no server forks processes here")
 VARIABLE = "AUTOMETA_TEST_VARIABLE"
+
+
+class Orphaned(Mean):
+    """Ends the server that forked its worker, once; then waits until the caller has told something, and may die.
+
+    Parameters
+    ----------
+    folder : str
+        Where the files ``killed`` and ``told`` are, or will be.
+    dies : bool
+    """
+
+    def __init__(self, scale: float = 3.0, folder: str = "", dies: bool = False) -> None:
+        super().__init__(scale)
+        self.folder, self.dies = folder, dies
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> Tensor:
+        killed, told = Path(self.folder) / "killed", Path(self.folder) / "told"
+        if not killed.exists():
+            killed.write_text(str(os.getpid()))
+            os.kill(os.getppid(), signal.SIGKILL)
+            while not told.exists():
+                time.sleep(0.01)
+            if self.dies:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().adapt(module, support)
+
+
+def trials_that_died(output: Path) -> list[str]:
+    """How the processes died that were at work on trials and final runs of a comparison."""
+    storage = open_storage(str(output / "journal.log"))
+    studies = optuna.get_all_study_names(storage)
+    trials = [trial for name in studies for trial in optuna.load_study(study_name=name, storage=storage).get_trials()]
+    return [trial.user_attrs["died"] for trial in trials if "died" in trial.user_attrs]
+
+
+@pytest.fixture
+def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let :class:`Orphaned` know once the caller has told something."""
+    tells = workers._tell
+
+    def telling(text: str) -> None:
+        (tmp_path / "told").touch()
+        tells(text)
+
+    monkeypatch.setattr(workers, "_tell", telling)
 
 
 class InWorker(Mean):
@@ -90,3 +140,41 @@ def test_a_server_that_dies_while_it_starts_workers_is_one_clear_error(
         am.compare("sinusoid", [Mean()], n_workers=2, output=tmp_path, **FAST)
     monkeypatch.undo()
     assert am.compare("sinusoid", [Mean()], n_workers=2, output=tmp_path, **FAST).complete
+
+
+@on_linux
+@pytest.mark.usefixtures("tell")
+def test_a_worker_lives_on_without_the_server_that_forked_it(tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match="the process that starts the workers ended") as told:
+        found = am.compare("sinusoid", [Orphaned(folder=str(tmp_path))], n_workers=2, output=tmp_path / "out", **FAST)
+    assert len([warning for warning in told if warning.category is RuntimeWarning]) == 1
+    assert found.complete
+    assert trials_that_died(tmp_path / "out") == []
+
+
+@on_linux
+@pytest.mark.usefixtures("tell")
+def test_a_worker_that_dies_after_the_server_that_forked_it_is_replaced(tmp_path: Path) -> None:
+    learner = Orphaned(folder=str(tmp_path), dies=True)
+    with pytest.warns(RuntimeWarning) as told:
+        found = am.compare("sinusoid", [learner], n_workers=2, output=tmp_path / "out", **FAST)
+    texts = [str(warning.message) for warning in told if warning.category is RuntimeWarning]
+    assert [("process that starts the workers" in text, "; another goes on" in text) for text in texts] == [
+        (True, False),
+        (False, True),
+    ]
+    assert found.complete
+    assert trials_that_died(tmp_path / "out") == ["an exit code that nobody saw"]
+
+
+@on_linux
+def test_ctrl_c_stops_a_worker_without_the_server_that_forked_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(text: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "_tell", press)
+    with pytest.warns(UserWarning, match="interrupted"):
+        am.compare("sinusoid", [Orphaned(folder=str(tmp_path))], n_workers=2, output=tmp_path / "out", **FAST)
+    assert Owner.of(int((tmp_path / "killed").read_text())).started == ""

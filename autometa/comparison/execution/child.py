@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing.context import ForkServerContext, SpawnContext
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from autometa.comparison.execution.arm import Arm
+from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.watch import Watch
 from autometa.engine.process_start import ctrl_c_later
 from autometa.errors import ProcessFailed
+
+if TYPE_CHECKING:  # Windows has not both
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 STORAGE_LOST = 2
 """Place in the shared memory where a process notes that it ends because its storage failed."""
 
 LONGEST_PAUSE = 5.0
 """Seconds between two looks at a process that are counted, at most."""
+
+LAST_WORDS = 10.0
+"""Seconds that a process has to end once it is asked to, or killed."""
 
 
 class Child:
@@ -32,6 +40,11 @@ class Child:
     arguments : tuple
     watch : Watch
         How the process is to be watched.
+
+    Attributes
+    ----------
+    is_orphan : bool
+        True once it was found to live on after the server that forked it. Nobody is told its exit code then.
     """
 
     def __init__(
@@ -50,6 +63,8 @@ class Child:
         watch = Watch(limit=self._watch.limit, supervisor=self._watch.supervisor, memory=self._memory)
         self.process = self._context.Process(target=self._target, args=(*self._arguments, watch), name="autometa")
         self._count, self._silence, self._looked = 0.0, 0.0, time.monotonic()
+        self._identity: Owner | None = None
+        self.is_orphan = False
 
     def start(self) -> None:
         """Start the process that was made.
@@ -62,11 +77,53 @@ class Child:
         try:
             with ctrl_c_later():
                 self.process.start()
+                assert self.process.pid is not None
+                self._identity = Owner.of(self.process.pid)
         except (EOFError, ConnectionError) as error:
             raise ProcessFailed(
                 "the process that starts the workers ended while it did so; memory may be short. The same call again "
                 "goes on where this one was; fewer workers need less memory."
             ) from error
+
+    def lives(self) -> bool:
+        """Tell whether the process runs, which multiprocessing cannot once the server that forked it is gone."""
+        if self.process.is_alive():
+            return True
+        lives = self._identity is not None and not self._identity.is_dead(last_beat=0.0)
+        self.is_orphan |= lives
+        return lives
+
+    def interrupt(self) -> None:
+        """Ask the process to stop, as Ctrl-C does."""
+        if self.lives():
+            if os.name == "posix":
+                self._signal(signal.SIGINT)
+            else:
+                self.process.terminate()
+
+    def stop(self) -> None:
+        """Wait for a process that was asked to stop, and kill it if it does not."""
+        if self._identity is not None and not self._ends_soon():
+            self._kill()
+
+    def _kill(self) -> None:
+        if self.is_orphan and self.lives():
+            self._signal(signal.SIGKILL)
+        else:
+            self.process.kill()
+        self._ends_soon()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+
+    def _ends_soon(self) -> bool:
+        until = time.monotonic() + LAST_WORDS
+        self.process.join(LAST_WORDS)
+        while (lives := self.lives()) and time.monotonic() < until:
+            time.sleep(0.05)
+        return not lives
 
     def hangs(self) -> float:
         """Return the seconds for which it was to finish a step and did not; 0 if it goes on, or waits for work."""
@@ -85,6 +142,8 @@ class Child:
     @property
     def end(self) -> str:
         """How the process ended."""
+        if self.is_orphan:
+            return "an exit code that nobody saw"
         code = self.process.exitcode or 0
         if code >= 0:
             return f"exit code {code}"
@@ -111,8 +170,7 @@ class Child:
             for trial in study.of_child(self.process.pid)
             if study.end_hanging(trial, seconds)
         ]
-        self.process.kill()
-        self.process.join()
+        self._kill()
         return hanging
 
     def give_back(self, arms: Sequence[Arm]) -> None:

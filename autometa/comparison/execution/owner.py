@@ -37,7 +37,11 @@ class Owner:
     @classmethod
     def here(cls) -> Owner:
         """Describe this process."""
-        pid = os.getpid()
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Owner:
+        """Describe a process of this machine."""
         return cls(host=platform.node(), boot=_boot(), namespace=_namespace(), pid=pid, started=_started(pid))
 
     @classmethod

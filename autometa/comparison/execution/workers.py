@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -152,6 +151,7 @@ def run_processes(
         race.update()
     children = [Child(context, _worker, arguments, watch) for _ in range(n_workers if _is_left(arms, theirs) else 0)]
     told: set[str] = set()
+    tells_of_orphans = False
     failed = []
     try:
         for child in children:
@@ -162,12 +162,16 @@ def run_processes(
                 race.update()
             if display.is_due:
                 show(arms, display, at_work(arms), n_workers)
-            connection.wait([child.process.sentinel for child in working], POLL)
+            connection.wait([child.process.sentinel for child in working if not child.is_orphan], POLL)
             for child in list(working):
-                if (seconds := child.hangs()) and child.process.is_alive():
+                lives = child.lives()
+                if child.is_orphan and not tells_of_orphans:
+                    tells_of_orphans = True
+                    _tell("the process that starts the workers ended, and memory may be short; the workers go on.")
+                if (seconds := child.hangs()) and lives:
                     for arm in child.end_hanging(arms, seconds):
                         _tell(f"{arm.label}: {silent_for(seconds)}; it has failed, and the rest goes on.")
-                elif child.process.is_alive():
+                elif lives:
                     continue
                 elif ended := child.bury(arms):
                     for arm, _ in ended:
@@ -184,7 +188,10 @@ def run_processes(
         if display.is_due:
             show(arms, display, at_work(arms), n_workers)
     except BaseException:
-        _stop([child.process for child in children])
+        for child in children:
+            child.interrupt()
+        for child in children:
+            child.stop()
         with suppress(StorageLost):
             for child in children:
                 child.give_back(arms)
@@ -226,25 +233,10 @@ def _hear_ctrl_c() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _is_wanted() -> Callable[[], bool]:
-    """Return what tells whether the process that asked for this one, and the one that began it, are still there."""
-    asking, beginning = multiprocessing.parent_process(), os.getppid()
-    return lambda: os.getppid() == beginning and (asking is None or asking.is_alive())
-
-
-def _stop(processes: Sequence[BaseProcess]) -> None:
-    """Ask processes to stop as Ctrl-C does, and end those that do not."""
-    for process in processes:
-        if process.is_alive() and process.pid is not None:
-            if os.name == "posix":
-                os.kill(process.pid, signal.SIGINT)
-            else:
-                process.terminate()
-    for process in processes:
-        if process.pid is not None:
-            process.join(10)
-            if process.is_alive():
-                process.kill()
+def _is_wanted() -> bool:
+    """Tell whether the process that asked for this one is still there."""
+    asking = multiprocessing.parent_process()
+    return asking is None or asking.is_alive()
 
 
 def _worker(
@@ -257,7 +249,7 @@ def _worker(
     environment: Mapping[str, str],
     watch: Watch,
 ) -> None:
-    """Work until all is done or the process that asked for this one is gone, or a server that forked it."""
+    """Work until all is done or the process that asked for this one is gone."""
     try:
         _hear_ctrl_c()
         os.environ.clear()  # a server that forks has that of its own beginning
@@ -267,7 +259,7 @@ def _worker(
             arms = open_all_arms(plan, storage, watch)
             races = open_races(plan, arms, storage)
             own = [arm for arm in arms if arm.label in only]
-            work_through(own, pick_device(device), models, go_on=_is_wanted(), races=races)
+            work_through(own, pick_device(device), models, go_on=_is_wanted, races=races)
     except StorageLost as error:
         assert watch.memory is not None
         watch.memory[STORAGE_LOST] = 1.0
