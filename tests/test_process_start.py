@@ -178,3 +178,29 @@ def test_ctrl_c_stops_a_worker_without_the_server_that_forked_it(
     with pytest.warns(UserWarning, match="interrupted"):
         am.compare("sinusoid", [Orphaned(folder=str(tmp_path))], n_workers=2, output=tmp_path / "out", **FAST)
     assert Owner.of(int((tmp_path / "killed").read_text())).started == ""
+
+
+@on_linux
+def test_the_modules_that_a_program_lets_the_server_import_stay(tmp_path: Path) -> None:
+    code = """
+import multiprocessing, sys
+from multiprocessing.forkserver import _forkserver
+import autometa as am
+from autometa.engine.process_start import prepare_processes
+
+def modules():
+    sys.exit(not {"this_one", "autometa.comparison.execution.workers"} <= sys.modules.keys())
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["this_one"])
+    prepare_processes()
+    assert _forkserver._preload_modules == ["this_one"], _forkserver._preload_modules
+    process = context.Process(target=modules)
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+    (tmp_path / "this_one.py").touch()
+    (tmp_path / "program.py").write_text(code)
+    assert subprocess.run([sys.executable, "program.py"], cwd=tmp_path, check=False).returncode == 0

@@ -9,7 +9,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from multiprocessing.context import ForkServerContext, SpawnContext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # Windows has not all of these
+    from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 
 NEEDED = ("autometa.comparison.execution.workers", "autometa.comparison.report.figures")
 """Modules that workers and processes that draw need, and with them torch, scikit-learn, Optuna and matplotlib. They
@@ -25,9 +28,7 @@ def process_context() -> SpawnContext | ForkServerContext:
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*NEEDED])
-    return context
+    return multiprocessing.get_context("forkserver")
 
 
 def prepare_processes() -> None:
@@ -35,8 +36,34 @@ def prepare_processes() -> None:
     if process_context().get_start_method() == "forkserver":
         from multiprocessing.forkserver import ensure_running
 
-        with ctrl_c_later():
+        with ctrl_c_later(), _preloaded():
             ensure_running()
+
+
+def start_process(process: SpawnProcess | ForkServerProcess) -> None:
+    """Start a process of :func:`process_context`, and the server that forks it where there is none."""
+    with _preloaded():
+        process.start()
+
+
+@contextmanager
+def _preloaded() -> Iterator[None]:
+    """Let a server that begins in the block import what workers need, beside what the user's program wants it to.
+
+    There is one server for all of a process, so the list of the user's program is as it was afterwards. Its own file,
+    which is on that list by default, is left to each process: nobody promised that it can fork once it has that.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    from multiprocessing.forkserver import _forkserver, set_forkserver_preload
+
+    wanted = _forkserver._preload_modules  # type: ignore[attr-defined]  # nothing public tells it
+    set_forkserver_preload([*(name for name in wanted if name != "__main__"), *NEEDED])
+    try:
+        yield
+    finally:
+        set_forkserver_preload(wanted)
 
 
 @contextmanager

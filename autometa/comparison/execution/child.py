@@ -13,7 +13,7 @@ from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.watch import Watch
-from autometa.engine.process_start import ctrl_c_later
+from autometa.engine.process_start import ctrl_c_later, start_process
 from autometa.errors import ProcessFailed
 
 if TYPE_CHECKING:  # Windows has not both
@@ -76,7 +76,7 @@ class Child:
         """
         try:
             with ctrl_c_later():
-                self.process.start()
+                start_process(self.process)
                 assert self.process.pid is not None
                 self._identity = Owner.of(self.process.pid)
         except (EOFError, ConnectionError) as error:
