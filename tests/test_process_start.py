@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from importlib import import_module
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from torch import Tensor, nn
 
 import autometa as am
+from autometa.cli import main as autometa
 from autometa.comparison.execution import workers
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.storage import open_storage
@@ -23,6 +26,7 @@ from test_comparison import FAST, Mean
 from test_startup import packages_after
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="no server forks processes here")
+comparing = import_module("autometa.comparison.compare")  # the package has the function under that name
 VARIABLE = "AUTOMETA_TEST_VARIABLE"
 
 
@@ -72,6 +76,14 @@ def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_tell", telling)
 
 
+class Stop(Exception):
+    """Ends a call before its work."""
+
+
+def stop(*args: object, **options: object) -> None:
+    raise Stop
+
+
 class InWorker(Mean):
     """Fails where it is not adapted in a worker that has a variable of the environment."""
 
@@ -117,9 +129,35 @@ def test_workers_have_the_environment_of_the_call(tmp_path: Path, monkeypatch: p
 def test_no_process_is_started_where_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = am.compare("sinusoid", [Mean()], output=tmp_path, **FAST)
     monkeypatch.setattr(workers, "Child", None)
+    monkeypatch.setattr(comparing, "prepare_processes", None)
     again = am.compare("sinusoid", [Mean()], n_workers=2, output=tmp_path, **FAST)
     assert again.complete
     assert len(again.trials) == len(first.trials)
+
+
+@pytest.mark.parametrize(
+    ("changes", "early"),
+    [
+        ([], 0),
+        (["--trials", "2"], 1),
+        (["--learners", "ridge"], 1),
+        (["--test-tasks", "sinusoid"], 1),
+        (["--output", "other"], 1),
+    ],
+)
+def test_a_command_begins_to_start_processes_where_something_may_be_left(
+    changes: list[str], early: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = "--tasks sinusoid --learners sklearn --trials 1 --seeds 1 --n-test-tasks 3 --valid-tasks 3 --steps 1"
+    command = ["compare", *options.split(), "-q", "--output", "out"]
+    assert autometa(command) == 0
+    started: list[None] = []
+    monkeypatch.setattr("autometa.cli.compare.prepare_processes", lambda: started.append(None))
+    monkeypatch.setattr(am, "compare", stop)
+    with suppress(Stop):
+        autometa([*command, "--workers", "2", *changes])
+    assert len(started) == early
 
 
 @on_linux

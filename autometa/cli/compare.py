@@ -28,6 +28,7 @@ from autometa.cli.typed_component import make_typed
 from autometa.contracts.printable import printable
 from autometa.engine.process_start import prepare_processes
 from autometa.errors import StorageError
+from autometa.files.complete_run import RUN_FILE, is_complete
 
 if TYPE_CHECKING:
     from autometa.comparison import Comparison
@@ -283,7 +284,9 @@ def compare(
     called = "-".join(chosen) + ("-on-" + "-".join(judged_on) if judged_on else "")
     options.setdefault("output", str(Path("runs") / _folder(study.stem if study else called)))
 
-    if not dry_run and options.get("n_workers", 1) > 1 and options.get("engine", "processes") == "processes":
+    needs_processes = options.get("n_workers", 1) > 1 and options.get("engine", "processes") == "processes"
+    labels = {"tasks": chosen, "test_tasks": judged_on, "learners": who}
+    if needs_processes and not dry_run and not is_complete(options["output"], options, **labels):
         prepare_processes()
     import autometa as am
 
@@ -327,8 +330,6 @@ def compare(
 
 def _kept(output: str) -> str:
     """What an interrupted command says of its work so far."""
-    from autometa.comparison.execution.run_file import RUN_FILE
-
     if (Path(output).expanduser() / RUN_FILE).exists():
         return f"What is done is kept in {output}; the same command goes on from there."
     return f"Nothing was begun, and {output} holds no comparison yet."

@@ -117,7 +117,7 @@ class Call:
         if self.models is not None and comparison.complete:
             rmtree(self.models.parent / PAUSED, ignore_errors=True)
         if self.folder is not None:
-            self._write_run()
+            self._write_run(complete=comparison.complete)
             comparison.write(self.folder, n_processes=self._n_that_draw())
         if self.log is not None:
             comparison.log()
@@ -276,7 +276,7 @@ class Call:
         pairs = [(row.learner, row.tasks) for row in few.itertuples()]
         return [f"{learner} on {tasks}" for learner, tasks in pairs if (learner, tasks) not in failed]
 
-    def _write_run(self) -> None:
+    def _write_run(self, *, complete: bool = False) -> None:
         """Write what is needed to find and repeat the comparison."""
         if self.folder is None:
             return
@@ -286,5 +286,6 @@ class Call:
             "open_storage": kind_of_open(self.where),
             "plan": self.plan.described,
             "environment": self.environment,
+            "complete": complete,
         }
         write_run(self.folder, run)

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ from autometa.comparison.result import Comparison
 from autometa.engine.device import pick_device
 from autometa.engine.process_start import prepare_processes
 from autometa.errors import InvalidParameter
+from autometa.files.complete_run import is_complete
 from autometa.files.description import as_stored
 
 
@@ -262,7 +264,7 @@ def compare(
             "comparison is not taken for this one."
         )
     cluster = RayCluster.of(engine, address, resources, str(device))
-    if n_workers > 1 and cluster is None:
+    if n_workers > 1 and cluster is None and not is_complete(output, asdict(settings)):
         prepare_processes()
     accelerator = pick_device(device).type != "cpu" if cluster is None else bool((resources or {}).get("gpu"))
     folder = prepare_output(output)

@@ -12,12 +12,13 @@ from optuna.storages import BaseStorage
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.ensemble_arm import open_all_arms
 from autometa.comparison.execution.race import Race, open_races
-from autometa.comparison.execution.run_file import RUN_FILE, DamagedRun, find_run, read_run
+from autometa.comparison.execution.run_file import DamagedRun, find_run, read_run
 from autometa.comparison.execution.storage import JOURNAL, open_storage
 from autometa.comparison.execution.stored_plan import comparisons_in, stored_plan
 from autometa.comparison.plan.foreign import Paths
 from autometa.comparison.plan.plan import Plan
 from autometa.errors import MissingData, StorageError
+from autometa.files.complete_run import RUN_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

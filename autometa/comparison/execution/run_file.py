@@ -13,8 +13,8 @@ from optuna.storages import BaseStorage
 
 from autometa.errors import InvalidParameter, StorageError
 from autometa.files.atomic import write_whole
+from autometa.files.complete_run import RUN_FILE
 
-RUN_FILE = "run.json"
 _KINDS: dict[str, Any] = {"name": str, "storage": str | None, "environment": dict}
 """What must be in the file, and of which kind."""
 

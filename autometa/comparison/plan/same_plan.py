@@ -12,11 +12,9 @@ from autometa.comparison.plan.plan import FORMAT, STORED, Plan
 from autometa.comparison.plan.portfolio import Portfolio
 from autometa.comparison.plan.settings import Settings
 from autometa.errors import InvalidParameter, StorageError
+from autometa.files.complete_run import GROWS
 from autometa.files.description import as_stored, changed_content, same_description
 from autometa.schema import misfit, misfit_of_any
-
-GROWS = ("n_trials", "n_seeds", "n_test_tasks", "ensemble")
-"""Settings of which a later call may ask for more: only what is missing is done then."""
 
 FREE = ("max_latency",)
 """Settings that change no trial, only which one is taken and what is said of it."""
