@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 import autometa as am
@@ -33,6 +35,10 @@ def written(folder: Path, *entries: dict[str, Any]) -> Path:
 def first_values(found: am.Comparison, name: str = "learner__regularization") -> list[float]:
     trials = found.trials.sort_values("slot")
     return [params[name] for params in trials["params"]]
+
+
+class Killed(BaseException):
+    """The process is gone."""
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +119,40 @@ def test_a_folder_begun_without_a_start_goes_on_without_one(tmp_path: Path, ridg
     with pytest.warns(UserWarning, match="comparison 'run' goes on with what warm_start held"):
         on = am.compare("sinusoid", "ridge", warm_start=written(tmp_path, ridge), output=tmp_path / "run", **numbers)
     assert 0.37 not in first_values(on)
+
+
+def test_a_first_call_that_was_killed_before_its_plan_counted_goes_on_with_it(
+    tmp_path: Path, ridge: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: Any) -> None:
+        raise Killed
+
+    numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1, "output": tmp_path / "run"}
+    monkeypatch.setattr(optuna.Study, "set_user_attr", killed)
+    with pytest.raises(Killed):
+        am.compare("sinusoid", "ridge", warm_start=written(tmp_path, ridge), **numbers)
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match="goes on with what warm_start held when it was begun"):
+        on = am.compare("sinusoid", "ridge", **numbers)
+    assert first_values(on)[1] == 0.37
+
+
+def test_two_first_calls_at_once_go_on_with_the_start_that_was_written_first(
+    tmp_path: Path, ridge: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparing = import_module("autometa.comparison.compare")  # the package has the function under that name
+    numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1, "output": tmp_path / "run"}
+    found = []
+
+    def read_too_early(*arguments: Any) -> dict[str, Any]:
+        monkeypatch.undo()
+        found.append(am.compare("sinusoid", "ridge", warm_start=written(tmp_path, ridge), **numbers))
+        return {}
+
+    monkeypatch.setattr(comparing, "begun_plan", read_too_early)
+    with pytest.warns(UserWarning, match="goes on with what warm_start held when it was begun"):
+        found.append(am.compare("sinusoid", "ridge", **numbers))
+    assert [first_values(one)[1] for one in found] == [0.37, 0.37]
 
 
 def test_a_race_begins_with_it_too(tmp_path: Path, ridge: dict[str, Any]) -> None:

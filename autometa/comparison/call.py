@@ -107,9 +107,12 @@ class Call:
             check_same_run(self.folder, told, self.plan.name, self.storage)
         return told
 
-    def go(self, clock: Clock | None = None) -> Comparison:
-        """Register the plan, do the work, by a clock if there is one, and write what came of it."""
+    def register(self) -> None:
+        """Store the plan, or check that the one that is there agrees."""
         register_plan(self.storage, self.plan, without_password(str(self.where or "memory")))
+
+    def go(self, clock: Clock | None = None) -> Comparison:
+        """Do the work of a registered plan, by a clock if there is one, and write what came of it."""
         if clock is not None:
             clock.set(self.storage, self.plan.name)
         self._write_run()

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from optuna.storages import BaseStorage
@@ -277,21 +278,34 @@ def compare(
     plan = planned(settings, portfolio=portfolio)
     where, keeper = _place(storage, folder, n_workers, cluster, keeps_files=ensemble or search == "race")
     opened = open_storage(where)
-    with quiet_optuna():
-        kept, first = going_on(plan.settings, portfolio, begun_plan(opened, name))
+
+    def begin(begun: Mapping[str, Any]) -> Call:
+        """Register the plan, with what a plan that is there already decides; tell what that holds for a start."""
+        kept, first = going_on(plan.settings, portfolio, begun)
+        is_same = (kept, first) == (plan.settings, portfolio)
+        run = Call(
+            plan if is_same else planned(kept, portfolio=first), where, opened, folder, keeper, str(device), n_workers,
+            make_display(verbose), trial_timeout, cluster, log,
+        )  # fmt: skip
+        run.register()
         if first != portfolio:
             warnings.warn(
                 f"comparison {name!r} goes on with what warm_start held when it was begun, not with what "
                 f"warm_start={warm_start!r} holds now.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        if (kept, first) != (plan.settings, portfolio):
-            plan = planned(kept, portfolio=first)
-        run = Call(
-            plan, where, opened, folder, keeper, str(device), n_workers, make_display(verbose), trial_timeout, cluster,
-            log,
-        )  # fmt: skip
+        return run
+
+    with quiet_optuna():
+        begun = begun_plan(opened, name)
+        try:
+            run = begin(begun)
+        except InvalidParameter:
+            now = begun_plan(opened, name)
+            if now == begun:
+                raise
+            run = begin(now)  # another call was first
         clock = None if seconds is None else Clock(until=began + seconds, seconds=seconds, n_workers=n_workers)
         return run.go(clock)
 

@@ -47,11 +47,15 @@ def register_plan(storage: BaseStorage, plan: Plan, where: str) -> None:
 
 
 def begun_plan(storage: BaseStorage, name: str) -> Mapping[str, Any]:
-    """Return the stored plan of a comparison; empty if there is none, or one that cannot go on."""
+    """Return the stored plan of a comparison; empty if there is none, or one that cannot go on.
+
+    One that was claimed counts, even if the process that did so is gone.
+    """
     if name not in optuna.get_all_study_names(storage=storage):
         return {}
+    study = optuna.load_study(storage=storage, study_name=name)
     try:
-        plan = _read(optuna.load_study(storage=storage, study_name=name), f"comparison {name!r}")
+        plan: Any = _read(study, f"comparison {name!r}") or successor(storage, study._study_id, PLAN, None)
         check_stored(plan, f"comparison {name!r}")
     except AutometaError:  # which whoever registers a plan is told
         return {}
