@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,9 @@ def test_a_folder_goes_on_with_the_start_it_was_begun_with_and_a_worker_knows_it
     assert first_values(work(str(output / "journal.log"), "run")) == first_values(found)
     written(tmp_path, ridge | {"params": {"learner__regularization": 0.21}}, ridge)
     more = {**numbers, "n_trials": 4}
-    for start in (path, None):
-        with pytest.warns(UserWarning, match="comparison 'run' goes on with what warm_start held when it was begun"):
+    for start, told in ((path, f", not with what warm_start={path!r} holds now."), (None, ".")):
+        text = f"comparison 'run' goes on with what warm_start held when it was begun{told}"
+        with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
             on = am.compare("sinusoid", "ridge", warm_start=start, output=output, **more)
         assert on.complete
         assert first_values(on)[:2] == first_values(found)
@@ -116,7 +118,7 @@ def test_a_folder_goes_on_with_the_start_it_was_begun_with_and_a_worker_knows_it
 def test_a_folder_begun_without_a_start_goes_on_without_one(tmp_path: Path, ridge: dict[str, Any]) -> None:
     numbers = {**FAST, "n_seeds": 1, "max_steps": 1}
     am.compare("sinusoid", "ridge", output=tmp_path / "run", **{**numbers, "n_trials": 1})
-    with pytest.warns(UserWarning, match="comparison 'run' goes on with what warm_start held"):
+    with pytest.warns(UserWarning, match="comparison 'run' goes on without warm_start, as it was begun, not with what"):
         on = am.compare("sinusoid", "ridge", warm_start=written(tmp_path, ridge), output=tmp_path / "run", **numbers)
     assert 0.37 not in first_values(on)
 

@@ -35,7 +35,7 @@ from autometa.comparison.execution.stored_plan import begun_plan, stored_plan
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.plan import make_plan
-from autometa.comparison.plan.portfolio import WarmStart, read_portfolio
+from autometa.comparison.plan.portfolio import Portfolio, WarmStart, read_portfolio
 from autometa.comparison.plan.same_plan import going_on
 from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
 from autometa.comparison.report.mlflow_runs import check_log
@@ -289,12 +289,7 @@ def compare(
         )  # fmt: skip
         run.register()
         if first != portfolio:
-            warnings.warn(
-                f"comparison {name!r} goes on with what warm_start held when it was begun, not with what "
-                f"warm_start={warm_start!r} holds now.",
-                UserWarning,
-                stacklevel=3,
-            )
+            warnings.warn(_other_start(name, warm_start, first), UserWarning, stacklevel=3)
         return run
 
     with quiet_optuna():
@@ -364,6 +359,13 @@ def work(
         plan = stored_plan(opened, name, allowed_paths=allowed_paths, trusted=trusted)
         folder = folder_of(storage, name)
         return Call(plan, storage, opened, folder, None, device, 1, make_display(verbose), trial_timeout).work_here()
+
+
+def _other_start(name: str, warm_start: WarmStart | None, begun_with: Portfolio) -> str:
+    """Say that a comparison goes on with another start than a call asks for."""
+    goes_on = "with what warm_start held when it was begun" if begun_with else "without warm_start, as it was begun"
+    asked = "" if warm_start is None else f", not with what warm_start={warm_start!r} holds now"
+    return f"comparison {name!r} goes on {goes_on}{asked}."
 
 
 def _place(
