@@ -5,16 +5,20 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 import autometa as am
+import shape_checks
 from autometa.engine.inner_loop import strategies
 from autometa.engine.inner_loop.mlp_program import read
 from autometa.engine.inner_loop.strategies import Order, choose, vmap_pays
@@ -175,6 +179,35 @@ def test_rates_may_differ_by_step_and_parameter_and_the_last_is_reused(network: 
     moved = am.descend(network, start, ragged, steps=2, rates=still)
     torch.testing.assert_close({**moved, "2.bias": start["2.bias"]}, dict(start))
     assert not torch.equal(moved["2.bias"], start["2.bias"])
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        np.float32(0.25), np.float64(0.25), np.array(0.25), np.array([0.25]), [np.float32(0.25)],
+        torch.tensor(0.25), [torch.tensor(0.25)],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("by_name", [False, True])
+def test_numbers_of_any_kind_are_rates(network: nn.Module, ragged: am.Examples, rates: Any, by_name: bool) -> None:
+    start = am.per_task(network, 4)
+    found = am.descend(network, start, ragged, steps=2, rates=dict.fromkeys(start, rates) if by_name else rates)
+    torch.testing.assert_close(found, am.descend(network, start, ragged, steps=2, rates=0.25))
+
+
+@pytest.mark.parametrize(
+    "rates",
+    ["0.1", True, np.bool_(True), None, [], [True], ["0.1"], [[0.1]], 1j, torch.tensor(True), torch.ones(0), np.eye(2)],
+)
+def test_what_is_no_rate_is_one_clear_error(
+    network: nn.Module, ragged: am.Examples, rates: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shape_checks, "CALLS", 0)  # which users do not have
+    start = am.per_task(network, 4)
+    for given, shown in ((rates, "rates"), (dict.fromkeys(start, rates), f"rates[{next(iter(start))!r}]")):
+        text = f"{shown}={rates!r} holds no step size; give a number such as 0.1, or one for each step."
+        with pytest.raises(am.InvalidParameter, match=re.escape(text)):
+            am.descend(network, start, ragged, steps=1, rates=given)
 
 
 def test_only_the_parameters_given_are_adapted(network: nn.Module, ragged: am.Examples) -> None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from operator import attrgetter
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autometa.checks import check_int
@@ -23,7 +27,11 @@ from autometa.engine.inner_loop.support_loss import loss_on
 from autometa.errors import InvalidParameter
 
 Loss = Callable[[Tensor], Tensor]
-Rates = float | Tensor | Sequence[float] | Mapping[str, "float | Tensor | Sequence[float]"]
+Number = float | np.number[Any]
+Rate = Number | NDArray[Any] | Tensor | Sequence[Number] | Sequence[Tensor]
+Rates = Rate | Mapping[str, Rate]
+Sizes = float | Tensor | Sequence[Any]
+"""What a :data:`Rate` is read as."""
 
 
 def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -83,7 +91,7 @@ def descend(
     support : Examples
     steps : int
         At least 0.
-    rates : float, sequence or Tensor of shape [n], or dict of those by parameter name
+    rates : float, sequence, array or Tensor of shape [n], or dict of those by parameter name
         Step size, or one for each step; steps beyond the last reuse it.
     loss : callable from outputs [tasks, n, n_outputs] to [tasks], optional
         :func:`loss_on` the support set when left out.
@@ -119,12 +127,11 @@ def descend(
         The strategy cannot run this module, or its steps cannot be taken twice; the text says why.
     """
     check_int("steps", steps, least=0)
-    if steps:
-        _check_rates(rates, parameters)
+    sizes = _step_sizes(rates, parameters) if steps else {}
     plain = steps > 0 and loss is None and not (weight_decay or proximal or checkpoint)
     program = read(module) if plain and strategy in ("auto", "bmm") else None
-    if program is not None and program.chain and mlp_descent.suits(program.chain, parameters, support, rates):
-        return _descend_mlp(program.chain, module, parameters, support, steps, rates, first_order)
+    if program is not None and program.chain and mlp_descent.suits(program.chain, parameters, support, sizes):
+        return _descend_mlp(program.chain, module, parameters, support, steps, sizes, first_order)
     differentiable = torch.is_grad_enabled()
     names = tuple(parameters)
     loss = loss or loss_on(support)
@@ -135,12 +142,12 @@ def descend(
         order = Order.SECOND if create_graph else Order.FIRST
         run = choose(strategy, module, dict(zip(names, values, strict=True)), support.x, order)
         for step in range(steps):
-            sizes = [_rate(rates, name, step) for name in names]
+            rated = [_size(sizes, name, step) for name in names]
             take = _Step(run, module, names, loss, decays, proximal)
             if checkpoint and create_graph:
-                values = take.recomputed(values, starts, sizes, support.x)
+                values = take.recomputed(values, starts, rated, support.x)
                 continue
-            values, _ = take(values, starts, sizes, support.x, create_graph)
+            values, _ = take(values, starts, rated, support.x, create_graph)
             if not differentiable:
                 values = [value.detach().requires_grad_() for value in values]
     return {name: value if differentiable else value.detach() for name, value in zip(names, values, strict=True)}
@@ -152,7 +159,7 @@ def _descend_mlp(
     parameters: Mapping[str, Tensor],
     support: Examples,
     steps: int,
-    rates: Rates,
+    rates: Sizes | Mapping[str, Sizes],
     first_order: bool,
 ) -> dict[str, Tensor]:
     def recorded(values: Sequence[Tensor], sizes: Sequence[mlp_descent.Rate]) -> Sequence[Tensor]:
@@ -229,15 +236,28 @@ class _Step:
         return recomputed(step, self.module, [tensor for part in parts for tensor in part])
 
 
-def _check_rates(rates: Rates, names: Iterable[str]) -> None:
-    """Refuse a parameter without a step size."""
-    given = {name: rates.get(name) for name in names} if isinstance(rates, Mapping) else {"": rates}
-    for name, rate in given.items():
-        if isinstance(rate, (int, float)):
-            continue
-        if rate is None or not (rate.numel() if isinstance(rate, Tensor) else len(rate)):
-            shown = f"rates[{name!r}]" if name else "rates"
-            raise InvalidParameter(f"{shown}={rate!r} holds no step size; give one, or one for each step.")
+def _step_sizes(rates: Rates, names: Iterable[str]) -> Sizes | Mapping[str, Sizes]:
+    """Return step sizes of every parameter as Python's numbers and tensors, or refuse what is none."""
+    if isinstance(rates, Mapping):
+        return {name: _sizes_of(f"rates[{name!r}]", rates.get(name)) for name in names}
+    return _sizes_of("rates", rates)
+
+
+def _sizes_of(shown: str, rate: object) -> Sizes:
+    found: Any = rate.tolist() if isinstance(rate, np.ndarray) else rate
+    if isinstance(found, Tensor) and _is_size(found):
+        return found
+    if _is_size(found):
+        return float(found)
+    if isinstance(found, Sequence | nn.ParameterList) and len(found) and all(_is_size(part) for part in found):
+        return [part if isinstance(part, Tensor) else float(part) for part in found]
+    raise InvalidParameter(f"{shown}={rate!r} holds no step size; give a number such as 0.1, or one for each step.")
+
+
+def _is_size(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() > 0 and value.dtype != torch.bool and not value.is_complex()
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _start(value: Tensor, differentiable: bool) -> Tensor:
@@ -252,8 +272,9 @@ def _moved(value: Tensor, gradient: Tensor, rate: float | Tensor) -> Tensor:
     return torch.sub(value, gradient, alpha=rate)
 
 
-def _rate(rates: Rates, name: str, step: int) -> float | Tensor:
-    of_parameter = rates[name] if isinstance(rates, Mapping) else rates
-    if (isinstance(of_parameter, Tensor) and of_parameter.dim() == 0) or isinstance(of_parameter, (int, float)):
+def _size(sizes: Sizes | Mapping[str, Sizes], name: str, step: int) -> float | Tensor:
+    of_parameter = sizes[name] if isinstance(sizes, Mapping) else sizes
+    if isinstance(of_parameter, float) or (isinstance(of_parameter, Tensor) and of_parameter.dim() == 0):
         return of_parameter
-    return of_parameter[min(step, len(of_parameter) - 1)]
+    size: float | Tensor = of_parameter[min(step, len(of_parameter) - 1)]
+    return size
