@@ -205,14 +205,15 @@ def test_per_step_norm_sees_a_support_set_by_itself_without_padding_and_queries_
     assert not torch.allclose(outputs(batch.support), before)
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.5])
+@pytest.mark.parametrize(("progress", "momentum"), [(0.0, 0.1), (0.5, 0.1), (0.5, None)])
 @pytest.mark.parametrize("training", [True, False])
 def test_per_step_norm_side_by_side_gives_the_numbers_and_averages_of_one_task_after_the_other(
-    training: bool, progress: float
+    training: bool, progress: float, momentum: float | None
 ) -> None:
     torch.manual_seed(0)
     start = per_step().build(PATTERNS.info).double().train(training)
     for layer in norms(start):
+        layer.momentum = momentum
         for value in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
             value.data += 0.2 * torch.rand_like(value)
     batch, found = PATTERNS.sample(5, seed=0).to(dtype=DOUBLE), {}
@@ -238,6 +239,21 @@ def test_a_view_for_many_examples_is_the_per_step_norm_itself(training: bool, is
         outputs = at_step(own, 1, n=n, is_support=is_support)(torch.randn(7, 3, generator=_seeded(), dtype=DOUBLE))
         results.append([outputs, torch.autograd.grad(outputs.square().sum(), own[0].weight), dict(own.named_buffers())])
     torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.parametrize("momentum", [None, 0.0, 0.3])
+def test_the_averages_of_a_step_are_those_of_torch_on_the_batches_of_that_step(momentum: float | None, n: int) -> None:
+    network = nn.Sequential(nn.BatchNorm1d(3, momentum=momentum))
+    wanted = [copy.deepcopy(network[0]) for _ in range(2)]
+    assert with_per_step_norm(network, 2)
+    torch.manual_seed(0)
+    for step in (0, 1, 1, 0, 1):
+        batch = torch.randn(5, 3)
+        at_step(network, step, n=n, is_support=True)(batch)
+        wanted[step](batch)
+    for name, found in network[0].named_buffers():
+        torch.testing.assert_close(found, torch.stack([getattr(layer, name) for layer in wanted]))
 
 
 def _seeded() -> torch.Generator:

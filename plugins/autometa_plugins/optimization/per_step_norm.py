@@ -33,8 +33,7 @@ class PerStepNorm(_BatchNorm):
         self.step = 0
         self.is_support = False
         for name, value in [*layer.named_parameters(), *layer.named_buffers()]:
-            if value.dim():
-                setattr(self, name, _same_kind(value, value.detach().repeat(n_steps, 1)))
+            setattr(self, name, _same_kind(value, value.detach().repeat(n_steps, *([1] * value.dim()))))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise by the examples themselves in training and for a support set, else by this step's averages."""
@@ -42,8 +41,11 @@ class PerStepNorm(_BatchNorm):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         by_examples = (self.training or self.is_support) and x.numel() > x.shape[1]  # one number has no spread
-        if self.training:
-            self.num_batches_tracked.add_(1)
+        if self.training and by_examples:
+            self.num_batches_tracked[self.step] += 1
+        share = self.momentum
+        if share is None:  # a mean of all batches so far
+            share = 1 / max(1.0, float(self.num_batches_tracked[self.step]))
         keeps_averages = self.training or not by_examples
         return functional.batch_norm(
             x,
@@ -52,7 +54,7 @@ class PerStepNorm(_BatchNorm):
             self.weight[self.step] if self.affine else None,
             self.bias[self.step] if self.affine else None,
             by_examples,
-            self.momentum or 0.0,
+            share,
             self.eps,
         )
 
@@ -61,16 +63,17 @@ class _OneStep(_BatchNorm):
     """A per-step norm at its step, for two examples or more: torch's batch norm, whose tensors are rows of its own."""
 
     def __init__(self, norm: PerStepNorm) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum or 0.0, affine=False, track_running_stats=False)
+        super().__init__(norm.num_features, norm.eps, norm.momentum, affine=False, track_running_stats=False)
         self.train(norm.training)
         if norm.affine:
             self._parameters |= {"weight": norm.weight[norm.step], "bias": norm.bias[norm.step]}  # type: ignore[dict-item]
         if norm.training or not norm.is_support:
             assert norm.running_mean is not None
             assert norm.running_var is not None
+            assert norm.num_batches_tracked is not None
             self.track_running_stats = True
             self.running_mean, self.running_var = norm.running_mean[norm.step], norm.running_var[norm.step]
-            self.num_batches_tracked = norm.num_batches_tracked
+            self.num_batches_tracked = norm.num_batches_tracked[norm.step]
 
     def _check_input_dim(self, x: Tensor) -> None:
         """Take whatever the layer that it stands for took."""
