@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage
 
 import autometa as am
 from autometa.cli import main
+from autometa.comparison import work
 from autometa.comparison.execution import arm, clock, race
 from autometa.comparison.execution.arm import open_arms
 from autometa.comparison.execution.claims import claim, latest
@@ -434,6 +435,45 @@ def test_a_race_that_is_read_before_its_end_says_what_is_left(
     assert set(early.race["state"]) == ({"in the race"} if cut_in == "rounds" else {"finalist"})
     assert found.complete
     assert found.left == am.Comparison.load(tmp_path / "run").left == ""
+
+
+def test_a_race_that_was_cut_and_that_another_machine_ended_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*arguments: Any) -> float:
+        signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    FakeTime(monkeypatch)
+    real = arm.run_final
+    monkeypatch.setattr(arm, "run_final", press)
+    numbers = {**RACE, "n_trials": 1}
+    with pytest.warns(UserWarning, match="interrupted"):
+        cut = am.compare("sinusoid", ["ridge", "sklearn"], time_budget=60.0, output=tmp_path / "run", **numbers)
+    assert cut.left.startswith("The race on sinusoid is at its final runs: ")
+    monkeypatch.setattr(arm, "run_final", real)
+    assert work(str(tmp_path / "run" / "journal.log"), "run").complete
+    found = am.Comparison.load(tmp_path / "run")
+    assert found.left == ""
+    assert found.complete
+
+
+def test_what_is_left_is_of_the_learners_that_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[tuple[str, str, str]] = []
+    real = arm.run_final
+
+    def read(*arguments: Any) -> float:
+        found = am.Comparison.load(tmp_path / "run")
+        left.append((found.left, found.without("sklearn").left, found.without("ridge").left))
+        return real(*arguments)
+
+    monkeypatch.setattr(arm, "run_final", read)
+    am.compare("sinusoid", ["ridge", "sklearn"], output=tmp_path / "run", **{**RACE, "n_trials": 1})
+    at = "The race on sinusoid is at its final runs: "
+    first, second = left
+    assert sorted(first[0].removeprefix(at).rstrip(".").split(", ")) == ["ridge has had 0", "sklearn has had 0"]
+    assert first[1:] == (f"{at}ridge has had 0.", f"{at}sklearn has had 0.")
+    assert sorted(second[1:]) in (["", first[1]], ["", first[2]]), "one of them is complete"
 
 
 def test_a_race_between_two_rounds_or_whose_call_was_cut_is_not_complete(

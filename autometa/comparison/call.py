@@ -169,7 +169,7 @@ class Call:
             if arm.changes:
                 warnings.warn(changes_text(arm.label, arm.changes), UserWarning, stacklevel=4)
         clock = Clock.of(self.storage, self.plan.name)
-        if again and clock is not None and comparison.complete:
+        if clock is not None and comparison.complete:
             replace(clock, has_ended=True).set(self.storage, self.plan.name)
         self._tell(comparison, clock, interrupted)
         return comparison

@@ -48,12 +48,12 @@ def race_rows(race: Race, learners: Collection[str]) -> Iterator[tuple[Any, ...]
         yield race.tasks, label, len(took_part), n_trials, n_complete, runs, score, behind, error, state
 
 
-def left_of(race: Race) -> str:
-    """Say what is left of a race; empty once it is over."""
+def left_of(race: Race, learners: Collection[str]) -> str:
+    """Say what is left of a race, of some learners; empty once it is over."""
     if not race.is_decided:
         return f"The race on {race.tasks} is in round {len(race.rounds)}, and its final runs come after that."
-    finals = {label: race.runners[label].arm for label in race.finalists or []}
+    finals = {label: race.runners[label].arm for label in race.finalists or [] if label in learners}
     if race.is_over and all(arm.final.is_complete for arm in finals.values()):
         return ""
     told = ", ".join(f"{label} has had {len(arm.finals())}" for label, arm in finals.items())
-    return f"The race on {race.tasks} is at its final runs: {told}."
+    return f"The race on {race.tasks} is at its final runs{told and ': '}{told}."

@@ -83,7 +83,8 @@ def collect_record(
 
 def _left(arms: Sequence[Arm], races: Sequence[Race]) -> str:
     """Say what is left to do; empty if nothing is."""
-    if of_races := [words for race in races if (words := left_of(race))]:
+    learners = {arm.space.label for arm in arms}
+    if of_races := [words for race in races if (words := left_of(race, learners))]:
         return " ".join(of_races)
     n_slots, n_done = sum(arm.n_slots for arm in arms), sum(arm.n_done for arm in arms)
     return f"{n_slots - n_done} of {n_slots} trials and final runs are left." if n_done < n_slots else ""
