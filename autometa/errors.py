@@ -1,9 +1,19 @@
-"""Every error a user or a plugin author meets, each also an instance of the standard exception it is."""
+"""Every error a user or a plugin author meets, each also an instance of the standard exception it is; how to warn."""
 
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+
+
+def warn_user(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line that called autometa, from however deep within it and through whichever of its doors."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "autometa":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
 
 
 class AutometaError(Exception):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import autometa as am
+import shape_checks
+from test_comparison import Fragile
 
 FAST: dict[str, Any] = {
     "n_trials": 2,
@@ -41,6 +45,20 @@ def test_meta_fit_keeps_the_winner_of_a_comparison(regressor: am.AutoFewShotRegr
     winner = regressor.comparison_.best_estimator().set_params(device="cpu")
     np.testing.assert_allclose(regressor.fit(x, y).predict(x), winner.fit(x, y).predict(x))
     assert regressor.n_features_in_ == 1
+
+
+def automatic(tasks: str, learners: list[am.Learner], **options: Any) -> am.AutoFewShotRegressor:
+    return am.AutoFewShotRegressor(learners, **options).meta_fit(tasks)
+
+
+@pytest.mark.parametrize("call", [am.compare, automatic])
+def test_warnings_are_of_the_line_that_called(
+    call: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shape_checks, "CALLS", 0)  # whose frames users do not have
+    with pytest.warns(UserWarning, match=r"see \.failures") as told:
+        call("sinusoid", [Fragile()], n_seeds=1, verbose=0, output=tmp_path / "run", **FAST)
+    assert {warning.filename for warning in told} == {__file__}
 
 
 def test_a_clone_keeps_what_meta_fit_learned_and_not_what_fit_did(regressor: am.AutoFewShotRegressor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -48,7 +47,7 @@ from autometa.comparison.result import Comparison
 from autometa.comparison.results.guards import warnings_of
 from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
-from autometa.errors import AutometaError, ProcessFailed
+from autometa.errors import AutometaError, ProcessFailed, warn_user
 
 
 def _forgive(arms: Sequence[Arm]) -> None:
@@ -57,7 +56,7 @@ def _forgive(arms: Sequence[Arm]) -> None:
         if n := arm.forgive():
             what = "a trial or final run" if n == 1 else f"{n} trials or final runs"
             text = f"{arm.label}: {what} had failed because a process died or a limit struck; once more now."
-            warnings.warn(text, UserWarning, stacklevel=5)
+            warn_user(text)
 
 
 class Call:
@@ -167,7 +166,7 @@ class Call:
         )
         for arm in arms:
             if arm.changes:
-                warnings.warn(changes_text(arm.label, arm.changes), UserWarning, stacklevel=4)
+                warn_user(changes_text(arm.label, arm.changes))
         clock = Clock.of(self.storage, self.plan.name)
         if clock is not None and comparison.complete:
             replace(clock, has_ended=True).set(self.storage, self.plan.name)
@@ -215,7 +214,7 @@ class Call:
         labels = [arm.label for arm in dangerous]
         done = sum(arm.n_done for arm in dangerous)
         text = "a process ended or hung in the midst of it; what is left of it is done in a process of its own."
-        warnings.warn(f"{', '.join(labels)}: {text}", UserWarning, stacklevel=6)
+        warn_user(f"{', '.join(labels)}: {text}")
         why = self._why_not_sent()
         try:
             if why is None:
@@ -226,7 +225,7 @@ class Call:
         except ProcessFailed as error:
             why = one_line(error)
         text = f"no process of its own can work on it ({why}), so it runs in this one, which it may end."
-        warnings.warn(f"{', '.join(labels)}: {text}", UserWarning, stacklevel=6)
+        warn_user(f"{', '.join(labels)}: {text}")
         return False
 
     def _why_not_sent(self) -> str | None:
@@ -239,10 +238,10 @@ class Call:
 
     def _tell(self, comparison: Comparison, clock: Clock | None, interrupted: bool) -> None:
         for text in warnings_of(comparison.guards):
-            warnings.warn(text, UserWarning, stacklevel=5)
+            warn_user(text)
         if interrupted:
             on = "The same call goes on from here." if self.where is not None else "Give output= to be able to go on."
-            warnings.warn(f"interrupted: the comparison holds what was done so far. {on}", UserWarning, stacklevel=5)
+            warn_user(f"interrupted: the comparison holds what was done so far. {on}")
         elif comparison.leaderboard.empty and len(comparison.failures):
             n_failed, first = len(comparison.failures), comparison.failures.iloc[0]
             which = "the only trial failed," if n_failed == 1 else f"all {n_failed} trials failed; the first,"
@@ -259,17 +258,11 @@ class Call:
             failed = f"{len(comparison.failures)} trials or final runs"
             failed = "1 trial or final run" if len(comparison.failures) == 1 else failed
             who = sorted({f"{row.learner} on {row.tasks}" for row in comparison.failures.itertuples()})
-            warnings.warn(
-                f"{failed} failed ({', '.join(who)}); see .failures.",
-                UserWarning,
-                stacklevel=5,
-            )
+            warn_user(f"{failed} failed ({', '.join(who)}); see .failures.")
         if clock is not None and not interrupted and (few := self._with_few_seeds(comparison)):
-            warnings.warn(
+            warn_user(
                 f"time_budget={clock.seconds:g} seconds were over before {', '.join(few)} had all final runs asked for "
-                f"(n_seeds={self.plan.settings.n_seeds}); n_seeds of the leaderboard tells how many each has.",
-                UserWarning,
-                stacklevel=5,
+                f"(n_seeds={self.plan.settings.n_seeds}); n_seeds of the leaderboard tells how many each has."
             )
 
     def _with_few_seeds(self, comparison: Comparison) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -42,7 +41,7 @@ from autometa.comparison.report.mlflow_runs import check_log
 from autometa.comparison.result import Comparison
 from autometa.engine.device import pick_device
 from autometa.engine.process_start import prepare_processes
-from autometa.errors import InvalidParameter
+from autometa.errors import InvalidParameter, warn_user
 from autometa.files.complete_run import is_complete
 from autometa.files.description import as_stored
 
@@ -289,7 +288,7 @@ def compare(
         )  # fmt: skip
         run.register()
         if first != portfolio:
-            warnings.warn(_other_start(name, warm_start, first), UserWarning, stacklevel=3)
+            warn_user(_other_start(name, warm_start, first))
         return run
 
     with quiet_optuna():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from autometa.comparison.results.spreadsheet import csv_text
 from autometa.comparison.winner import Winners
 from autometa.contracts.plugin_code import plugin_code
 from autometa.engine.process_state import restored_process
-from autometa.errors import AutometaError, StorageError
+from autometa.errors import AutometaError, StorageError, warn_user
 from autometa.files.atomic import write_whole
 
 ALWAYS = ("leaderboard", "scores", "significance", "skipped", "failures", "ranks", "pareto", "guards")
@@ -61,7 +60,7 @@ def save_winners(winners: Winners, output: Path) -> None:
         except StorageError:
             raise
         except AutometaError as error:
-            warnings.warn(f"the winner on {tasks!r} is not saved: {error}", UserWarning, stacklevel=5)
+            warn_user(f"the winner on {tasks!r} is not saved: {error}")
 
 
 def _portfolio_entry(arm: Arm) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from autometa.comparison.results.references import references_in
 from autometa.comparison.results.tables import collect_record
 from autometa.comparison.winner import Winners
 from autometa.contracts.plugin_code import one_line
-from autometa.errors import AutometaError, InvalidParameter
+from autometa.errors import AutometaError, InvalidParameter, warn_user
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.files.atomic import write_whole
 
@@ -469,4 +468,4 @@ class Comparison:
         try:
             self.report(output / "report.html", n_processes=n_processes)
         except AutometaError as error:
-            warnings.warn(f"the report is not written: {error}", UserWarning, stacklevel=4)
+            warn_user(f"the report is not written: {error}")

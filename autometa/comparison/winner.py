@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from autometa.comparison.plan.plan import Plan
 from autometa.comparison.plan.study_space import JOINT
 from autometa.comparison.results.record import Frames
 from autometa.engine.device import pick_device
-from autometa.errors import Incompatible, InvalidFile, InvalidParameter, MissingData
+from autometa.errors import Incompatible, InvalidFile, InvalidParameter, MissingData, warn_user
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.estimators.persistence import code_named_by
 from autometa.estimators.persistence import load as load_estimator
@@ -63,11 +62,9 @@ class Winners:
                 return load_estimator(saved, trusted=trusted), None
             except (InvalidFile, MissingData) as error:
                 damaged = saved
-                warnings.warn(
+                warn_user(
                     f"the saved model of the winner on {row['tasks']!r} cannot be used ({error}) and is made again "
-                    "from its seed.",
-                    UserWarning,
-                    stacklevel=3,
+                    "from its seed."
                 )
         return self._trained_again(pair, number), damaged
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
-from autometa.errors import InvalidData
+from autometa.errors import InvalidData, warn_user
 from autometa.sampling.pixels import PixelReader
 
 N_LOOKS = 4
@@ -165,11 +164,9 @@ def check_range(rows: NDArray[Any], is_bytes: bool, met: InputRange | None, name
     peak, top = round(most * 255), round(met.high * 255)
     if is_bytes and not was_deep and met.is_unit and (peak == 1 < top or (0 < peak <= 16 and top > 127)):
         holds, scaled = ("0 and 1 only", "") if peak == 1 else (f"no value above {peak}", f" / {peak}")
-        warnings.warn(
+        warn_user(
             f"X is of type uint8 and holds {holds}; as white is 255, its images are nearly black. If {peak} means "
-            f"white, give X.astype(float){scaled}.",
-            UserWarning,
-            stacklevel=4,
+            f"white, give X.astype(float){scaled}."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
 from autometa.contracts.tasks import TaskSampler
-from autometa.errors import InvalidParameter
+from autometa.errors import InvalidParameter, warn_user
 from autometa.host import make_tasks
 from autometa.tables.frames import as_column, as_frame, check_column
 from autometa.tables.targets import read_target
@@ -125,11 +124,9 @@ def _n_shot(targets: pd.Series, tasks: pd.Series, *, per_class: bool) -> int:
         rows = rows / by_task.nunique().to_numpy(dtype=np.float64)
     median, n_shot = _half_of_the_median(rows)
     each = "task and class" if per_class else "task"
-    warnings.warn(
+    warn_user(
         f"n_shot was left out: {n_shot} support row{'s' * (n_shot != 1)} of each {each}, half of the {median:g} that "
-        f"the median {each} has, between 1 and 10. Give n_shot to choose.",
-        UserWarning,
-        stacklevel=5,
+        f"the median {each} has, between 1 and 10. Give n_shot to choose."
     )
     return n_shot
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from autometa.comparison.plan.search_space import Drawn
 from autometa.contracts.learner import Learner
 from autometa.contracts.plugin_code import one_line, plugin_code
 from autometa.contracts.same_value import same_value
-from autometa.errors import AutometaError, InvalidFile, MissingData, TrainingDiverged, UnknownName
+from autometa.errors import AutometaError, InvalidFile, MissingData, TrainingDiverged, UnknownName, warn_user
 from autometa.estimators.persistence import code_named_by, load
 from autometa.estimators.state import module_on
 from autometa.training import MetaTraining, evaluate
@@ -134,7 +133,7 @@ def _read(candidate: Candidate, drawn: Drawn, path: Path) -> Trained | None:
         estimator = load(path, trusted=code_named_by(learner, meta_optimizer))
     except (InvalidFile, MissingData, UnknownName) as error:
         text = f"the saved model {str(path)!r} cannot be used ({error}) and is meta-trained again from its seed."
-        warnings.warn(text, UserWarning, stacklevel=2)
+        warn_user(text)
         return None
     seed = candidate.pair.seed("final", candidate.number) % 2**32
     wanted = [learner, "auto" if meta_optimizer is None else meta_optimizer, seed]

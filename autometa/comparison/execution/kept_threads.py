@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from autometa.comparison.execution.arm import Arm
 from autometa.comparison.execution.environment import usable_cores
 from autometa.comparison.execution.thread_counts import ThreadCounts
+from autometa.errors import warn_user
 
 
 def counts_used(arms: Sequence[Arm]) -> list[ThreadCounts]:
@@ -40,11 +40,9 @@ def counts_to_use(arms: Sequence[Arm], n_processes: int, each: int | None = None
     first = used[0]
     if max(first.torch, first.blas) * n_processes <= cores:
         return first
-    warnings.warn(
+    warn_user(
         f"this comparison was begun with {first} threads for each process, and here {n_processes} share "
-        f"{cores} cores: what is left runs with {now}. Results of different numbers agree to rounding.",
-        UserWarning,
-        stacklevel=6,
+        f"{cores} cores: what is left runs with {now}. Results of different numbers agree to rounding."
     )
     return now
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import exc
 
 from autometa.comparison.execution.system_errors import chain_of, system_error_in
-from autometa.errors import StorageError
+from autometa.errors import StorageError, warn_user
 
 PATIENCE = 300.0
 """Seconds for which a storage that does not answer is asked again."""
@@ -231,7 +230,7 @@ def tell(text: str) -> None:
         Warnings are errors here, and this one is no trial's.
     """
     try:
-        warnings.warn(text, StorageWarning, stacklevel=2)
+        warn_user(text, StorageWarning)
     except StorageWarning as told:  # warnings are errors here
         raise StorageLost(text) from told
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -26,7 +25,7 @@ from autometa.comparison.execution.thread_counts import ThreadCounts
 from autometa.comparison.execution.workers import POLL, show
 from autometa.comparison.plan.plan import Plan
 from autometa.contracts.plugin_code import one_line
-from autometa.errors import Incompatible, ProcessFailed
+from autometa.errors import Incompatible, ProcessFailed, warn_user
 
 TELL_AFTER = 30.0
 """Seconds without room for any worker after which the user is told."""
@@ -129,11 +128,10 @@ class _Crew:
                 self._replace(post, end)
         if self._began is not None and time.monotonic() - self._began > TELL_AFTER:
             self._began = float("inf")
-            warnings.warn(
+            warn_user(
                 f"no node has room for a worker ({self._needs}) since {TELL_AFTER:.0f} seconds; the cluster has "
                 f"{described()}. It is waited for.",
                 RuntimeWarning,
-                stacklevel=3,
             )
 
     def _replace(self, post: _Post, end: str) -> None:
@@ -265,4 +263,4 @@ def _pickled(plan: Plan) -> bytes:
 
 
 def _tell(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=3)
+    warn_user(text, RuntimeWarning)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from optuna import get_all_study_names
 from optuna.storages import BaseStorage
 
-from autometa.errors import InvalidParameter, StorageError
+from autometa.errors import InvalidParameter, StorageError, warn_user
 from autometa.files.atomic import write_whole
 from autometa.files.complete_run import RUN_FILE
 
@@ -114,7 +113,7 @@ def find_run(folder: Path, names: Sequence[str], error: DamagedRun) -> dict[str,
     if folder.name not in names and len(names) != 1:
         raise error
     name = folder.name if folder.name in names else names[0]
-    warnings.warn(f"{error} It is read as comparison {name!r}.", UserWarning, stacklevel=4)
+    warn_user(f"{error} It is read as comparison {name!r}.")
     return {"name": name, "storage": None, "environment": {}}
 
 
@@ -128,7 +127,7 @@ def check_still_there(name: str, storage: BaseStorage, error: DamagedRun) -> Non
     """
     if name not in get_all_study_names(storage):
         raise error
-    warnings.warn(f"{error} It is made again.", UserWarning, stacklevel=5)
+    warn_user(f"{error} It is made again.")
 
 
 def _damaged(file: Path, why: str) -> DamagedRun:

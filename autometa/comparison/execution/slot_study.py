@@ -7,7 +7,6 @@ import threading
 import time
 import traceback
 import uuid
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
@@ -27,6 +26,7 @@ from autometa.comparison.execution.watch import GiveUp, Hang, Interruption, Watc
 from autometa.contracts.plugin_code import OutOfTime, plugin_code, text_of
 from autometa.engine.process_state import restored_process
 from autometa.engine.pulse import SILENCE
+from autometa.errors import warn_user
 
 _in_hand: set[str] = set()
 """Tokens of the trials that this process is filling. A running trial of its own without one was left by a Ctrl-C."""
@@ -235,7 +235,7 @@ class SlotStudy(SlotEndings):
         if hang is not None and hang.reason:
             self.has_hung = True
             label = self.name.partition("/")[2]
-            warnings.warn(f"{label}: {hang.reason}; it has failed, and the rest goes on.", RuntimeWarning, stacklevel=3)
+            warn_user(f"{label}: {hang.reason}; it has failed, and the rest goes on.", RuntimeWarning)
 
     def _give_up(self, trial: Trial) -> GiveUp | None:
         if isinstance(self.storage, InMemoryStorage):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from autometa.comparison.execution.claims import FOLLOWS, claim, successor
 from autometa.comparison.plan.foreign import Paths, check_foreign
 from autometa.comparison.plan.plan import Plan, restore_plan
 from autometa.comparison.plan.same_plan import check_content, check_same, check_stored
-from autometa.errors import AutometaError, InvalidParameter, StorageError
+from autometa.errors import AutometaError, InvalidParameter, StorageError, warn_user
 from autometa.files.description import as_stored
 
 PLAN = "plan"
@@ -119,7 +118,7 @@ def stored_plan(
     except InvalidParameter as error:
         if not to_read:
             raise
-        warnings.warn(f"{error} What is shown is what was measured before.", UserWarning, stacklevel=4)
+        warn_user(f"{error} What is shown is what was measured before.")
     return plan
 
 

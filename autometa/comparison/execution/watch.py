@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TypeAlias
 from autometa.comparison.execution.monitor import Monitor
 from autometa.comparison.execution.owner import Owner
 from autometa.engine.pulse import Pulse
+from autometa.errors import warn_user
 
 GRACE = 5.0
 """Seconds that code has to end after it was interrupted."""
@@ -192,7 +192,7 @@ class Hang:
             text = (
                 "it cannot be interrupted, and what is done is in the memory of this process alone; it is waited for."
             )
-            warnings.warn(f"{self.reason}; {text}", RuntimeWarning, stacklevel=2)
+            warn_user(f"{self.reason}; {text}", RuntimeWarning)
             return
         try:
             self._give_up(self.reason, self.seconds)

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import connection
@@ -31,7 +30,7 @@ from autometa.comparison.execution.watch import Watch, silent_for
 from autometa.comparison.plan.plan import Plan
 from autometa.engine.device import pick_device
 from autometa.engine.process_start import process_context
-from autometa.errors import ProcessFailed
+from autometa.errors import ProcessFailed, warn_user
 
 POLL = 0.5
 """Seconds between two looks at a storage while other processes fill the last slots, at least."""
@@ -211,7 +210,7 @@ def _is_left(arms: Sequence[Arm], labels: Collection[str]) -> bool:
 
 
 def _tell(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=3)
+    warn_user(text, RuntimeWarning)
 
 
 def _hear_ctrl_c() -> None:

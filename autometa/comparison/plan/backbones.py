@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, cast
@@ -18,7 +17,7 @@ from autometa.contracts.base_learner import BaseLearner
 from autometa.contracts.tasks import TaskInfo
 from autometa.engine.folding import auto_backbone
 from autometa.engine.random_state import fresh_module
-from autometa.errors import PluginError
+from autometa.errors import PluginError, warn_user
 from autometa.host.catalog import components, find
 
 AUTO = "auto"
@@ -66,7 +65,7 @@ def offered_backbones(*, accelerator: bool) -> str:
         try:
             kind = component.spec.resolve()
         except PluginError as error:
-            warnings.warn(f"{error} No learner will be tried with it.", UserWarning, stacklevel=2)
+            warn_user(f"{error} No learner will be tried with it.")
             continue
         if _is_searched(kind) and (accelerator or not kind.needs_accelerator):
             found.append(component.full_name)

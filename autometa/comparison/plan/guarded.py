@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from autometa.contracts.plugin_code import plugin_code
 from autometa.engine.process_state import restored_process
+from autometa.errors import warn_user
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def guarded(whose: str) -> Iterator[None]:
             yield
     finally:
         if changed:
-            warnings.warn(changes_text(whose, changed), UserWarning, stacklevel=4)
+            warn_user(changes_text(whose, changed))
 
 
 def changes_text(whose: str, changed: list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +10,7 @@ from typing import Any, TypeAlias
 from autometa.checks import check_path
 from autometa.comparison.plan.search_space import Candidate, SearchSpace, contains
 from autometa.contracts.tasks import TaskInfo
-from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData
+from autometa.errors import AutometaError, InvalidFile, InvalidParameter, MissingData, warn_user
 from autometa.host.catalog import name_of
 from autometa.host.discovery import PORTFOLIO, get_host
 from autometa.schema import Schema, misfit, read_json
@@ -90,7 +89,7 @@ def _of_plugins() -> list[dict[str, Any]]:
         try:
             found.extend(_read(Path(record.portfolio), f"{record.portfolio!r} of plugin {record.name!r}"))
         except AutometaError as error:
-            warnings.warn(f"warm_start={INSTALLED!r}: {error} It is left out.", UserWarning, stacklevel=4)
+            warn_user(f"warm_start={INSTALLED!r}: {error} It is left out.")
     return found
 
 

@@ -8,7 +8,6 @@ import math
 import os
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from autometa.comparison.report.markup import flatten
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.spreadsheet import csv_text
 from autometa.contracts.plugin_code import one_line
-from autometa.errors import AutometaError, InvalidParameter
+from autometa.errors import AutometaError, InvalidParameter, warn_user
 
 LOGS = ("mlflow",)
 """Where a comparison may be logged to."""
@@ -73,12 +72,10 @@ def log_to_mlflow(record: Record) -> None:
         try:
             _log(record, mlflow.MlflowClient())
         except Exception as error:  # MLflow's, of the network and of servers
-            warnings.warn(
+            warn_user(
                 f"MLflow at {without_password(address)!r} cannot be written to "
                 f"({hide_secrets(one_line(error), address)}); what is missing there is written with the next call, and "
-                "the comparison itself is as it should be.",
-                UserWarning,
-                stacklevel=2,
+                "the comparison itself is as it should be."
             )
 
 
