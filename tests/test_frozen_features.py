@@ -17,6 +17,8 @@ from sklearn.model_selection import cross_val_score
 from torch import Tensor, nn
 
 import autometa as am
+import shape_checks
+from autometa.engine.inner_loop.mlp_program import are_products
 from autometa.testing.toys import Blobs, Lines
 
 DOUBLE = torch.float64
@@ -149,6 +151,23 @@ def test_any_learner_can_stand_on_a_frozen_network() -> None:
     classifier = am.FewShotClassifier(learner, max_steps=3, device="cpu", random_state=0).meta_fit(Blobs())
     weight = learner.backbone.module.weight
     torch.testing.assert_close(classifier.module_.backbone.network.network.weight, weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layers", [nn.Linear(6, 9), nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU())])
+def test_a_learner_that_descends_on_a_frozen_network_gets_the_same_in_every_way(
+    layers: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shape_checks, "CALLS", 0)  # which take no stand-in for a tensor
+    tasks, ends, products = Blobs(), [], []
+    for strategy in ("auto", "loop"):
+        torch.manual_seed(0)
+        backbone = am.make_backbone("frozen", module=layers)
+        maml = am.make_learner("maml", backbone=backbone, steps=2, inner_lr=0.1, strategy=strategy)
+        module, batch = module_of(maml, tasks), tasks.sample(3, seed=0).to(dtype=DOUBLE)
+        ends.append(maml.predict(module, maml.adapt(module, batch.support), batch.query.x))
+        products.append(are_products(module))
+    torch.testing.assert_close(ends[0], ends[1])
+    assert products == [isinstance(layers, nn.Linear)] * 2
 
 
 def test_a_network_that_cannot_take_the_inputs_says_so() -> None:

@@ -58,6 +58,7 @@ class _FrozenNetwork(nn.Module):
         self.n_features = network.n_features
         self.train(False)
 
+    @am.fixed_forward
     def forward(self, x: Tensor) -> Tensor:
         # Where a task is differentiated, inputs may want a gradient; the weights never do.
         features: Tensor = self.network(x)
