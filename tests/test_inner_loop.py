@@ -530,7 +530,31 @@ class Overridden(Promised):
         return self.scale * super().forward(x)
 
 
-@pytest.mark.parametrize("kind", [Times, Overridden])
+class Parted(Times):
+    """Promises what it does by a method of its own."""
+
+    @am.fixed_forward
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(self.layer(x))
+
+    def scaled(self, x: Tensor) -> Tensor:
+        return x
+
+
+class PartOverridden(Parted):
+    """Inherits the ``forward`` and overrides what it calls, of which nothing is promised."""
+
+    def scaled(self, x: Tensor) -> Tensor:
+        return self.scale * x
+
+
+class PartKept(Parted):
+    """Promises it again."""
+
+    forward = am.fixed_forward(Parted.forward)
+
+
+@pytest.mark.parametrize("kind", [Times, Overridden, PartOverridden])
 def test_a_forward_of_which_nothing_is_known_is_never_read(
     kind: Callable[[nn.Module], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -543,7 +567,8 @@ def test_a_forward_of_which_nothing_is_known_is_never_read(
         before = am.call_per_task(network, am.per_task(network, 2), x)
         network[0].scale = 2.0
         torch.testing.assert_close(am.call_per_task(network, am.per_task(network, 2), x), 2 * before)
-    assert read(nn.Sequential(Promised(nn.Linear(3, 2)))) is not None
+    for kept in (Promised, Parted, PartKept):
+        assert read(nn.Sequential(kept(nn.Linear(3, 2)))) is not None
 
 
 def test_only_a_method_of_a_class_can_be_promised() -> None:

@@ -19,8 +19,9 @@ def fixed_forward(forward: Forward) -> Forward:
 
     Then :func:`autometa.descend` may read it once and run what it does in fewer calls, as batched matrix products for
     instance. A ``forward`` that looks at anything else, such as a number that is changed between calls or a random
-    choice of Python, must not promise it. A decorator above this one is not promised. torch's own layers and
-    ``nn.Sequential`` need no promise.
+    choice of Python, must not promise it. A decorator above this one is not promised, and neither are subclasses, which
+    may override what ``forward`` calls: one that keeps the promise says ``forward = am.fixed_forward(Base.forward)``.
+    torch's own layers and ``nn.Sequential`` need no promise.
 
     Parameters
     ----------
@@ -58,9 +59,9 @@ def fixed_forward(forward: Forward) -> Forward:
 
 
 def is_fixed(layer: nn.Module) -> bool:
-    """Tell whether what a layer's ``forward`` does is known: it is torch's own, or its class promises it."""
-    forward = type(layer).forward
-    return getattr(forward, _MARK, None) is forward or is_torchs(layer)
+    """Tell whether what a layer's ``forward`` does is known: it is torch's own, or its very class promises it."""
+    own = vars(type(layer)).get("forward")
+    return (own is not None and getattr(own, _MARK, None) is own) or is_torchs(layer)
 
 
 def is_torchs(layer: nn.Module) -> bool:
