@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from functools import partial, wraps
 from typing import ParamSpec
 
-from autometa.engine.process_start import ctrl_c_later, process_context
+from autometa.engine.process_start import ctrl_c_later, prepare_processes, process_context
 
 P = ParamSpec("P")
 Call = Callable[[], str]
@@ -75,6 +75,7 @@ def drawn_by(n_processes: int, render: Callable[[], str]) -> str:
     context = process_context()
     if n_processes == 1 or context.get_start_method() != "forkserver":
         return render()
+    prepare_processes()
     with ProcessPoolExecutor(n_processes, context, initializer=_leave_ctrl_c_to_the_other) as pool:
         sheet = _Sheet(pool)
         before = _sheet.set(sheet)
