@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 import autometa as am
+from autometa.contracts.problems import problem_of_metric
 
 HERE = Path(__file__).parent
 ROWS = HERE / "search.csv"
@@ -76,8 +77,8 @@ def _what_was_found(found: am.Comparison) -> dict[str, Any]:
     trials = found.trials.dropna(subset=["value"])
     board = found.leaderboard.set_index("learner")
     trials = trials[trials["learner"].isin(board.index) & (trials["state"] == "complete")]
-    better = not board["metric"].iloc[0].endswith("error")
-    best = trials["value"].idxmax() if better else trials["value"].idxmin()
+    higher_is_better = problem_of_metric(board["metric"].iloc[0]).higher_is_better
+    best = trials["value"].idxmax() if higher_is_better else trials["value"].idxmin()
     winner = str(trials.loc[best, "learner"])
     states = found.trials["state"]
     runs = found.race["runs"].sum() if len(found.race) else float((states != "fail").sum())
