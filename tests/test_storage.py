@@ -34,7 +34,9 @@ def connections() -> Iterator[Counter[str]]:
     listeners = {"connect": connect, "close": close}
     for event, listener in listeners.items():
         listen(Pool, event, listener)
+    gc.freeze()  # what is older is not looked at, which would take seconds
     yield counts
+    gc.unfreeze()
     for event, listener in listeners.items():
         remove(Pool, event, listener)
 
