@@ -4,13 +4,16 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN = .venv/bin
 OUTPUT ?= runs/demo
 
-.PHONY: demo test slow faults pythons oldest lint docs clean
+.PHONY: demo test thorough slow faults pythons oldest lint docs clean
 
 demo: .venv/installed
 	$(BIN)/autometa compare examples/demo.toml --output $(OUTPUT)
 
 test: .venv/installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal
+
+thorough: .venv/installed-dev
+	$(BIN)/pytest -m 'thorough and not slow' -n 2 --dist worksteal
 
 slow: .venv/installed-dev
 	$(BIN)/pytest -m slow -n 2 --dist worksteal

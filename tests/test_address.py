@@ -99,6 +99,7 @@ def test_an_at_sign_that_makes_an_address_unclear_is_explained() -> None:
         open_storage("postgresql://me:p@ss@host/db")
 
 
+@pytest.mark.thorough
 @pytest.mark.reports
 @pytest.mark.filterwarnings("ignore:Query string argument")  # SQLite has no passwords
 def test_a_comparison_with_a_secret_writes_and_says_it_nowhere(

@@ -204,6 +204,7 @@ def test_watching_without_gymnasium_names_the_extra(agent: am.MetaAgent, monkeyp
         agent.watch(object())
 
 
+@pytest.mark.thorough
 def test_an_interrupted_meta_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     optimizer = am.make_meta_optimizer("policy_gradient", trials=10)
     made = am.MetaAgent("rl2", optimizer, max_steps=2, device="cpu", random_state=0)

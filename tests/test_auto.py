@@ -110,6 +110,7 @@ def test_tasks_of_another_problem_are_refused() -> None:
         am.AutoFewShotClassifier(**FAST).meta_fit("sinusoid")
 
 
+@pytest.mark.thorough
 @parametrize_with_checks([am.AutoFewShotClassifier(device="cpu"), am.AutoFewShotRegressor(device="cpu")])
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
     check(estimator)

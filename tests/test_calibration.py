@@ -193,6 +193,7 @@ def test_the_factor_is_kept_in_files_and_clones(tmp_path: Path) -> None:
     np.testing.assert_allclose(expected, 1.7 * estimator._meta.encoder.target_scale_ * raw, rtol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["cnp"])
 def test_intervals_of_new_entities_cover_what_they_say(name: str) -> None:
     x, y, entity = table(70)
@@ -271,6 +272,7 @@ def test_quantiles_are_the_learners_own_where_it_has_them() -> None:
     assert np.mean((found[0, 0] < drawn) & (drawn < found[0, 2])) == pytest.approx(0.9, abs=0.01)
 
 
+@pytest.mark.thorough
 def test_quantiles_are_of_each_rows_entity() -> None:
     x, y, entity = table(10)
     task = entity.astype(str)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import autometa as am
 from autometa.contracts.keys import uniform
+from tiers import first_by_default
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -134,7 +135,7 @@ def numbers(state: dict[str, Tensor]) -> Tensor:
     return torch.cat([value.flatten(1) if value.dim() > 1 else value.unsqueeze(1) for value in state.values()], 1)
 
 
-@pytest.mark.parametrize("spread", [1.0, 1.5], ids=["as registered", "varied"])
+@pytest.mark.parametrize("spread", first_by_default(1, [1.0, 1.5]), ids=["as registered", "varied"])
 @pytest.mark.parametrize("name", PEERS)
 def test_a_world_does_what_that_of_gymnasium_does_step_by_step(name: str, spread: float) -> None:
     drawn = am.make_tasks(name, spread=spread).sample(6, seed=0).to(dtype=torch.float64)

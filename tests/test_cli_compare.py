@@ -28,6 +28,7 @@ from autometa.cli.study_file import NamedComponent, StudyFile, learners_from_tex
 from autometa.comparison.report.text import as_markdown
 from autometa.comparison.results.record import INCOMPLETE
 from autometa.errors import InvalidData, InvalidParameter, MissingData, StorageError
+from tiers import first_by_default
 
 SMALL = [
     *("--trials", "2", "--steps", "4", "--tasks-per-step", "2", "--test-tasks", "12", "--valid-tasks", "4"),
@@ -128,6 +129,7 @@ def test_report_prints_the_leaderboard_and_the_verdicts_in_other_formats_and_wri
     assert main(["report", str(first), "--format", "md", "--json"]) == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.reports
 def test_what_the_file_of_a_report_ends_in_says_how_it_is_written(
     first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -191,6 +193,7 @@ def test_a_study_file_is_the_same_as_options_and_options_win(
     assert (tmp_path / "out" / "report.html").exists()
 
 
+@pytest.mark.thorough
 def test_a_table_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     slopes = np.repeat(rng.normal(size=20), 20)
@@ -230,6 +233,7 @@ def test_baselines_join_unless_they_are_left_out(tmp_path: Path, capsys: pytest.
     assert "--no-baselines" in said
 
 
+@pytest.mark.thorough
 def test_a_table_is_taken_as_people_have_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"patient": np.repeat(np.arange(12), 9), "day": np.tile(np.arange(9), 12)})
@@ -299,6 +303,7 @@ def test_errors_name_options_where_they_named_arguments(text: str, said: str) ->
         raise StorageError("storage='x' cannot be used")
 
 
+@pytest.mark.thorough
 @pytest.mark.reports
 def test_a_joint_search_has_nothing_to_warn_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--trials", "6", "--steps", "2", "--test-tasks", "5", "--valid-tasks", "5", "--seeds", "1", "--quiet"]
@@ -343,7 +348,7 @@ def test_a_failed_trial_is_no_failed_comparison(stage: str, learner: str, search
     assert _has_gaps(comparison) is gaps  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("command", ["compare", "worker", "serve", "report", "pretrain"])
+@pytest.mark.parametrize("command", first_by_default(1, ["compare", "worker", "serve", "report", "pretrain"]))
 def test_help_has_an_example_and_imports_no_torch(command: str) -> None:
     code = (
         "import sys\nfrom autometa.cli import main\n"

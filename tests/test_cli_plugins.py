@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from autometa.cli import main
+from tiers import first_by_default
 
 BROKEN = "import no_such_module\n"
 
@@ -168,6 +169,7 @@ def test_a_new_plugin_passes_its_own_test_at_once(new_plugins: dict[str, Path], 
     assert ends == [f"PROJECT {project} ENDS 0" for project in projects], done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_a_new_plugin_is_found_where_it_is_installed(new_plugins: dict[str, Path], tmp_path: Path) -> None:
     site = tmp_path / "site"
     subprocess.run(
@@ -203,14 +205,17 @@ def test_a_new_plugin_needs_a_name_that_a_package_can_have(name: str, tmp_path: 
 
 @pytest.mark.parametrize(
     ("name", "whose"),
-    [
-        ("numpy", "an installed package or module"),
-        ("json", "an installed package or module"),
-        ("sklearn", "a learner of plugin 'baselines'"),
-        ("maml", "a learner of plugin 'optimization'"),
-        ("digits", "a task sampler of plugin 'tasks'"),
-        ("metric", "an installed plugin"),
-    ],
+    first_by_default(
+        2,
+        [
+            ("numpy", "an installed package or module"),
+            ("json", "an installed package or module"),
+            ("sklearn", "a learner of plugin 'baselines'"),
+            ("maml", "a learner of plugin 'optimization'"),
+            ("digits", "a task sampler of plugin 'tasks'"),
+            ("metric", "an installed plugin"),
+        ],
+    ),
 )
 def test_a_new_plugin_takes_no_name_that_is_claimed(
     name: str, whose: str, tmp_path: Path, fresh_host: None, capsys: Any
@@ -237,6 +242,7 @@ def test_a_name_of_a_plugin_of_somebody_else_is_claimed_too(install: Any, tmp_pa
     assert "such as 'my_maml2'" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_new_plugin_names_what_its_test_needs(new_plugins: dict[str, Path]) -> None:
     for project in new_plugins.values():
         described = tomllib.loads((project / "pyproject.toml").read_text())

@@ -93,6 +93,7 @@ def _wait_for_a_running_trial(process: subprocess.Popen[str], journal: Path) -> 
         time.sleep(0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGTERM")
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_gives_the_slot_back_says_one_line_and_ends_with_143(workers: int, tmp_path: Path) -> None:

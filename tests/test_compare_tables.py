@@ -35,6 +35,7 @@ from autometa.comparison.results.references import References
 from autometa.contracts.seeding import derive_seed
 from autometa.engine.judging import judge
 from autometa.training import MetaTraining
+from tiers import first_by_default
 
 pytestmark = pytest.mark.pictures
 
@@ -265,7 +266,7 @@ def test_the_best_for_each_number_of_rows_is_held_against_both_references() -> N
     assert (found["n_entities"] == 12).all()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["regression", "classification"])
+@pytest.fixture(scope="module", params=first_by_default(1, [False, True]), ids=["regression", "classification"])
 def compared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, Path]:
     folder = tmp_path_factory.mktemp("tables")
     table(request.param).to_csv(folder / "schools.csv", index=False)
@@ -366,6 +367,7 @@ def test_the_report_and_the_screen_begin_with_what_to_use_for_a_new_school(
     assert advice.answer in screen.getvalue()
 
 
+@pytest.mark.thorough
 def test_a_name_in_a_table_is_text_in_the_report(tmp_path: Path) -> None:
     rows = table().replace({"school": {f"school {i}": f"<b>school {i}" for i in range(40)}})
     tasks = am.make_tasks("table", data=rows.rename(columns={"school": "<i>x"}), task="<i>x", target="score", n_shot=3)

@@ -210,6 +210,7 @@ def test_the_same_call_finds_everything_done(first: tuple[am.Comparison, Path]) 
     pd.testing.assert_frame_equal(again.leaderboard, comparison.leaderboard)
 
 
+@pytest.mark.thorough
 def test_equal_calls_have_equal_results_and_another_seed_another() -> None:
     one, two = (am.compare("sinusoid", [Trained(), "ridge"], **FAST) for _ in range(2))
     timed = ["meta_train_seconds", "adapt_ms", "predict_ms"]
@@ -235,6 +236,7 @@ def test_a_learner_may_join_a_finished_comparison_later(tmp_path: Path) -> None:
     assert len(both.studies["n/sinusoid/Trained"].trials) == 3
 
 
+@pytest.mark.thorough
 def test_all_learners_take_part_and_those_that_cannot_say_why() -> None:
     comparison = am.compare(
         "sinusoid", **{**FAST, "n_trials": 1, "n_seeds": 1, "max_steps": 1, "n_test_tasks": 4, "n_valid_tasks": 2}
@@ -332,6 +334,7 @@ def test_a_learner_of_no_plugin_wins_and_is_saved_by_its_import_path(tmp_path: P
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.thorough
 def test_a_function_that_the_callers_own_learner_names_is_trusted_in_that_call_alone(tmp_path: Path) -> None:
     learner = am.make_learner("frozen_features", encoder="numpy:asarray")
     comparison = am.compare("digits", [learner], output=tmp_path, **FAST)
@@ -344,6 +347,7 @@ def test_a_function_that_the_callers_own_learner_names_is_trusted_in_that_call_a
         shutil.rmtree(tmp_path / "models", ignore_errors=True)
 
 
+@pytest.mark.thorough
 def test_a_learner_that_cannot_be_saved_wins_and_is_trained_again(tmp_path: Path) -> None:
     class Inside(Trained):
         """A class that no other process can import."""
@@ -356,6 +360,7 @@ def test_a_learner_that_cannot_be_saved_wins_and_is_trained_again(tmp_path: Path
     assert not (tmp_path / "best.autometa").exists()
 
 
+@pytest.mark.thorough
 def test_a_database_is_as_good_a_storage(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/studies.db"
     comparison = am.compare("sinusoid", [Mean()], storage=url, **FAST)
@@ -515,6 +520,7 @@ def test_a_comparison_is_read_back_from_its_folder(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.best_estimator().fit(x, y).predict(x), made.best_estimator().fit(x, y).predict(x))
 
 
+@pytest.mark.thorough
 def test_the_leaderboard_tells_how_many_queries_the_test_tasks_have() -> None:
     rng = np.random.default_rng(0)
 

@@ -69,6 +69,7 @@ def asked(typed: str, *, shell: str = "bash") -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 def test_a_shell_that_asks_is_answered_without_a_heavy_import() -> None:
     assert asked("autometa compare --learners ridge,prototyp").split() == ["ridge,prototypical"]
     assert asked("autometa tasks omnig").split() == ["omniglot"]

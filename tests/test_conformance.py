@@ -20,6 +20,7 @@ from autometa.host import Component, components
 from autometa.testing import Check, checks_of, kit
 from autometa.testing.meta_optimizer_checks import case_for, check_improves
 from autometa.testing.toys import Blobs, Lines, Shifts
+from tiers import first_by_default, is_representative, thorough_unless
 
 KNOWN_DEVIATIONS: dict[str, str] = {}
 """Checks that a bundled component does not pass, with the reason."""
@@ -67,17 +68,36 @@ SLOW = {
 """Checks that take seconds, of components that have tests of their own by default."""
 
 
-def slow_ones_marked(checks: pytest.MarkDecorator) -> pytest.MarkDecorator:
-    """Give the checks named in SLOW their mark."""
+DEAR = {
+    *("check_adapt_is_pure", "check_draws_are_independent", "check_ends", "check_gradient_flows", "check_improves"),
+    *("check_learns", "check_other_task_sizes", "check_padding_changes_nothing", "check_queries_are_independent"),
+    *(
+        "check_resumes",
+        "check_same_in_another_process",
+        "check_search_space",
+        "check_seeded",
+        "check_splits_are_disjoint",
+    ),
+    *("check_start_forgets", "check_state_dict_round_trip", "check_support_order_does_not_matter"),
+    *("check_supports_of_few_rows", "check_tasks_are_independent"),
+}
+"""Checks that draw, adapt or train more than once: by default they are for representatives only."""
+
+
+def stays(check: Check) -> bool:
+    """Return whether a check is one of the default suite, unless it is slow."""
+    return is_representative(check.component) or check.name.partition("[")[0] not in DEAR
+
+
+def tiers_marked(checks: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    """Give the checks named in SLOW their mark, and those that need not stay in the default suite theirs."""
     name, params = checks.args
     assert {param.id for param in params} >= SLOW
-    return pytest.mark.parametrize(
-        name,
-        [param._replace(marks=[*param.marks, pytest.mark.slow]) if param.id in SLOW else param for param in params],
-    )
+    marked = [param._replace(marks=[*param.marks, pytest.mark.slow]) if param.id in SLOW else param for param in params]
+    return pytest.mark.parametrize(name, thorough_unless(stays, marked))
 
 
-@slow_ones_marked(am.parametrize_with_plugin_checks(*BUNDLED, expected_failures=KNOWN_DEVIATIONS))
+@tiers_marked(am.parametrize_with_plugin_checks(*BUNDLED, expected_failures=KNOWN_DEVIATIONS))
 def test_bundled_component(check: Check) -> None:
     check()
 
@@ -127,7 +147,8 @@ class Habit(am.Actor):
 
 
 @pytest.mark.parametrize(
-    ("name", "params"), [("cmaes", {}), ("evolution_strategy", {"population": 6, "sigma": 0.5, "lr": 0.1})]
+    ("name", "params"),
+    first_by_default(1, [("cmaes", {}), ("evolution_strategy", {"population": 6, "sigma": 0.5, "lr": 0.1})]),
 )
 def test_a_bundled_meta_optimizer_that_differentiates_nothing_improves_an_actor_as_well(
     name: str, params: dict[str, Any]
@@ -139,7 +160,7 @@ def test_a_bundled_meta_optimizer_that_differentiates_nothing_improves_an_actor_
 PRIORS = [name for name in BUNDLED if name.startswith("tabular/prior_")]
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("name", first_by_default(2, PRIORS))
 def test_a_prior_of_tables_conforms_on_regression_as_well(name: str) -> None:
     missing = {} if name == "tabular/prior_entities" else {"missing": True}
     assert_conforms(am.make_tasks(name, problem="regression", **missing))
@@ -371,7 +392,7 @@ class MisspellsItsParameter(HasItsDefaultsOutside):
         return cls(rate=trial.suggest_float("raet", 0.1, 10.0))
 
 
-FAULTY_LEARNERS: list[tuple[Callable[[], am.Learner], str]] = [
+FAULTY_LEARNERS: list[Any] = [
     (WritesIntoTheta, "check_adapt_is_pure"),
     (RemembersOnItself, "check_adapt_is_pure"),
     (GivesOtherResultsTheSecondTime, "check_adapt_is_pure"),
@@ -379,7 +400,7 @@ FAULTY_LEARNERS: list[tuple[Callable[[], am.Learner], str]] = [
     (LooksAtTheOrderOfTheSupport, "check_support_order_does_not_matter"),
     (LooksAtOtherQueries, "check_queries_are_independent"),
     (IgnoresTheMask, "check_padding_changes_nothing"),
-    (IgnoresTheSupport, "check_learns"),
+    pytest.param(IgnoresTheSupport, "check_learns", marks=pytest.mark.thorough),
     (DividesByTheRowsOfAClass, "check_supports_of_few_rows"),
     (KeepsTheGraph, "check_no_graph_without_gradients"),
     (BreaksTheGraph, "check_provides"),
@@ -824,6 +845,7 @@ def test_a_faulty_backbone_is_caught() -> None:
     assert failures(BatchNormed(), "check_examples_are_independent")
 
 
+@pytest.mark.thorough
 def test_a_plugin_that_imports_torch_when_listed_is_caught(install: Any) -> None:
     install(
         "heavy",

@@ -75,6 +75,7 @@ def images(root: Path) -> am.TaskSampler:
     return am.make_tasks("images", root=str(root), n_way=2, n_shot=1, n_query=2, size=8, color="gray")
 
 
+@pytest.mark.thorough
 def test_a_table_that_changed_is_refused_on_the_command_line(tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "x.csv"
     write_table(file)
@@ -106,6 +107,7 @@ def test_a_study_file_that_names_a_table_is_no_way_around(tmp_path: Path, capsys
     assert "changed since (tasks 'mine')" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_other_pixels_under_the_same_names_sizes_and_times_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "birds"
     write_images(root)
@@ -166,6 +168,7 @@ def test_a_checkpoint_of_other_images_is_refused_and_one_of_moved_images_goes_on
         train(root)
 
 
+@pytest.mark.thorough
 def test_a_comparison_that_was_stored_without_digests_goes_on(tmp_path: Path) -> None:
     root = tmp_path / "birds"
     write_images(root)

@@ -39,6 +39,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, P
     return am.compare(tasks, learners, output=output, **FAST), output
 
 
+@pytest.mark.thorough
 def test_the_leaderboard_tells_returns_of_which_larger_ones_are_better(compared: tuple[am.Comparison, Path]) -> None:
     board = compared[0].leaderboard
     assert set(board["learner"]) == {"rl2"} | BASELINES
@@ -47,6 +48,7 @@ def test_the_leaderboard_tells_returns_of_which_larger_ones_are_better(compared:
     assert board.set_index("learner").loc["rl2", ["n_shot", "n_query", "n_test_tasks"]].tolist() == [1, 1, 60]
 
 
+@pytest.mark.thorough
 def test_returns_are_told_by_episode(compared: tuple[am.Comparison, Path]) -> None:
     curves = compared[0].curves
     episodes = curves[curves["axis"] == "episodes"]
@@ -56,6 +58,7 @@ def test_returns_are_told_by_episode(compared: tuple[am.Comparison, Path]) -> No
     assert not (curves["axis"] == "shots").any()
 
 
+@pytest.mark.thorough
 def test_the_report_speaks_of_episodes_and_shows_the_best_return(compared: tuple[am.Comparison, Path]) -> None:
     text = (compared[1] / "report.html").read_text()
     for words in (
@@ -74,6 +77,7 @@ def test_the_report_speaks_of_episodes_and_shows_the_best_return(compared: tuple
         assert words not in text
 
 
+@pytest.mark.thorough
 def test_scores_are_normalised_by_what_is_known_of_the_worlds_judged_on(compared: tuple[am.Comparison, Path]) -> None:
     comparison, output = compared
     tasks = am.make_tasks("gridnavi", size=3, steps=4, n_shot=1)
@@ -96,6 +100,7 @@ def test_the_known_returns_beside_the_curve_are_those_of_the_worlds_in_it() -> N
     assert list(curve_returns(replace(domain, sampler=am.make_tasks("navigation_2d")))) == ["best"]
 
 
+@pytest.mark.thorough
 def test_the_winner_is_an_agent_that_acts(compared: tuple[am.Comparison, Path]) -> None:
     comparison, output = compared
     agent = comparison.best_estimator()
@@ -146,6 +151,7 @@ def test_the_report_tells_rows_of_a_table_and_episodes_of_worlds_each_where_it_b
     assert "labelled rows" not in of_grid
 
 
+@pytest.mark.thorough
 def test_known_rules_are_compared_in_the_worlds_they_are_for_and_left_out_elsewhere(tmp_path: Path) -> None:
     tasks = {
         "arms": am.make_tasks("bandit", arms=2, pulls=3),

@@ -395,6 +395,7 @@ def autometa_task_samplers():
 """
 
 
+@pytest.mark.thorough
 def test_environments_of_another_plugin_are_checked_acted_in_and_compared(install: Any, tmp_path: Any) -> None:
     install("lever", "lever_plugin", THIRD_PARTY)
     table = am.check_plugin("lever")

@@ -13,6 +13,7 @@ import autometa as am
 from autometa.engine.inner_loop import conv_blocks, strategies
 from autometa.engine.inner_loop.mlp_program import read
 from autometa.engine.inner_loop.strategies import Order, blocks, choose, loop
+from tiers import first_by_default
 
 DOUBLE = torch.float64
 SHAPE = (2, 9, 6)
@@ -101,7 +102,7 @@ def derivatives(module: nn.Module, examples: am.Examples, strategy: str, *, firs
 
 
 @pytest.mark.parametrize("first_order", [True, False])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", first_by_default(2, NETWORKS))
 def test_numbers_and_derivatives_are_those_of_autograd(name: str, examples: am.Examples, first_order: bool) -> None:
     module = network(name)
     assert choose("auto", module, am.per_task(module, N_TASKS), examples.x, Order.SECOND) is blocks
@@ -110,7 +111,7 @@ def test_numbers_and_derivatives_are_those_of_autograd(name: str, examples: am.E
         torch.testing.assert_close(part, other, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", first_by_default(2, NETWORKS))
 def test_gradients_are_finite_differences(name: str, examples: am.Examples) -> None:
     module = network(name)
     names, start = list(am.per_task(module, N_TASKS)), am.per_task(module, N_TASKS)
@@ -124,7 +125,7 @@ def test_gradients_are_finite_differences(name: str, examples: am.Examples) -> N
 
 
 @pytest.mark.parametrize("first_order", [True, False])
-@pytest.mark.parametrize("name", ["running", "group", "own"])
+@pytest.mark.parametrize("name", first_by_default(1, ["running", "group", "own"]))
 def test_a_few_examples_at_a_time_are_all_at_once(
     name: str, examples: am.Examples, first_order: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

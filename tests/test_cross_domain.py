@@ -31,6 +31,7 @@ from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.report.significance import verdicts_beside_best
 from autometa.testing.toys import Blobs, Lines, Shifts
 from learning import assert_better, chance
+from tiers import first_by_default
 
 FAST: dict[str, Any] = {
     "n_trials": 2,
@@ -145,6 +146,7 @@ def test_the_leaderboard_ranks_all_that_was_judged_on_the_same_tasks(first: tupl
     assert comparison.ranks["mean_rank"].sum() == pytest.approx(3)
 
 
+@pytest.mark.thorough
 def test_own_tasks_are_judged_as_they_are_without_test_tasks(first: tuple[am.Comparison, Path]) -> None:
     plain = am.compare({"waves": "sinusoid", "short": SHORT}, ["ridge", "sklearn"], name="first", **FAST)
     here = first[0].scores.query("tasks == trained_on").reset_index(drop=True)
@@ -176,6 +178,7 @@ def test_a_final_run_is_meta_trained_once_for_all_it_is_judged_on(monkeypatch: p
     assert len(comparison.leaderboard) == 3
 
 
+@pytest.mark.thorough
 def test_what_was_learned_on_tasks_of_three_classes_serves_tasks_of_five() -> None:
     few = {**FAST, "n_trials": 1, "n_seeds": 1, "n_test_tasks": 100}
     near, target = Blobs(n_shot=1), Blobs(n_shot=1, n_way=5)
@@ -204,6 +207,7 @@ def test_what_cannot_be_judged_is_left_out_with_the_reason() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_a_learner_whose_parameters_depend_on_the_outputs_is_refused_where_there_are_others() -> None:
     few = {**FAST, "n_trials": 1, "n_seeds": 1}
     comparison = am.compare("sinusoid", ["maml", "sklearn"], test_tasks={"two": TwoWaves()}, **few)
@@ -262,7 +266,9 @@ def test_bad_test_tasks_are_one_clear_error_before_any_work(
         am.compare("sinusoid", ["ridge"], test_tasks=test_tasks, **FAST)
 
 
-@pytest.mark.parametrize("given", ["sinusoid", ["sinusoid"], {"sinusoid": "sinusoid"}, am.make_tasks("sinusoid")])
+@pytest.mark.parametrize(
+    "given", first_by_default(1, ["sinusoid", ["sinusoid"], {"sinusoid": "sinusoid"}, am.make_tasks("sinusoid")])
+)
 def test_tasks_that_are_trained_on_are_not_judged_on_twice(given: Any) -> None:
     comparison = am.compare("sinusoid", ["sklearn"], test_tasks=given, **{**FAST, "n_trials": 1, "n_seeds": 1})
     assert len(comparison.leaderboard) == 1
@@ -291,6 +297,7 @@ def test_the_winner_on_other_tasks_is_the_first_of_their_leaderboard(first: tupl
         comparison.best_estimator("short", trained_on="waves")
 
 
+@pytest.mark.thorough
 def test_the_report_has_a_matrix_of_what_was_trained_where_and_judged_where(
     first: tuple[am.Comparison, Path], tmp_path: Path
 ) -> None:
@@ -327,10 +334,13 @@ def test_tables_plan_and_winners_are_read_back(first: tuple[am.Comparison, Path]
 
 @pytest.mark.parametrize(
     ("later", "text"),
-    [
-        (None, "test_tasks 'short' is there and not here"),
-        ({"short": am.make_tasks("sinusoid", n_shot=4)}, "test_tasks 'short' has other parameters there"),
-    ],
+    first_by_default(
+        1,
+        [
+            (None, "test_tasks 'short' is there and not here"),
+            ({"short": am.make_tasks("sinusoid", n_shot=4)}, "test_tasks 'short' has other parameters there"),
+        ],
+    ),
 )
 def test_other_test_tasks_in_the_same_output_are_a_clear_error(tmp_path: Path, later: Any, text: str) -> None:
     few = {**FAST, "n_trials": 1, "n_seeds": 1}
@@ -339,6 +349,7 @@ def test_other_test_tasks_in_the_same_output_are_a_clear_error(tmp_path: Path, l
         am.compare("sinusoid", ["sklearn"], test_tasks=later, storage=tmp_path / "s.log", **few)
 
 
+@pytest.mark.thorough
 def test_learners_and_tasks_may_join_a_comparison_with_test_tasks(tmp_path: Path) -> None:
     few = {**FAST, "n_trials": 1, "n_seeds": 1, "storage": tmp_path / "s.log", "test_tasks": {"short": SHORT}}
     am.compare("sinusoid", ["sklearn"], **few)
@@ -404,6 +415,7 @@ def test_after_kill_9_between_finals_two_processes_complete_it_as_if_nothing_had
     assert (two.leaderboard["n_seeds"] == 3).all()
 
 
+@pytest.mark.thorough
 def test_another_worker_takes_the_test_tasks_from_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import autometa.comparison.execution.arm as arm
 
@@ -439,6 +451,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.thorough
 def test_the_command_line_names_test_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = str(tmp_path / "out")
     typed = ["--tasks", "sinusoid", "--test-tasks", "sinusoid:n_shot=3", "--learners", "ridge,sklearn", *SMALL]

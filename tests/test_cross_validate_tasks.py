@@ -131,6 +131,7 @@ def test_the_seed_decides_folds_and_labelled_rows(table: pd.DataFrame) -> None:
     assert not np.allclose(first.set_index("task")["mse"], other.set_index("task")["mse"].reindex(first["task"]))
 
 
+@pytest.mark.thorough
 def test_a_new_entity_gains_from_its_rows_and_beats_pooling() -> None:
     rng = np.random.default_rng(0)
     machine = np.repeat(np.arange(40), 14)
@@ -182,6 +183,7 @@ def test_a_class_that_an_estimator_never_saw_has_almost_no_probability() -> None
     np.testing.assert_allclose(frame["log_loss"], -np.log(1e-12) / 2)
 
 
+@pytest.mark.thorough
 def test_a_class_of_one_entity_alone_is_scored_on_and_loses_nothing() -> None:
     rng = np.random.default_rng(0)
     patient = np.repeat([f"p{i}" for i in range(9)], 10)

@@ -45,6 +45,7 @@ def test_learners_of_gradient_steps_have_one_beside_that_over_steps() -> None:
         assert of["adaptation steps"].loc[number] == pytest.approx(of["shots"].loc[5])
 
 
+@pytest.mark.thorough
 def test_more_examples_help_a_learner_of_gradient_steps() -> None:
     tasks = {"letters": am.make_tasks("glyphs", size=8, n_way=3, n_shot=5, n_query=5)}
     comparison = am.compare(tasks, {"fine_tune": FEW_STEPS}, baselines=False, **{**FAST, "n_test_tasks": 50})

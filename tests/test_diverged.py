@@ -18,6 +18,7 @@ from autometa.comparison.plan.settings import Settings
 from autometa.contracts.forward import task_scores
 from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining, evaluate
+from tiers import first_by_default
 
 pytestmark = pytest.mark.reports
 
@@ -100,7 +101,7 @@ def test_training_fails_at_the_step_where_an_answer_is_not_finite(tasks: am.Task
         run.run_to()
 
 
-@pytest.mark.parametrize("learner", ["maml", "boil"])
+@pytest.mark.parametrize("learner", first_by_default(1, ["maml", "boil"]))
 def test_a_bundled_learner_that_diverges_is_no_chance_score(learner: str) -> None:
     wild = am.make_learner(learner, inner_lr=1e30, steps=5)
     run = trained(wild, am.make_tasks("digits", n_way=3))
@@ -156,6 +157,7 @@ def test_what_a_sampler_drew_wrong_is_told_of_the_sampler(tasks: am.TaskSampler,
         evaluate(run.learner, run.module, tasks, split="valid", n_tasks=30, seed=0)
 
 
+@pytest.mark.thorough
 def test_a_trial_that_diverges_fails_with_its_step_and_never_has_a_score() -> None:
     wild = am.make_learner("maml", inner_lr=1e30, steps=5, backbone="mlp")
     with pytest.warns(UserWarning, match="1 trial or final run failed"):

@@ -185,6 +185,7 @@ class Shifted(Mean):
         return cls()
 
 
+@pytest.mark.thorough
 def test_equal_calls_have_equal_results_with_and_without_a_folder(tmp_path: Path) -> None:
     one = am.compare({"waves": "sinusoid"}, LEARNERS, output=tmp_path / "one", **FEW)
     same(one, am.compare({"waves": "sinusoid"}, LEARNERS, **FEW))
@@ -211,6 +212,7 @@ class Seldom(Mean):
         return super().adapt(module, support)
 
 
+@pytest.mark.thorough
 def test_who_cannot_take_part_is_left_out_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(UserWarning, match="failed"):
         found = am.compare("sinusoid", {"ridge": "ridge", "never": Hopeless(), "at times": Fragile()}, **FEW)
@@ -266,6 +268,7 @@ PLAIN = {"mean": Mean(), "ridge": "ridge"}
 ONE = {**FEW, "n_seeds": 1}
 
 
+@pytest.mark.thorough
 def test_it_grows_by_what_is_missing(tmp_path: Path, counted: Counted) -> None:
     def grown(**more: Any) -> tuple[am.Comparison, list[tuple[str, int]]]:
         counted.finals.clear()
@@ -293,6 +296,7 @@ def test_it_grows_by_what_is_missing(tmp_path: Path, counted: Counted) -> None:
         grown(**more, learners=everyone, ensemble=False)
 
 
+@pytest.mark.thorough
 def test_it_is_built_again_where_more_trials_found_better_members(tmp_path: Path, counted: Counted) -> None:
     am.compare("sinusoid", PLAIN, output=tmp_path / "run", **ONE)
     counted.finals.clear()
@@ -303,6 +307,7 @@ def test_it_is_built_again_where_more_trials_found_better_members(tmp_path: Path
     same(found, am.compare("sinusoid", PLAIN, **{**ONE, "n_trials": 8}))
 
 
+@pytest.mark.thorough
 def test_models_that_are_gone_or_another_runs_are_meta_trained_again(tmp_path: Path, counted: Counted) -> None:
     learners = {"one": "ridge", "two": "kernel_experts"}
     whole = am.compare("sinusoid", learners, output=tmp_path / "run", **FEW)
@@ -348,6 +353,7 @@ def test_after_kill_9_the_same_call_builds_what_is_missing(tmp_path: Path) -> No
     assert [trial.user_attrs["slot"] for trial in again._arms[-1].final.study.get_trials()] == [0, 1, 1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", ["finals", "ensemble"])
 def test_a_comparison_that_was_interrupted_goes_on_to_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
@@ -372,6 +378,7 @@ def test_a_comparison_that_was_interrupted_goes_on_to_the_same(
     same(whole, am.compare("sinusoid", PLAIN, output=tmp_path / "run", **FEW))
 
 
+@pytest.mark.thorough
 def test_any_worker_builds_it(tmp_path: Path) -> None:
     storage = str(tmp_path / "journal.log")
     learners = ["ridge", "kernel_experts"]
@@ -410,6 +417,7 @@ def test_it_is_judged_on_other_tasks_where_all_can_be() -> None:
     assert set(judged["tasks"]) == {"sinusoid", "waves"}
 
 
+@pytest.mark.thorough
 def test_classes_of_several_distributions_and_what_cannot_have_an_ensemble(tmp_path: Path) -> None:
     tasks = {"glyphs": am.make_tasks("glyphs", size=8, n_way=3), "doors": am.make_tasks("gridnavi", size=3, steps=3)}
     found = am.compare(tasks, ["prototypical", "sklearn", "control/random"], **ONE)
@@ -477,6 +485,7 @@ class Noise(am.Learner):
         return 3 * torch.sin(1e3 * torch.sin(x.flatten(2).sum(-1, keepdim=True) * 91.7 + place))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("random_state", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_an_ensemble_of_noise_is_at_chance_and_nobody_is_called_better(random_state: int) -> None:
     tasks = am.make_tasks("glyphs", size=8, n_way=4, n_shot=1, n_query=5)

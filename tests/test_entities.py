@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import autometa as am
 from autometa.contracts.problems import PROBLEMS
+from tiers import first_by_default, representatives_by_default
 
 LEARNERS = {
     "classification": ["prototypical", "ridge", "maml", "in_context", "sklearn", "sklearn_pooled"],
@@ -52,7 +53,7 @@ def meta_trained(problem: str, learner: str, **params: Any) -> Any:
 # support sets of any size
 
 
-@pytest.mark.parametrize(("problem", "learner"), EVERY)
+@pytest.mark.parametrize(("problem", "learner"), representatives_by_default(EVERY))
 def test_a_support_of_any_rows_is_answered(problem: str, learner: str) -> None:
     estimator, new = meta_trained(problem, learner), schools(seed=1)
     rng = np.random.default_rng(0)
@@ -69,7 +70,7 @@ def test_a_support_of_any_rows_is_answered(problem: str, learner: str) -> None:
         assert set(predicted) <= set(estimator.classes_)
 
 
-@pytest.mark.parametrize(("problem", "learner"), EVERY)
+@pytest.mark.parametrize(("problem", "learner"), representatives_by_default(EVERY))
 def test_no_row_is_answered_alike_by_fit_and_without_it(problem: str, learner: str, tmp_path: Any) -> None:
     estimator, new = meta_trained(problem, learner), schools(seed=1)
     directly = estimator.predict(new[FEATURES])
@@ -252,7 +253,7 @@ def whole(problem: str, learner: str, **params: Any) -> Any:
     return estimator.fit(frame[FEATURES], frame[target(problem)], task=frame["school"])
 
 
-@pytest.mark.parametrize(("problem", "learner"), EVERY)
+@pytest.mark.parametrize(("problem", "learner"), representatives_by_default(EVERY))
 def test_every_row_is_answered_by_its_own_entity(problem: str, learner: str) -> None:
     estimator, frame, new = whole(problem, learner), schools(), schools(seed=1).sample(60, random_state=0)
     task = new["school"].where(np.arange(60) % 5 > 0, "another")
@@ -279,7 +280,9 @@ def test_one_fit_knows_the_level_of_every_entity() -> None:
     assert estimator.score(new[FEATURES], new["score"]) < 0.1
 
 
-@pytest.mark.parametrize("learner", ["prototypical", "mixed_effects", "sklearn_pooled"])
+@pytest.mark.parametrize(
+    "learner", ["prototypical", pytest.param("mixed_effects", marks=pytest.mark.thorough), "sklearn_pooled"]
+)
 def test_a_class_that_only_an_entity_of_one_row_has_is_fitted(learner: str) -> None:
     one = pd.DataFrame({"school": ["s99"], "hours": [30.0], "kind": ["day"], "grade": ["D"]})
     frame = pd.concat([schools(), one], ignore_index=True)
@@ -381,7 +384,7 @@ def test_an_entity_is_refused_where_one_task_was_fitted() -> None:
 
 
 @pytest.mark.parametrize("problem", LEARNERS)
-@pytest.mark.parametrize("learner", ["ridge", "sklearn", "in_context"])
+@pytest.mark.parametrize("learner", first_by_default(1, ["ridge", "sklearn", "in_context"]))
 def test_a_file_may_leave_the_support_rows_out(problem: str, learner: str, tmp_path: Any) -> None:
     estimator, frame = whole(problem, learner), schools()
     estimator.save(tmp_path / "all")
@@ -487,7 +490,7 @@ def routing() -> Any:
 
 
 @pytest.mark.usefixtures("routing")
-@pytest.mark.parametrize("problem", LEARNERS)
+@pytest.mark.parametrize("problem", first_by_default(1, LEARNERS))
 def test_scikit_learns_tools_carry_the_entity(problem: str) -> None:
     frame = schools()
     X, y = frame[FEATURES], frame[target(problem)]

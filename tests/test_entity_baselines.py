@@ -25,6 +25,7 @@ from torch import nn
 import autometa as am
 from autometa.comparison.plan.plan import make_plan
 from autometa.comparison.plan.settings import Settings
+from tiers import first_by_default
 
 NAMES = ("sklearn_offset", "sklearn_encoded", "linear_mixed", "gpboost")
 EACH = pytest.mark.parametrize("name", NAMES)
@@ -212,7 +213,7 @@ def test_no_row_tells_its_own_target_in_the_encoded_column() -> None:
     assert (after[rows.entity == rows.entity[17]] != before[rows.entity == rows.entity[17]]).sum() >= N_ROWS // 2
 
 
-@pytest.mark.parametrize("spread", [1.5, 0.3])
+@pytest.mark.parametrize("spread", first_by_default(1, [1.5, 0.3]))
 def test_the_linear_mixed_model_is_that_of_statsmodels(spread: float) -> None:
     from statsmodels.regression.mixed_linear_model import MixedLM
 
@@ -231,7 +232,7 @@ def test_the_linear_mixed_model_is_that_of_statsmodels(spread: float) -> None:
     np.testing.assert_allclose(outputs, np.c_[np.ones(6), x] @ expected.fe_params + effect, rtol=1e-3)
 
 
-@pytest.mark.parametrize("effects", ["intercept", "slopes"])
+@pytest.mark.parametrize("effects", first_by_default(1, ["intercept", "slopes"]))
 @pytest.mark.parametrize("k", [0, 1, 5])
 def test_a_new_entity_gets_its_best_linear_unbiased_prediction(effects: str, k: int) -> None:
     rows = entities(n_entities=30, n_outputs=2, slopes=0.7)

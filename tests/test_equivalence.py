@@ -141,6 +141,7 @@ def test_learners_are_called_equivalent_different_or_neither() -> None:
     assert verdicts(worse)["a", "c"] == ("different", "a")
 
 
+@pytest.mark.thorough
 def test_a_learner_is_rarely_different_from_itself_although_its_models_often_are() -> None:
     n, ask = 30, {"rope": 0.01, "higher_is_better": True, "n_samples": 200}
     tables = [a_table({"a": 0.7, "b": 0.7}, spread=0.03, seed=seed, n=60) for seed in range(n)]
@@ -197,6 +198,7 @@ def of_distributions(n: int, skill: dict[str, float] = SKILL, spread: float = 0.
     return pd.concat([a_table(skill, tasks=f"d{k}", seed=k, spread=spread) for k in range(n)], ignore_index=True)
 
 
+@pytest.mark.thorough
 def test_over_distributions_each_counts_once_in_units_of_its_region() -> None:
     table = of_distributions(6)
     scaled = table["tasks"] == "d0"  # errors in another unit, of which smaller ones are better
@@ -219,6 +221,7 @@ def test_over_distributions_each_counts_once_in_units_of_its_region() -> None:
     assert set(found["tasks"]) == {"all"}
 
 
+@pytest.mark.thorough
 def test_over_distributions_runs_count_too() -> None:
     alarms = models = 0
     n = 20

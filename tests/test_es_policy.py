@@ -14,6 +14,7 @@ from autometa.engine.random_state import fresh_module
 from autometa.engine.rounds import returns_by_round
 from autometa.training import MetaTraining
 from learning import assert_better, training_seed
+from tiers import first_by_default
 
 PLANE = am.make_tasks("navigation_2d", steps=12, n_shot=10)
 DISCRETE = {
@@ -158,7 +159,7 @@ def population(module: nn.Module, n: int) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", first_by_default(1, METHODS))
 @pytest.mark.parametrize("name", WORLDS)
 def test_candidates_of_an_evolution_run_together_as_in_turn(name: str, method: str) -> None:
     """Episodes that end early are gone through to the last step, so nothing depends on a value."""

@@ -343,6 +343,7 @@ def test_cross_validation_runs_in_parallel(digit_classifier, letters):
     assert_better_than_chance(cross_val_predict(digit_classifier, query.reshape(len(query), -1), truth, cv=3) == truth)
 
 
+@pytest.mark.thorough
 def test_threads_do_not_share_a_network(letters, digits):
     _, _, query, truth = letters
     maml = am.FewShotClassifier("maml", max_steps=1, tasks_per_step=1, random_state=0).meta_fit(digits)
@@ -502,6 +503,7 @@ def test_labels_that_meta_training_did_not_know_are_named(schools):
         estimator.fit(new, ["A", "F"] * 2)
 
 
+@pytest.mark.thorough
 def test_a_table_may_be_an_array(schools):
     X = np.column_stack([schools["hours"].fillna(0), schools["kind"] == "day"]).astype(float)
     estimator = am.FewShotRegressor(max_steps=2, tasks_per_step=2, random_state=0)
@@ -509,6 +511,7 @@ def test_a_table_may_be_an_array(schools):
     assert estimator.fit(X[:5], schools["score"][:5]).predict(X).shape == (len(X),)
 
 
+@pytest.mark.thorough
 def test_columns_named_like_target_and_task_are_features(schools):
     frame = schools.rename(columns={"hours": "task", "kind": "target"})
     estimator = am.FewShotRegressor(max_steps=1, tasks_per_step=2, random_state=0)

@@ -73,6 +73,7 @@ def small() -> am.Comparison:
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_comparison_answers_with_the_baseline_as_its_unit(small: am.Comparison) -> None:
     found = small.practical_equivalence(n_samples=500)
     error = small.leaderboard.set_index("learner").loc["sklearn", "score"]
@@ -85,6 +86,7 @@ def test_a_comparison_answers_with_the_baseline_as_its_unit(small: am.Comparison
     assert ranks["mean_rank"].sum() == pytest.approx(3)
 
 
+@pytest.mark.thorough
 def test_the_report_has_both(small: am.Comparison, tmp_path: Path) -> None:
     page = small.report(tmp_path / "report.html").read_text()
     section = page[page.index('<section id="evidence">') : page.index('<section id="tuning">')]

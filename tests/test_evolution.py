@@ -17,6 +17,7 @@ import autometa as am
 from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining
 from learning import assert_better, assert_lower, judged, training_seed, untrained_and_trained
+from tiers import first_by_default
 from toy_backbones import Normed
 from toy_tasks import Haystack, Offsets
 
@@ -152,7 +153,7 @@ def test_running_averages_follow_theta_once_a_step(name: str) -> None:
         torch.testing.assert_close(buffer, wanted)
 
 
-@pytest.mark.parametrize("name", ["evolution_strategy", "cmaes"])
+@pytest.mark.parametrize("name", first_by_default(1, ["evolution_strategy", "cmaes"]))
 def test_a_run_that_goes_on_from_a_checkpoint_ends_in_the_same_bits(name: str) -> None:
     def training() -> MetaTraining:
         learner = am.make_learner("learned_rule", hidden=(4,), steps=2)
@@ -199,6 +200,7 @@ def test_cmaes_solves_a_rotated_ellipsoid_that_the_plain_strategy_does_not() -> 
     assert_lower(np.log10(solved), np.log10(unsolved) - 3)  # a thousand times closer to the least value, zero
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "parameters"), [("evolution_strategy", {"schedule": "constant"}), ("cmaes", {})])
 def test_a_fitness_of_steps_has_no_gradient_and_evolves(name: str, parameters: dict[str, str]) -> None:
     learner = Point("steps", n=4)
@@ -208,7 +210,9 @@ def test_a_fitness_of_steps_has_no_gradient_and_evolves(name: str, parameters: d
 
 
 @pytest.mark.parametrize(
-    ("name", "tasks"), [("maml", Offsets()), ("prototypical", Blobs())], ids=["maml", "prototypical"]
+    ("name", "tasks"),
+    first_by_default(1, [("maml", Offsets()), ("prototypical", Blobs())]),
+    ids=["maml", "prototypical"],
 )
 def test_the_strategy_meta_trains_networks(name: str, tasks: am.TaskSampler) -> None:
     learner = am.make_learner(name, backbone=am.make_backbone("mlp", hidden=(16,)))

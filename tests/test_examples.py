@@ -36,6 +36,7 @@ def test_the_readme_names_every_example() -> None:
     assert [script.name for script in SCRIPTS if f"examples/{script.name}" not in readme] == []
 
 
+@pytest.mark.thorough
 def test_the_table_of_the_demo_is_the_one_that_the_example_makes(tmp_path: Path) -> None:
     written = tmp_path / "schools.csv"
     subprocess.run([sys.executable, str(ROOT / "examples" / "schools.py"), str(written)], check=True)

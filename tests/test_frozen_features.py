@@ -80,6 +80,7 @@ def test_logistic_regression_is_scikit_learns(n: int, n_features: int, n_classes
         torch.testing.assert_close(logits.softmax(dim=-1), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_the_gradient_of_every_task_is_zero_at_its_optimum_however_different_the_tasks() -> None:
     generator = torch.Generator().manual_seed(0)
     x = (

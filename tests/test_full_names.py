@@ -14,6 +14,7 @@ from autometa.cli import main
 from autometa.comparison.plan.entrants import with_baselines
 from autometa.files.description import as_stored, describe, restore, same_description
 from autometa.host import components, find, get_host
+from tiers import first_by_default
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def taken(install: Callable[..., None]) -> None:
     install("stranger", "aaa", code)
 
 
+@pytest.mark.thorough
 def test_estimators_and_every_default_of_the_bundled_plugins_work(taken: None) -> None:
     X = np.random.default_rng(0).normal(size=(12, 4))
     y = np.arange(12) % 3
@@ -57,7 +59,8 @@ def test_estimators_and_every_default_of_the_bundled_plugins_work(taken: None) -
 
 
 @pytest.mark.parametrize(
-    "learner", ["metric/relation", "evolution/learned_rule", "model/meta_lstm", "optimization/boil"]
+    "learner",
+    first_by_default(1, ["metric/relation", "evolution/learned_rule", "model/meta_lstm", "optimization/boil"]),
 )
 def test_default_backbones_are_the_bundled_ones(taken: None, learner: str) -> None:
     for name in ("tasks/glyphs", "tasks/gaussian_process"):
@@ -85,12 +88,15 @@ def test_a_comparison_with_the_defaults_works(taken: None, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("make", "name"),
-    [
-        (am.make_learner, "prototypical"),
-        (am.make_backbone, "conv4"),
-        (am.make_meta_optimizer, "gradient"),
-        (am.make_tasks, "sinusoid"),
-    ],
+    first_by_default(
+        1,
+        [
+            (am.make_learner, "prototypical"),
+            (am.make_backbone, "conv4"),
+            (am.make_meta_optimizer, "gradient"),
+            (am.make_tasks, "sinusoid"),
+        ],
+    ),
 )
 def test_a_short_name_that_the_user_gives_stays_ambiguous(
     taken: None, make: Callable[[str], object], name: str

@@ -162,6 +162,7 @@ def best_possible(sampler: Linear, n_tasks: int) -> Tensor:
     return torch.cat(best)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("prior_mean", "most"), [(0.0, 0.1), (1.0, 0.5)])
 def test_ridge_comes_close_to_the_best_and_not_below_it(prior_mean: float, most: float) -> None:
     sampler, learner = Linear(prior_mean=prior_mean), am.make_learner("ridge", backbone="identity")

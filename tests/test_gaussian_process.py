@@ -61,6 +61,7 @@ def test_noise_is_what_is_added_to_the_function() -> None:
         assert abs(float(steps.square().mean()) - wanted) < 0.2 * wanted + 1e-3
 
 
+@pytest.mark.thorough
 def test_sizes_follow_the_protocol() -> None:
     n_shot, n_query = sizes(GaussianProcess().sample(4000, seed=2))
     assert (n_shot.min(), n_shot.max()) == (3, 46)

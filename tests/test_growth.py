@@ -78,6 +78,7 @@ def same(one: am.Comparison, two: am.Comparison) -> None:
     pd.testing.assert_frame_equal(one.leaderboard.drop(columns=TIMED), two.leaderboard.drop(columns=TIMED))
 
 
+@pytest.mark.thorough
 def test_more_trials_run_what_is_missing_and_repeat_final_runs_where_the_best_changed(
     tmp_path: Path, counted: Counted
 ) -> None:
@@ -156,6 +157,7 @@ def plan(**changed: Any) -> Plan:
     return make_plan("sinusoid", ["ridge"], Settings(**numbers), name="run", baselines=False)
 
 
+@pytest.mark.thorough
 def test_a_worker_does_what_a_grown_plan_lacks_from_its_storage_alone(tmp_path: Path, counted: Counted) -> None:
     am.compare("sinusoid", ["ridge"], output=tmp_path / "run", **FEW)
     counted.clear()
@@ -170,6 +172,7 @@ def test_a_worker_does_what_a_grown_plan_lacks_from_its_storage_alone(tmp_path: 
     same(grown, am.compare("sinusoid", ["ridge"], **{**FEW, **more}))
 
 
+@pytest.mark.thorough
 def test_whoever_still_works_on_the_plan_before_undoes_nothing(tmp_path: Path) -> None:
     more = {"n_trials": 6, "n_seeds": 2, "n_test_tasks": 30}
     for settings in (FEW, {**FEW, **more}):
@@ -182,6 +185,7 @@ def test_whoever_still_works_on_the_plan_before_undoes_nothing(tmp_path: Path) -
     assert len(now.finals()) == 2
 
 
+@pytest.mark.thorough
 def test_a_joint_search_that_grows_may_find_another_winner(tmp_path: Path, counted: Counted) -> None:
     joint: dict[str, Any] = {**FEW, "search": "joint", "n_trials": 2}
     am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **joint)
@@ -207,6 +211,7 @@ def test_choices_that_become_few_enough_are_each_tried_once(tmp_path: Path) -> N
     assert drawn[2] not in drawn[:2]  # whatever the second was, which was drawn
 
 
+@pytest.mark.thorough
 @pytest.mark.reports
 def test_a_learner_is_left_out_as_if_it_had_never_taken_part(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -240,6 +245,7 @@ def test_a_joint_search_cannot_be_narrowed() -> None:
         found.without("ridge")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("begins", ["cuda", "cpu"])
 def test_a_comparison_goes_on_where_other_networks_would_be_on_offer(
     begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

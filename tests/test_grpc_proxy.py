@@ -56,6 +56,7 @@ def test_a_comparison_through_a_proxy_is_that_of_the_storage_behind_it(address: 
     assert again.scores.equals(alone.scores)
 
 
+@pytest.mark.thorough
 def test_each_slot_is_filled_once_by_several_at_once(address: str) -> None:
     filled: list[int] = []
 
@@ -92,6 +93,7 @@ def test_a_storage_that_is_sent_to_another_process_opens_again(address: str) -> 
     assert [study.study_name for study in copied.get_all_studies()] == ["it"]
 
 
+@pytest.mark.thorough
 def test_a_server_that_is_gone_for_a_while_is_waited_for(
     needs_grpc: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

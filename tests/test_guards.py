@@ -165,6 +165,7 @@ def test_a_learner_that_uses_the_order_of_queries_or_their_company_is_named() ->
     assert sum("company on haystack" in text and "other queries of the task" in text for text in told) == 1
 
 
+@pytest.mark.thorough
 def test_a_transductive_network_is_named_as_such_and_no_alarm() -> None:
     backbone = am.make_backbone("conv4", n_filters=4, batch_norm="transductive")
     learner = am.make_learner("prototypical", backbone=backbone)
@@ -179,6 +180,7 @@ def test_a_transductive_network_is_named_as_such_and_no_alarm() -> None:
 # ---------------------------------------------------------------- no leaks
 
 
+@pytest.mark.thorough
 @pytest.mark.reports
 def test_a_sound_comparison_has_none_and_says_what_means_nothing_there(tmp_path: Path) -> None:
     tasks = {

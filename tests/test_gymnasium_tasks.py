@@ -315,6 +315,7 @@ for made in (tasks, am.make_tasks("half_cheetah", task="velocity")):
 """
 
 
+@pytest.mark.thorough
 def test_without_gymnasium_the_extra_is_named_where_it_is_needed() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_GYMNASIUM], capture_output=True, text=True, check=True)
     assert done.stdout.count("needs the package gymnasium; install autometa with the extra 'control'") == 2

@@ -180,6 +180,7 @@ def scores_of(found: am.Comparison, tasks: str) -> pd.Series:
     return scores.groupby("task")["score"].mean()
 
 
+@pytest.mark.thorough
 def test_images_are_shown_with_the_queries_answered_wrongly(compared: tuple[am.Comparison, str]) -> None:
     shown = section(compared[1], "digits")
     worst = scores_of(compared[0], "digits").sort_values(kind="stable").index[:HARDEST]
@@ -192,12 +193,14 @@ def test_images_are_shown_with_the_queries_answered_wrongly(compared: tuple[am.C
     assert first.count(", said ") == 2 * min(n_wrong, 8)  # beside the picture, and for screen readers
 
 
+@pytest.mark.thorough
 def test_functions_are_shown_as_curves(compared: tuple[am.Comparison, str]) -> None:
     shown = section(compared[1], "sinusoid")
     assert shown.count('<svg class="plot"') == HARDEST
     assert f"<b>Task {scores_of(compared[0], 'sinusoid').idxmax()}</b>" in shown.split("</div>")[0]
 
 
+@pytest.mark.thorough
 def test_rows_of_a_table_are_shown_with_names_and_values_escaped(compared: tuple[am.Comparison, str]) -> None:
     shown = section(compared[1], "schools")
     assert shown.count("<table") == HARDEST
@@ -207,6 +210,7 @@ def test_rows_of_a_table_are_shown_with_names_and_values_escaped(compared: tuple
     assert "<i>" not in compared[1]
 
 
+@pytest.mark.thorough
 def test_rows_with_classes_are_shown_with_their_names_wrong_answers_first(compared: tuple[am.Comparison, str]) -> None:
     shown = section(compared[1], "kinds").split("<table")[1]
     rows = [re.findall(r"<td[^>]*>(?:<b>)?([^<]*)", row)[-2:] for row in shown.split(">query</th>")[1:]]
@@ -216,6 +220,7 @@ def test_rows_with_classes_are_shown_with_their_names_wrong_answers_first(compar
     assert right == sorted(right)
 
 
+@pytest.mark.thorough
 def test_what_is_kept_fits_the_storage(compared: tuple[am.Comparison, str]) -> None:
     results = [
         trial.user_attrs["result"]
@@ -228,6 +233,7 @@ def test_what_is_kept_fits_the_storage(compared: tuple[am.Comparison, str]) -> N
         assert len(json.dumps(result["hardest"])) < 2000
 
 
+@pytest.mark.thorough
 @pytest.mark.reports
 def test_tasks_that_cannot_be_drawn_again_are_told_of(
     compared: tuple[am.Comparison, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

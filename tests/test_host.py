@@ -17,6 +17,7 @@ from autometa.cli import main
 from autometa.contracts.problems import PROBLEMS
 from autometa.host import GROUP, Host, PluginRecord, components, disable, find, get_host, listing
 from autometa.host.catalog import name_of
+from tiers import first_by_default
 
 OFFER = """
     import autometa as am
@@ -206,7 +207,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize("fault", first_by_default(8, BROKEN))
 def test_a_faulty_plugin_is_kept_as_broken_with_its_reason_and_costs_the_others_nothing(
     install, capsys, fault: str
 ) -> None:
@@ -262,7 +263,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("what", DAMAGE)
+@pytest.mark.parametrize("what", first_by_default(2, DAMAGE))
 def test_a_plugin_with_damaged_metadata_is_named_and_costs_the_others_nothing(install, capsys, what: str) -> None:
     install("faulty-dist", "faulty", offer("roadrunner"))
     file = what.split()[0]

@@ -269,6 +269,7 @@ def test_a_written_cache_is_told_once_with_its_path(small: dict[str, Any], caplo
     assert len(caplog.messages) == 1
 
 
+@pytest.mark.thorough
 def test_a_written_cache_is_seen_by_whoever_set_up_no_logging(small: dict[str, Any]) -> None:
     code = f"from autometa_plugins.tasks.omniglot import Omniglot; Omniglot(split='random', **{small!r}).load()"
     code = code.replace("PosixPath", "str").replace("WindowsPath", "str")

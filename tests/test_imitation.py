@@ -134,6 +134,7 @@ def test_an_actor_learns_to_find_the_better_arm() -> None:
     assert run.history["followed"].iloc[-1] > run.history["followed"].iloc[0] + 0.1
 
 
+@pytest.mark.thorough
 def test_who_is_advised_by_somebody_who_knows_the_task_explores_all_the_same() -> None:
     """The adviser of the doors always tells the way out; the second episode is the actor's, from what it saw."""
     run = trained(Doors(), 40, lr=0.02, trials=60)
@@ -195,6 +196,7 @@ def test_parameters_that_cannot_be_are_named(params: dict[str, Any], text: str) 
         optimizer.start(learner, fresh_module(learner, ARMS.info, 0), ARMS.info)
 
 
+@pytest.mark.thorough
 def test_an_imitated_agent_is_stored_and_loaded(tmp_path: Path) -> None:
     agent = am.MetaAgent("imitated", am.make_meta_optimizer("imitation", trials=8), max_steps=1, random_state=0)
     agent.meta_fit(ARMS).save(tmp_path / "agent.autometa")

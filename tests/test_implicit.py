@@ -81,6 +81,7 @@ def test_on_a_quadratic_problem_the_gradient_is_that_of_the_closed_form() -> Non
     torch.testing.assert_close(wanted, differences, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("problem", ["regression", "classification"])
 def test_gradients_of_a_network_equal_finite_differences_of_the_loss_after_many_steps(problem: str) -> None:
     backbone = am.make_backbone("mlp", hidden=(2,), activation="tanh")

@@ -22,6 +22,7 @@ import shape_checks
 from autometa.engine.inner_loop import strategies
 from autometa.engine.inner_loop.mlp_program import read
 from autometa.engine.inner_loop.strategies import Order, choose, vmap_pays
+from tiers import first_by_default
 
 STRATEGIES = ["bmm", "vmap", "loop"]
 DOUBLE = torch.float64
@@ -236,7 +237,7 @@ def test_descending_changes_neither_the_module_nor_the_random_state(ragged: am.E
     torch.testing.assert_close(list(network.parameters()), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", first_by_default(1, STRATEGIES))
 def test_without_gradients_nothing_of_the_steps_is_kept(
     network: nn.Module, ragged: am.Examples, strategy: str, live_tensors: Callable[[], int]
 ) -> None:

@@ -223,6 +223,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.thorough
 def test_a_process_that_lives_is_waited_for_and_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_lock, "TELL_AFTER", 0.01)
     monkeypatch.setattr(journal_lock, "GRACE", 0.02)  # not for a holder that is known to live
@@ -346,6 +347,7 @@ def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
     assert [json.loads(line)["line"] for line in path.read_text().splitlines()] == list(range(1, 61))
 
 
+@pytest.mark.thorough
 def test_a_process_killed_while_it_writes_leaves_a_journal_that_opens(path: Path) -> None:
     script = (
         "import os, signal, sys\n"

@@ -61,6 +61,7 @@ def test_the_threads_it_was_begun_with_are_kept(tmp_path: Path, monkeypatch: pyt
     assert "not the same" not in str(done.environment["threads"])
 
 
+@pytest.mark.thorough
 @pytest.mark.reports
 def test_fewer_cores_than_threads_are_said_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(UserWarning, match="begun with 2.* threads for each process, and here 1 share 1 cores"):

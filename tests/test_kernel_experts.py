@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import autometa as am
 from derivatives import build_moved, finite_differences
 from mixed_tables import MIXED, PROBLEMS, info_of, mixed_rows, task
+from tiers import first_by_default
 from toy_tasks import clouds
 
 FEW_ROWS = Path(__file__).parents[1] / "examples" / "benchmarks" / "tables" / "few_rows.py"
@@ -221,7 +222,7 @@ def test_several_targets_are_predicted_each_in_its_unit() -> None:
 # ---------------------------------------------------------------- θ
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", first_by_default(1, PROBLEMS))
 def test_meta_gradients_are_finite_differences(problem: str) -> None:
     learner = am.make_learner("kernel_experts")
     query = task(problem, n=6, seed=5)
@@ -285,8 +286,8 @@ def odd_tables() -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("scaling", ["support", "support+query"])
+@pytest.mark.parametrize("dtype", first_by_default(1, [torch.float32, torch.float64]))
+@pytest.mark.parametrize("scaling", first_by_default(1, ["support", "support+query"]))
 @pytest.mark.parametrize("name", odd_tables())
 def test_odd_tables_have_finite_answers(name: str, scaling: str, dtype: torch.dtype) -> None:
     x = odd_tables()[name].to(dtype)
@@ -421,7 +422,7 @@ def test_intervals_cover_what_they_say(n: int) -> None:
     assert 0.85 < covered < 0.95
 
 
-@pytest.mark.parametrize("n", [20, 300])
+@pytest.mark.parametrize("n", first_by_default(1, [20, 300]))
 def test_logits_are_as_sure_as_they_may_be(n: int) -> None:
     generator = torch.Generator().manual_seed(n)
     x = torch.randn(12, n + 40, 4, generator=generator)

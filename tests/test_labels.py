@@ -90,6 +90,7 @@ def test_typed_components_never_share_a_label() -> None:
 SMALL = {"n_trials": 1, "max_steps": 2, "tasks_per_step": 2, "n_test_tasks": 6, "n_valid_tasks": 3, "n_seeds": 1}
 
 
+@pytest.mark.thorough
 def test_each_of_two_labels_of_one_look_keeps_its_own_model(tmp_path: Path) -> None:
     small, large = (am.make_tasks("sinusoid", n_shot=n_shot) for n_shot in (3, 7))
     found = am.compare(
@@ -121,6 +122,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_every_label_stands_whole_in_report_and_figures(marked: Path) -> None:
     page = (marked / "report.html").read_text(encoding="utf-8")
     figures = "".join(re.findall(r"<svg class=\"plot\".*?</svg>", page, re.DOTALL))
@@ -131,6 +133,7 @@ def test_every_label_stands_whole_in_report_and_figures(marked: Path) -> None:
     assert "\x1b" not in page
 
 
+@pytest.mark.thorough
 def test_every_label_stands_whole_on_the_terminal(marked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(marked)]) == 0
     said = capsys.readouterr()
@@ -139,6 +142,7 @@ def test_every_label_stands_whole_on_the_terminal(marked: Path, capsys: pytest.C
     assert "\x1b" not in said.out + said.err
 
 
+@pytest.mark.thorough
 def test_no_cell_of_a_table_is_a_formula_and_none_is_lost(marked: Path) -> None:
     for file in marked.glob("*.csv"):
         for row in csv.reader(file.read_text(encoding="utf-8").splitlines()):
@@ -184,6 +188,7 @@ def test_what_people_write_is_printed_as_it_is() -> None:
         assert printable(text, lines=True) == text
 
 
+@pytest.mark.thorough
 def test_facts_and_reasons_are_no_markup(capsys: pytest.CaptureFixture[str], marked: Path) -> None:
     console = make_console()
     _show_facts(

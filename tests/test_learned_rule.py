@@ -172,6 +172,7 @@ def test_classes_may_be_renamed_under_any_rule() -> None:
     torch.testing.assert_close(renamed[..., names], outputs)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("optimizer", "parameters", "tasks"),
     [

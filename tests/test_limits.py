@@ -28,6 +28,7 @@ from autometa.training import MetaTraining
 from test_comparison import FAST, Mean, Trained
 from test_growth import Counted
 from test_kept_best import Spoils
+from tiers import first_by_default
 
 FEW: dict[str, Any] = {**FAST, "n_trials": 1, "n_seeds": 2}
 SLOW = 100.0
@@ -187,7 +188,7 @@ class Choosy(Mean):
         return cls(scale=trial.suggest_categorical("scale", [1.0, 2.0, 4.0]))
 
 
-@pytest.mark.parametrize("search", ["separate", "race"])
+@pytest.mark.parametrize("search", first_by_default(1, ["separate", "race"]))
 def test_of_the_trials_the_best_within_the_limit_is_taken(
     search: Any, tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +298,7 @@ def test_advice_on_tables_passes_over_those_that_cannot_win() -> None:
 SMALL = ["--trials", "2", "--steps", "2", "--tasks-per-step", "2", "--valid-tasks", "4", "--seeds", "2", "--quiet"]
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("default")
 def test_the_command_line_takes_an_objective_and_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     what = ["compare", "--tasks", "digits", "--learners", "prototypical,sklearn", *SMALL, "--n-test-tasks", "12"]
@@ -320,6 +322,7 @@ def test_where_no_learner_is_small_enough_the_reason_is_said(
     assert re.search(r"nothing was judged; 'sklearn' on 'sinusoid': no trial keeps to the limits", said)
 
 
+@pytest.mark.thorough
 def test_a_study_file_takes_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "study.toml"
     lines = ["trials = 1", "steps = 2", "tasks_per_step = 2", "valid_tasks = 4", "n_test_tasks = 6", "seeds = 1"]
@@ -339,6 +342,7 @@ def test_the_wrong_objective_is_named_by_its_option(capsys: pytest.CaptureFixtur
     assert "none of regression" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_an_estimator_that_chooses_by_log_loss(tmp_path: Path) -> None:
     few = {"n_trials": 1, "n_test_tasks": 10, "n_valid_tasks": 10, "max_steps": 1, "max_memory": 64.0}
     chosen = am.AutoFewShotClassifier("prototypical", objective="log_loss", random_state=0, **few)

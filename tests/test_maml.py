@@ -119,6 +119,7 @@ def norms(module: nn.Module) -> list[nn.Module]:
     return [layer for layer in module.modules() if isinstance(layer, PerStepNorm)]
 
 
+@pytest.mark.thorough
 def test_per_step_norms_keep_statistics_of_every_step_and_share_them_among_tasks() -> None:
     maml = per_step()
     torch.manual_seed(0)
@@ -268,6 +269,7 @@ def test_a_norm_that_is_used_twice_stays_one() -> None:
         assert view[0] is view[2] is not norm
 
 
+@pytest.mark.thorough
 def test_per_step_norm_lets_inductive_batch_norm_learn() -> None:
     tasks = am.make_tasks("glyphs", size=8, n_way=3, n_shot=3, n_query=3)
     maml = per_step(backbone=am.make_backbone("conv4", n_filters=8), first_order_until=1.0)
@@ -335,6 +337,7 @@ def test_without_meta_training_it_is_a_linear_classifier_that_works() -> None:
     assert_better(accuracies, 2 / 3, BLOBS)  # twice chance
 
 
+@pytest.mark.thorough
 def test_evaluation_holds_no_graph_and_no_memory(live_tensors: Callable[[], int]) -> None:
     maml = learner()
     module, batch = build_moved(maml, SINES), sines()

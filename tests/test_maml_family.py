@@ -11,6 +11,7 @@ import autometa as am
 from autometa.training import MetaTraining
 from derivatives import build_moved, finite_differences
 from learning import assert_better, judged, training_seed
+from tiers import first_by_default
 from toy_tasks import BLOBS, SINES, blobs, sines
 
 DOUBLE = torch.float64
@@ -78,7 +79,8 @@ def test_renamed_classes_are_predicted_by_their_new_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "share"), [("anil", 5, 0.75), ("meta_sgd", 1, 0.9), ("boil", 3, 0.75), ("cavia", 2, 0.9)]
+    ("name", "steps", "share"),
+    first_by_default(1, [("anil", 5, 0.75), ("meta_sgd", 1, 0.9), ("boil", 3, 0.75), ("cavia", 2, 0.9)]),
 )
 def test_a_short_meta_training_on_sine_waves_beats_not_adapting_and_no_meta_training(
     name: str, steps: int, share: float
@@ -229,6 +231,7 @@ def test_cavias_outputs_do_not_depend_on_the_units_of_its_context() -> None:
     torch.testing.assert_close(cavia.predict(module, again, batch.query.x), outputs)
 
 
+@pytest.mark.thorough
 def test_cavia_looks_at_images_once_and_modulates_their_channels() -> None:
     cavia = am.make_learner("cavia", backbone=am.make_backbone("conv4", n_filters=4), n_context=6, steps=3)
     tasks = am.make_tasks("glyphs", size=20, n_way=3, n_shot=2, n_query=3)

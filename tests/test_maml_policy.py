@@ -19,6 +19,7 @@ from autometa.testing.toy_worlds import Doors
 from autometa.training import MetaTraining
 from derivatives import build_moved, finite_differences
 from learning import assert_lower, training_seed
+from tiers import first_by_default
 
 PLANES = am.make_tasks("navigation_2d", steps=5, n_shot=4)
 DOORS = Doors(n_shot=4, n_query=2)
@@ -106,7 +107,7 @@ def test_rewards_that_are_not_told_adapt_nothing() -> None:
 # ---------------------------------------------------------------- derivatives
 
 
-@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("steps", first_by_default(1, [1, 2]))
 @pytest.mark.parametrize("tasks", [PLANES, DOORS], ids=["normal", "choice"])
 def test_the_meta_gradient_is_that_of_finite_differences(tasks: am.TaskSampler, steps: int) -> None:
     """In fixed experience, through two rounds and into the episodes after them."""
@@ -335,6 +336,7 @@ def test_an_outer_step_judges_as_many_episodes_as_a_round_has_and_enough_to_comp
         assert len(optimizer.draw(PLANES, 16, 0)) == 40_000 // (5 * (4 + expected))
 
 
+@pytest.mark.thorough
 def test_it_learns_a_start_from_which_an_adaptation_leads_to_the_goal() -> None:
     training = meta_trained(12)
     tasks = am.make_tasks("navigation_2d", steps=20, n_shot=10)

@@ -41,6 +41,7 @@ def test_mazes_of_other_sizes_are_searched_too(size: int) -> None:
     torch.testing.assert_close(mazes.demonstrations().returns(2)[:, 1], mazes.reference["best"], atol=1e-4, rtol=0)
 
 
+@pytest.mark.thorough
 def test_who_slips_now_and_then_goes_on_from_there() -> None:
     mazes = drawn()
     shown = mazes.demonstrations(0.2)
@@ -50,6 +51,7 @@ def test_who_slips_now_and_then_goes_on_from_there() -> None:
     assert_lower(mazes.reference["random"], shown.returns(3)[:, 1])
 
 
+@pytest.mark.thorough
 def test_the_adviser_knows_what_was_seen_and_nothing_of_the_maze() -> None:
     mazes, others = drawn(20), am.make_tasks("maze").sample(20, seed=5)
     seen = wandered(mazes)

@@ -66,6 +66,7 @@ def test_who_looks_has_no_say_in_a_score() -> None:
     assert MeasuredBeside(Careless(), CPU).measured() == {"error": "its answers are not finite."}
 
 
+@pytest.mark.thorough
 @pytest.mark.reports
 def test_the_calibration_of_a_comparison_is_by_the_shots_of_its_tasks(tmp_path: Path) -> None:
     options = {

@@ -15,6 +15,7 @@ import autometa as am
 from autometa.testing.toys import Lines
 from autometa.training import MetaTraining
 from autometa.training import checkpoint as checkpoints
+from tiers import first_by_default
 
 
 class Interrupted(Lines):
@@ -110,15 +111,22 @@ def test_a_parameter_that_is_retired_does_not_end_a_run_that_left_it_alone(
 
 @pytest.mark.parametrize(
     ("changes", "tasks", "told"),
-    [
-        ({"max_steps": 13}, Lines(), "max_steps: 12 there, 13 here"),
-        ({"tasks_per_step": 3}, Lines(), "tasks_per_step: 2 there, 3 here"),
-        ({"random_state": 6}, Lines(), "random_state: "),
-        ({"precision": "64"}, Lines(), "precision: torch.float32 there, torch.float64 here"),
-        ({"backbone": "identity"}, Lines(), r"learner: Ridge\(.*backbone=auto.* there, Ridge\(.*backbone=Identity\(\)"),
-        ({"meta_optimizer": am.make_meta_optimizer("gradient", lr=0.5)}, Lines(), "meta_optimizer: .*lr=0.5"),
-        ({}, Lines(n_shot=3), "tasks: "),
-    ],
+    first_by_default(
+        3,
+        [
+            ({"max_steps": 13}, Lines(), "max_steps: 12 there, 13 here"),
+            ({"tasks_per_step": 3}, Lines(), "tasks_per_step: 2 there, 3 here"),
+            ({"random_state": 6}, Lines(), "random_state: "),
+            ({"precision": "64"}, Lines(), "precision: torch.float32 there, torch.float64 here"),
+            (
+                {"backbone": "identity"},
+                Lines(),
+                r"learner: Ridge\(.*backbone=auto.* there, Ridge\(.*backbone=Identity\(\)",
+            ),
+            ({"meta_optimizer": am.make_meta_optimizer("gradient", lr=0.5)}, Lines(), "meta_optimizer: .*lr=0.5"),
+            ({}, Lines(n_shot=3), "tasks: "),
+        ],
+    ),
 )
 def test_another_plan_in_the_same_file_is_an_error_that_says_what_differs(
     tmp_path: Path, changes: dict[str, Any], tasks: am.TaskSampler, told: str
@@ -139,17 +147,20 @@ def table(seed: int = 0, **columns: float) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("data", "n_shot", "told"),
-    [
-        (table(1), 5, r"\(tasks: the DataFrame given as data has other content\)"),
-        (table(c=1.0), 5, r"\(tasks: the DataFrame given as data has other content\)"),
-        (table(), 6, r"\(tasks: Table\(n_shot=5\) there, Table\(n_shot=6\) here\)"),
-        (
-            table(1),
-            6,
-            r"\(tasks: Table\(data=<DataFrame \w+>, n_shot=5\) there, Table\(data=<DataFrame \w+>, n_shot=6\)",
-        ),
-        (None, 10, r"\(tasks: Table\(.* there, Sinusoid\(n_query=10, n_shot=10\) here\)"),
-    ],
+    first_by_default(
+        2,
+        [
+            (table(1), 5, r"\(tasks: the DataFrame given as data has other content\)"),
+            (table(c=1.0), 5, r"\(tasks: the DataFrame given as data has other content\)"),
+            (table(), 6, r"\(tasks: Table\(n_shot=5\) there, Table\(n_shot=6\) here\)"),
+            (
+                table(1),
+                6,
+                r"\(tasks: Table\(data=<DataFrame \w+>, n_shot=5\) there, Table\(data=<DataFrame \w+>, n_shot=6\)",
+            ),
+            (None, 10, r"\(tasks: Table\(.* there, Sinusoid\(n_query=10, n_shot=10\) here\)"),
+        ],
+    ),
 )
 def test_other_tasks_are_told_in_words(tmp_path: Path, data: pd.DataFrame | None, n_shot: int, told: str) -> None:
     def tasks(data: pd.DataFrame, n_shot: int) -> am.TaskSampler:

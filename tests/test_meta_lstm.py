@@ -189,6 +189,7 @@ def test_magnitude_and_sign_are_continuous_and_span_the_sizes() -> None:
     torch.testing.assert_close(log_and_sign(values, p=7.0), wanted)
 
 
+@pytest.mark.thorough
 def test_meta_training_learns_better_updates_than_the_gradient_steps_it_starts_from() -> None:
     tasks = am.make_tasks("linear")
     learner = am.make_learner("meta_lstm", inner_lr=0.02, backbone="identity")

@@ -14,6 +14,7 @@ import autometa as am
 from autometa.contracts.forward import forward, query_losses
 from autometa.training import MetaTraining, evaluate
 from learning import assert_better, training_seed, untrained_and_trained
+from tiers import first_by_default
 
 N_WAY, N_SUPPORT, SHAPE, DIM = 3, 9, (4,), 6
 every_problem = pytest.mark.parametrize("problem", ["classification", "regression"])
@@ -197,8 +198,8 @@ def test_the_meta_gradient_takes_meta_information_as_constant(problem: str, monk
 
 
 @pytest.mark.parametrize("backbone", ["identity", "mlp"])
-@pytest.mark.parametrize("n_way", [2, 5])
-@pytest.mark.parametrize("n_steps", [0, 3])
+@pytest.mark.parametrize("n_way", first_by_default(1, [2, 5]))
+@pytest.mark.parametrize("n_steps", first_by_default(1, [0, 3]))
 def test_untrained_and_hardly_trained_it_is_better_than_chance_from_every_start(
     n_steps: int, n_way: int, backbone: str
 ) -> None:
@@ -241,6 +242,7 @@ def test_untrained_fast_weights_lower_the_loss_of_their_own_support() -> None:
         assert after < before, f"seed {seed}"
 
 
+@pytest.mark.thorough
 def test_meta_training_classifies_new_letters() -> None:
     tasks = am.make_tasks("glyphs", size=8, n_drawers=10, n_shot=1, n_query=5)
     learner = am.make_learner("meta_networks", backbone=am.make_backbone("mlp", hidden=(64,)))

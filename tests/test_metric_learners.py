@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import autometa as am
 from autometa.contracts.forward import forward
 from learning import assert_better, untrained_and_trained
+from tiers import first_by_default
 from toy_tasks import Haystack
 
 DOUBLE = torch.float64
@@ -147,6 +148,7 @@ def test_any_number_of_classes_may_follow_meta_training(learner: am.Learner) -> 
     assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize("learner", first_by_default(1, LEARNERS), indirect=True)
 def test_meta_training_learns_what_tells_new_classes_apart(learner: am.Learner) -> None:
     tasks = Haystack()
     learner = learner.set_params(backbone="mlp")

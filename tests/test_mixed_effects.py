@@ -34,6 +34,7 @@ import autometa as am
 from autometa.contracts.forward import forward
 from autometa.training import MetaTraining
 from learning import assert_lower
+from tiers import first_by_default
 
 TWO = EffectColumns(((0,), (1,)), (False, False))
 """Two numeric columns."""
@@ -108,7 +109,7 @@ def test_effects_on_log_odds_are_the_most_likely_ones() -> None:
 
 
 @pytest.mark.parametrize("variance", [1.0, 3.0, 400.0])
-@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("n_classes", first_by_default(1, [2, 5]))
 def test_effects_of_many_rows_of_one_class_are_the_root_of_their_equation(variance: float, n_classes: int) -> None:
     n, rest = 300, n_classes - 1
     gram = variance * torch.ones(2, n, n, dtype=torch.float64)
@@ -315,7 +316,7 @@ def test_what_makes_intervals_right_holds_on_beyond_the_largest_entity(has_class
 
 
 @pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
-@pytest.mark.parametrize("n_entities", [8, 12, 20, 50])
+@pytest.mark.parametrize("n_entities", first_by_default(1, [8, 12, 20, 50]))
 def test_a_factor_measured_on_few_entities_covers_nine_of_ten_rows_of_others(n_entities: int, share: float) -> None:
     rng, entity, covered = np.random.default_rng(n_entities), np.repeat(np.arange(n_entities), 10), []
     for _ in range(300):
@@ -404,6 +405,7 @@ def curves(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, 2 * np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + level[entity] + rng.normal(size=800), entity.astype(str)
 
 
+@pytest.mark.thorough
 def test_intervals_of_training_entities_hold_nine_of_ten(tmp_path: Path) -> None:
     (x, y, entity), (asked, truth, whose) = curves(1), curves(2)
     estimator = am.FewShotRegressor(am.make_learner("mixed_effects", pool="boosting"), random_state=0)
@@ -418,6 +420,7 @@ def test_intervals_of_training_entities_hold_nine_of_ten(tmp_path: Path) -> None
         np.testing.assert_allclose(known.fit(x[own], y[own]).predict(asked[whose == "7"]), expected, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_numbers_saved_without_what_pools_told_are_loaded() -> None:
     run = settled(table(entities(10, 6)), pool="boosting")
     numbers = run.module.state_dict()
@@ -558,7 +561,7 @@ def test_a_task_without_rows_is_answered_by_the_pool() -> None:
     np.testing.assert_allclose(found.flatten().numpy(), alone.ravel(), atol=1e-5)
 
 
-@pytest.mark.parametrize("pool", ["mixed_average", RandomForestRegressor(5)])
+@pytest.mark.parametrize("pool", [pytest.param("mixed_average", marks=pytest.mark.thorough), RandomForestRegressor(5)])
 def test_names_and_order_of_entities_and_rows_change_nothing(pool: Any) -> None:
     rng = np.random.default_rng(0)
     frame = entities(12, 8)
@@ -576,7 +579,9 @@ def test_names_and_order_of_entities_and_rows_change_nothing(pool: Any) -> None:
     assert torch.equal(*outputs)
 
 
-@pytest.mark.parametrize("pool", ["linear", "boosting", "mixed_boosting", RandomForestRegressor(5, random_state=0)])
+@pytest.mark.parametrize(
+    "pool", first_by_default(1, ["linear", "boosting", "mixed_boosting", RandomForestRegressor(5, random_state=0)])
+)
 def test_a_saved_estimator_answers_as_before(pool: Any, tmp_path: Path) -> None:
     frame = entities(14, 8)
     x, y = frame[["x", "z"]], frame["y"]
@@ -605,7 +610,7 @@ def test_without_meta_training_it_is_a_gaussian_process_on_the_rows_at_hand() ->
 
 
 @pytest.mark.parametrize("problem", ["regression", "classification"])
-@pytest.mark.parametrize(("n_entities", "n_rows"), [(1, 1), (1, 7), (2, 1), (2, 2), (20, 1)])
+@pytest.mark.parametrize(("n_entities", "n_rows"), first_by_default(2, [(1, 1), (1, 7), (2, 1), (2, 2), (20, 1)]))
 @pytest.mark.parametrize("constant", [False, True])
 def test_tables_of_hardly_any_rows_are_answered(problem: str, n_entities: int, n_rows: int, constant: bool) -> None:
     has_classes = problem == "classification"
@@ -653,6 +658,7 @@ def shifted(n: int, n_rows: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"x": x.ravel(), "entity": names, "y": label, "share": share.ravel()})
 
 
+@pytest.mark.thorough
 def test_probabilities_of_new_entities_are_right() -> None:
     frame = shifted(180, 24)
     new = frame["entity"].isin([f"e{i}" for i in range(60, 180)])
@@ -737,6 +743,7 @@ def test_on_real_tables_it_is_ahead_of_the_best_baseline_of_every_cell(
         assert row.get("own_coverage", 0.9) >= 0.85
 
 
+@pytest.mark.thorough
 @am.parametrize_with_plugin_checks(am.make_learner("mixed_effects", pool="linear"))
 def test_with_one_pool_it_conforms(check: Any) -> None:
     check()

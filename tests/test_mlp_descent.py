@@ -60,7 +60,7 @@ def descended(
 
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Identity])
-@pytest.mark.parametrize("widths", [(6, 3), (6, 5, 4, 3)])
+@pytest.mark.parametrize("widths", [(6, 3), pytest.param((6, 5, 4, 3), marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("kind", ["one", "by step", "learned", "learned by step"])
 def test_every_derivative_is_that_of_the_recorded_descent(
     ragged: am.Examples, activation: type[nn.Module], widths: tuple[int, ...], kind: str, first_order: bool
@@ -162,6 +162,7 @@ def test_a_network_is_a_chain_only_if_every_layer_feeds_the_next() -> None:
     assert program.chain is None
 
 
+@pytest.mark.thorough
 def test_nothing_of_a_descent_outlives_it(ragged: am.Examples, live_tensors: Callable[[], int]) -> None:
     network = perceptron((6, 4, 3), nn.ReLU)
 

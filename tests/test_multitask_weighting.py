@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import autometa as am
 from autometa.testing.toys import Blobs, Lines
 from learning import assert_lower, training_seed
+from tiers import first_by_default
 from toy_tasks import Offsets
 
 DOUBLE = torch.float64
@@ -133,7 +134,7 @@ def test_the_best_variance_of_a_cross_entropy_is_twice_the_loss() -> None:
     assert torch.autograd.grad(weighted.sum(), log_variance)[0].abs() < 1e-12
 
 
-@pytest.mark.parametrize("weighting", ["uncertainty", "pcgrad"])
+@pytest.mark.parametrize("weighting", first_by_default(1, ["uncertainty", "pcgrad"]))
 @pytest.mark.parametrize("tasks", [Offsets(), Blobs()], ids=["offsets", "blobs"])
 def test_pooled_training_lowers_the_loss_of_its_tasks_and_adapts_to_new_ones(
     weighting: str, tasks: am.TaskSampler

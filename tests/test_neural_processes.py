@@ -13,6 +13,7 @@ from torch import Tensor
 
 import autometa as am
 from learning import assert_lower, trained
+from tiers import first_by_default
 
 SMALL: dict[str, dict[str, int]] = {
     "cnp": {"dim": 16, "encoder_layers": 2, "decoder_layers": 2},
@@ -200,6 +201,7 @@ def test_impossible_parameters_are_named(name: str, parameters: dict[str, Any], 
         build(name, **parameters)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "parameters", "n_steps"),
     [
@@ -255,7 +257,7 @@ def meta_fitted(name: str, scale: float = 1.0) -> tuple[am.FewShotRegressor, pd.
     return regressor, table[table["patient"] == 0]
 
 
-@EACH
+@pytest.mark.parametrize("name", first_by_default(1, SMALL))
 def test_deviations_are_in_the_units_of_the_targets(name: str) -> None:
     found = []
     for scale in (1.0, 10.0):
@@ -281,7 +283,7 @@ def test_without_meta_training_too_deviations_scale_with_the_targets(name: str) 
     np.testing.assert_allclose(stds[1], 10 * stds[0], rtol=1e-9)
 
 
-@EACH
+@pytest.mark.parametrize("name", first_by_default(1, SMALL))
 def test_a_saved_estimator_keeps_its_deviations(name: str, tmp_path: Path) -> None:
     regressor, patient = meta_fitted(name)
     regressor.fit(patient[["dose"]], patient["response"]).save(tmp_path / "model.autometa")
@@ -298,6 +300,7 @@ def test_learners_without_a_distribution_say_so() -> None:
         regressor.predict(X, return_std=True)
 
 
+@pytest.mark.thorough
 def test_the_automatic_regressor_tells_the_deviations_of_its_winner() -> None:
     tasks = am.make_tasks("gaussian_process", n_shot=5, n_query=5)
     chosen = am.AutoFewShotRegressor(

@@ -328,6 +328,7 @@ def test_the_metric_of_the_problem_stays_a_column_and_auto_has_no_other(tuned: d
     np.testing.assert_array_equal(loss.scores["accuracy"], auto.scores["score"])
 
 
+@pytest.mark.thorough
 def test_the_metric_by_name_is_the_same_comparison_as_auto(tmp_path: Path, tuned: dict[str, am.Comparison]) -> None:
     settings = {**BLOBS, "n_trials": 10}
     named = am.compare("digits", {"tempered": Tempered()}, objective="accuracy", output=tmp_path / "run", **settings)
@@ -336,6 +337,7 @@ def test_the_metric_by_name_is_the_same_comparison_as_auto(tmp_path: Path, tuned
     assert am.compare("digits", {"tempered": Tempered()}, output=tmp_path / "run", **settings).complete
 
 
+@pytest.mark.thorough
 @pytest.mark.reports
 def test_the_best_of_errors_is_the_lowest_everywhere(tmp_path: Path) -> None:
     learners = {"sure": Tempered(heat=1e-6), "fair": Tempered(heat=0.3), "flat": Tempered(heat=1e6)}
@@ -400,6 +402,7 @@ def test_learners_without_a_distribution_are_left_out_of_likelihoods_with_the_re
         am.compare("sinusoid", ["ridge"], objective="log_likelihood", **settings)
 
 
+@pytest.mark.thorough
 def test_what_is_judged_elsewhere_is_judged_by_the_objective_too() -> None:
     letters, settings = am.make_tasks("glyphs", size=8, n_way=3), {**BLOBS, "n_seeds": 1, "n_trials": 1}
     found = am.compare({"letters": letters}, "prototypical", test_tasks="digits", objective="brier", **settings)
@@ -454,6 +457,7 @@ def test_a_step_between_scores_is_told_as_it_means_something(
 # ---------------------------------------------------------------- growth
 
 
+@pytest.mark.thorough
 def test_a_folder_goes_on_with_its_objective_alone(tmp_path: Path) -> None:
     settings = {**FAST, "n_trials": 2, "n_seeds": 1}
     first = am.compare("sinusoid", ["ridge"], objective="mae", output=tmp_path / "run", **settings)

@@ -24,6 +24,7 @@ from autometa.contracts.same_value import same_value
 from autometa.files.codec import Tensors, decode_parameter, encode_parameter
 from autometa.files.description import describe
 from own_networks import Bending, Bent, MapOfFeatures, Narrow, Picky, Scaled, sequential
+from tiers import first_by_default
 
 TESTS = Path(__file__).parent
 
@@ -46,7 +47,9 @@ def weights(estimator: am.FewShotClassifier) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in estimator.module_.state_dict().items()}
 
 
-@pytest.mark.parametrize("learner", ["prototypical", "maml", "fine_tune", "lstm", "relation", "reptile"])
+@pytest.mark.parametrize(
+    "learner", first_by_default(3, ["prototypical", "maml", "fine_tune", "lstm", "relation", "reptile"])
+)
 @pytest.mark.parametrize("backbone", [Narrow(), MapOfFeatures, sequential], ids=["a network", "a class", "a function"])
 def test_learners_train_a_network_of_ones_own(learner: str, backbone: am.BackboneLike) -> None:
     name, _, meta_optimizer = ("maml", "", "reptile") if learner == "reptile" else (learner, "", "auto")
@@ -173,6 +176,7 @@ def test_it_is_saved_by_its_import_path_and_loaded_with_trust(
     assert all(torch.equal(value, other[key]) for key, value in again.items())
 
 
+@pytest.mark.thorough
 def test_another_process_does_not_even_import_what_is_not_trusted(tmp_path: Path) -> None:
     meta_trained("prototypical", backbone=Narrow()).save(tmp_path / "it.autometa")
     script = f"""

@@ -67,6 +67,7 @@ def alone(script: ModuleType, name: str, **changes: Any) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile", "implicit", "evolution"])
 def test_two_processes_end_where_one_does(script: ModuleType, ranks: list[dict[str, Any]], name: str) -> None:
     one = alone(script, name)
@@ -76,6 +77,7 @@ def test_two_processes_end_where_one_does(script: ModuleType, ranks: list[dict[s
     assert len(one["loss"]) == script.N_STEPS
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["maml", "prototypical", "pooled", "reptile", "implicit", "evolution", "batch norm"])
 def test_both_processes_hold_the_same_bits(ranks: list[dict[str, Any]], name: str) -> None:
     first, second = (rank[name] for rank in ranks)
@@ -83,6 +85,7 @@ def test_both_processes_hold_the_same_bits(ranks: list[dict[str, Any]], name: st
     assert all(torch.equal(value, second["state"][key]) for key, value in first["state"].items())
 
 
+@pytest.mark.thorough
 def test_running_averages_are_means_over_the_processes(script: ModuleType, ranks: list[dict[str, Any]]) -> None:
     one, two = alone(script, "batch norm")["state"], ranks[0]["batch norm"]["state"]
     means = [name for name in one if name.endswith("running_mean")]
@@ -94,6 +97,7 @@ def test_running_averages_are_means_over_the_processes(script: ModuleType, ranks
     assert all(torch.equal(one[name], two[name]) for name in counts)
 
 
+@pytest.mark.thorough
 def test_processes_draw_random_numbers_of_their_own_and_record_the_mean(
     script: ModuleType, ranks: list[dict[str, Any]]
 ) -> None:
@@ -110,6 +114,7 @@ def test_processes_draw_random_numbers_of_their_own_and_record_the_mean(
     assert losses == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_processes_end_after_the_same_step(script: ModuleType, ranks: list[dict[str, Any]]) -> None:
     steps = [rank["ending"]["steps"] for rank in ranks]
     assert steps == [alone(script, "ending")["steps"]] * 2
@@ -118,6 +123,7 @@ def test_processes_end_after_the_same_step(script: ModuleType, ranks: list[dict[
     assert timed[0] == timed[1] > 0
 
 
+@pytest.mark.thorough
 def test_a_run_continues_in_two_processes_or_in_one(
     script: ModuleType, ranks: list[dict[str, Any]], folder: Path
 ) -> None:
@@ -145,6 +151,7 @@ def estimator(script: ModuleType, n_devices: int) -> tuple[am.FewShotRegressor, 
     return made, run["sampler"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n_devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_meta_fit_goes_on_from_the_file_of_two_processes(
     script: ModuleType, folder: Path, tmp_path: Path, n_devices: int
@@ -162,6 +169,7 @@ def test_meta_fit_goes_on_from_the_file_of_two_processes(
     assert made.fit(x, y).predict(x).shape == y.shape
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_shared_is_refused_by_every_process(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         assert rank["refused"]["unequal"].startswith("InvalidParameter: tasks_per_step=5 tasks cannot be shared equall")

@@ -16,6 +16,7 @@ import torch
 
 import autometa as am
 from autometa.training import evaluate
+from tiers import representatives_by_default
 
 BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks" / "parity"
 
@@ -61,6 +62,7 @@ def test_a_score_is_written_with_all_that_belongs_to_it(parity: ModuleType) -> N
     assert "Recipes without a score yet: maml_learned_rates, first_order" in text
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_cut_goes_on_and_ends_the_same(
     parity: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,7 +118,7 @@ def embedded_learners() -> list[str]:
     return list(dict.fromkeys(entry["learner"]["name"] for entry in entries if entry.get("embedded", True)))
 
 
-@pytest.mark.parametrize("name", embedded_learners())
+@pytest.mark.parametrize("name", representatives_by_default(embedded_learners()))
 def test_images_embedded_once_give_the_scores_of_images(parity: ModuleType, name: str) -> None:
     from embedded import embedded
 

@@ -29,6 +29,7 @@ from autometa.comparison.execution.patient_storage import PatientStorage, Storag
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.storage import open_storage
 from postgres import Server, postgres_server
+from tiers import first_by_default
 
 call_module = importlib.import_module("autometa.comparison.call")
 SMALL = {"n_trials": 3, "max_steps": 2, "n_test_tasks": 6, "n_valid_tasks": 4, "n_seeds": 1, "tasks_per_step": 2}
@@ -114,7 +115,7 @@ WORK = [
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["nothing written", "answer lost"])
-@pytest.mark.parametrize("method", WORK)
+@pytest.mark.parametrize("method", first_by_default(2, WORK))
 def test_an_outage_at_any_moment_is_waited_for_and_leaves_no_trace(
     storage: PatientStorage, method: str, after: bool
 ) -> None:
@@ -140,15 +141,18 @@ def test_an_outage_at_any_moment_is_waited_for_and_leaves_no_trace(
 
 @pytest.mark.parametrize(
     "error",
-    [
-        exc.PendingRollbackError("Can't reconnect until invalid transaction is rolled back."),
-        exc.InterfaceError("SELECT", {}, Exception("connection already closed")),
-        exc.TimeoutError("QueuePool limit reached"),
-        exc.OperationalError("INSERT", {}, Exception("database is locked")),
-        exc.OperationalError("SELECT", {}, Exception("FATAL: the database system is starting up")),
-        ConnectionResetError(104, "Connection reset by peer"),
-        optuna.exceptions.StorageInternalError("An exception is raised during the commit."),
-    ],
+    first_by_default(
+        2,
+        [
+            exc.PendingRollbackError("Can't reconnect until invalid transaction is rolled back."),
+            exc.InterfaceError("SELECT", {}, Exception("connection already closed")),
+            exc.TimeoutError("QueuePool limit reached"),
+            exc.OperationalError("INSERT", {}, Exception("database is locked")),
+            exc.OperationalError("SELECT", {}, Exception("FATAL: the database system is starting up")),
+            ConnectionResetError(104, "Connection reset by peer"),
+            optuna.exceptions.StorageInternalError("An exception is raised during the commit."),
+        ],
+    ),
     ids=lambda error: type(error).__name__,
 )
 def test_an_outage_has_many_names(storage: PatientStorage, error: Exception) -> None:
@@ -191,7 +195,9 @@ def test_a_trial_that_another_process_ended_is_still_not_ours(storage: PatientSt
         storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [1.0])
 
 
-@pytest.mark.parametrize("moment", ["set_trial_intermediate_value", "set_trial_state_values", "set_trial_param"])
+@pytest.mark.parametrize(
+    "moment", first_by_default(1, ["set_trial_intermediate_value", "set_trial_state_values", "set_trial_param"])
+)
 def test_an_outage_that_lasts_ends_the_work_and_not_the_trial(
     storage: PatientStorage, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -386,6 +392,7 @@ def test_memory_is_left_as_it_is_and_an_open_storage_waits_too(tmp_path: Path) -
     assert open_storage(opened) is opened
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # a storage of Optuna's own closes nothing

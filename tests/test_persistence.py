@@ -25,6 +25,7 @@ import autometa as am
 from autometa.estimators import persistence
 from autometa.files import container
 from autometa.host.catalog import components
+from tiers import representatives_by_default
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def school_table(n_schools: int = 12, rows: int = 12) -> pd.DataFrame:
 CLAIMS = [(learner, problem) for problem in ("classification", "regression") for learner in learners(problem)]
 
 
-@pytest.mark.parametrize(("learner", "problem"), CLAIMS)
+@pytest.mark.parametrize(("learner", "problem"), representatives_by_default(CLAIMS))
 def test_every_learner_predicts_the_same_after_loading(learner, problem, tmp_path):
     table = school_table()
     features, target = table[["hours", "kind"]], table["grade" if problem == "classification" else "score"]
@@ -165,6 +166,7 @@ def test_labels_of_every_type_come_back(labels, tmp_path):
     np.testing.assert_array_equal(loaded.predict(X), estimator.predict(X))
 
 
+@pytest.mark.thorough
 def test_a_file_says_the_same_in_another_process(classifier, saved, letters, tmp_path):
     np.save(tmp_path / "query.npy", letters[2])
     code = (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import autometa as am
 from derivatives import build_moved
 from mixed_tables import MIXED, PROBLEMS, info_of, mixed_rows, task
+from tiers import first_by_default
 
 SMALL = {"weights": None, "cell_width": 4, "row_width": 8, "n_heads": 2, "row_blocks": 2}
 LEVELS = torch.tensor([0.02, 0.4, 0.9], dtype=torch.float64)
@@ -181,7 +182,7 @@ def test_several_targets_are_predicted_each_by_itself() -> None:
 # ---------------------------------------------------------------- θ
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", first_by_default(1, PROBLEMS))
 def test_meta_gradients_are_finite_differences(problem: str) -> None:
     learner = am.make_learner("pfn", **SMALL | {"row_blocks": 1})
     module = build_moved(learner, info_of(problem, 7, N_OUTPUTS[problem], MIXED))

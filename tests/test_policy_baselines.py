@@ -18,6 +18,7 @@ from autometa.engine.random_state import fresh_module
 from autometa.testing.toy_worlds import Doors
 from autometa.training import MetaTraining
 from learning import assert_lower, training_seed
+from tiers import first_by_default
 
 DOORS = Doors(n_shot=10, n_query=2)
 PLANES = am.make_tasks("navigation_2d", steps=5, n_shot=4)
@@ -53,7 +54,7 @@ def test_advantages_of_who_forgets_end_with_the_episode() -> None:
     assert (found[~mask] == 0).all()
 
 
-@pytest.mark.parametrize("tasks", [PLANES, DOORS], ids=["normal", "choice"])
+@pytest.mark.parametrize("tasks", first_by_default(1, [PLANES, DOORS]), ids=["normal", "choice"])
 def test_meta_training_adapts_to_no_world(tasks: am.TaskSampler) -> None:
     """So that fine-tuning starts from what the policy for all worlds is."""
     found = [meta_trained(name, tasks, 3, trials=20) for name in ("multitask_policy", "fine_tuned_policy")]
@@ -117,6 +118,7 @@ def test_the_first_step_of_adam_has_the_size_of_the_learning_rate() -> None:
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, 0.01), rtol=1e-3, atol=0)
 
 
+@pytest.mark.thorough
 def test_scratch_learns_a_world_that_it_lives_in() -> None:
     tasks = Doors(n_shot=20, n_query=4)
     learner = am.make_learner("scratch", lr=0.02)
@@ -128,6 +130,7 @@ def test_scratch_learns_a_world_that_it_lives_in() -> None:
     assert_lower(before, after)
 
 
+@pytest.mark.thorough
 def test_going_on_in_the_new_world_is_better_than_one_policy_for_all() -> None:
     training = meta_trained("fine_tuned_policy", DOORS, 10, trials=50, lr=0.01)
     worlds = DOORS.sample(200, split="test", seed=0)

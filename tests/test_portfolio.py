@@ -16,6 +16,7 @@ from autometa.comparison.plan.portfolio import ENTRY, MOST, read_portfolio
 from autometa.host.discovery import get_host
 from autometa.schema import misfit
 from test_comparison import FAST
+from tiers import first_by_default
 
 RIDGE: dict[str, Any] = {
     "tasks": "waves",
@@ -80,13 +81,16 @@ def test_alike_tasks_come_first_and_no_more_than_a_few(tmp_path: Path, ridge: di
 
 @pytest.mark.parametrize(
     "other",
-    [
-        {"problem": "classification"},
-        {"learner": "optimization/maml"},
-        {"meta_optimizer": "optimization/reptile"},
-        {"params": {"learner__regularization": -5.0}},
-        {"params": {"learner__no_such": 1}},
-    ],
+    first_by_default(
+        2,
+        [
+            {"problem": "classification"},
+            {"learner": "optimization/maml"},
+            {"meta_optimizer": "optimization/reptile"},
+            {"params": {"learner__regularization": -5.0}},
+            {"params": {"learner__no_such": 1}},
+        ],
+    ),
 )
 def test_what_does_not_fit_is_not_tried(tmp_path: Path, ridge: dict[str, Any], other: dict[str, Any]) -> None:
     numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1}

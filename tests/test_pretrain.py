@@ -13,6 +13,7 @@ from sklearn.base import clone
 import autometa as am
 from autometa.training import checkpoint as checkpoints
 from mixed_tables import PROBLEMS, info_of, mixed_rows, task
+from tiers import first_by_default
 
 SMALL = {"cell_width": 4, "row_width": 8, "n_heads": 2, "row_blocks": 1}
 
@@ -69,7 +70,7 @@ def weights_in(file: Path, problem: str = "classification") -> dict[str, torch.T
     return am.read_weights(file, learner="tabular/pfn", problem=problem).state
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", first_by_default(1, PROBLEMS))
 def test_the_curve_tells_the_held_out_loss_beside_that_of_the_untrained_network(problem: str, tmp_path: Path) -> None:
     curve = pretrain(tmp_path / "weights", problem)
     assert curve["step"].tolist() == [4, 8, 12]
@@ -85,6 +86,7 @@ def test_the_curve_tells_the_held_out_loss_beside_that_of_the_untrained_network(
     assert curve["untrained_valid_score"][0] == pytest.approx(float(torch.cat(scores).mean()))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("problem", ["classification", pytest.param("regression", marks=pytest.mark.slow)])
 def test_an_interrupted_call_goes_on_and_ends_in_the_same_weights(
     problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,6 +108,7 @@ def test_an_interrupted_call_goes_on_and_ends_in_the_same_weights(
         pretrain(tmp_path / "again", problem, checkpoint=file, lr=0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_pretrained_weights_answer_for_a_table_of_any_shape(problem: str, tmp_path: Path) -> None:
     pretrain(tmp_path / "weights", problem)
@@ -132,12 +135,14 @@ def test_an_estimator_uses_the_weights_and_is_saved_with_their_place(tmp_path: P
     assert not np.allclose(plain.predict_proba(X), model.predict_proba(X), atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_pretraining_helps_on_held_out_tables(tmp_path: Path) -> None:
     curve = pretrain(tmp_path / "weights", n_steps=60, tasks_per_step=8, n_looks=1, n_valid=8)
     last = curve.iloc[-1]
     assert last["valid_loss"] < last["untrained_valid_loss"]
 
 
+@pytest.mark.thorough
 def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     pretrain(tmp_path / "weights")
     info = info_of("regression", 4, 1)

@@ -41,6 +41,7 @@ class Fixed(Mean):
         return cls()
 
 
+@pytest.mark.thorough
 def test_it_counts_what_the_comparison_does() -> None:
     learners = {"ridge": "ridge", "mean": Mean(), "fixed": Fixed()}
     seen = am.preview("sinusoid", learners, **FEW)
@@ -84,6 +85,7 @@ def test_a_joint_search_has_first_trials_and_what_it_chooses() -> None:
     assert seen.pairs["train_seconds"].tolist() == [1.0, 0.0, 2.0]
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_timed_or_cannot_work_says_why() -> None:
     seen = am.preview("sinusoid", ["ridge", Breaks()], **FEW)
     _, breaks = (row for row in seen.pairs.itertuples())

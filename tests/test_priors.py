@@ -21,9 +21,10 @@ from sklearn.linear_model import LogisticRegression
 import autometa as am
 from autometa.testing.expectations import same_task, same_tasks
 from autometa.testing.toys import Blobs
+from tiers import first_by_default
 
 NAMES = [f"prior_{kind}" for kind in ("tables", "mlp", "scm", "tree", "additive", "smooth", "mixture", "rules")]
-EVERY_PRIOR = pytest.mark.parametrize("name", NAMES)
+EVERY_PRIOR = pytest.mark.parametrize("name", first_by_default(3, NAMES))
 EVERY_PROBLEM = pytest.mark.parametrize("problem", ["classification", "regression"])
 
 
@@ -214,6 +215,7 @@ def test_most_tables_are_as_easy_as_real_ones() -> None:
     assert 0.45 < chosen.median() < 0.85
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", ["xor", "parity"])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_trees_learn_rules_that_linear_models_do_not(rule: str, n_classes: int) -> None:
@@ -231,7 +233,7 @@ def test_trees_learn_rules_that_linear_models_do_not(rule: str, n_classes: int) 
     assert trees > linear + 0.15
 
 
-@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("rule", first_by_default(2, sorted(RULES)))
 def test_a_rule_tells_classes_apart_but_for_its_noise(rule: str) -> None:
     size = Size(n_tables=4, n_rows=600, n_columns=3, n_categorical=1, n_levels=4, n_classes=2, n_each=2)
     draft = draw_rule(Draws(2), size, rule)

@@ -190,6 +190,7 @@ def test_a_slow_learner_does_not_hold_up_the_rest(monkeypatch: pytest.MonkeyPatc
     assert begun == ["slow", "quick", "quick", "quick final", "slow", "slow final"]
 
 
+@pytest.mark.thorough
 def test_the_order_of_studies_changes_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     learners = {"ridge": "ridge", "mean": Mean(), "maml": "maml"}
     settings = {**FAST, "n_trials": 3, "max_steps": 2}

@@ -38,6 +38,7 @@ from autometa.contracts.plugin_code import OutOfTime, plugin_code
 from autometa.engine.pulse import Pulse, step_finished
 from learning import STANDARD_ERRORS
 from test_comparison import FAST, Hopeless, Mean, Trained
+from tiers import first_by_default
 
 RACE: dict[str, Any] = {**FAST, "search": "race", "n_trials": 4, "n_seeds": 1, "n_valid_tasks": 40, "tasks_per_step": 2}
 
@@ -101,6 +102,7 @@ def test_the_best_have_finals(raced: tuple[am.Comparison, Path]) -> None:
     assert (output / "race.csv").exists()
 
 
+@pytest.mark.thorough
 def test_a_loaded_race_is_the_same(tmp_path: Path) -> None:
     found = am.compare("sinusoid", ["ridge", "sklearn"], output=tmp_path, **{**RACE, "n_trials": 3, "max_steps": 2})
     again = am.Comparison.load(tmp_path)
@@ -109,12 +111,14 @@ def test_a_loaded_race_is_the_same(tmp_path: Path) -> None:
     assert again.complete
 
 
+@pytest.mark.thorough
 def test_equal_races_have_equal_results(raced: tuple[am.Comparison, Path]) -> None:
     again = am.compare("sinusoid", LEARNERS, **RACE)
     pd.testing.assert_frame_equal(raced[0].race, again.race)
     pd.testing.assert_frame_equal(raced[0].scores, again.scores)
 
 
+@pytest.mark.thorough
 def test_learners_without_a_good_trial_leave_and_the_race_goes_on() -> None:
     found = am.compare("sinusoid", {"hopeless": Hopeless(), "ridge": "ridge"}, **RACE)
     table = found.race.set_index("learner")
@@ -124,6 +128,7 @@ def test_learners_without_a_good_trial_leave_and_the_race_goes_on() -> None:
     assert list(found.leaderboard["learner"]) == ["ridge"]
 
 
+@pytest.mark.thorough
 def test_the_baseline_is_judged_whatever_its_place() -> None:
     several = {f"mean{k}": Mean(1.0 + k / 100) for k in range(7)}
     found = am.compare("sinusoid", several, **{**RACE, "baselines": True, "n_trials": 1})
@@ -182,6 +187,7 @@ def test_a_run_that_is_cut_goes_on_and_ends_the_same(
     assert len(done) == len(raced[0].trials) + 2
 
 
+@pytest.mark.thorough
 def test_more_trials_are_more_rounds_and_other_learners_are_refused(tmp_path: Path) -> None:
     few = am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **{**RACE, "n_trials": 3})
     more = am.compare("sinusoid", LEARNERS, output=tmp_path / "run", **RACE)
@@ -224,6 +230,7 @@ def race_in(storage: BaseStorage, plan: Plan) -> Race:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", ["before it stores its own", "after"])
 def test_of_two_that_decide_at_once_the_second_takes_the_round_of_the_first(
     opener: Callable[[], BaseStorage], monkeypatch: pytest.MonkeyPatch, moment: str
@@ -259,6 +266,7 @@ def test_of_two_that_decide_at_once_the_second_takes_the_round_of_the_first(
         assert {len(runner.arm.legs) for runner in one.runners.values()} == {first}
 
 
+@pytest.mark.thorough
 def test_of_many_that_decide_at_once_all_run_one_race(
     opener: Callable[[], BaseStorage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,7 +360,7 @@ class FakeTime:
         monkeypatch.setattr(arm, "run_final", final)
 
 
-@pytest.mark.parametrize("seconds", [30.0, 60.0])
+@pytest.mark.parametrize("seconds", first_by_default(1, [30.0, 60.0]))
 def test_rounds_go_on_as_long_as_there_is_time(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTime(monkeypatch)
     began = fake.now
@@ -366,6 +374,7 @@ def test_rounds_go_on_as_long_as_there_is_time(seconds: float, monkeypatch: pyte
     assert found.race["runs"].sum() > 2 * len(LEARNERS) or seconds < 60
 
 
+@pytest.mark.thorough
 def test_seconds_that_are_left_are_for_more_final_runs_of_the_finalists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,6 +393,7 @@ def test_seconds_that_are_left_are_for_more_final_runs_of_the_finalists(
     assert again.leaderboard["n_seeds"].tolist() == [most, most], "and no more than that"
 
 
+@pytest.mark.thorough
 def test_finalists_with_fewer_final_runs_than_asked_for_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -528,6 +538,7 @@ def test_final_runs_stay_that_there_is_no_time_to_repeat(tmp_path: Path, monkeyp
     assert on.complete
 
 
+@pytest.mark.thorough
 def test_on_a_busy_machine_more_time_is_kept_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     took = {}
     for load in (1.0, 5.0):
@@ -598,6 +609,7 @@ def test_a_run_tells_its_processor_time_of_all_threads() -> None:
     assert told.user_attrs["processor_seconds"] >= 0.1
 
 
+@pytest.mark.thorough
 def test_an_ensemble_is_of_the_seeds_of_which_there_is_a_final_run(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeTime(monkeypatch).final_takes = 32.0
     numbers = {**RACE, "n_trials": 1, "n_seeds": 3}
@@ -616,6 +628,7 @@ def test_where_time_is_short_the_winner_alone_is_judged(monkeypatch: pytest.Monk
     assert found.complete
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("then", [60.0, 12.0], ids=["more", "less"])
 def test_a_race_goes_on_with_another_time(then: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTime(monkeypatch)
@@ -631,6 +644,7 @@ def test_a_race_goes_on_with_another_time(then: float, tmp_path: Path, monkeypat
     assert len(on.trials) > len(begun.trials) or then < 30.0
 
 
+@pytest.mark.thorough
 def test_a_race_begun_with_a_time_does_not_go_on_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeTime(monkeypatch)
     am.compare("sinusoid", ["ridge"], time_budget=20.0, output=tmp_path / "with", **RACE)
@@ -675,6 +689,7 @@ def test_a_preview_of_a_race_tells_no_less_than_it_does() -> None:
     assert timed.budget == pytest.approx(0.4 * 600.0 / (1.75 * len(LEARNERS)) * (RACE["n_trials"] + RACE["n_seeds"]))
 
 
+@pytest.mark.thorough
 def test_progress_is_told_of_the_slots_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int]] = []
 
@@ -707,6 +722,7 @@ def test_the_command_and_the_study_file_take_a_time(tmp_path: Path, capsys: pyte
     assert "time_budget='soon'" in capsys.readouterr().err.replace("--time-budget", "time_budget")
 
 
+@pytest.mark.thorough
 def test_a_final_that_takes_longer_than_the_time_left_is_done_once_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """The winner's final is never cut, and so never begun again and again."""
     began, real = [], arm.run_final
@@ -727,6 +743,7 @@ def test_a_final_that_takes_longer_than_the_time_left_is_done_once_and_whole(mon
     assert found.complete
 
 
+@pytest.mark.thorough
 def test_a_loaded_race_with_a_time_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeTime(monkeypatch)
     numbers = {**RACE, "n_trials": 2, "max_steps": 2}

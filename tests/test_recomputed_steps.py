@@ -231,6 +231,7 @@ def test_memory_does_not_grow_with_the_activations_of_each_step() -> None:
     assert growth[False] > 2 * activations
 
 
+@pytest.mark.thorough
 def test_nothing_of_the_steps_outlives_their_derivative(
     network: nn.Module, ragged: am.Examples, live_tensors: Callable[[], int]
 ) -> None:

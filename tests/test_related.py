@@ -15,6 +15,7 @@ from autometa_plugins.tabular.related.context import _entity_left_out, _left_out
 from autometa_plugins.tabular.related.newcomer import Newcomer, _without
 
 import autometa as am
+from tiers import first_by_default
 
 PROBLEMS = ("classification", "regression")
 SMALL: dict[str, Any] = {"weights": None, "max_context": 60}
@@ -87,7 +88,7 @@ def test_rows_and_entities_are_left_out_without_another_fit() -> None:
     assert _left_out(inverse, y) == pytest.approx(_entity_left_out(inverse, y, torch.arange(12)))
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", first_by_default(1, PROBLEMS))
 def test_tasks_are_learned_as_each_alone_and_rows_in_any_order(problem: str) -> None:
     learner, module, tasks = trained(problem)
     batch = drawn(tasks)
@@ -198,6 +199,7 @@ def remembering(table: pd.DataFrame) -> tuple[am.Learner, Any]:
     return learner, module
 
 
+@pytest.mark.thorough
 def test_related_tasks_help_and_unrelated_ones_do_little_harm() -> None:
     train, test = alike(40, 0), alike(60, 1)
     learner, module = remembering(train)

@@ -323,6 +323,7 @@ def test_an_interrupted_comparison_says_so(page: str) -> None:
     assert INCOMPLETE not in page
 
 
+@pytest.mark.thorough
 def test_the_same_comparison_gives_the_same_report_byte_for_byte() -> None:
     few = ("maml", "sklearn")
     assert render(made_up(("glyphs",), few)) == render(made_up(("glyphs",), few))
@@ -381,6 +382,7 @@ def test_styles_depend_on_the_set_of_names_only_and_none_repeats() -> None:
     assert [name for name, style in given.items() if style.dashed] == names[:2]
 
 
+@pytest.mark.thorough
 def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     record = made_up(("glyphs",), ("ridge", "sklearn"), n_trials=2)
     path = write_report(record, tmp_path / "new" / "report.html")

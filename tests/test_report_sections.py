@@ -107,6 +107,7 @@ def rows_of(page: str) -> list[list[str]]:
     return [re.sub(r"<[^>]+>", "\t", row).split() for row in rows]
 
 
+@pytest.mark.thorough
 def test_every_task_has_a_row_the_hardest_of_the_winner_first() -> None:
     record = with_scores(made_up(("glyphs", "sinusoid")), 40)
     page = render(record)
@@ -138,6 +139,7 @@ def test_the_best_baseline_is_among_the_columns_however_many_learners_there_are(
     assert f"Shown are {COLUMNS} of {len(many) + 1} learners" in page
 
 
+@pytest.mark.thorough
 def test_a_page_has_no_more_rows_than_it_can_show() -> None:
     record = with_scores(made_up(("glyphs",), ("ridge", "sklearn"), n_trials=1), MOST_ROWS + 7, n_seeds=1)
     page = render(record)

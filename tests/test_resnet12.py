@@ -11,6 +11,7 @@ from torch import nn
 
 import autometa as am
 from learning import assert_better, chance, untrained_and_trained
+from tiers import first_by_default
 
 SMALL = {"n_filters": (4, 6, 8, 10)}
 
@@ -42,7 +43,7 @@ def test_features_have_the_announced_shape(shape: tuple[int, ...], places: tuple
     torch.testing.assert_close(whole(x).view(2, *whole.feature_shape).mean((2, 3)), pooled(x))
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("norm", first_by_default(1, ["batch", "group", "none"]))
 def test_every_norm_passes_the_kit(norm: str) -> None:
     frame = am.check_plugin(am.make_backbone("resnet12", **SMALL, norm=norm, drop_rate=0.1, drop_block=2))
     assert set(frame["status"]) == {"passed"}, frame.to_string()

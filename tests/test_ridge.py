@@ -251,6 +251,7 @@ def assert_not_worse(errors: np.ndarray, pooled: np.ndarray) -> None:
     assert gap.mean() <= 4 * max(float(gap.std(ddof=1)), 1e-9) / len(gap) ** 0.5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("problem", ["regression", pytest.param("classification", marks=pytest.mark.slow)])
 def test_where_entities_share_one_rule_few_labels_do_no_harm(problem: str) -> None:
     update = am.make_meta_optimizer("gradient", lr=1e-2)

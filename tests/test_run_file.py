@@ -17,6 +17,7 @@ import pytest
 import autometa as am
 from autometa.cli import main
 from autometa.comparison import work
+from tiers import first_by_default
 
 FAST: dict[str, Any] = {
     "n_trials": 2,
@@ -83,6 +84,7 @@ def test_the_same_comparison_goes_on_wherever_its_storage_lies(run: Path, tmp_pa
         assert again(tmp_path / "open", storage=storage).complete
 
 
+@pytest.mark.thorough
 def test_a_worker_of_another_comparison_in_the_same_journal_leaves_the_models_alone(run: Path) -> None:
     journal = str(run / "journal.log")
     am.compare("sinusoid", "ridge", storage=journal, name="other", **{**FAST, "random_state": 1})
@@ -102,14 +104,17 @@ def test_the_command_refuses_another_name_too(run: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [
-        (b"", "Expecting value"),
-        (b'{"name": "run", "sto', "Unterminated string"),
-        (b"\xff\xfe", "can't decode byte"),
-        (b"[]", "no name and no storage and no environment in it"),
-        (b"{}", "no name and no environment in it"),
-        (b'{"name": "run", "storage": 3, "environment": {}}', "no storage in it"),
-    ],
+    first_by_default(
+        2,
+        [
+            (b"", "Expecting value"),
+            (b'{"name": "run", "sto', "Unterminated string"),
+            (b"\xff\xfe", "can't decode byte"),
+            (b"[]", "no name and no storage and no environment in it"),
+            (b"{}", "no name and no environment in it"),
+            (b'{"name": "run", "storage": 3, "environment": {}}', "no storage in it"),
+        ],
+    ),
 )
 def test_a_damaged_run_file_is_made_again_from_the_studies(content: bytes, why: str, run: Path) -> None:
     whole = am.Comparison.load(run)
@@ -147,7 +152,7 @@ def test_a_damaged_run_file_of_a_journal_with_several_comparisons(run: Path) -> 
     assert work(str(moved / "journal.log"), "other").complete
 
 
-@pytest.mark.parametrize("damage", [b"", b"x", None])
+@pytest.mark.parametrize("damage", first_by_default(1, [b"", b"x", None]))
 def test_a_damaged_model_of_the_winner_is_made_again(damage: bytes | None, run: Path) -> None:
     x, y = np.zeros((3, 1), dtype=np.float32), np.arange(3.0)
 
@@ -192,6 +197,7 @@ def test_a_folder_that_cannot_be_written_to_can_be_read(run: Path, capsys: pytes
     assert "report.html' cannot be written" in said.err
 
 
+@pytest.mark.thorough
 def test_studies_in_a_storage_that_was_given_open_are_said_to_be_there(tmp_path: Path) -> None:
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/studies.db")
     made = am.compare("sinusoid", "ridge", storage=storage, output=tmp_path / "run", **FAST)
@@ -224,7 +230,9 @@ def after_line(n: int, extra: bytes) -> Callable[[bytes], bytes]:
 
 
 @pytest.mark.parametrize("place", [0, 3, -1])
-@pytest.mark.parametrize("extra", [b"garbage\n", b"\xff\xfe\n", b"5\n", b"null\n", b"{}\n", b"\0" * 50 + b"\n", b"\n"])
+@pytest.mark.parametrize(
+    "extra", first_by_default(2, [b"garbage\n", b"\xff\xfe\n", b"5\n", b"null\n", b"{}\n", b"\0" * 50 + b"\n", b"\n"])
+)
 def test_garbage_in_a_journal_is_named_and_kept(place: int, extra: bytes, run: Path) -> None:
     journal = run / "journal.log"
     whole = journal.read_bytes()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.engine.inner_loop.strategies import Order, choose, vmap
+from tiers import first_by_default
 
 DOUBLE = torch.float64
 N_TASKS = 5
@@ -67,7 +68,7 @@ def after_meta_step(
     return gradient, dict(network.named_buffers())
 
 
-@pytest.mark.parametrize("first_order", [True, False])
+@pytest.mark.parametrize("first_order", first_by_default(1, [True, False]))
 @pytest.mark.parametrize(
     ("make", "shape", "options"),
     [
@@ -108,7 +109,7 @@ def test_a_graph_that_holds_an_average_outlives_its_update() -> None:
     held.backward()
 
 
-@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("momentum", first_by_default(1, [0.1, None]))
 @pytest.mark.parametrize("first_order", [True, False])
 def test_threads_leave_the_weights_and_averages_of_one_thread(momentum: float | None, first_order: bool) -> None:
     """Batches of two tasks a thread, of one task at a time and of all at once."""

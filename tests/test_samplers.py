@@ -308,6 +308,7 @@ def test_no_drawing_is_empty_or_twice_the_same() -> None:
     assert len({image.tobytes() for image in images[::7].numpy()}) == len(images[::7])
 
 
+@pytest.mark.thorough
 def test_smaller_glyphs_are_the_same_drawings_seen_from_further_away() -> None:
     large, small = (Glyphs(n_drawers=16, size=size).sample(2, split="test", seed=0).support.x for size in (28, 14))
     assert small.shape[-2:] == (14, 14)

@@ -15,6 +15,7 @@ from autometa.cli.screen import leaderboard_table, show_leaderboard
 from autometa.comparison.report.canvas import styles
 from autometa.comparison.report.figures import cost_figure, interval_figure, tick_text
 from autometa.comparison.report.markup import interval_text, milliseconds_text, score_text
+from tiers import first_by_default
 
 pytestmark = pytest.mark.pictures
 
@@ -42,7 +43,7 @@ def printed(rows: pd.DataFrame, width: int) -> str:
     return screen.getvalue()
 
 
-@pytest.mark.parametrize("width", [60, 79, 80, 81, 90, 100, 120, 200])
+@pytest.mark.parametrize("width", first_by_default(3, [60, 79, 80, 81, 90, 100, 120, 200]))
 @pytest.mark.parametrize("scale", [1e-7, 0.5, 123_456.0, 3.35e12, 3.35e150])
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_no_learner_and_no_score_is_cut_and_no_line_is_too_long(width: int, scale: float, n: int) -> None:
@@ -96,6 +97,7 @@ def test_scores_are_short_at_any_scale(score: float, text: str) -> None:
     assert score_text(score, "mse") == text
 
 
+@pytest.mark.thorough
 def test_targets_of_a_large_scale_are_shown_whole(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"task": np.repeat(np.arange(12), 16), "x": rng.normal(size=192)})

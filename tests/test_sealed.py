@@ -127,6 +127,7 @@ def change_database(folder: Path, digits: str) -> None:
     connection.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])
 def test_a_changed_score_of_a_final_is_measured_again(tmp_path: Path, kind: str) -> None:
     where = None if kind == "journal" else f"sqlite:///{tmp_path}/studies.db"

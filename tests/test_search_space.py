@@ -258,6 +258,7 @@ def test_the_first_trials_are_the_defaults_with_every_network() -> None:
     assert len(space.fixed) == 3
 
 
+@pytest.mark.thorough
 def test_a_family_may_choose_to_leave_images_as_they_are() -> None:
     """Four classes are too few to learn features of digits from: nearest means of pixels are better."""
     found = am.compare(

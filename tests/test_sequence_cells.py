@@ -66,7 +66,9 @@ def test_usage_fades() -> None:
     assert (second["usage"] >= 0.95 * first["usage"]).all()
 
 
-@pytest.mark.parametrize("cell", [memory_cell(), plastic_cell()], ids=["memory", "plastic"])
+@pytest.mark.parametrize(
+    "cell", [pytest.param(memory_cell(), marks=pytest.mark.thorough), plastic_cell()], ids=["memory", "plastic"]
+)
 def test_the_gradient_of_reading_is_right(cell: ExternalMemory | PlasticCell) -> None:
     sequence = tokens(4).requires_grad_()
     mask = torch.ones(2, 4, dtype=torch.bool)

@@ -221,6 +221,7 @@ def scores(learner: am.Learner, module: torch.nn.Module, tasks: am.TaskSampler, 
         return task_scores(forward(learner, module, supports, batch.query.x), batch.query)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "n_steps"), [pytest.param("snail", 120, marks=pytest.mark.slow), ("plastic", 80)])
 def test_unseen_classes_are_learned_from_the_support(name: str, n_steps: int) -> None:
     tasks, learner = Blobs(), am.make_learner(name)
@@ -245,6 +246,7 @@ def test_images_are_learned_through_a_convolutional_backbone(name: str) -> None:
     assert_better(judged(learner, module, tasks), chance(tasks.info), tasks.info)
 
 
+@pytest.mark.thorough
 def test_the_features_of_an_image_have_mean_0_and_spread_1_and_vectors_stay_as_they_are() -> None:
     tasks = am.make_tasks("glyphs", size=8, n_way=3)
     network = am.make_learner("lstm", backbone="conv4").build(tasks.info)

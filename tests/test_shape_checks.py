@@ -70,6 +70,7 @@ def test_a_function_inside_another_is_checked_with_what_it_holds_and_its_check_i
     assert len(made) == 1
 
 
+@pytest.mark.thorough
 def test_a_check_keeps_nothing_alive() -> None:
     weights = torch.ones(3)
     scaling(weights)(torch.ones(2, 3))

@@ -13,7 +13,7 @@ from autometa.host.catalog import components
 
 ESTIMATORS = {"classification": am.FewShotClassifier, "regression": am.FewShotRegressor}
 # A few, as the estimators' code is the same for all; the others are checked by the slow suite.
-BY_DEFAULT = {"auto", "prototypical", "ridge"}
+TIERS = {"auto": [], "prototypical": [pytest.mark.thorough], "ridge": [pytest.mark.thorough]}
 
 
 def learners(problem: str) -> list[str]:
@@ -23,7 +23,7 @@ def learners(problem: str) -> list[str]:
 
 def estimators() -> list[Any]:
     return [
-        pytest.param(kind(name), marks=[] if name in BY_DEFAULT else pytest.mark.slow, id=repr(kind(name)))
+        pytest.param(kind(name), marks=TIERS.get(name, [pytest.mark.slow]), id=repr(kind(name)))
         for problem, kind in ESTIMATORS.items()
         for name in ("auto", *learners(problem))
     ]

@@ -41,6 +41,7 @@ def test_nothing_heavy_is_imported(statements: str) -> None:
     assert packages_after(statements, HEAVY) == []
 
 
+@pytest.mark.thorough
 def test_meta_training_does_not_import_the_compiler_of_torch() -> None:
     few = "device='cpu', random_state=0, max_steps=2, meta_optimizer=am.make_meta_optimizer('gradient', clip=1.0)"
     trained = f"import autometa as am; am.FewShotRegressor('maml', {few}).meta_fit('sinusoid')"

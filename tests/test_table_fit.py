@@ -248,6 +248,7 @@ def test_auto_takes_the_learner_for_tables_until_meta_training(install: Any, mon
     assert type(trained.fit(support.x[0], support.y[0]).learner_).__name__ == "Prototypical"
 
 
+@pytest.mark.thorough
 def test_auto_takes_mixed_effects_for_the_tasks_of_a_table() -> None:
     rng = np.random.default_rng(0)
     X, school = rng.normal(size=(60, 2)), np.repeat(np.arange(6), 10)

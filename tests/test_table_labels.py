@@ -17,6 +17,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 import autometa as am
 from table_frames import StandInColumn, StandInFrame
+from tiers import first_by_default
 
 N_TASKS, ROWS = 12, 20
 NEW = 60
@@ -81,7 +82,7 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", first_by_default(8, GOOD))
 def test_labels_are_taken_everywhere_and_saved(name, tmp_path):
     y = GOOD[name]
     trained = classifier().meta_fit(X, y, task=TASK, n_shot=3).fit(X[:NEW], y[:NEW])
@@ -281,9 +282,9 @@ WRAPPERS = {
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
-@pytest.mark.parametrize("labels", ["str", "date", "object bool"])
+@pytest.mark.parametrize("labels", first_by_default(1, ["str", "date", "object bool"]))
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-@pytest.mark.parametrize("learner", ["prototypical", "maml"])
+@pytest.mark.parametrize("learner", first_by_default(1, ["prototypical", "maml"]))
 def test_tools_that_number_the_labels_work(learner, wrapper, labels):
     y = am.read_target(GOOD[labels], "classification")[1]
     names, numbers = np.unique(y, return_inverse=True)
@@ -320,7 +321,7 @@ def test_places_are_taken_where_no_label_reads_as_one_of_them():
     assert (voting.predict(X) == y).mean() > 0.7
 
 
-@pytest.mark.parametrize("learner", ["prototypical", "auto"])
+@pytest.mark.parametrize("learner", first_by_default(1, ["prototypical", "auto"]))
 def test_three_classes_are_numbered_and_named_again(learner):
     y = pd.cut(SCORE, [-np.inf, -1, 1, np.inf], labels=["C", "B", "A"]).astype(str).to_numpy()
     trained = classifier(learner).meta_fit(X, y, task=TASK, n_shot=2)

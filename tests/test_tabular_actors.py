@@ -179,6 +179,7 @@ def test_every_planning_draws_from_numbers_of_its_own() -> None:
         assert scipy.stats.pearsonr(one.flatten().numpy(), other.flatten().numpy()).pvalue > 1e-3
 
 
+@pytest.mark.thorough
 def test_one_drawn_process_learns_as_many_do() -> None:
     """With the same numbers in all episodes it would believe for good what it has drawn too low."""
     tasks = am.make_tasks("mdp", states=3, actions=3, steps=5, n_shot=0, n_query=25)
@@ -233,6 +234,7 @@ def totals(name: str, n_tasks: int, episodes: int, seed: int = 0, **params: Any)
     return am.judge(learner, learner.build(tasks.info), tasks.sample(n_tasks, split="test", seed=1)).returns.sum(1)
 
 
+@pytest.mark.thorough
 def test_who_plans_by_what_he_saw_comes_in_the_known_order() -> None:
     info = SMALL.info
     order = [("beb", {}), ("beb", {"replan": "episode"}), ("psrl", {}), ("random", {})]

@@ -58,11 +58,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.thorough
 def test_it_is_autometa_from_the_wheel_that_runs(environment: Path) -> None:
     where = run(environment / "venv/bin/python", "-c", "import autometa; print(autometa.__file__)", cwd=environment)
     assert Path(where.strip()).is_relative_to(environment)
 
 
+@pytest.mark.thorough
 def test_the_plugin_is_found(environment: Path) -> None:
     rows = json.loads(run(environment / "venv/bin/autometa", "plugins", "--json", cwd=environment))
     (row,) = [row for row in rows if row["plugin"] == "nearest_neighbour"]

@@ -101,6 +101,7 @@ def test_the_first_tasks_of_a_longer_evaluation_are_those_of_a_shorter_one():
     np.testing.assert_allclose(short.scores, long.scores[:30], rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_thousand_evaluation_episodes_leave_no_tensor_behind(live_tensors):
     learner, sampler = am.make_learner("maml", steps=3, strategy="vmap"), am.make_tasks("sinusoid")
     run = MetaTraining(learner, am.make_meta_optimizer("gradient"), sampler, n_steps=2, tasks_per_step=4, seed=0)

@@ -8,6 +8,7 @@ from torch import nn
 
 import autometa as am
 from learning import assert_lower, untrained_and_trained
+from tiers import first_by_default
 from toy_tasks import Haystack
 
 DOUBLE = torch.float64
@@ -39,7 +40,7 @@ def build(learner: am.Learner, info: am.TaskInfo) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("name", "tasks"),
-    [("fine_tune", BLOBS), ("multitask", BLOBS), ("multitask", LINES)],
+    first_by_default(1, [("fine_tune", BLOBS), ("multitask", BLOBS), ("multitask", LINES)]),
     ids=["fine_tune-blobs", "multitask-blobs", "multitask-lines"],
 )
 def test_pooled_training_makes_new_tasks_easier(name: str, tasks: am.TaskSampler) -> None:

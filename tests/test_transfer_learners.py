@@ -11,6 +11,7 @@ import autometa as am
 from autometa.testing.toys import Blobs, Lines, Shifts
 from autometa.training import MetaTraining
 from learning import assert_better, assert_lower, judged, trained, untrained_and_trained
+from tiers import first_by_default
 from toy_tasks import Haystack, Offsets
 
 DOUBLE = torch.float64
@@ -25,7 +26,7 @@ def build(learner: am.Learner, info: am.TaskInfo) -> nn.Module:
     return learner.build(info).to(DOUBLE)
 
 
-@pytest.mark.parametrize("name", ["baseline_plus_plus", "distill"])
+@pytest.mark.parametrize("name", first_by_default(1, ["baseline_plus_plus", "distill"]))
 def test_pretraining_makes_new_tasks_easier(name: str) -> None:
     learner, pooled = am.make_learner(name, backbone=MLP), am.make_meta_optimizer("pooled", lr=0.01)
     before, after = untrained_and_trained(learner, pooled, HIDDEN, n_steps=150, values="losses")
@@ -260,6 +261,7 @@ def test_fine_tuning_changes_the_whole_network_in_regression_and_the_head_for_cl
         assert (set(adapted) == {name for name, _ in module.named_parameters()}) == whole
 
 
+@pytest.mark.thorough
 def test_fine_tuning_on_sinusoids_beats_fitting_the_head_alone() -> None:
     tasks, small = am.make_tasks("sinusoid"), am.make_backbone("mlp", hidden=(40, 40))
     learner = am.make_learner("fine_tune", backbone=small)

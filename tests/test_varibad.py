@@ -18,6 +18,7 @@ from autometa.engine.random_state import fresh_module
 from autometa.testing.toy_worlds import Doors
 from autometa.training import MetaTraining
 from learning import STANDARD_ERRORS, assert_lower, training_seed
+from tiers import first_by_default
 
 GRID = am.make_tasks("gridnavi", size=3, steps=4, n_shot=1)
 
@@ -60,7 +61,7 @@ def test_numbers_that_stand_for_worlds_are_drawn_from_the_belief() -> None:
     assert abs(float(drawn.std()) - 2) < STANDARD_ERRORS * 2 / math.sqrt(40_000)
 
 
-@pytest.mark.parametrize("tasks", [GRID, Doors(n_shot=2)], ids=["full", "padded"])
+@pytest.mark.parametrize("tasks", first_by_default(1, [GRID, Doors(n_shot=2)]), ids=["full", "padded"])
 def test_beliefs_and_steps_drawn_at_random_estimate_the_bound_over_all(tasks: am.TaskSampler) -> None:
     learner, module, seen = lived(tasks, 40, n_beliefs=2, n_told=3)
     with torch.no_grad():

@@ -57,6 +57,7 @@ def ways_of(batch: am.TaskBatch) -> np.ndarray[Any, Any]:
 # Meta-Dataset's rule
 
 
+@pytest.mark.thorough
 def test_meta_datasets_rule_gives_the_sizes_of_the_paper() -> None:
     sampler = Colors(n_way="varied", n_shot="varied", n_query=10)
     counts_of = np.bincount(sampler.load().labels)
@@ -262,7 +263,7 @@ def test_too_few_classes_for_the_rule_say_what_would_work() -> None:
 @pytest.mark.parametrize(
     "sampler",
     [
-        Glyphs(n_way="varied", n_shot="varied", size=8),
+        pytest.param(Glyphs(n_way="varied", n_shot="varied", size=8), marks=pytest.mark.thorough),
         Glyphs(n_way=(2, 6), n_shot=(1, 4), n_query=3, size=8),
         Digits(n_way=(2, 3), n_shot="varied"),
     ],

@@ -93,6 +93,7 @@ def test_nothing_is_said_where_nothing_was_judged() -> None:
     assert verdict_on(replace(record, frames=replace(record.frames, leaderboard=empty)), "glyphs") is None
 
 
+@pytest.mark.thorough
 def test_every_section_of_the_report_begins_with_it() -> None:
     record = made_up()
     page = render(record)

@@ -33,7 +33,13 @@ def watched(seconds: float) -> SlotStudy:
 
 @pytest.mark.parametrize(
     ("how", "thread"),
-    [("sleep", "main"), ("loop", "main"), ("loop that hides it", "main"), ("sleep", "other"), ("loop", "other")],
+    [
+        ("sleep", "main"),
+        ("loop", "main"),
+        ("loop that hides it", "main"),
+        ("loop", "other"),
+        pytest.param("sleep", "other", marks=pytest.mark.thorough),
+    ],
 )
 def test_a_trial_that_hangs_is_interrupted_and_has_failed(how: str, thread: str) -> None:
     study = watched(0.2)
@@ -152,6 +158,7 @@ def test_the_monitor_ends_what_is_silent_and_says_so() -> None:
         assert monitor.stderr.read() == b"it hangs\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_the_monitor_leaves_a_process_that_is_stopped_and_one_that_expects_no_step() -> None:
     with victim_and_monitor() as (victim, monitor):

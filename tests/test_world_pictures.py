@@ -206,6 +206,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[am.Comparison, P
     return am.compare(tasks, RL2, baselines=False, output=output, **FAST), output
 
 
+@pytest.mark.thorough
 def test_the_report_shows_every_learner_in_the_same_worlds_side_by_side(compared: tuple[am.Comparison, Path]) -> None:
     text = (compared[1] / "report.html").read_text()
     of_grid = text.split("grid: what they did</h3>")[1].split("<h3>")[0]
@@ -220,6 +221,7 @@ def test_the_report_shows_every_learner_in_the_same_worlds_side_by_side(compared
     assert [len(marks) for marks in goals] == [6, 6]
 
 
+@pytest.mark.thorough
 def test_worlds_without_a_picture_are_figures_that_say_what_they_are(compared: tuple[am.Comparison, Path]) -> None:
     text = (compared[1] / "report.html").read_text()
     of_cart = text.split("cart &lt;b&gt;: what they did</h3>")[1].split("<h3>")[0]
@@ -230,6 +232,7 @@ def test_worlds_without_a_picture_are_figures_that_say_what_they_are(compared: t
     assert "cart <b>" not in text
 
 
+@pytest.mark.thorough
 def test_a_comparison_that_was_loaded_draws_the_same_report(
     compared: tuple[am.Comparison, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +244,7 @@ def test_a_comparison_that_was_loaded_draws_the_same_report(
     assert loaded.report(tmp_path / "again.html").read_text() == (compared[1] / "report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_a_comparison_of_an_earlier_version_kept_nothing_and_is_reported_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +255,7 @@ def test_a_comparison_of_an_earlier_version_kept_nothing_and_is_reported_all_the
     assert "<h2>bandit</h2>" in text
 
 
+@pytest.mark.thorough
 def test_an_environment_that_cannot_draw_fails_no_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def picture_of(*args: Any) -> str:
         raise ValueError("no ink")
