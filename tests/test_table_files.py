@@ -48,6 +48,16 @@ def test_a_compressed_file_is_read(tmp_path):
     assert tasks_of(path).encoder.to_json() == tasks_of(frame()).encoder.to_json()
 
 
+@pytest.mark.parametrize("name", ["score", "hours", "school"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_name_twice_in_a_header_is_refused(tmp_path, name, encoding):
+    table = frame()
+    table.insert(0, name, table[name], allow_duplicates=True)
+    table.to_csv(tmp_path / "table.csv", index=False, sep=";", encoding=encoding)
+    with pytest.raises(am.InvalidData, match=f"table.csv' has the column '{name}' twice"):
+        tasks_of(tmp_path / "table.csv").info  # noqa: B018
+
+
 def test_a_separator_inside_quoted_names_does_not_count(tmp_path):
     renamed = frame().rename(columns={"note": "a;b;c;d", "hours": "x\ty"})
     renamed.to_csv(tmp_path / "table.csv", index=False)

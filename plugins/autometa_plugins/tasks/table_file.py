@@ -54,7 +54,8 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
     MissingData
         There is no such file.
     InvalidData
-        It cannot be read, has rows with more cells than its header, or has no such columns with any separator.
+        It cannot be read, has rows with more cells than its header, a column twice, or no such columns with any
+        separator.
     """
     path = Path(os.path.expanduser(path))
     if not path.is_file():
@@ -63,6 +64,7 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
     try:
         headers = {separator: _header(path, separator, options) for separator in SEPARATORS}
         separator = _separator(path, headers, task, target)
+        _check_names(path, separator, options)
         with warnings.catch_warnings():
             # pandas would take the first cells for row names, or leave out the last ones with this warning
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -116,6 +118,13 @@ def _encoding(path: Path) -> str:
 
 def _header(path: Path, separator: str, options: dict[str, Any]) -> list[str]:
     return [str(name) for name in pd.read_csv(path, sep=separator, nrows=0, **options).columns]
+
+
+def _check_names(path: Path, separator: str, options: dict[str, Any]) -> None:
+    """Refuse a header with a name twice, of which pandas would call the second one ``name.1``."""
+    header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, **options).iloc[0].dropna()
+    if header.duplicated().any():
+        raise am.InvalidData(f"data={str(path)!r} has the column {header[header.duplicated()].iloc[0]!r} twice.")
 
 
 def _separator(path: Path, headers: dict[str, list[str]], task: Any, target: Any) -> str:
