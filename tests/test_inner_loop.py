@@ -484,6 +484,31 @@ def test_a_network_that_checks_its_inputs_and_one_with_a_layer_twice_have_no_pro
     assert read(nn.Sequential(twice, nn.ReLU(), twice)) is None
 
 
+@pytest.mark.parametrize("strategy", ["auto", "loop"])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch looks at it where it compiles
+@pytest.mark.parametrize("whole", [True, False], ids=["network", "layer"])
+def test_a_compiled_network_runs_as_it_stands(strategy: str, whole: bool) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    compiled = torch.compile(network, backend="eager")
+    if not whole:
+        compiled = nn.Sequential(torch.compile(network[0], backend="eager"), *network[1:])
+    support = am.Examples(torch.randn(3, 5, 3), torch.randn(3, 5, 2))
+    found = [
+        am.descend(
+            of,
+            {name: value.expand(3, *value.shape) for name, value in of.named_parameters()},
+            support,
+            steps=2,
+            rates=0.1,
+            strategy=strategy,
+        )
+        for of in (network, compiled)
+    ]
+    for plain, same in zip(*(ends.values() for ends in found), strict=True):
+        torch.testing.assert_close(same, plain)
+
+
 def test_a_network_that_changed_after_its_first_use_is_read_anew() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))

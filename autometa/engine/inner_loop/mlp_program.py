@@ -89,7 +89,8 @@ def read(module: nn.Module) -> Program | None:
 def _look(attributes: dict[str, Any], settings: tuple[str, ...]) -> tuple[object, ...]:
     """Return what may change in a layer."""
     hooks = len(attributes["_forward_hooks"]) + len(attributes["_forward_pre_hooks"])
-    own = attributes["training"], attributes.get("forward"), attributes.get("_compiled_call_impl")
+    # A network that torch.compile made keeps its mode in the one within.
+    own = attributes.get("training"), attributes.get("forward"), attributes.get("_compiled_call_impl")
     return tuple(attributes["_modules"].values()), hooks, *own, *[attributes[name] for name in settings]
 
 
