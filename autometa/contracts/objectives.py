@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from autometa.contracts.examples import Examples
 
+LEAST_PROBABILITY = 1e-6
+"""A smaller probability of the right class counts as this much: log loss would be infinite where a class that no
+labelled example has is taken to be impossible. So no query costs more than 13.8."""
 AUTO = "auto"
 """Stands for the metric of the problem."""
 
@@ -83,7 +86,7 @@ OBJECTIVES = {
             title="log loss",
             problem="classification",
             higher_is_better=False,
-            bounds=(0.0, math.inf),
+            bounds=(0.0, -math.log(LEAST_PROBABILITY)),
             score_path="autometa.contracts.scores:log_loss",
         ),
         Objective(

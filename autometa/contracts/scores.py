@@ -9,10 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autometa.contracts.examples import Examples
+from autometa.contracts.objectives import LEAST_PROBABILITY
 
-LEAST_PROBABILITY = 1e-6
-"""A smaller probability of the right class counts as this much: log loss would be infinite where a class that no
-labelled example has is taken to be impossible. So no query costs more than 13.8."""
 BINS = 10
 """Bins of equal width of the expected calibration error (Guo et al. 2017, "On calibration of modern neural
 networks")."""
