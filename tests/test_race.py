@@ -306,6 +306,7 @@ def test_a_damaged_record_of_a_race_is_one_error(tmp_path: Path) -> None:
     [
         (90, 90.0), (2.5, 2.5), ("90s", 90.0), ("20S", 20.0), ("30min", 1800.0), ("1h30min", 5400.0),
         ("1H 30m", 5400.0), ("1.5 hours", 5400.0), ("2 Days", 172800.0), (timedelta(minutes=2), 120.0), (None, None),
+        ("90", 90.0), (" 2.5 ", 2.5), (".5h", 1800.0),
     ],
 )  # fmt: skip
 def test_a_time_is_seconds_or_a_text_with_a_unit(
@@ -316,7 +317,8 @@ def test_a_time_is_seconds_or_a_text_with_a_unit(
 
 
 @pytest.mark.parametrize(
-    "given", ["90", "soon", "", 0, -1, True, float("nan"), "-3min", "3 fortnights", "3mins 5", "0s", timedelta(0)]
+    "given",
+    ["soon", "", 0, -1, True, float("nan"), "-3min", "3 fortnights", "3mins 5", "1 2", ".", "0", "0s", timedelta(0)],
 )
 def test_a_time_that_is_none_is_refused(given: Any) -> None:
     with pytest.raises(am.InvalidParameter, match="time_budget"):

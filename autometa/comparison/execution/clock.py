@@ -22,8 +22,9 @@ from autometa.schema import finite, misfit, whole
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 """Seconds by the first letter of a unit."""
+_NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*")
 _PARTS = re.compile(
-    r"(\d+(?:\.\d+)?)\s*(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])\s*", re.IGNORECASE
+    r"(\d+(?:\.\d*)?|\.\d+)\s*(s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])\s*", re.IGNORECASE
 )
 _KEY = "clock"
 _RECORD = {"until": finite, "seconds": finite, "workers": whole(1), "has_ended?": bool}
@@ -127,8 +128,9 @@ def seconds_of(given: Any) -> float | None:
     if given is None:
         return None
     if isinstance(given, str):
-        parts = _PARTS.findall(given)
-        if not parts or _PARTS.sub("", given).strip():
+        text = f"{given}s" if _NUMBER.fullmatch(given) else given
+        parts = _PARTS.findall(text)
+        if not parts or _PARTS.sub("", text).strip():
             raise InvalidParameter(
                 f"time_budget={given!r} must be seconds or a text with units, such as '30min', '2h' or '1h30min'."
             )
