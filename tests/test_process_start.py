@@ -242,3 +242,83 @@ if __name__ == "__main__":
     (tmp_path / "this_one.py").touch()
     (tmp_path / "program.py").write_text(code)
     assert subprocess.run([sys.executable, "program.py"], cwd=tmp_path, check=False).returncode == 0
+
+
+SESSION = """
+import autometa as am
+from test_comparison import Mean
+class Mine(Mean):
+    pass
+am.compare("sinusoid", {"mine": Mine()}, baselines=False, n_trials=1, n_seeds=1, n_workers=2)
+"""
+
+
+def with_tests() -> dict[str, str]:
+    """Return the environment of a process that can import the modules of tests."""
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def test_what_a_session_defines_is_refused_by_name_before_any_worker_starts() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-"], input=SESSION, env=with_tests(), text=True, capture_output=True, check=False
+    )
+    assert "n_workers=2: the work cannot be sent to other processes ('Mine' is defined in this session" in ended.stderr
+    assert ended.stderr.count("Traceback") == 1
+
+
+@on_linux
+def test_a_fork_of_a_process_that_has_a_server_starts_one_of_its_own() -> None:
+    code = """
+import multiprocessing, os, sys
+from autometa.engine.process_start import prepare_processes, process_context, start_process
+if __name__ == "__main__":
+    prepare_processes()
+    if os.fork() == 0:
+        process = process_context().Process(target=os.getpid)
+        start_process(process)
+        process.join()
+        os._exit(process.exitcode)
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+class Waiting(Mean):
+    """Writes its process's number into a file, and never ends a slot.
+
+    Parameters
+    ----------
+    file : str
+    """
+
+    def __init__(self, scale: float = 3.0, file: str = "") -> None:
+        super().__init__(scale)
+        self.file = file
+
+    def adapt(self, module: nn.Module, support: am.Examples) -> Tensor:
+        Path(self.file).write_text(str(os.getpid()))
+        while True:
+            time.sleep(0.1)
+
+
+@on_linux
+def test_a_worker_ends_with_the_process_that_asked_for_it_also_within_a_slot(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    file = str(tmp_path / "pid")
+    call = f"am.compare('sinusoid', {{'waiting': Waiting(file={file!r})}}, n_trials=1, n_seeds=1, n_workers=2)"
+    program.write_text(
+        f"import autometa as am\nfrom test_process_start import Waiting\nif __name__ == '__main__':\n    {call}\n"
+    )
+    caller = subprocess.Popen([sys.executable, str(program)], env=with_tests())
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert caller.poll() is None
+        time.sleep(0.05)
+    worker = Owner.of(int((tmp_path / "pid").read_text()))
+    caller.kill()
+    caller.wait()
+    until = time.monotonic() + 60.0
+    while not worker.is_dead(last_beat=0.0) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert worker.is_dead(last_beat=0.0)

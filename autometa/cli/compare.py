@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,7 @@ from autometa.cli.study_file import (
 from autometa.cli.termination import Termination
 from autometa.cli.typed_component import make_typed
 from autometa.contracts.printable import printable
-from autometa.engine.process_start import prepare_processes
+from autometa.engine.process_start import ctrl_c_later, prepare_processes
 from autometa.errors import StorageError
 from autometa.files.complete_run import RUN_FILE, is_complete
 
@@ -292,6 +293,8 @@ def compare(
 
     termination: Termination = context.obj
     try:
+        with ctrl_c_later():  # a module that is stopped while it is imported fails in ways of its own
+            import_module("autometa.comparison.compare")
         with option_names(NAMES), plugins_on_stderr():
             samplers, test_samplers = (
                 {label: make_typed("task sampler", entry.name, entry.params) for label, entry in of.items()}

@@ -22,6 +22,7 @@ from autometa.comparison.execution.ensemble_arm import open_all_arms
 from autometa.comparison.execution.environment import describe_environment, usable_cores
 from autometa.comparison.execution.kept_threads import counts_to_use, threads_text
 from autometa.comparison.execution.monitor import monitored
+from autometa.comparison.execution.own_session import why_not_imported
 from autometa.comparison.execution.progress_display import ProgressDisplay
 from autometa.comparison.execution.race import Race, open_races
 from autometa.comparison.execution.ray_cluster import RayCluster
@@ -47,7 +48,7 @@ from autometa.comparison.result import Comparison
 from autometa.comparison.results.guards import warnings_of
 from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
-from autometa.errors import AutometaError, ProcessFailed, warn_user
+from autometa.errors import AutometaError, InvalidParameter, ProcessFailed, warn_user
 
 
 def _forgive(arms: Sequence[Arm]) -> None:
@@ -188,6 +189,11 @@ class Call:
                         arms, pick_device(self.device), self.models, self.display, apart=apart, races=self.races
                     )
             else:
+                if (why := self._why_not_sent()) is not None:
+                    raise InvalidParameter(
+                        f"n_workers={self.n_workers}: the work cannot be sent to other processes ({why}); use "
+                        "n_workers=1, or put what is of your own into a module that they can import."
+                    )
                 self._run_processes(arms, threads, self.n_workers)
         except KeyboardInterrupt:
             return True
@@ -231,10 +237,10 @@ class Call:
     def _why_not_sent(self) -> str | None:
         """Return why the work cannot be sent to another process; None if it can."""
         try:
-            ForkingPickler.dumps((self.plan, self.where))
+            sent = ForkingPickler.dumps((self.plan, self.where))
         except (PicklingError, AttributeError, TypeError) as error:
             return one_line(error)
-        return None
+        return why_not_imported(sent)
 
     def _tell(self, comparison: Comparison, clock: Clock | None, interrupted: bool) -> None:
         for text in warnings_of(comparison.guards):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # Windows has not all of these
     from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
+    from multiprocessing.forkserver import ForkServer
 
 NEEDED = ("autometa.comparison.execution.workers", "autometa.comparison.report.figures")
 """Modules that workers and processes that draw need, and with them torch, scikit-learn, Optuna and matplotlib. They
@@ -58,12 +60,23 @@ def _preloaded() -> Iterator[None]:
         return
     from multiprocessing.forkserver import _forkserver, set_forkserver_preload
 
+    if not _is_ours(_forkserver):
+        os.close(_forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
+        _forkserver._forkserver_pid = _forkserver._forkserver_address = None  # type: ignore[attr-defined]
     wanted = _forkserver._preload_modules  # type: ignore[attr-defined]  # nothing public tells it
     set_forkserver_preload([*(name for name in wanted if name != "__main__"), *NEEDED])
     try:
         yield
     finally:
         set_forkserver_preload(wanted)
+
+
+def _is_ours(server: ForkServer) -> bool:
+    """Return False of a server that this process took over from the one that it is a fork of, or that has ended."""
+    try:
+        return server._forkserver_pid is None or os.waitpid(server._forkserver_pid, os.WNOHANG)[0] == 0  # type: ignore[attr-defined]
+    except ChildProcessError:
+        return False
 
 
 @contextmanager

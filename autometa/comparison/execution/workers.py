@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
+from threading import Thread
 
 import torch
 from optuna.storages import BaseStorage
@@ -45,7 +46,6 @@ def work_through(
     device: torch.device,
     models: Path | None,
     display: ProgressDisplay | None = None,
-    go_on: Callable[[], bool] = lambda: True,
     apart: Callable[[Sequence[Arm]], bool] | None = None,
     races: Sequence[Race] = (),
 ) -> None:
@@ -63,7 +63,7 @@ def work_through(
     """
     dangerous = {arm.label for arm in arms if apart is not None and arm.needs_a_process}
     over: dict[str, object] = {}  # arms that had nothing left, and what a race may have opened since
-    while go_on():
+    while True:
         began = time.monotonic()
         for race in races:
             race.update()
@@ -232,10 +232,12 @@ def _hear_ctrl_c() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _is_wanted() -> bool:
-    """Tell whether the process that asked for this one is still there."""
+def _end_with_who_asked() -> None:
+    """End this process as soon as the one that asked for it is gone: what it is at work on may never end."""
     asking = multiprocessing.parent_process()
-    return asking is None or asking.is_alive()
+    if asking is not None:
+        asking.join()
+        os._exit(1)
 
 
 def _worker(
@@ -250,6 +252,7 @@ def _worker(
 ) -> None:
     """Work until all is done or the process that asked for this one is gone."""
     try:
+        Thread(target=_end_with_who_asked, daemon=True).start()
         _hear_ctrl_c()
         os.environ.clear()  # a server that forks has that of its own beginning
         os.environ.update(environment)
@@ -258,7 +261,7 @@ def _worker(
             arms = open_all_arms(plan, storage, watch)
             races = open_races(plan, arms, storage)
             own = [arm for arm in arms if arm.label in only]
-            work_through(own, pick_device(device), models, go_on=_is_wanted, races=races)
+            work_through(own, pick_device(device), models, races=races)
     except StorageLost as error:
         assert watch.memory is not None
         watch.memory[STORAGE_LOST] = 1.0
