@@ -69,19 +69,18 @@ SLOW = {
 
 
 DEAR = {
-    *("check_adapt_is_pure", "check_draws_are_independent", "check_ends", "check_gradient_flows", "check_improves"),
-    *("check_learns", "check_other_task_sizes", "check_padding_changes_nothing", "check_queries_are_independent"),
-    *(
-        "check_resumes",
-        "check_same_in_another_process",
-        "check_search_space",
-        "check_seeded",
-        "check_splits_are_disjoint",
-    ),
-    *("check_start_forgets", "check_state_dict_round_trip", "check_support_order_does_not_matter"),
-    *("check_supports_of_few_rows", "check_tasks_are_independent"),
+    *("check_acting_is_pure", "check_adapt_is_pure", "check_advice", "check_along_is_acting"),
+    *("check_build_is_seeded", "check_demonstrations", "check_draws_are_independent", "check_ends"),
+    *("check_gradient_flows", "check_hidden_is_for_critics", "check_improves", "check_learns"),
+    *("check_memory_lasts", "check_no_graph_without_gradients", "check_order_tells_nothing"),
+    *("check_other_task_sizes", "check_padding_changes_nothing", "check_prefix", "check_provides"),
+    *("check_queries_are_independent", "check_resumes", "check_same_in_another_process", "check_search_space"),
+    *("check_seeded", "check_sizes_follow_parameters", "check_splits_are_disjoint", "check_start_forgets"),
+    *("check_state_dict_round_trip", "check_support_and_query_are_disjoint"),
+    *("check_support_order_does_not_matter", "check_supports_of_few_rows", "check_tasks_are_independent"),
+    "check_untold_rewards",
 }
-"""Checks that draw, adapt or train more than once: by default they are for representatives only."""
+"""Checks that draw, act, adapt or train more than once: by default they are for representatives only."""
 
 
 def stays(check: Check) -> bool:

@@ -102,7 +102,7 @@ def derivatives(module: nn.Module, examples: am.Examples, strategy: str, *, firs
 
 
 @pytest.mark.parametrize("first_order", [True, False])
-@pytest.mark.parametrize("name", first_by_default(2, NETWORKS))
+@pytest.mark.parametrize("name", first_by_default(1, NETWORKS))
 def test_numbers_and_derivatives_are_those_of_autograd(name: str, examples: am.Examples, first_order: bool) -> None:
     module = network(name)
     assert choose("auto", module, am.per_task(module, N_TASKS), examples.x, Order.SECOND) is blocks
@@ -111,7 +111,7 @@ def test_numbers_and_derivatives_are_those_of_autograd(name: str, examples: am.E
         torch.testing.assert_close(part, other, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", first_by_default(2, NETWORKS))
+@pytest.mark.parametrize("name", first_by_default(1, NETWORKS))
 def test_gradients_are_finite_differences(name: str, examples: am.Examples) -> None:
     module = network(name)
     names, start = list(am.per_task(module, N_TASKS)), am.per_task(module, N_TASKS)

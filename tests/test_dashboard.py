@@ -62,7 +62,6 @@ def check(get: Get, found: am.Comparison) -> None:
         assert "trials" in get(f"/api/studies/{name}")
 
 
-@pytest.mark.thorough
 def test_a_journal(tmp_path: Path, dashboard: Callable[[Any], Get]) -> None:
     found = am.compare("sinusoid", "maml", output=tmp_path / "first", **SMALL)
     check(dashboard(str(tmp_path / "first" / "journal.log")), found)

@@ -434,6 +434,7 @@ def test_classes_of_several_distributions_and_what_cannot_have_an_ensemble(tmp_p
     assert am.compare("sinusoid", {"both": both}, **{**ONE, "ensemble": False}).complete
 
 
+@pytest.mark.thorough
 def test_the_estimator_and_the_command_line_ask_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = {"n_trials": 1, "n_test_tasks": 10, "n_valid_tasks": 5, "max_steps": 3, "tasks_per_step": 2}
     model = am.AutoFewShotRegressor(["ridge", "sklearn"], ensemble=True, device="cpu", **few).meta_fit("sinusoid")

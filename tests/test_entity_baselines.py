@@ -344,6 +344,7 @@ def frame(n_entities: int = 20, seed: int = 0) -> tuple[pd.DataFrame, pd.Series,
     return columns, pd.Series(50 + 10 * rows.targets[:, 0]), pd.Series(rows.entity.astype(str))
 
 
+@pytest.mark.thorough
 @EACH
 def test_few_rows_bring_an_entity_from_the_population_to_itself(name: str) -> None:
     x, y, entity = frame(40)

@@ -124,6 +124,7 @@ def test_the_oracle_conditions_the_joint_distribution_on_the_support(parameters:
         assert not mean[i, m:].any()
 
 
+@pytest.mark.thorough
 @EVERY_KERNEL
 def test_the_error_of_the_oracle_is_the_one_it_tells(kernel: str) -> None:
     sampler = GaussianProcess(kernel=kernel)  # type: ignore[arg-type]

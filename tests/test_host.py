@@ -207,7 +207,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("fault", first_by_default(8, BROKEN))
+@pytest.mark.parametrize("fault", first_by_default(4, BROKEN))
 def test_a_faulty_plugin_is_kept_as_broken_with_its_reason_and_costs_the_others_nothing(
     install, capsys, fault: str
 ) -> None:

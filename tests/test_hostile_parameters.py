@@ -28,7 +28,7 @@ from autometa.host.catalog import Component, components, make
 from autometa.training import MetaTraining
 from test_cifar_fs import photographs
 from test_images import characters
-from tiers import first_by_default, representatives_by_default
+from tiers import representatives_by_default
 
 HOSTILE = {
     "text": "5", "a float": 5.0, "True": True, "None": None, "nan": float("nan"), "negative": -1, "zero": 0,
@@ -172,7 +172,8 @@ def test_every_argument_of_a_function_is_taken_or_refused(
     assert len(str(done)) < 1500
 
 
-@pytest.mark.parametrize("estimator", first_by_default(1, [am.FewShotClassifier, am.FewShotRegressor, am.MetaAgent]))
+@pytest.mark.thorough
+@pytest.mark.parametrize("estimator", [am.FewShotClassifier, am.FewShotRegressor, am.MetaAgent])
 def test_every_parameter_of_an_estimator_is_taken_or_refused(estimator: type) -> None:
     problem = estimator.problem
     quick = {"max_steps": 1, "tasks_per_step": 1, "learner": "optimization/maml", "device": "cpu"}

@@ -218,6 +218,7 @@ class ChoosyInTraining(Trained):
         return cls(scale=trial.suggest_categorical("scale", [1.0, 2.0]))
 
 
+@pytest.mark.thorough
 def test_slots_of_a_race_stay_as_they_were_opened_under_another_limit(
     tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

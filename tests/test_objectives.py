@@ -304,6 +304,7 @@ def tuned() -> dict[str, am.Comparison]:
 OF_CLASSES = ("auto", "log_loss", "brier")
 
 
+@pytest.mark.thorough
 def test_trials_are_tuned_on_the_objective(tuned: dict[str, am.Comparison]) -> None:
     heat = {name: of.leaderboard["params"].iloc[0]["learner__heat"] for name, of in tuned.items()}
     assert heat["auto"] == 100.0, "no temperature changes an accuracy, so that the defaults stay"
@@ -319,6 +320,7 @@ def test_trials_are_tuned_on_the_objective(tuned: dict[str, am.Comparison]) -> N
     assert tuned["log_loss"].studies["comparison/digits/tempered"].direction is optuna.study.StudyDirection.MINIMIZE
 
 
+@pytest.mark.thorough
 def test_the_metric_of_the_problem_stays_a_column_and_auto_has_no_other(tuned: dict[str, am.Comparison]) -> None:
     auto, loss = tuned["auto"], tuned["log_loss"]
     assert "accuracy" not in auto.leaderboard.columns

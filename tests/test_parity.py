@@ -16,7 +16,7 @@ import torch
 
 import autometa as am
 from autometa.training import evaluate
-from tiers import representatives_by_default
+from tiers import first_by_default
 
 BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks" / "parity"
 
@@ -118,7 +118,7 @@ def embedded_learners() -> list[str]:
     return list(dict.fromkeys(entry["learner"]["name"] for entry in entries if entry.get("embedded", True)))
 
 
-@pytest.mark.parametrize("name", representatives_by_default(embedded_learners()))
+@pytest.mark.parametrize("name", first_by_default(1, embedded_learners()))
 def test_images_embedded_once_give_the_scores_of_images(parity: ModuleType, name: str) -> None:
     from embedded import embedded
 

@@ -98,6 +98,7 @@ def test_a_command_begins_to_start_processes_before_it_imports_anything_heavy() 
     assert packages_after("from autometa.engine.process_start import prepare_processes", heavy) == []
 
 
+@pytest.mark.thorough
 @on_linux
 def test_what_the_server_imports_starts_no_thread_and_no_gpu() -> None:
     code = f"""
@@ -118,6 +119,7 @@ def test_the_server_imports_what_workers_are() -> None:
     assert workers.__name__ in NEEDED
 
 
+@pytest.mark.thorough
 def test_workers_have_the_environment_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_processes()
     monkeypatch.setenv(VARIABLE, "set later")
@@ -160,6 +162,7 @@ def test_a_command_begins_to_start_processes_where_something_may_be_left(
     assert len(started) == early
 
 
+@pytest.mark.thorough
 @on_linux
 def test_a_server_that_dies_while_it_starts_workers_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -166,6 +166,7 @@ def test_a_trial_that_pauses_and_goes_on_ends_as_one_that_does_not(tmp_path: Pat
     assert on.user_attrs["steps"] == 20
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_cut_goes_on_and_ends_the_same(
     raced: tuple[am.Comparison, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,6 +413,7 @@ def test_finalists_with_fewer_final_runs_than_asked_for_are_told(
     assert all(one.n_done == one.n_slots for one in arms), "and complete whoever reads it"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("cut_in", ["rounds", "finals"])
 @pytest.mark.parametrize("seconds", [None, 60.0], ids=["without a time", "with a time"])
 def test_a_race_that_is_read_before_its_end_says_what_is_left(
@@ -488,6 +490,7 @@ def test_what_is_left_is_of_the_learners_that_are_shown(tmp_path: Path, monkeypa
     assert sorted(second[1:]) in (["", first[1]], ["", first[2]]), "one of them is complete"
 
 
+@pytest.mark.thorough
 def test_a_race_between_two_rounds_or_whose_call_was_cut_is_not_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -520,6 +523,7 @@ def test_how_many_settings_were_tried_to_the_end_is_told(raced: tuple[am.Compari
         assert f"{learner} {table.loc[learner, 'trials']} ({table.loc[learner, 'complete']})" in advice.sureness
 
 
+@pytest.mark.thorough
 def test_final_runs_stay_that_there_is_no_time_to_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a later call finds a better trial, but has no time for its final runs."""
     fake = FakeTime(monkeypatch)

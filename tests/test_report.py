@@ -393,6 +393,7 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_report(record, tmp_path / "file" / "report.html")
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a server that forks processes that draw")
 def test_other_processes_draw_the_same_figures_and_none_is_lost_where_they_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

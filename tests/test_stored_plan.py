@@ -84,6 +84,7 @@ def test_of_two_plans_at_once_one_wins_and_the_other_is_refused(
     assert stored(opener())["settings"]["max_steps"] == (1 if won else 2)
 
 
+@pytest.mark.thorough
 def test_plans_that_agree_are_all_taken(opener: Callable[[], BaseStorage]) -> None:
     for learners in (["ridge"], ["ridge"], ["ridge", "maml"], ["ridge", "maml"]):
         register_plan(opener(), plan(*learners), "here")
@@ -108,6 +109,7 @@ def test_a_plan_whose_process_died_before_it_was_set_is_found(
     assert stored(opener())["settings"]["max_steps"] == 2
 
 
+@pytest.mark.thorough
 def test_of_many_at_once_one_wins(opener: Callable[[], BaseStorage]) -> None:
     plans = [plan(max_steps=n) for n in range(1, 7)]
     ends: list[int] = []

@@ -16,9 +16,9 @@ import pytest
 
 REPRESENTATIVES = frozenset(
     {
-        *("gradient", "reptile", "maml", "ridge"),
-        *("prototypical", "in_context", "learned_rule", "multitask", "fine_tune"),
-        *("pooled", "sklearn", "linear_mixed", "ensemble"),
+        *("gradient", "maml", "ridge"),
+        *("prototypical", "cnp", "learned_rule", "multitask", "fine_tune"),
+        *("pooled", "sklearn", "ensemble"),
         *("rl2", "thompson", "gridnavi", "bandit"),
         *("glyphs", "sinusoid", "prior_entities", "conv4", "mlp"),
     }
