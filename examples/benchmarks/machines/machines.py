@@ -327,7 +327,7 @@ In slots: the seconds of trials and final runs, all workers together. A command 
 import torch, scikit-learn and Optuna. On Linux a server that forks workers imports them at the same time on another
 core, and a worker has used 0.3 seconds when it takes its first slot; elsewhere each worker imports all of it once more.
 Slots are filled shortest first, and at the end longest first, so that workers end together. After the last slot come
-the tables, the winner and the report of the demo: about 7 seconds of processor time, most of it for 63 figures.
+the tables, the winners and the report of the demo, whose 63 figures as many processes draw as worked before.
 
 Idle: one process works on the last slot of 26 pairs, and the others look for work every half second to ten seconds, so
 that they wait for the storage in a twentieth of their time at most. `until_idle_s` is how long they took to fill the
