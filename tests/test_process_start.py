@@ -252,7 +252,7 @@ import autometa as am
 from test_comparison import Mean
 class Mine(Mean):
     pass
-am.compare("sinusoid", {"mine": Mine()}, baselines=False, n_trials=1, n_seeds=1, n_workers=2)
+am.compare("sinusoid", {"mine": Mine()}, baselines=False, n_trials=1, n_seeds=1, n_workers=2, output="run")
 """
 
 
@@ -262,12 +262,19 @@ def with_tests() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def test_what_a_session_defines_is_refused_by_name_before_any_worker_starts() -> None:
+def test_what_a_session_defines_is_refused_by_name_before_any_worker_starts(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-"], input=SESSION, env=with_tests(), text=True, capture_output=True, check=False
+        [sys.executable, "-"],
+        input=SESSION,
+        env=with_tests(),
+        text=True,
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
     )
     assert "n_workers=2: the work cannot be sent to other processes ('Mine' is defined in this session" in ended.stderr
     assert ended.stderr.count("Traceback") == 1
+    assert am.compare("sinusoid", {"mine": Mean()}, output=tmp_path / "run", **FAST).complete, "nothing was begun there"
 
 
 @on_linux

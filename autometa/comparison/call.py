@@ -108,7 +108,12 @@ class Call:
         return told
 
     def register(self) -> None:
-        """Store the plan, or check that the one that is there agrees."""
+        """Store the plan, or check that the one that is there agrees; refuse one that no worker could be sent."""
+        if self.n_workers > 1 and self.cluster is None and (why := self._why_not_sent()) is not None:
+            raise InvalidParameter(
+                f"n_workers={self.n_workers}: the work cannot be sent to other processes ({why}); use n_workers=1, or "
+                "put what is of your own into a module that they can import."
+            )
         register_plan(self.storage, self.plan, without_password(str(self.where or "memory")))
 
     def go(self, clock: Clock | None = None) -> Comparison:
@@ -189,11 +194,6 @@ class Call:
                         arms, pick_device(self.device), self.models, self.display, apart=apart, races=self.races
                     )
             else:
-                if (why := self._why_not_sent()) is not None:
-                    raise InvalidParameter(
-                        f"n_workers={self.n_workers}: the work cannot be sent to other processes ({why}); use "
-                        "n_workers=1, or put what is of your own into a module that they can import."
-                    )
                 self._run_processes(arms, threads, self.n_workers)
         except KeyboardInterrupt:
             return True
