@@ -14,3 +14,14 @@ class Normed(am.Backbone):
         module = nn.Sequential(nn.Linear(*input_shape, 4), nn.BatchNorm1d(4), nn.Tanh())
         module.n_features = 4
         return module
+
+
+class Blind(am.Backbone):
+    """A frozen first layer that sees nothing: as long as it stays, all inputs are alike."""
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        module = nn.Sequential(nn.Linear(*input_shape, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh())
+        for value in module[0].parameters():
+            nn.init.zeros_(value).requires_grad_(False)
+        module.n_features = 4
+        return module

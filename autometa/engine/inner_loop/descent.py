@@ -35,12 +35,47 @@ Sizes = float | Tensor | Sequence[Any]
 
 
 def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """Return the module's parameters (or those named) as views [n_tasks, *shape], to start a :func:`descend` from."""
-    if names:  # by name, which is faster than to go through all
-        parameters: Mapping[str, Tensor] = {name: attrgetter(name)(module) for name in names}
+    """Return the module's parameters as views, to start a :func:`descend` from.
+
+    Parameters
+    ----------
+    module : nn.Module
+    n_tasks : int
+    names : sequence of str, optional
+        Of the parameters that every task has its own of. Left out, these are all that require a gradient: what is
+        frozen stays as it is, shared by all tasks.
+
+    Returns
+    -------
+    dict of Tensor, each [n_tasks, *shape]
+
+    Raises
+    ------
+    InvalidParameter
+        The module has no parameter of that name, or none that requires a gradient.
+    """
+    if names is None:
+        named = dict(module.named_parameters())
+        parameters: dict[str, Tensor] = {name: value for name, value in named.items() if value.requires_grad}
+        if named and not parameters:
+            raise InvalidParameter(
+                f"module={type(module).__name__} has no parameter that requires a gradient; give names= of those that "
+                "every task has its own of."
+            )
     else:
-        parameters = dict(module.named_parameters())
+        parameters = {name: _parameter(module, name) for name in names}  # faster than to go through all
     return {name: value.expand(n_tasks, *value.shape) for name, value in parameters.items()}
+
+
+def _parameter(module: nn.Module, name: str) -> Tensor:
+    try:
+        value = attrgetter(name)(module)
+    except AttributeError:
+        value = None
+    if not isinstance(value, Tensor):
+        known = ", ".join(known for known, _ in module.named_parameters()) or "none"
+        raise InvalidParameter(f"names={name!r} is no parameter of {type(module).__name__}, whose are: {known}.")
+    return value
 
 
 def call_per_task(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs, *, strategy: str = "auto") -> Tensor:

@@ -30,8 +30,8 @@ class PolicyNetwork(Bounded):
         nn.init.orthogonal_(self.policy.weight, 0.01)
         nn.init.zeros_(self.policy.bias)
         self.log_std = None if self.is_choice else nn.Parameter(torch.full((info.n_outputs,), -0.5))
-        self.own = [name for name, _ in self.named_parameters()]
-        """Names of the parameters that a task may have its own of."""
+        self.own = [name for name, value in self.named_parameters() if value.requires_grad]
+        """Names of the parameters that a task may have its own of: no frozen ones."""
         self.n_shot = info.n_shot
         self.critic = critic
         if critic is not None:

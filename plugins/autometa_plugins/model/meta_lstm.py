@@ -104,7 +104,7 @@ class MetaLSTM(am.Learner):
         """Return every task's own parameters, by name in ``module.own``, each [tasks, *shape]."""
         self._check()
         assert isinstance(module, _Network)
-        parameters = am.per_task(module.own, len(support))
+        parameters = am.per_task(module.own, len(support), module.own_names)
         if support.is_classification:
             for name in ("1.weight", "1.bias"):
                 parameters[name] = parameters[name].expand(-1, support.n_classes, *parameters[name].shape[2:])
@@ -151,6 +151,7 @@ class _Network(nn.Module):
         super().__init__()
         self.shared = shared
         self.own = own
+        self.own_names = [name for name, value in own.named_parameters() if value.requires_grad]
         self.cell = cell
 
     def seen(self, x: Tensor) -> Tensor:

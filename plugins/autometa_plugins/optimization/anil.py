@@ -75,8 +75,8 @@ class ANIL(am.Learner):
         self._check()
         assert isinstance(module, _SharedBody)
         features = am.apply_per_task(module.backbone, support.x)
-        start = am.per_task(module.head, len(support))
-        start = with_row_per_class(start, tuple(start), support)
+        names = ("0.weight", "0.bias")
+        start = with_row_per_class(am.per_task(module.head, len(support), names), names, support)
         rates = module.rates.unbind(dim=1) if len(module.rates) else (self.inner_lr, self.inner_lr)
         head = am.descend(
             module.head,

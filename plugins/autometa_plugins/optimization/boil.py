@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.optimization.task_network import build_own_backbone
+from autometa_plugins.optimization.task_network import build_own_backbone, trainable
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -85,7 +85,7 @@ class BOIL(am.Learner):
         n_outputs = support.n_classes if support.is_classification else module.head.out_features
         bias = module.head.bias.expand(len(support), n_outputs).clone()
         head, loss = {"weight": module.rows(n_outputs), "bias": bias}, am.loss_on(support)
-        start = am.per_task(module.backbone, len(support))
+        start = am.per_task(module.backbone, len(support), module.own)
         rates = module.rates.unbind(1) if len(module.rates) else [self._rate(support.is_classification)] * len(start)
         body = am.descend(
             module.backbone,
@@ -124,11 +124,12 @@ class _FixedHead(nn.Module):
     def __init__(self, backbone: nn.Module, *, n_outputs: int, one_bias: bool, n_rates: int, rate: float) -> None:
         super().__init__()
         n_features = int(backbone.n_features)  # type: ignore[arg-type]
-        self.backbone = backbone if any(True for _ in backbone.parameters()) else _with_weights(backbone, n_features)
+        self.backbone = backbone if trainable(backbone) else _with_weights(backbone, n_features)
+        self.own = trainable(self.backbone)
         self.head = nn.Linear(n_features, n_outputs)
         if one_bias:
             self.head.bias = nn.Parameter(torch.zeros(1))
-        self.rates = nn.Parameter(torch.full((n_rates, len(list(self.backbone.parameters()))), float(rate)))
+        self.rates = nn.Parameter(torch.full((n_rates, len(self.own)), float(rate)))
 
     def rows(self, n: int) -> Tensor:
         """Rows of the head for ``n`` outputs, [n, n_features]."""

@@ -80,7 +80,7 @@ class _OneStep(_BatchNorm):
 
 
 def _same_kind(value: Tensor, new: Tensor) -> Tensor:
-    return nn.Parameter(new) if isinstance(value, nn.Parameter) else new
+    return nn.Parameter(new, value.requires_grad) if isinstance(value, nn.Parameter) else new
 
 
 def with_per_step_norm(network: nn.Module, n_steps: int) -> bool:

@@ -41,8 +41,8 @@ class TaskNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = linear_head(backbone, info)
-        self.own = [name for name, _ in self.named_parameters() if name not in shared]
-        """Names of the parameters that every task has its own of."""
+        self.own = [name for name in trainable(self) if name not in shared]
+        """Names of the parameters that every task has its own of: no frozen ones."""
         self.rates = nn.Parameter(torch.full((n_rates, len(self.own)), float(rate)))
 
     @am.fixed_forward
@@ -78,6 +78,11 @@ def build_own_backbone(backbone: am.BackboneLike, info: am.TaskInfo) -> nn.Modul
     if backbone == "auto" and len(info.input_shape) == 3:
         backbone = am.make_backbone("backbones/conv4", norm="group")
     return am.build_backbone(backbone, info.input_shape)
+
+
+def trainable(network: nn.Module) -> list[str]:
+    """Names of the parameters that are not frozen."""
+    return [name for name, value in network.named_parameters() if value.requires_grad]
 
 
 def linear_head(backbone: nn.Module, info: am.TaskInfo) -> nn.Linear:

@@ -104,11 +104,10 @@ class FineTune(am.Learner):
             start=module.head if module.keeps_head else None,
         )
         adapted = {"head.weight": head["weight"], "head.bias": head["bias"]}
-        names = [name for name, _ in module.named_parameters() if name not in adapted]
         # Without a network under it the head is fitted already.
-        if self.tune == "head" or (self.tune == "auto" and (support.is_classification or not names)):
+        if self.tune == "head" or (self.tune == "auto" and (support.is_classification or not module.own)):
             return adapted
-        start = am.per_task(module, len(support), names) | adapted
+        start = am.per_task(module, len(support), module.own) | adapted
         return am.descend(module, start, support, steps=self.steps, rates=self.network_lr, strategy=self.strategy)
 
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -150,6 +149,8 @@ class Pretrained(nn.Module):
     def __init__(self, backbone: nn.Module, *, n_outputs: int, keeps_head: bool) -> None:
         super().__init__()
         self.backbone = backbone
+        self.own = [f"backbone.{name}" for name, value in backbone.named_parameters() if value.requires_grad]
+        """Names of the parameters under the head that every task may have its own of: no frozen ones."""
         self.keeps_head = keeps_head
         self.head = nn.Linear(int(backbone.n_features), n_outputs)  # type: ignore[arg-type]
         nn.init.zeros_(self.head.weight)

@@ -83,7 +83,8 @@ class MeanParameters(am.Learner):
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return every task's own parameters, by name in ``module``, each [tasks, *shape]."""
         self._check()
-        start = am.per_task(module, len(support))
+        assert isinstance(module, Pretrained)
+        start = am.per_task(module, len(support), [*module.own, "head.weight", "head.bias"])
         return am.descend(module, start, support, steps=self.steps, rates=self.lr, strategy=self.strategy)
 
     def predict(self, module: nn.Module, adapted: dict[str, Tensor], x: Tensor) -> Tensor:
