@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autometa.contracts.examples import Inputs
 from autometa.contracts.fixed_forward import is_fixed, is_torchs
 from autometa.engine.inner_loop.conv_blocks import ConvBlocks
 from autometa.engine.inner_loop.conv_program import FLATTEN, IMAGE_LAYERS, SETTINGS, blocks_of, kind_of, parameter_names
@@ -47,6 +48,15 @@ class Program(NamedTuple):
     """The network as linear layers one after the other; None where it is more than that."""
     blocks: ConvBlocks | None
     """The network as blocks of convolutions and at most one linear layer; None where it is more than that."""
+
+    def bmm(self, module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
+        """Run all tasks in one call, with each linear layer as one batched matrix product; needs ``steps``."""
+        assert self.steps is not None
+        assert isinstance(x, Tensor)
+        values = [x]
+        for step in self.steps:
+            values.append(step(values, module, parameters))
+        return values[-1]
 
 
 class UnknownLayer(Exception):
@@ -97,23 +107,6 @@ def _look(attributes: dict[str, Any], settings: tuple[str, ...]) -> tuple[object
 def _has_aliases(module: nn.Module) -> bool:
     """Tell whether parameters have several names, of which those of a task have one."""
     return len(list(module.named_parameters(remove_duplicate=False))) > len(list(module.parameters()))
-
-
-def are_products(module: nn.Module) -> bool:
-    """Tell whether a network holds nothing but linear layers and elementwise functions."""
-    program = read(module)
-    return program is not None and program.steps is not None
-
-
-def matrix_products(module: nn.Module, parameters: Parameters, x: Tensor) -> Tensor:
-    """Run all tasks at once, given that :func:`are_products` of the network."""
-    program = read(module)
-    assert program is not None
-    assert program.steps is not None
-    values = [x]
-    for step in program.steps:
-        values.append(step(values, module, parameters))
-    return values[-1]
 
 
 def _read(module: nn.Module) -> Program:

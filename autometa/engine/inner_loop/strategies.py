@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from autometa.checks import check_choice
 from autometa.contracts.examples import Inputs, map_inputs
 from autometa.engine.inner_loop import conv_features
-from autometa.engine.inner_loop.mlp_program import are_products, matrix_products, read
+from autometa.engine.inner_loop.mlp_program import read
 from autometa.engine.other_values import call_with, places_of
 from autometa.engine.running_averages import can_fold, fold, start_at_zero
 from autometa.errors import Incompatible, InvalidParameter
@@ -81,12 +81,6 @@ def _plain_strides(value: Tensor) -> Tensor:
     return value.reshape(len(value), -1).view(value.shape) if value.dim() >= 5 else value
 
 
-def bmm(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
-    """Run all tasks in one call, with each linear layer as one batched matrix product."""
-    assert isinstance(x, Tensor)
-    return matrix_products(module, parameters, x)
-
-
 def blocks(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
     """Run one task after the other by derivatives that are written out, see :mod:`conv_blocks`."""
     program = read(module)
@@ -95,8 +89,6 @@ def blocks(module: nn.Module, parameters: Parameters, x: Inputs) -> Tensor:
     assert isinstance(x, Tensor)
     return conv_features.run_blocks(program.blocks, module, parameters, x)
 
-
-STRATEGIES: dict[str, Strategy] = {"bmm": bmm, "vmap": vmap, "loop": loop}
 
 FEWEST_TASKS = 4
 """On a CPU, calls of ``vmap`` cost as much as those of two or three tasks. Two tasks took 0.5 to 1.2 times as long in a
@@ -167,10 +159,10 @@ def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, 
     Incompatible
         The strategy cannot run this module.
     """
+    program = read(module) if strategy in ("auto", "bmm") else None
+    if program is not None and program.steps is not None:
+        return program.bmm
     if strategy == "auto":
-        if are_products(module):
-            return bmm
-        program = read(module)
         written_out = (
             program is not None and program.blocks is not None and conv_features.suits(program.blocks, module, x)
         )
@@ -184,8 +176,8 @@ def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, 
             "strategy='blocks' cannot be asked for: whether it can run changes from batch to batch; strategy='auto' "
             "takes it where it can and pays."
         )
-    check_choice("strategy", strategy, ("auto", *STRATEGIES))
-    if strategy == "bmm" and not are_products(module):
+    check_choice("strategy", strategy, ("auto", "bmm", "vmap", "loop"))
+    if strategy == "bmm":
         raise Incompatible(
             "strategy='bmm' runs networks of linear layers and elementwise functions only; use strategy='vmap', "
             "'loop' or 'auto'."
@@ -195,7 +187,7 @@ def choose(strategy: str, module: nn.Module, parameters: Parameters, x: Inputs, 
             "strategy='vmap' cannot run batch norm that updates running averages in a way of its own; use "
             "strategy='loop' or 'auto', or torch's batch norm."
         )
-    return STRATEGIES[strategy]
+    return vmap if strategy == "vmap" else loop
 
 
 def vmap_pays(module: nn.Module, x: Inputs, order: Order) -> bool:
