@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from sklearn.base import clone
+from torch import Tensor, nn
 
 import autometa as am
 import own_networks
 from autometa.contracts.same_value import same_value
 from autometa.files.codec import Tensors, decode_parameter, encode_parameter
 from autometa.files.description import describe
+from autometa.testing.toys import Blobs
 from own_networks import Bending, Bent, MapOfFeatures, Narrow, Picky, Scaled, sequential
 from tiers import first_by_default
 
@@ -334,3 +336,31 @@ def test_reading_a_network_draws_no_random_number() -> None:
     before = torch.get_rng_state()
     decode_parameter(code, tensors, ["own_networks:Narrow"])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Turning(nn.Module):
+    """Features before a classifier, turned by a sign that is no layer's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.sign = nn.Linear(6, 5), 1.0
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.body(x * self.sign).relu()
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        return x
+
+
+def test_how_a_network_with_a_classifier_is_called_is_read_anew_in_every_call() -> None:
+    maml = am.make_learner("maml", backbone=Turning(), steps=2)
+    module, batch = maml.build(Blobs().info), Blobs().sample(3, seed=0)
+
+    def predictions(strategy: str) -> Tensor:
+        learner = clone(maml).set_params(strategy=strategy)
+        return learner.predict(module, learner.adapt(module, batch.support), batch.query.x)
+
+    before = predictions("auto")
+    module.backbone.network.sign = -1.0
+    assert not torch.allclose(predictions("auto"), before)
+    torch.testing.assert_close(predictions("auto"), predictions("loop"))

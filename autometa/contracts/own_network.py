@@ -40,7 +40,8 @@ class OwnNetwork(Backbone):
         """
         check_network(self.network)
         network = copy.deepcopy(self.network) if isinstance(self.network, nn.Module) else self._called()
-        return _Features(network, input_shape)
+        has_head = hasattr(network, "forward_features") and hasattr(network, "forward_head")
+        return (_BeforeHead if has_head else _Features)(network, input_shape)
 
     def _called(self) -> nn.Module:
         name = getattr(self.network, "__qualname__", repr(self.network))
@@ -91,10 +92,7 @@ class _Features(nn.Module):
         return self._features(x).flatten(1)
 
     def _features(self, x: Tensor) -> Tensor:
-        network: Any = self.network
-        if hasattr(network, "forward_features") and hasattr(network, "forward_head"):
-            return network.forward_head(network.forward_features(x), pre_logits=True)  # type: ignore[no-any-return]
-        return network(x)  # type: ignore[no-any-return]
+        return self.network(x)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _tried(self, input_shape: tuple[int, ...]) -> Tensor:
@@ -115,6 +113,17 @@ class _Features(nn.Module):
         for module, mode in modes.items():
             module.training = mode
         return features
+
+
+class _BeforeHead(_Features):
+    """A network with a classifier, without it; how it is called is the network's own, of which nothing is promised."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._features(x).flatten(1)
+
+    def _features(self, x: Tensor) -> Tensor:
+        network: Any = self.network
+        return network.forward_head(network.forward_features(x), pre_logits=True)  # type: ignore[no-any-return]
 
 
 def _has_values(value: Tensor) -> bool:
