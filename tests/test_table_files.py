@@ -35,7 +35,7 @@ def written(tmp_path: Path, text: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("quoting", [0, 1])
 def test_separators_and_encodings_are_told_apart(tmp_path, sep, encoding, quoting):
     frame().to_csv(tmp_path / "table.csv", index=False, sep=sep, encoding=encoding, quoting=quoting)
@@ -113,6 +113,12 @@ def test_rows_with_more_cells_than_the_header_are_refused(tmp_path, sep, first, 
 
 def test_separators_at_the_end_of_all_rows_shift_nothing(tmp_path):
     assert tasks_of(written(tmp_path, wide(cell=""))).encoder.to_json() == tasks_of(frame()).encoder.to_json()
+
+
+@pytest.mark.parametrize("sep", [",", ";"])
+def test_separators_at_the_end_of_the_header_too_make_no_column(tmp_path, sep):
+    text = "".join(f"{line}{sep}\n" for line in frame().to_csv(index=False, sep=sep).splitlines())
+    assert tasks_of(written(tmp_path, text)).encoder.to_json() == tasks_of(frame()).encoder.to_json()
 
 
 def test_a_home_folder_is_opened_as_it_is_digested(tmp_path, monkeypatch):

@@ -29,6 +29,8 @@ _BROKEN = (
 _MARK = "="
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 _ZERO_IN_FRONT = re.compile(r"\s*0\d+\s*")
+UNNAMED = re.compile(r"Unnamed: \d+")
+"""What pandas calls a column without a name."""
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?\s*")
 
 
@@ -37,12 +39,12 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
 
     The separator is the first one that gives the header a task and a target column. Values of the task column are
     text as it stands, and only empty cells are missing there. In a file without commas as separators, columns whose
-    numbers have decimal commas are numbers.
+    numbers have decimal commas are numbers. A separator at the end of every row makes no column.
 
     Parameters
     ----------
     path : path
-        In UTF-8, or in UTF-16 with a byte order mark; may be compressed.
+        In UTF-8, or in UTF-16 or UTF-32 with a byte order mark; may be compressed.
     task, target : str
         Names of two columns.
     problem : {"auto", "regression", "classification"}
@@ -84,6 +86,8 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
         raise am.InvalidData(f"data={str(path)!r} cannot be read: {error}; repair it, or unpack it first.") from error
     if task in frame.columns:
         frame[task] = _unmarked(frame[task])
+    if UNNAMED.fullmatch(str(frame.columns[-1])) and frame.iloc[:, -1].isna().all():
+        frame = frame.iloc[:, :-1]
     if separator != ",":
         frame = _with_decimal_commas(frame, task)
     if problem != "regression" and target != task and target in frame.columns and _may_be_text(frame[target]):
@@ -112,8 +116,10 @@ def _unmarked(cells: pd.Series) -> pd.Series:
 
 def _encoding(path: Path) -> str:
     with open(path, "rb") as file:
-        start = file.read(2)
-    return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        start = file.read(4)
+    if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):  # the former begins as UTF-16 does
+        return "utf-32"
+    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def _header(path: Path, separator: str, options: dict[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import autometa as am
-from autometa_plugins.tasks.table_file import read_csv
+from autometa_plugins.tasks.table_file import UNNAMED, read_csv
 
-_UNNAMED = re.compile(r"Unnamed: \d+")
 _LARGEST_SCALE = 1e150
 """Its square, a mean squared error, is still a float."""
 
@@ -142,7 +140,7 @@ def warn_of_row_names(features: pd.DataFrame) -> None:
     """Warn of a column without a name that counts the rows, as pandas writes its index to a file."""
     for name in features.columns:
         values = features[name]
-        if not (isinstance(name, str) and _UNNAMED.fullmatch(name) and pd.api.types.is_integer_dtype(values.dtype)):
+        if not (isinstance(name, str) and UNNAMED.fullmatch(name) and pd.api.types.is_integer_dtype(values.dtype)):
             continue
         if values.is_unique:
             warnings.warn(
