@@ -64,6 +64,12 @@ def test_a_power_of_two_changes_nothing_but_the_scale() -> None:
     np.testing.assert_array_equal(encoded(column(x)), encoded(column(x * 2.0**-900)))
 
 
+@pytest.mark.parametrize("missing", [[], [np.nan]])
+def test_two_numbers_in_the_middle_may_have_a_sum_that_no_float_holds(missing: list[float]) -> None:
+    x = np.array([1.4e308, 1.5e308, 1.6e308, 1.7e308, *missing])
+    np.testing.assert_array_equal(encoded(column(x)), encoded(column(x * 2.0**-900)))
+
+
 @pytest.mark.parametrize("estimator", [am.FewShotRegressor(), am.FewShotClassifier()])
 def test_plain_features_may_have_any_size(estimator: Any) -> None:
     rng = np.random.default_rng(0)

@@ -233,6 +233,7 @@ def read_column(values: pd.Series, name: str, max_levels: int, rows: NDArray[np.
 
 
 def _median(numbers: NDArray[np.float64]) -> float:
-    median = float(np.median(numbers))
+    with np.errstate(over="ignore"):
+        median = float(np.median(numbers))
     # The sum of the two in the middle may overflow; that of their halves does not.
     return median if np.isfinite(median) else float(2 * np.median(numbers / 2))
