@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 import autometa as am
 
@@ -77,3 +79,23 @@ class Scaled(am.Backbone):
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
         network.n_features = 4  # type: ignore[assignment]
         return network
+
+
+class Symmetric(nn.Module):
+    """A parametrization of square matrices."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.triu() + x.triu(1).mT
+
+
+class Parametrized(nn.Module):
+    """Layers whose weights are computed from others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        middle = nn.Linear(8, 8)
+        register_parametrization(middle, "weight", Symmetric())
+        self.layers = nn.Sequential(weight_norm(nn.Linear(64, 8)), middle, spectral_norm(nn.Linear(8, 8)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1)).tanh()  # type: ignore[no-any-return]

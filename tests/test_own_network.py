@@ -25,7 +25,7 @@ from autometa.contracts.same_value import same_value
 from autometa.files.codec import Tensors, decode_parameter, encode_parameter
 from autometa.files.description import describe
 from autometa.testing.toys import Blobs
-from own_networks import Bending, Bent, MapOfFeatures, Narrow, Picky, Scaled, sequential
+from own_networks import Bending, Bent, MapOfFeatures, Narrow, Parametrized, Picky, Scaled, sequential
 from tiers import first_by_default
 
 TESTS = Path(__file__).parent
@@ -111,6 +111,8 @@ def test_features_are_counted_without_a_change_to_the_network() -> None:
         (dict, "backbone dict made a dict; a function that is a backbone returns a torch.nn.Module"),
         (3, "3 is no backbone; give a name"),
         (nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()), "Sequential has layers without weights yet"),
+        (lambda: normalised(nn.utils.weight_norm), "'weight' of its layer '1' is computed from other weights"),
+        (lambda: normalised(nn.utils.spectral_norm), "'weight' of its layer '1' is computed .* use those of torch.nn"),
     ],
 )
 def test_what_is_no_network_for_these_inputs_is_refused(backbone: Any, message: str) -> None:
@@ -119,6 +121,18 @@ def test_what_is_no_network_for_these_inputs_is_refused(backbone: Any, message: 
     if backbone != 3:  # which the checks of shapes, on in tests, refuse where a learner has it
         with pytest.raises(am.InvalidParameter, match=message):
             meta_trained(am.make_learner("prototypical", backbone=backbone))
+
+
+def normalised(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.Sequential(nn.Flatten(), norm(nn.Linear(64, 3)))
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_a_network_that_torch_cannot_copy_is_refused(norm: Callable[[nn.Module], nn.Module]) -> None:
+    with pytest.raises(am.InvalidParameter, match="Sequential cannot be copied: 'weight' of its layer '1'"):
+        meta_trained("prototypical", backbone=normalised(norm))
 
 
 def test_a_compiled_network_is_refused() -> None:
@@ -155,8 +169,9 @@ def test_whatever_builds_a_network_does_so_in_every_fit(backbone: am.BackboneLik
         (Narrow, "own_networks:Narrow"),
         (sequential, "own_networks:sequential"),
         (Scaled(by=3.0), "own_networks:Scaled"),
+        (Parametrized(), "own_networks:Parametrized"),
     ],
-    ids=["a network", "a class", "a function", "a backbone"],
+    ids=["a network", "a class", "a function", "a backbone", "computed weights"],
 )
 @pytest.mark.parametrize("given_to", ["the learner", "the estimator"])
 def test_it_is_saved_by_its_import_path_and_loaded_with_trust(

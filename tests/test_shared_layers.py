@@ -1,4 +1,4 @@
-"""Networks that use one layer, or one parameter, in several places: tasks adapt it as one, and it stays as it was."""
+"""Networks that use a layer or parameter in several places, or compute weights: tasks adapt each of them once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import autometa as am
 from autometa.engine.other_values import places_of
@@ -134,3 +135,23 @@ def test_two_names_of_one_tensor_are_refused() -> None:
     start = am.per_task(network, N_TASKS, ["1.weight", "3.weight"])
     with pytest.raises(am.InvalidParameter, match=r"'1.weight' and '3.weight' are one tensor"):
         am.call_per_task(network, start, torch.zeros(N_TASKS, 2, 3), strategy="loop")
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_weights_that_are_computed_are_adapted_by_what_they_are_computed_from(first_order: bool) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(weight_norm(nn.Linear(3, 4)), nn.Tanh(), nn.Linear(4, 2)).to(DOUBLE)
+    support = examples((3,))
+    starts = am.per_task(network, N_TASKS)
+    assert "0.parametrizations.weight.original1" in starts
+    for strategy in ("loop", "auto"):
+        ends = am.descend(network, starts, support, steps=2, rates=0.5, strategy=strategy, first_order=first_order)
+        for task in range(N_TASKS):
+            alone = copy.deepcopy(network)
+            descent = torch.optim.SGD(alone.parameters(), lr=0.5)
+            for _ in range(2):
+                descent.zero_grad()
+                nn.functional.cross_entropy(alone(support.x[task]), support.y[task]).backward()  # type: ignore[no-untyped-call]
+                descent.step()
+            for name, value in alone.named_parameters():
+                torch.testing.assert_close(ends[name][task], value)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 
 def same_value(a: Any, b: Any) -> bool:
@@ -46,7 +47,8 @@ def same_value(a: Any, b: Any) -> bool:
 
 def settings_of(network: nn.Module) -> dict[str, list[Any]]:
     """Return type and plain attributes of every layer, by name: what sets networks of equal weights apart."""
-    return {name: [type(layer), _attributes(layer)] for name, layer in network.named_modules()}
+    # A layer with a parametrization has a class of its own, made for this one layer.
+    return {name: [type_before_parametrizations(part), _attributes(part)] for name, part in network.named_modules()}
 
 
 def _attributes(layer: nn.Module) -> dict[str, Any]:

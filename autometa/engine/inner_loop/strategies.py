@@ -15,6 +15,7 @@ from enum import IntEnum
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from autometa.checks import check_choice
 from autometa.contracts.examples import Inputs, map_inputs
@@ -265,6 +266,6 @@ def _shapes(module: nn.Module, parameters: Parameters, x: Inputs) -> tuple[objec
     """What calls must agree in for ``vmap`` to run all of them or none."""
     first = next(iter(parameters.values()))
     inputs = tuple(tuple(part.shape[1:]) for part in (x if isinstance(x, tuple) else (x,)))
-    layers = tuple(type(part) for part in module.modules())
+    layers = tuple(type_before_parametrizations(part) for part in module.modules())
     shapes = tuple((name, tuple(value.shape[1:])) for name, value in parameters.items())
     return layers, module.training, shapes, inputs, first.dtype, first.device
