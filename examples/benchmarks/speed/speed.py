@@ -15,8 +15,9 @@ commit and machine is not taken again: a run that was stopped goes on where it w
 newest row of every measurement.
 
 Before a network is timed the meta-gradients of all contenders are asserted to be equal, first order and second. They
-take turns of a step, or of as many as 20 ms hold, since steps of meta-training follow one another; the median of all steps
-counts. Each takes as many turns as 4 seconds hold, and has 16 tasks at least; all cells together take about 20 minutes.
+take turns of a step, or of as many as 20 ms hold, since steps of meta-training follow one another; the median of all
+steps counts. Each takes as many turns as 4 seconds hold, and has 16 tasks at least; all cells together take about 20
+minutes.
 """
 
 from __future__ import annotations
@@ -442,8 +443,9 @@ def race_table(records: Records) -> list[str]:
         "## A meta-step of MAML",
         "",
         "Inner steps, query loss, backward pass and outer SGD step of a batch of tasks; meta-gradients are asserted",
-        "equal first. Contenders take turns of 20 ms or a step; medians count. Above 1: autometa is faster. The floor is the time that",
-        "products and convolutions alone would take at the measured peak of the machine ("
+        "equal first. Contenders take turns of 20 ms, or of a step that takes longer; medians count. Above 1: autometa",
+        "is faster. The floor is the time that products and convolutions alone would take at the measured peak of the",
+        "machine ("
         + "; ".join(f"{machine.split(',')[0]}: {peak:.0f} GFLOP/s" for machine, peak in peaks.items())
         + "). Memory",
         "is how much the process's peak grows over two steps, choosing a strategy included.",
