@@ -150,16 +150,15 @@ def speedup(turns: int) -> list[dict[str, Any]]:
 # ---- idle workers
 
 
-def idle(storages: Sequence[str]) -> list[dict[str, Any]]:
+def idle(storages: Sequence[str], numbers: Sequence[int] | None) -> Iterator[dict[str, Any]]:
     """Let workers wait for one slow slot, and measure what their waiting costs."""
     places = {"journal": journal, "postgresql": postgresql, "grpc": proxy}
-    rows = []
     for name in storages:
-        for n_workers in WORKERS[name]:
+        for n_workers in numbers or WORKERS[name]:
             with places[name]() as (where, servers):
-                rows.append({"storage": name, "workers": n_workers, **waiting(where, n_workers, servers)})
-                print(rows[-1], flush=True)
-    return rows
+                row = {"storage": name, "workers": n_workers, **waiting(where, n_workers, servers)}
+            print(row, flush=True)
+            yield row
 
 
 def waiting(where: str, n_workers: int, servers: Callable[[], list[int]]) -> dict[str, Any]:
@@ -307,12 +306,12 @@ def children(pid: int) -> list[int]:
 
 
 def add(name: str, rows: list[dict[str, Any]]) -> None:
-    """Write the rows of one measurement; those of storages that were not measured stay."""
+    """Write the rows of one measurement; those of what waited elsewhere, or in other numbers, stay."""
     machine = {"date": datetime.date.today().isoformat(), "machine": processor()}
     new = pd.DataFrame([row | machine for row in rows])
     if name == "idle":
-        old = pd.read_csv(HERE / "idle.csv")
-        new = pd.concat([old[~old["storage"].isin(new["storage"])], new])
+        both = pd.concat([pd.read_csv(HERE / "idle.csv"), new])
+        new = both.drop_duplicates(["storage", "workers"], keep="last")
     new.to_csv(HERE / f"{name}.csv", index=False)
 
 
@@ -370,6 +369,7 @@ def main() -> None:
     parser.add_argument("command", choices=["overhead", "speedup", "idle", "report"])
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--storages", nargs="+", choices=[*WORKERS], default=[*WORKERS])
+    parser.add_argument("--workers", nargs="+", type=int, help="how many wait (1, 4, 16 and, without PostgreSQL, 64)")
     asked = parser.parse_args()
     match asked.command:
         case "overhead":
@@ -377,7 +377,8 @@ def main() -> None:
         case "speedup":
             add("speedup", speedup(asked.turns))
         case "idle":
-            add("idle", idle(asked.storages))
+            for row in idle(asked.storages, asked.workers):
+                add("idle", [row])
         case _:
             report()
 
