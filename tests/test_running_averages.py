@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa.engine.inner_loop.strategies import Order, choose, vmap
+from autometa.engine.inner_loop.strategies import Order, choose, loop, vmap
 from tiers import first_by_default
 
 DOUBLE = torch.float64
@@ -165,3 +165,42 @@ class WithFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+class Remembering(nn.Module):
+    """Two linear layers with a layer norm between them, which keeps something of every call in one of three ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.first, self.norm, self.last = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)
+        self.register_buffer("mean", torch.zeros(4))
+        self.seen: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.first(x))
+        mean = h.detach().mean(dim=0)
+        if self.way == "assigned":
+            self.mean = 0.9 * self.mean + 0.1 * mean
+        elif self.way == "in place":
+            self.mean.mul_(0.9).add_(mean, alpha=0.1)
+        else:
+            self.seen = mean
+        return self.last(h - self.mean)
+
+
+@pytest.mark.parametrize("way", ["assigned", "in place", "attribute"])
+def test_what_a_network_keeps_of_every_call_is_that_of_tasks_in_turn(way: str) -> None:
+    torch.manual_seed(0)
+    network, x, y = Remembering(way).to(DOUBLE), torch.randn(4, 6, 3, dtype=DOUBLE), torch.randint(2, (4, 6))
+    kept, outputs = [], []
+    for strategy in ("auto", "loop"):
+        module = copy.deepcopy(network)
+        starts = am.per_task(module, 4)
+        assert choose(strategy, module, starts, x, Order.SECOND) is loop
+        ends = am.descend(module, starts, am.Examples(x, y), steps=2, rates=0.1, strategy=strategy)
+        outputs.append(am.call_per_task(module, ends, x, strategy=strategy))
+        kept.append(module.mean if module.seen is None else module.seen)
+    assert torch.equal(kept[0], kept[1])
+    assert kept[0].abs().sum() > 0
+    assert torch.equal(outputs[0], outputs[1])

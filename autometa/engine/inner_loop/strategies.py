@@ -7,6 +7,7 @@ result.
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import warnings
@@ -228,7 +229,7 @@ _TRYING = threading.RLock()
 
 
 def _vmap_runs(module: nn.Module, parameters: Parameters, x: Inputs, order: Order) -> bool:
-    """Return whether ``vmap`` has a rule for all that the network does; tried once on two tasks for each shape."""
+    """Return whether ``vmap`` can do all that the network does; tried once on two tasks for each shape."""
     key = (*_shapes(module, parameters, x), order)
     if key not in _runs:
         with _TRYING:
@@ -239,6 +240,11 @@ def _vmap_runs(module: nn.Module, parameters: Parameters, x: Inputs, order: Orde
 
 
 def _try_vmap(module: nn.Module, parameters: dict[str, Tensor], x: Inputs, order: Order) -> bool:
+    try:
+        module = copy.deepcopy(module, {id(own): own for own in module.parameters()})  # an attempt leaves no traces
+    except (RuntimeError, TypeError):  # a layer that keeps its last result, or a lock
+        return False
+    before = _kept(module)
     device = next(iter(parameters.values())).device
     accelerator = {} if device.type == "cpu" else {"device_type": device.type}
     with (
@@ -259,7 +265,21 @@ def _try_vmap(module: nn.Module, parameters: dict[str, Tensor], x: Inputs, order
             raise
         except (RuntimeError, UserWarning):
             return False
-    return True
+    # What a network keeps of a call is of one task, then of the next.
+    after = _kept(module)
+    return before.keys() == after.keys() and all(
+        before[place][0] is tensor and before[place][1] == version for place, (tensor, version) in after.items()
+    )
+
+
+def _kept(module: nn.Module) -> dict[tuple[str, str], tuple[Tensor, int]]:
+    """Return the tensors that a network keeps beside its parameters, by layer and name, and how often each changed."""
+    return {
+        (place, name): (value, 0 if value.is_inference() else value._version)
+        for place, layer in module.named_modules()
+        for name, value in (*layer._buffers.items(), *vars(layer).items())
+        if isinstance(value, Tensor)
+    }
 
 
 def _shapes(module: nn.Module, parameters: Parameters, x: Inputs) -> tuple[object, ...]:
