@@ -68,7 +68,7 @@ def test_a_gap_that_nothing_decides_is_told_as_such() -> None:
     record = made_up(("glyphs",))
     nothing = record.frames.significance.assign(p_beside_best=np.nan)
     said = sentence_on(with_frames(record, significance=nothing), "glyphs")
-    assert "(sklearn; not decided by one training run)" in said
+    assert "(sklearn; not decided: one training run, or one task, says nothing of a learner)" in said
 
 
 def test_without_anybody_to_be_held_against_or_a_time_the_rest_is_said() -> None:

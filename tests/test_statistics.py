@@ -337,6 +337,19 @@ def test_one_learner_alone_gives_an_empty_table_with_its_columns() -> None:
 
 
 GOOD = long({"a": normal(4, 2), "b": normal(4, 2, seed=1)})
+NUMBERED = GOOD.assign(
+    seed=GOOD["seed"].str.split().str[1].astype(int), task=GOOD["task"].str.split().str[1].astype(int)
+)
+GOOD_VALUES = {**GOOD.iloc[0].to_dict(), "trained_on": "glyphs", "metric": "accuracy"}
+
+
+def test_one_task_says_nothing_about_others_however_many_runs_there_are() -> None:
+    found = am.significance(long({"a": normal(1, 5), "b": normal(1, 5, seed=1) + 9}), higher_is_better=True)
+    assert found["verdict"].tolist() == ["not decided"]
+    assert found[["p_value", "ci_low", "ci_high", "p_holm", "runs_needed"]].isna().all(axis=None)
+    assert found["run_spread"].gt(0).all()
+    assert np.isnan(interval_of(normal(1, 5), positive=False)).all()
+    assert np.isfinite(interval_of(normal(2, 5), positive=False)).all()
 
 
 @pytest.mark.parametrize(
@@ -352,6 +365,27 @@ GOOD = long({"a": normal(4, 2), "b": normal(4, 2, seed=1)})
         (GOOD.replace({"score": {GOOD["score"][3]: np.nan}}), {"higher_is_better": True}, am.InvalidData, "'task 1'"),
         (GOOD[2:], {"higher_is_better": True}, am.InvalidData, "judged on different tasks"),
         (GOOD.assign(score="high"), {"higher_is_better": True}, am.InvalidData, "column 'score' holds 'high'"),
+        (
+            pd.concat([NUMBERED, NUMBERED[:1]]),
+            {"higher_is_better": True},
+            am.InvalidData,
+            "for learner 'a' on 'digits', seed 0, task 0",
+        ),
+        (
+            GOOD.assign(metric=np.where(GOOD["learner"] == "a", "mse", "accuracy")),
+            {},
+            am.InvalidData,
+            "on 'digits' are of several metrics, 'mse' and 'accuracy', which cannot be compared",
+        ),
+        *(
+            (
+                GOOD.assign(trained_on="glyphs", metric="accuracy").replace({name: {GOOD_VALUES[name]: None}}),
+                {},
+                am.InvalidData,
+                f"column '{name}' of scores has no value in {n} of 16 rows; fill it",
+            )
+            for name, n in (("tasks", 16), ("learner", 8), ("seed", 8), ("task", 4), ("trained_on", 16), ("metric", 16))
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_named(table: Any, settings: Any, error: type[Exception], message: str) -> None:

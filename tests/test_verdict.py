@@ -56,7 +56,7 @@ def test_a_gain_that_is_not_sure_is_not_called_so() -> None:
     nothing = pairs.assign(p_beside_best=np.nan)
     verdict = verdict_on(replace(record, frames=replace(record.frames, significance=nothing)), "glyphs")
     assert verdict is not None
-    assert "not decided: one training run says nothing of a learner" in verdict.sureness
+    assert "not decided: one training run, or one task, says nothing of a learner" in verdict.sureness
 
 
 def test_a_baseline_that_wins_says_that_no_meta_learner_is_better() -> None:

@@ -50,8 +50,8 @@ class Comparison:
         on), ``rank`` (equal scores share one), ``learner``, ``family``, ``metric``, ``score`` (mean over meta-test
         tasks and seeds),
         ``ci_low``, ``ci_high`` (95%, of the learner: tasks and training runs are random; with one run of the trained
-        model, over tasks alone), ``run_spread`` (standard deviation of the mean score from run to run; NaN for a single
-        run), ``n_test_tasks``, ``n_seeds``,
+        model, over tasks alone; NaN on one task), ``run_spread`` (standard deviation of the mean score from run to
+        run; NaN for a single run), ``n_test_tasks``, ``n_seeds``,
         ``n_shot`` (as asked for), ``n_query`` (query examples that the meta-test tasks have, of each class where tasks
         have classes of their own; ``"5–20"`` where tasks differ), ``normalization``, ``meta_train_seconds`` (of one
         run), ``adapt_ms``, ``predict_ms`` (one task), ``n_trials``, ``params``, ``trained_on`` (tuned and meta-trained

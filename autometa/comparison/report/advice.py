@@ -11,7 +11,7 @@ import pandas as pd
 
 from autometa.comparison.report.across import tests_on
 from autometa.comparison.report.markup import metric_title, p_words, score_text
-from autometa.comparison.report.significance import verdicts_beside_best
+from autometa.comparison.report.significance import SAYS_NOTHING, verdicts_beside_best
 from autometa.comparison.results.crossed_effects import ALPHA
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.references import references_in
@@ -77,7 +77,7 @@ class Beside:
     def sureness(self) -> str:
         """Say how sure the difference is."""
         if math.isnan(self.p_value):
-            return f"Whether it is better than {self.words} is not decided: one training run says nothing of a learner."
+            return f"Whether it is better than {self.words} is not decided: {SAYS_NOTHING}."
         sure = "is beyond" if self.p_value < ALPHA else "may be"
         why = "; ".join(filter(None, (p_words(self.p_value), self.varies)))
         return f"The gain over {self.words} {sure} chance ({why})."

@@ -176,6 +176,7 @@ def function_figure(
 def _scores_and_ends(rows: pd.DataFrame) -> NDArray[np.float64]:
     """Scores and the ends of their intervals; of errors, which are above 0, without the ends that are not."""
     values: NDArray[np.float64] = rows[["score", "ci_low", "ci_high"]].to_numpy(dtype=np.float64)
+    values = values[~np.isnan(values)]
     return values[values > 0] if rows["score"].min() > 0 else values
 
 

@@ -38,7 +38,9 @@ def score_text(score: float, metric: str) -> str:
 
 
 def interval_text(low: float, high: float, metric: str) -> str:
-    """Both ends of an interval; the unit stands once."""
+    """Both ends of an interval; the unit stands once. Of one task nothing is known."""
+    if math.isnan(low):
+        return "–"
     ends = f"{score_text(low, metric)} – {score_text(high, metric)}"
     return ends.replace("% –", " –")
 

@@ -18,6 +18,7 @@ from autometa.comparison.report.markup import (
     seconds_text,
 )
 from autometa.comparison.report.members import members_words
+from autometa.comparison.report.significance import SAYS_NOTHING
 from autometa.comparison.results.crossed_effects import ALPHA
 from autometa.comparison.results.record import Record
 from autometa.contracts.problems import problem_of_metric
@@ -82,7 +83,7 @@ def _p_beside(record: Record, tasks: str, learner: str) -> float:
 def _sure(p_value: float) -> str:
     """Say how sure a difference is."""
     if math.isnan(p_value):
-        return "not decided by one training run"
+        return f"not decided: {SAYS_NOTHING}"
     return f"{'beyond' if p_value < ALPHA else 'may be'} chance, {p_words(p_value)}"
 
 

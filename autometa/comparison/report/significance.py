@@ -20,6 +20,8 @@ CLAIM = (
     "the best."
 )
 """What a leaderboard claims."""
+SAYS_NOTHING = "one training run, or one task, says nothing of a learner"
+"""Why something is not decided."""
 
 
 def verdicts_beside_best(board: pd.DataFrame, significance: pd.DataFrame, tasks: str) -> dict[str, str]:
@@ -41,14 +43,18 @@ def verdicts_beside_best(board: pd.DataFrame, significance: pd.DataFrame, tasks:
 
 
 def runs_wanted(significance: pd.DataFrame) -> str:
-    """Say how many runs would decide what is not decided; empty where all is."""
+    """Say what would decide what is not decided; empty where all is."""
     undecided = significance[significance["verdict"] == NOT_DECIDED]
-    if undecided.empty:
-        return ""
-    return (
-        "One training run says nothing about a learner, only about the model that it gave: not decided. "
-        f"{int(undecided['runs_needed'].max())} runs (--seeds) usually decide."
-    )
+    runs = undecided["runs_needed"].dropna()
+    said = []
+    if len(runs):
+        said.append(
+            "One training run says nothing about a learner, only about the model that it gave: not decided. "
+            f"{int(runs.max())} runs (--seeds) usually decide."
+        )
+    if len(runs) < len(undecided):
+        said.append("One task says nothing about others: not decided. Judge on more (--n-test-tasks).")
+    return " ".join(said)
 
 
 def significance_section(record: Record, looks: dict[str, Style]) -> str:

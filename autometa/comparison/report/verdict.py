@@ -21,7 +21,7 @@ from autometa.comparison.report.markup import (
 )
 from autometa.comparison.report.members import members_words
 from autometa.comparison.report.race import tried_words
-from autometa.comparison.report.significance import verdicts_beside_best
+from autometa.comparison.report.significance import SAYS_NOTHING, verdicts_beside_best
 from autometa.comparison.results.crossed_effects import ALPHA
 from autometa.comparison.results.record import Record
 from autometa.comparison.results.statistics import LEVEL_WITH
@@ -96,7 +96,7 @@ def _gain(record: Record, tasks: str, baseline: str, varies: str) -> str:
             continue
         sure = "is beyond" if pair.p_beside_best < ALPHA else "may be"
         return f"The gain {sure} chance ({'; '.join(filter(None, (p_words(pair.p_beside_best), varies)))})."
-    return "Whether the gain is beyond chance is not decided: one training run says nothing of a learner."
+    return f"Whether the gain is beyond chance is not decided: {SAYS_NOTHING}."
 
 
 def _level(record: Record, tasks: str, best: str) -> str:

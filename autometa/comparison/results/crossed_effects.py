@@ -92,19 +92,21 @@ class Estimate:
 
 
 def interval_of(scores: Scores, *, positive: bool, bounds: Bounds = UNBOUNDED) -> tuple[float, float]:
-    """Interval of `LEVEL` of a learner's mean score, ``positive`` where it is central in the logarithm."""
+    """Interval of `LEVEL` of a learner's mean score, NaN on one task; ``positive``: central in the logarithm."""
+    if len(scores) < 2:
+        return math.nan, math.nan
     found = replace(mean_of(scores), bounds=bounds)
     return found.positive_interval if positive else found.interval
 
 
 def is_decidable(scores: Scores) -> bool:
-    """Tell whether the spread of runs can be seen: there are two or more."""
-    return bool(scores.shape[1] > 1)
+    """Tell whether the spread of tasks and that of runs can be seen: there are two or more of both."""
+    return bool(min(scores.shape) > 1)
 
 
 def run_spread(*scores: Scores) -> float:
     """Return by how much means over tasks vary from run to run: of one learner, or the gap of two; NaN for one run."""
-    if not all(map(is_decidable, scores)):
+    if any(of.shape[1] < 2 for of in scores):
         return math.nan
     return math.sqrt(sum(float(of.mean(axis=0).var(ddof=1)) for of in scores))
 

@@ -18,8 +18,8 @@ def significance(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, 
     A learner's scores on the same tasks spread over training runs, often far more than the mean over tasks is
     uncertain. So the test takes runs and tasks as crossed random effects: variances of the means over runs and over
     tasks add up, with Satterthwaite's degrees of freedom (see `autometa.comparison.results.crossed_effects`). With one
-    run of a learner nothing can be said about the learner. p-values are corrected within a task distribution for the
-    number of pairs decided there (Holm 1979).
+    run of a learner, or on one task, nothing can be said about the learner. p-values are corrected within a task
+    distribution for the number of pairs decided there (Holm 1979).
 
     Parameters
     ----------
@@ -37,9 +37,10 @@ def significance(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, 
         ``ci_low``, ``ci_high`` (95%), ``p_value``, ``p_holm``, ``verdict`` ("different", "no difference found" or "not
         decided"), ``better`` (the learner that is, or None), ``runs_needed`` (training runs of each that would make a
         difference of this size significant, as the runs spread here; for pairs not decided, the number that usually
-        decides), ``p_models`` (Wilcoxon's signed-rank test over tasks: of these trained models, not of the learners),
-        ``p_beside_best`` (of pairs with the best mean: below 5%, the other is not the best of all; the rest hold the
-        best of all in 95% of comparisons, Gupta 1965; one-sided, corrected for the number of others; else NaN),
+        decides, NaN on one task), ``p_models`` (Wilcoxon's signed-rank test over tasks: of these trained models, not
+        of the learners), ``p_beside_best`` (of pairs with the best mean: below 5%, the other is not the best of all;
+        the rest hold the best of all in 95% of comparisons, Gupta 1965; one-sided, corrected for the number of others;
+        else NaN),
         ``run_spread`` (standard deviation of the difference from run to run; NaN for a single run); with
         ``trained_on`` also ``trained_on_a`` and ``trained_on_b``.
 
@@ -48,7 +49,8 @@ def significance(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, 
     InvalidParameter
         The direction is not known.
     InvalidData
-        A column is missing, a score is missing, not finite or there twice, or learners were judged on different tasks.
+        A column is missing or has missing values, a score is missing, not finite or there twice, the scores of one
+        distribution are of several metrics, or learners were judged on different tasks.
 
     Examples
     --------

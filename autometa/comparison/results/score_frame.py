@@ -43,12 +43,16 @@ def read_scores(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, b
     InvalidParameter
         The direction is not known.
     InvalidData
-        A column is missing, a score is missing, not finite or there twice, or learners were judged on different tasks.
+        A column is missing or has missing values, a score is missing, not finite or there twice, the scores of one
+        distribution are of several metrics, or learners were judged on different tasks.
     """
     lacking = [name for name in NEEDED if name not in getattr(scores, "columns", ())]
     if lacking:
         raise InvalidData(f"scores lacks the columns {', '.join(map(repr, lacking))}; it needs {', '.join(NEEDED)}.")
     names = ["learner", TRAINED_ON] if TRAINED_ON in scores.columns else ["learner"]
+    for name in (*dict.fromkeys((*names, *NEEDED[:-1])), *(["metric"] if "metric" in scores.columns else [])):
+        if n_missing := int(scores[name].isna().sum()):
+            raise InvalidData(f"column {name!r} of scores has no value in {n_missing} of {len(scores)} rows; fill it.")
     found: dict[str, dict[Key, Scores]] = {}
     better: dict[str, bool] = {}
     problems: dict[str, Problem | None] = {}
@@ -56,8 +60,9 @@ def read_scores(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, b
     for tasks, of in scores.groupby("tasks", sort=False):
         label = str(tasks)
         matrices = {key: _matrix(rows, label, key) for key, rows in of.groupby(names, sort=False)}
-        better[label] = _direction(label, of, higher_is_better)
-        problems[label] = _problem(of)
+        metric = _metric(label, of)
+        better[label] = _direction(label, metric, higher_is_better)
+        problems[label] = _problem(metric)
         _check_same_tasks(label, matrices)
         found[label] = {key: matrix.to_numpy() for key, matrix in matrices.items()}
         bounds[label] = _bounds(problems[label], found[label].values())
@@ -69,7 +74,9 @@ def _matrix(rows: pd.DataFrame, tasks: str, key: Key) -> pd.DataFrame:
     twice = rows.duplicated(["seed", "task"])
     if twice.any():
         first = rows[twice].iloc[0]
-        raise InvalidData(f"scores holds two rows for {who}, seed {first['seed']!r}, task {first['task']!r}.")
+        raise InvalidData(
+            f"scores holds two rows for {who}, seed {_plain(first['seed'])}, task {_plain(first['task'])}."
+        )
     try:
         numbers = rows["score"].astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -80,10 +87,15 @@ def _matrix(rows: pd.DataFrame, tasks: str, key: Key) -> pd.DataFrame:
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise InvalidData(
-            f"scores lacks a finite score for {who}, seed {matrix.columns[column]!r}, task {matrix.index[row]!r}; "
-            "every run must be judged on every task."
+            f"scores lacks a finite score for {who}, seed {_plain(matrix.columns[column])}, task "
+            f"{_plain(matrix.index[row])}; every run must be judged on every task."
         )
     return matrix
+
+
+def _plain(value: Any) -> str:
+    """Show a value without NumPy's name for its type."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _check_same_tasks(tasks: str, of_learner: Mapping[Key, pd.DataFrame]) -> None:
@@ -96,13 +108,20 @@ def _check_same_tasks(tasks: str, of_learner: Mapping[Key, pd.DataFrame]) -> Non
             )
 
 
-def _metric(rows: pd.DataFrame) -> str | None:
-    return str(rows["metric"].iloc[0]) if "metric" in rows.columns else None
+def _metric(tasks: str, rows: pd.DataFrame) -> str | None:
+    """Return the metric of the scores on a distribution; None where there is no such column."""
+    metrics = [str(metric) for metric in rows["metric"].unique()] if "metric" in rows.columns else []
+    if len(metrics) > 1:
+        raise InvalidData(
+            f"the scores on {tasks!r} are of several metrics, {' and '.join(map(repr, metrics))}, which cannot be "
+            "compared; give those of one, or other names of tasks."
+        )
+    return metrics[0] if metrics else None
 
 
-def _problem(rows: pd.DataFrame) -> Problem | None:
+def _problem(metric: str | None) -> Problem | None:
     try:
-        return problem_of_metric(str(_metric(rows)))
+        return problem_of_metric(str(metric))
     except InvalidParameter:
         return None  # another library's
 
@@ -116,14 +135,14 @@ def _bounds(problem: Problem | None, scores: Iterable[Scores]) -> Bounds:
     return problem.bounds if are_within else UNBOUNDED
 
 
-def _direction(tasks: str, rows: pd.DataFrame, given: bool | Mapping[str, bool] | None) -> bool:
+def _direction(tasks: str, metric: str | None, given: bool | Mapping[str, bool] | None) -> bool:
     if isinstance(given, bool):
         return given
     if given is not None:
         if tasks not in given:
             raise InvalidParameter(f"higher_is_better says nothing about {tasks!r}; give True or False for it.")
         return bool(given[tasks])
-    metric, record = _metric(rows), _problem(rows)
+    record = _problem(metric)
     if record is None:
         raise InvalidParameter(
             f"higher_is_better is needed: the scores of {tasks!r} "

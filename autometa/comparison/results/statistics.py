@@ -145,7 +145,7 @@ def _pair(a: Scores, b: Scores, bounds: Bounds) -> dict[str, Any]:
         "ci_high": high,
         "p_value": difference.p_value if decidable else math.nan,
         "p_models": test_of_models(a.mean(axis=1), b.mean(axis=1)),
-        "runs_needed": runs_that_decide(a, b) if decidable else RUNS,
+        "runs_needed": runs_that_decide(a, b) if decidable else RUNS if len(a) > 1 else math.nan,
         "run_spread": run_spread(a, b),
     }
 
