@@ -379,3 +379,15 @@ def test_how_a_network_with_a_classifier_is_called_is_read_anew_in_every_call() 
     module.backbone.network.sign = -1.0
     assert not torch.allclose(predictions("auto"), before)
     torch.testing.assert_close(predictions("auto"), predictions("loop"))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch looks at it where it compiles
+@pytest.mark.parametrize("learner", ["prototypical", "maml"])
+def test_a_network_that_torch_compile_wrapped_gives_what_the_network_gives(learner: str, tmp_path: Path) -> None:
+    X, y = support()
+    network = Narrow()
+    plain = meta_trained(learner, backbone=network).fit(X, y).predict_proba(X)
+    model = meta_trained(learner, backbone=torch.compile(network, backend="eager"))
+    np.testing.assert_allclose(model.fit(X, y).predict_proba(X), plain, rtol=1e-5)
+    with pytest.raises(am.InvalidParameter, match="Give a function of no arguments that builds it"):
+        model.save(tmp_path / "it.autometa")

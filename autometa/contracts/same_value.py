@@ -52,6 +52,8 @@ def settings_of(network: nn.Module) -> dict[str, list[Any]]:
 
 
 def _attributes(layer: nn.Module) -> dict[str, Any]:
+    if "_orig_mod" in layer._modules:  # what torch.compile wraps around a network; it makes its own anew in every copy
+        return {}
     found = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name != "training"}
     # A network kept in a list, out of torch's sight, may be the one that holds this layer.
     return {name: type(value) if _holds_network(value) else value for name, value in found.items()}
