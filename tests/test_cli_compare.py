@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,20 @@ def test_report_shows_the_leaderboard_again_and_rebuilds_the_page(
     assert main(["report", str(first)]) == 0
     assert "ridge" in capsys.readouterr().out
     assert "<svg" in (first / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_told_beneath_the_leaderboard(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(first, other)
+    (other / "report.html").unlink()
+    (other / "report.html").mkdir()
+    assert main(["report", str(other)]) == 1
+    said = capsys.readouterr()
+    assert "ridge" in said.out
+    assert "report.html' cannot be written" in said.err
+    assert "--format md, csv or json prints tables and writes nothing" in " ".join(said.err.split())
 
 
 def test_json_has_the_rows_of_the_leaderboard_and_nothing_else(first: Path, capsys: pytest.CaptureFixture[str]) -> None:

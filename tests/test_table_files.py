@@ -89,6 +89,8 @@ def test_a_misspelt_column_is_looked_for_in_the_columns_there_are(tmp_path):
     [
         (frame().to_csv(index=False, sep="#"), "has one column only.*commas, semicolons, tabs or bars.*sep="),
         ("", "cannot be read as CSV"),
+        ("school,hours,score\n", "target column 'score' has no rows"),
+        ("school,hours,score\na,1,5\nb,2,5\n", r"target column 'score' is constant \(5\)"),
         ("school,hours,score\na,1,2\na,1,2,3,4\n", "cannot be read as CSV"),
         ("school,hours,score\nä,1,2\n".encode("latin-1"), "save it as UTF-8"),
     ],

@@ -432,7 +432,8 @@ def report(
 
         typer.echo(FORMATS[form](comparison))
     if unwritten is not None:
-        raise unwritten
+        reason, *_ = str(unwritten).rpartition(";")
+        raise StorageError(f"{reason}; --format md, csv or json prints tables and writes nothing.") from unwritten
     if not comparison.complete:
         told = f"{INCOMPLETE} {comparison.left} The command that began it goes on."
         typer.echo(printable(told), err=True)

@@ -170,7 +170,9 @@ def check_same(stored: Mapping[str, Any], plan: Plan, where: str) -> None:
             f"learners {list(stored['learners'])} there and {list(new['learners'])} here (search={search!r})"
         )
     if differences:
+        fewer = not stored["learners"].keys() <= new["learners"].keys()
+        hint = " To leave learners out of the tables, use Comparison.without or 'autometa report --without'."
         raise InvalidParameter(
             f"{where} holds another comparison: {'; '.join(differences)}; "
-            "give another output or name, or the arguments it was begun with."
+            f"give another output or name, or the arguments it was begun with.{hint * fewer}"
         )

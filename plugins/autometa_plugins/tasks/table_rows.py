@@ -157,8 +157,8 @@ def read_targets(target: pd.Series, problem: str) -> tuple[str, pd.Series]:
     kind, values = am.read_target(target, problem, what=f"target column {target.name!r}")
     read = pd.Series(values, index=target.index, name=target.name)
     if read.nunique() < 2:
-        value = target.iloc[0] if len(target) else None
-        raise am.InvalidData(f"target column {target.name!r} is constant ({value!r}); there is nothing to learn.")
+        what = f"is constant ({target.iloc[0]})" if len(target) else "has no rows"
+        raise am.InvalidData(f"target column {target.name!r} {what}; there is nothing to learn.")
     return kind, read
 
 
