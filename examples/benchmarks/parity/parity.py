@@ -248,7 +248,8 @@ _INTRODUCTION = (
     "[parity.toml](parity.toml). *Ours* is the mean over meta-test tasks ± 1.96 standard errors, of a single model and",
     "one seed. Steps are outer steps; *CPU s* is the processor time of meta-training. Batch normalisation is inductive",
     "unless it says otherwise; the published numbers of MAML, Reptile and Meta-SGD are transductive. Rows of device",
-    "cuda are the recipes of `--full`.",
+    "cuda, and of 100,000 steps, are the recipes of `--full`; a setting that stands twice on one device is of two",
+    "seeds.",
     "",
 )
 
