@@ -435,6 +435,15 @@ def test_batch_norm_of_an_unknown_kind_runs_one_task_after_the_other_while_train
         ({"rates": torch.ones(0)}, r"rates=tensor\(\[\]\) holds no step size"),
         ({"rates": {"0.weight": 0.1}}, r"rates\['0.bias'\]=None holds no step size"),
         ({"rates": {"0.weight": [], "0.bias": 0.1, "2.weight": 0.1, "2.bias": 0.1}}, r"rates\['0.weight'\]=\[\] holds"),
+        ({"rates": float("nan")}, "rates=nan holds no step size"),
+        ({"rates": torch.ones(1, 2)}, r"rates has the shape \(1, 2\); step sizes of n steps have \[n\]"),
+        (
+            {"rates": {"0.weight": torch.ones(1, 9, 9), "0.bias": 0.1, "2.weight": 0.1, "2.bias": 0.1}},
+            r"rates\['0.weight'\] has the shape \(1, 9, 9\); step sizes of n steps have \[n\] or \[n, ",
+        ),
+        ({"weight_decay": float("nan")}, "weight_decay=nan must be a number of at least 0"),
+        ({"weight_decay": {"0.bias": -1.0}}, r"weight_decay\['0.bias'\]=-1.0 must be a number of at least 0"),
+        ({"proximal": -1}, "proximal=-1 must be a number of at least 0"),
     ],
 )
 def test_impossible_arguments_are_named(
@@ -442,6 +451,24 @@ def test_impossible_arguments_are_named(
 ) -> None:
     with pytest.raises(am.InvalidParameter, match=message):
         am.descend(network, am.per_task(network, 4), ragged, **{"steps": 1, "rates": 0.1, **wrong})  # type: ignore[arg-type]
+
+
+def test_parameters_of_other_tasks_or_none_are_named(network: nn.Module, ragged: am.Examples) -> None:
+    with pytest.raises(am.InvalidParameter, match=r"parameters\['0.weight'\] is of 3 tasks and support of 4"):
+        am.descend(network, am.per_task(network, 3), ragged, steps=1, rates=0.1)
+    with pytest.raises(am.InvalidParameter, match="parameters is empty"):
+        am.descend(network, {}, ragged, steps=1, rates=0.1)
+    with pytest.raises(am.InvalidParameter, match="n_tasks=-1 must be an integer of at least 0"):
+        am.per_task(network, -1)
+
+
+def test_classes_are_counted_from_zero() -> None:
+    x, y = torch.zeros(1, 2, 3), torch.tensor([[0, -100]])
+    with pytest.raises(am.InvalidData, match="y of Examples holds the class -100; class indices begin with 0"):
+        am.Examples(x, y)
+    for classes in (y, torch.tensor([[0, 5]])):
+        with pytest.raises(am.InvalidData, match="y of Examples holds no class indices below n_classes=2"):
+            am.Examples(x, classes, n_classes=2).one_hot()
 
 
 def test_a_fitted_head_reaches_the_optimum_whatever_the_scale_of_the_features() -> None:

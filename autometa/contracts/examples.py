@@ -59,7 +59,7 @@ class Examples:
                 f"mask {tuple(self.mask.shape)} must have the shape [tasks, n] of y {tuple(self.y.shape)}."
             )
         if self.n_classes == 0 and not self.y.is_floating_point():
-            object.__setattr__(self, "n_classes", int(self.y.max()) + 1 if self.y.numel() else 0)
+            object.__setattr__(self, "n_classes", self._largest_class() + 1)
 
     def _check_kinds(self) -> None:
         """Refuse what is no tensor, or one of other numbers; look at no value, which would wait for the device."""
@@ -80,6 +80,15 @@ class Examples:
             )
         if self.mask is not None and self.mask.dtype != torch.bool:
             raise InvalidData(f"mask of Examples is {self.mask.dtype}; it must be torch.bool, as mask.bool() makes it.")
+
+    def _largest_class(self) -> int:
+        """Return the largest class index, -1 where there is none."""
+        if not self.y.numel():
+            return -1
+        least, most = map(int, self.y.aminmax())
+        if least < 0:
+            raise InvalidData(f"y of Examples holds the class {least}; class indices begin with 0, padded places too.")
+        return most
 
     def __len__(self) -> int:
         return self.y.shape[0]
@@ -114,7 +123,12 @@ class Examples:
         """Class membership as numbers of the inputs' type, [tasks, n, n_classes]; zero rows where padded."""
         x = self.x[0] if isinstance(self.x, tuple) else self.x
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
-        classes = torch.nn.functional.one_hot(self.y, self.n_classes).to(dtype)
+        try:
+            classes = torch.nn.functional.one_hot(self.y, self.n_classes).to(dtype)
+        except RuntimeError as error:
+            raise InvalidData(
+                f"y of Examples holds no class indices below n_classes={self.n_classes}: {error}"
+            ) from error
         return classes if self._full else classes * self.mask.unsqueeze(-1)
 
     def targets(self) -> Tensor:

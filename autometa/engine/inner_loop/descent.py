@@ -6,7 +6,8 @@ pass over all tasks and one call of ``torch.autograd.grad`` are a step of all of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autometa.checks import check_int
+from autometa.checks import check_int, check_real
 from autometa.contracts.examples import Examples, Inputs
 from autometa.engine.inner_loop import mlp_descent
 from autometa.engine.inner_loop.mlp_program import read
@@ -51,8 +52,9 @@ def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None
     Raises
     ------
     InvalidParameter
-        The module has no parameter of that name, or none that requires a gradient.
+        ``n_tasks`` is no number, or the module has no parameter of that name or none that requires a gradient.
     """
+    check_int("n_tasks", n_tasks, least=0)
     if names is None:
         named = dict(module.named_parameters())
         parameters: dict[str, Tensor] = {name: value for name, value in named.items() if value.requires_grad}
@@ -128,7 +130,8 @@ def descend(
     steps : int
         At least 0.
     rates : float, sequence, array or Tensor of shape [n], or dict of those by parameter name
-        Step size, or one for each step; steps beyond the last reuse it.
+        Step size, or one for each step; steps beyond the last reuse it. In a dict also a Tensor of shape [n, *shape],
+        a size for every number of the parameter, or with ones in it.
     loss : callable from outputs [tasks, n, n_outputs] to [tasks], optional
         :func:`loss_on` the support set when left out.
     weight_decay : float or dict of those by parameter name, default=0.0
@@ -158,11 +161,17 @@ def descend(
     Raises
     ------
     InvalidParameter
-        ``steps``, ``rates`` or ``strategy`` is not usable.
+        ``parameters``, ``steps``, ``rates``, ``weight_decay``, ``proximal`` or ``strategy`` is not usable.
     Incompatible
         The strategy cannot run this module, or its steps cannot be taken twice; the text says why.
     """
     check_int("steps", steps, least=0)
+    _check_parameters(parameters, support)
+    if weight_decay:
+        for name, decay in weight_decay.items() if isinstance(weight_decay, Mapping) else [("", weight_decay)]:
+            check_real(f"weight_decay[{name!r}]" if name else "weight_decay", decay, least=0)
+    if proximal:
+        check_real("proximal", proximal, least=0)
     sizes = _step_sizes(rates, parameters) if steps else {}
     plain = steps > 0 and loss is None and not (weight_decay or proximal or checkpoint)
     program = read(module) if plain and strategy in ("auto", "bmm") else None
@@ -272,16 +281,32 @@ class _Step:
         return recomputed(step, self.module, [tensor for part in parts for tensor in part])
 
 
-def _step_sizes(rates: Rates, names: Iterable[str]) -> Sizes | Mapping[str, Sizes]:
+def _check_parameters(parameters: Mapping[str, Tensor], support: Examples) -> None:
+    """Refuse parameters that are not of these tasks."""
+    if not parameters:
+        raise InvalidParameter(
+            "parameters is empty; give those that every task has its own of, as per_task returns them."
+        )
+    name, first = next(iter(parameters.items()))
+    if len(first) != len(support):
+        raise InvalidParameter(
+            f"parameters[{name!r}] is of {len(first)} tasks and support of {len(support)}; give as many of both."
+        )
+
+
+def _step_sizes(rates: Rates, parameters: Mapping[str, Tensor]) -> Sizes | Mapping[str, Sizes]:
     """Return step sizes of every parameter as Python's numbers and tensors, or refuse what is none."""
     if isinstance(rates, Mapping):
-        return {name: _sizes_of(f"rates[{name!r}]", rates.get(name)) for name in names}
+        return {name: _sizes_of(f"rates[{name!r}]", rates.get(name), value) for name, value in parameters.items()}
     return _sizes_of("rates", rates)
 
 
-def _sizes_of(shown: str, rate: object) -> Sizes:
+def _sizes_of(shown: str, rate: object, parameter: Tensor | None = None) -> Sizes:
     found: Any = rate.tolist() if isinstance(rate, np.ndarray) else rate
     if isinstance(found, Tensor) and _is_size(found):
+        if found.dim() > 1 and (parameter is None or not _fits(found.shape[1:], parameter.shape[1:])):
+            fits = "[n]" if parameter is None else f"[n] or {['n', *parameter.shape[1:]]}".replace("'", "")
+            raise InvalidParameter(f"{shown} has the shape {tuple(found.shape)}; step sizes of n steps have {fits}.")
         return found
     if _is_size(found):
         return float(found)
@@ -290,10 +315,15 @@ def _sizes_of(shown: str, rate: object) -> Sizes:
     raise InvalidParameter(f"{shown}={rate!r} holds no step size; give a number such as 0.1, or one for each step.")
 
 
+def _fits(shape: torch.Size, whole: torch.Size) -> bool:
+    """Tell whether one shape is another, but for ones: a step size for all rows of a head, say."""
+    return len(shape) == len(whole) and all(one in (1, other) for one, other in zip(shape, whole, strict=True))
+
+
 def _is_size(value: object) -> bool:
     if isinstance(value, Tensor):
         return value.numel() > 0 and value.dtype != torch.bool and not value.is_complex()
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _start(value: Tensor, differentiable: bool) -> Tensor:
