@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def test_alike_tasks_come_first_and_no_more_than_a_few(tmp_path: Path, ridge: di
 )
 def test_what_does_not_fit_is_not_tried(tmp_path: Path, ridge: dict[str, Any], other: dict[str, Any]) -> None:
     numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1}
-    found = am.compare("sinusoid", "ridge", warm_start=written(tmp_path, ridge | other), **numbers)
+    with pytest.warns(UserWarning, match="has no effect: its only entry does not fit"):
+        found = am.compare("sinusoid", "ridge", warm_start=written(tmp_path, ridge | other), **numbers)
     assert first_values(found) == first_values(am.compare("sinusoid", "ridge", **numbers))
 
 
@@ -117,6 +119,42 @@ def test_a_folder_goes_on_with_the_start_it_was_begun_with_and_a_worker_knows_it
         assert on.complete
         assert first_values(on)[:2] == first_values(found)
         assert 0.21 not in first_values(on)
+
+
+GONE = "comparison 'run' goes on with what warm_start held when it was begun; warm_start={!r} cannot be read now."
+
+
+@pytest.mark.parametrize("left", [None, "nonsense"])
+def test_a_comparison_goes_on_with_its_start_where_that_is_gone(
+    tmp_path: Path, ridge: dict[str, Any], left: str | None
+) -> None:
+    numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1}
+    path, storage = written(tmp_path, ridge), f"sqlite:///{tmp_path / 'studies.db'}"
+    places: list[dict[str, Any]] = [{"output": tmp_path / "run"}, {"storage": storage, "name": "run"}]
+    for place in places:
+        am.compare("sinusoid", "ridge", warm_start=path, **place, **numbers)
+    path.unlink() if left is None else path.write_text(left)
+    for place, more in zip(places, (3, 2), strict=True):
+        with pytest.warns(UserWarning, match=f"^{re.escape(GONE.format(path))}$"):
+            on = am.compare("sinusoid", "ridge", warm_start=path, **place, **{**numbers, "n_trials": more})
+        assert on.complete
+        assert first_values(on)[1] == 0.37
+    for place in ({"output": tmp_path / "new"}, {"storage": f"sqlite:///{tmp_path / 'new.db'}"}, {}):
+        with pytest.raises(am.MissingData if left is None else am.InvalidFile, match="warm_start="):
+            am.compare("sinusoid", "ridge", warm_start=path, **place, **numbers)
+    assert not (tmp_path / "new" / "journal.log").exists()
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_an_estimator_goes_on_with_its_start_where_that_is_gone(tmp_path: Path, ridge: dict[str, Any]) -> None:
+    path = written(tmp_path, ridge)
+    numbers = {name: value for name, value in FAST.items() if name != "baselines"} | {"n_seeds": 1, "max_steps": 1}
+    chooser = am.AutoFewShotRegressor("ridge", warm_start=[path], output=tmp_path / "run", **numbers)
+    chooser.meta_fit("sinusoid")
+    path.unlink()
+    with pytest.warns(UserWarning, match=re.escape(GONE.format([path]))):
+        chooser.meta_fit("sinusoid")
+    assert 0.37 in [params.get("learner__regularization") for params in chooser.comparison_.trials["params"]]
 
 
 def test_a_folder_begun_without_a_start_goes_on_without_one(tmp_path: Path, ridge: dict[str, Any]) -> None:
@@ -185,6 +223,72 @@ def test_what_is_no_portfolio_is_one_error(tmp_path: Path, text: str | None, err
         am.compare("sinusoid", "ridge", warm_start=tmp_path, **FAST)
     with pytest.raises(am.InvalidParameter, match="warm_start=3"):
         am.compare("sinusoid", "ridge", warm_start=3, **FAST)
+
+
+OTHER_LEARNER = RIDGE | {"learner": "optimization/maml"}
+OTHER_PROBLEM = RIDGE | {"problem": "classification"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ([], " holds no hyperparameters, so it has no effect."),
+        (
+            [OTHER_LEARNER],
+            " has no effect: its only entry does not fit. 1 is for optimization/maml with optimization/gradient "
+            "(regression); this comparison has {ridge} with optimization/gradient (regression).",
+        ),
+        (
+            [OTHER_LEARNER, {"params": {"learner__no_such": 1}}],
+            " has no effect: none of its 2 entries fits. 1 is for optimization/maml with optimization/gradient "
+            "(regression); this comparison has {ridge} with optimization/gradient (regression). Left out: "
+            "learner__no_such (not searched).",
+        ),
+        (
+            [{}, OTHER_PROBLEM],
+            ": 1 of 2 entries is tried. 1 is for metric/ridge with optimization/gradient (classification); this "
+            "comparison has {ridge} with optimization/gradient (regression).",
+        ),
+        (
+            [{}, {}, {"params": {"learner__regularization": -5.0, "meta_optimizer__lr": 0.002}}],
+            ": 3 of 3 entries are tried, 1 of them in part. Left out: learner__regularization=-5.0 (of {range}).",
+        ),
+        ([{}], None),
+    ],
+)
+def test_what_a_comparison_cannot_try_is_told_once(
+    tmp_path: Path, ridge: dict[str, Any], entries: list[dict[str, Any]], told: str | None
+) -> None:
+    path = written(tmp_path, *(ridge | entry for entry in entries))
+    seen = am.preview("sinusoid", "ridge", budget=1, baselines=False).searched.set_index("parameter")
+    numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1, "warm_start": path}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        am.compare("sinusoid", "ridge", **numbers)
+        am.preview("sinusoid", "ridge", budget=1, baselines=False, warm_start=path)
+    texts = [str(warning.message) for warning in caught if "warm_start" in str(warning.message)]
+    if told is not None:
+        where = seen.loc["learner__regularization", "range"]
+        told = f"warm_start={str(path)!r}" + told.replace("{ridge}", ridge["learner"]).replace("{range}", where)
+    assert texts == ([] if told is None else [told, told])
+
+
+def test_portfolios_of_plugins_are_told_of_only_where_nothing_fits() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        am.preview("sinusoid", ["ridge", "maml"], budget=1, warm_start="installed")
+    with pytest.warns(
+        UserWarning, match=r"warm_start='installed' has no effect: none of its \d+ entries fits. \d+ are for"
+    ):
+        am.preview("sinusoid", "sklearn", budget=1, warm_start="installed")
+
+
+def test_a_search_for_a_winner_begins_with_it_too(tmp_path: Path, ridge: dict[str, Any]) -> None:
+    found = am.compare(
+        "sinusoid", ["ridge", "sklearn"], search="joint", warm_start=written(tmp_path, ridge),
+        **{**FAST, "n_trials": 4, "n_seeds": 1, "max_steps": 1},
+    )  # fmt: skip
+    assert 0.37 in [params.get("learner__regularization") for params in found.trials["params"]]
 
 
 def test_a_name_that_is_none_says_which_there_is() -> None:

@@ -31,10 +31,12 @@ from autometa.comparison.execution.storage import (
     prepare_output,
 )
 from autometa.comparison.execution.stored_plan import begun_plan, stored_plan
+from autometa.comparison.execution.stored_start import other_start, read_start
 from autometa.comparison.plan.entrants import Learners, Tasks
 from autometa.comparison.plan.foreign import Paths, check_allowed_paths
 from autometa.comparison.plan.plan import make_plan
-from autometa.comparison.plan.portfolio import Portfolio, WarmStart, read_portfolio
+from autometa.comparison.plan.portfolio import WarmStart
+from autometa.comparison.plan.portfolio_fit import misfit_text
 from autometa.comparison.plan.same_plan import going_on
 from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
 from autometa.comparison.report.mlflow_runs import check_log
@@ -43,7 +45,6 @@ from autometa.engine.device import pick_device
 from autometa.engine.process_start import prepare_processes
 from autometa.errors import InvalidParameter, warn_user
 from autometa.files.complete_run import is_complete
-from autometa.files.description import as_stored
 
 
 def compare(
@@ -167,7 +168,8 @@ def compare(
         Folders of finished comparisons, or their files ``portfolio.json``; ``"installed"`` stands for the files of that
         name in the packages of plugins, the bundled ones among them. The hyperparameters that did best there for a
         learner with the same meta-optimizer, up to three of tasks with the same problem and input, are tried right
-        after the defaults. A call that goes on keeps those that the first one read.
+        after the defaults. What fits nothing here is a warning. A call that goes on keeps those that the first one
+        read, also where they are gone.
     objective : str, default="auto"
         What trials are tuned on, what decides which θ of a run is kept, and what final runs are judged and ranked by.
         Meta-training descends the learner's loss, whatever this is. ``"auto"``: the metric of the problem, which stays
@@ -273,9 +275,9 @@ def compare(
     planned = partial(
         make_plan, tasks, learners, name=name, baselines=baselines, test_tasks=test_tasks, accelerator=accelerator
     )
-    portfolio = as_stored(read_portfolio(warm_start))
-    plan = planned(settings, portfolio=portfolio)
     where, keeper = _place(storage, folder, n_workers, cluster, keeps_files=ensemble or search == "race")
+    portfolio, is_lost = read_start(warm_start, where, name)
+    plan = planned(settings, portfolio=portfolio)
     opened = open_storage(where)
 
     def begin(begun: Mapping[str, Any]) -> Call:
@@ -287,8 +289,10 @@ def compare(
             make_display(verbose), trial_timeout, cluster, log,
         )  # fmt: skip
         run.register()
-        if first != portfolio:
-            warn_user(_other_start(name, warm_start, first))
+        if is_lost or first != portfolio:
+            warn_user(other_start(name, warm_start, first, is_lost=is_lost))
+        elif misfits := misfit_text(warm_start, portfolio, plan.pairs):
+            warn_user(misfits)
         return run
 
     with quiet_optuna():
@@ -358,13 +362,6 @@ def work(
         plan = stored_plan(opened, name, allowed_paths=allowed_paths, trusted=trusted)
         folder = folder_of(storage, name)
         return Call(plan, storage, opened, folder, None, device, 1, make_display(verbose), trial_timeout).work_here()
-
-
-def _other_start(name: str, warm_start: WarmStart | None, begun_with: Portfolio) -> str:
-    """Say that a comparison goes on with another start than a call asks for."""
-    goes_on = "with what warm_start held when it was begun" if begun_with else "without warm_start, as it was begun"
-    asked = "" if warm_start is None else f", not with what warm_start={warm_start!r} holds now"
-    return f"comparison {name!r} goes on {goes_on}{asked}."
 
 
 def _place(

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
 from autometa.checks import check_bool, check_int
@@ -26,9 +25,12 @@ from autometa.comparison.plan.guarded import guarded
 from autometa.comparison.plan.pair import Pair
 from autometa.comparison.plan.plan import Plan, make_plan
 from autometa.comparison.plan.portfolio import WarmStart, read_portfolio
+from autometa.comparison.plan.portfolio_fit import misfit_text
+from autometa.comparison.plan.search_space import range_text
 from autometa.comparison.plan.settings import MOST_WORKERS, Search, Settings
 from autometa.contracts.plugin_code import one_line
 from autometa.engine.device import pick_device
+from autometa.errors import warn_user
 from autometa.training import MetaTraining, evaluate
 
 PAIRS = [
@@ -148,6 +150,7 @@ max_memory, baselines
     check_int("n_workers", n_workers, most=MOST_WORKERS)
     check_bool("baselines", baselines)
     where = pick_device(device)
+    portfolio = read_portfolio(warm_start)
     plan = make_plan(
         tasks,
         learners,
@@ -156,8 +159,10 @@ max_memory, baselines
         baselines=baselines,
         test_tasks=test_tasks,
         accelerator=where.type != "cpu",
-        portfolio=read_portfolio(warm_start),
+        portfolio=portfolio,
     )
+    if misfits := misfit_text(warm_start, portfolio, plan.pairs):
+        warn_user(misfits)
     threads = ThreadCounts.here() if n_workers == 1 else ThreadCounts.shared(n_workers)
     with with_threads(threads):
         costs = {(pair.tasks, pair.learner): _measure(pair, where) for pair in plan.pairs}
@@ -300,12 +305,3 @@ def _searched_rows(pair: Pair) -> list[tuple[Any, ...]]:
         (pair.tasks, pair.learner, name, range_text(distribution), starting.get(name))
         for name, distribution in {**pair.space.distributions, **pair.space.opened}.items()
     ]
-
-
-def range_text(distribution: BaseDistribution) -> str:
-    """Say what a hyperparameter is chosen from: ``"0.001 – 1 (log)"``, or the choices."""
-    if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(map(str, distribution.choices))
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    text = f"{distribution.low:.4g} – {distribution.high:.4g}"
-    return f"{text} (log)" if distribution.log else text

@@ -53,9 +53,8 @@ def read_portfolio(given: WarmStart | None) -> list[dict[str, Any]]:
             f"warm_start={given!r} must be the folder of a finished comparison, a portfolio, {INSTALLED!r}, or a list "
             "of these."
         )
-    paths = [] if given is None else [given] if isinstance(given, str | os.PathLike) else list(given)
     found: list[dict[str, Any]] = []
-    for item in paths:
+    for item in items_of(given):
         if item == INSTALLED:
             found.extend(_of_plugins())
             continue
@@ -63,6 +62,11 @@ def read_portfolio(given: WarmStart | None) -> list[dict[str, Any]]:
         path = Path(item).expanduser()
         found.extend(_read(path / FILE if path.is_dir() else path, f"warm_start={str(item)!r}"))
     return found
+
+
+def items_of(given: WarmStart | None) -> list[str | os.PathLike[str]]:
+    """Return each of the things that an argument names."""
+    return [] if given is None else [given] if isinstance(given, str | os.PathLike) else list(given)
 
 
 def _read(path: Path, shown: str) -> list[dict[str, Any]]:
@@ -95,7 +99,7 @@ def _of_plugins() -> list[dict[str, Any]]:
 
 def entry_of(tasks: str, candidate: Candidate, params: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a portfolio keeps of the best hyperparameters of a learner; None where nothing can be kept."""
-    entry = {"tasks": tasks, **_key(candidate), "input": _input(candidate.info), "params": dict(params)}
+    entry = {"tasks": tasks, **key_of(candidate), "input": _input(candidate.info), "params": dict(params)}
     return None if not params or misfit(entry, ENTRY) else entry
 
 
@@ -104,21 +108,30 @@ def points_of(portfolio: Portfolio, candidate: Candidate, space: SearchSpace) ->
 
     A parameter that the space lacks, or a value outside it, is left out and has its default.
     """
-    key, kind = _key(candidate), _input(candidate.info)
-    alike = [entry for entry in portfolio if {name: entry[name] for name in key} == key]
+    key, kind = key_of(candidate), _input(candidate.info)
+    alike = [entry for entry in portfolio if is_for(entry, key)]
     points: list[dict[str, Any]] = []
     for entry in sorted(alike, key=lambda entry: entry["input"] != kind):
-        known = {**space.distributions, **space.opened}
-        fitting = {
-            name: value for name, value in entry["params"].items() if name in known and contains(known[name], value)
-        }
+        fitting = fitting_params(entry, space)
         point = {**space.defaults, **fitting}
         if fitting and point != space.defaults and point not in points:
             points.append(point)
     return points[:MOST]
 
 
-def _key(candidate: Candidate) -> dict[str, Any]:
+def is_for(entry: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+    """Tell whether an entry is for the learner, the meta-optimizer and the problem of a :func:`key_of`."""
+    return {name: entry[name] for name in key} == key
+
+
+def fitting_params(entry: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
+    """Return the parameters of an entry that a search space has, with values that lie in it."""
+    known = {**space.distributions, **space.opened}
+    return {name: value for name, value in entry["params"].items() if name in known and contains(known[name], value)}
+
+
+def key_of(candidate: Candidate) -> dict[str, Any]:
+    """Return what an entry that is for a candidate has."""
     optimizer = candidate.meta_optimizer
     return {
         "problem": candidate.info.problem,

@@ -76,6 +76,15 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     return distribution.low <= value <= distribution.high
 
 
+def range_text(distribution: BaseDistribution) -> str:
+    """Say what a hyperparameter is chosen from: ``"0.001 – 1 (log)"``, or the choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    text = f"{distribution.low:.4g} – {distribution.high:.4g}"
+    return f"{text} (log)" if distribution.log else text
+
+
 def changed_params(component: BaseLearner | MetaOptimizer) -> dict[str, Any]:
     """Parameters whose values are not the class's defaults."""
     defaults = _defaults(type(component))

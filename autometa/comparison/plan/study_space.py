@@ -163,8 +163,10 @@ class JointSpace:
 
     @property
     def fixed(self) -> Mapping[int, dict[str, Any]]:
-        """Every learner with its defaults."""
-        return {slot: self.join(pair.learner, pair.space.defaults) for slot, pair in enumerate(self.pairs)}
+        """Every learner with its defaults, then what did best elsewhere for each."""
+        first = [self.join(pair.learner, pair.space.defaults) for pair in self.pairs]
+        first += [self.join(pair.learner, point) for pair in self.pairs for point in pair.tried]
+        return dict(enumerate(first[: self.n_slots]))
 
     def sampler(self) -> SlotSampler:
         """Make the sampler: what is asked for depends on the learner chosen."""
