@@ -24,6 +24,7 @@ from autometa.comparison.execution.storage import open_storage
 from autometa.engine.process_start import NEEDED, prepare_processes, process_context
 from test_comparison import FAST, Mean
 from test_startup import packages_after
+from tiers import first_by_default
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="no server forks processes here")
 comparing = import_module("autometa.comparison.compare")  # the package has the function under that name
@@ -275,6 +276,84 @@ def test_what_a_session_defines_is_refused_by_name_before_any_worker_starts(tmp_
     assert "n_workers=2: the work cannot be sent to other processes ('Mine' is defined in this session" in ended.stderr
     assert ended.stderr.count("Traceback") == 1
     assert am.compare("sinusoid", {"mine": Mean()}, output=tmp_path / "run", **FAST).complete, "nothing was begun there"
+
+
+SPAWN = """
+import multiprocessing
+from autometa.engine import process_start
+process_start.process_context = lambda: multiprocessing.get_context("spawn")
+"""
+CALL = """
+import autometa as am
+print("imported", flush=True)
+am.compare("sinusoid", "sklearn", n_trials=1, n_seeds=2, n_test_tasks=3, n_valid_tasks=3, n_workers=2, verbose=0)
+print("compared", flush=True)
+"""
+GUARD = 'if __name__ == "__main__":'
+
+
+def run_program(text: str, folder: Path, *, how: str = "file") -> subprocess.CompletedProcess[str]:
+    """Run a program from a file, from standard input or from the command line."""
+    path = folder / "program.py"
+    path.write_text(text)
+    arguments = {"file": [str(path)], "stdin": ["-"], "-c": ["-c", text], "-m": ["-m", "program"]}[how]
+    given = text if how == "stdin" else ""
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, input=given, env=with_tests(), cwd=folder, text=True, capture_output=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "how"), first_by_default(2, [("", "file"), (SPAWN, "file"), ("", "-m"), (SPAWN, "-m")])
+)
+def test_a_program_that_workers_would_begin_again_is_one_error_that_says_what_to_write(
+    start: str, how: str, tmp_path: Path
+) -> None:
+    ended = run_program(start + CALL, tmp_path, how=how)
+    assert ended.returncode == 1
+    assert ended.stderr.count("Traceback") == 1
+    assert "ProcessFailed: every process that is started imports 'program.py' first" in ended.stderr
+    assert f"\n{GUARD}\n    ..." in ended.stderr
+    assert "compared" not in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("start", "how"),
+    first_by_default(1, [("", "stdin"), ("", "-c"), (SPAWN, "stdin"), (SPAWN, "-c")]),
+)
+def test_workers_do_not_import_a_program_that_has_no_file(start: str, how: str, tmp_path: Path) -> None:
+    ended = run_program(start + CALL, tmp_path, how=how)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == ["imported", "compared"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("how", ["file", "stdin"])
+def test_processes_that_draw_do_not_import_the_program(how: str, tmp_path: Path) -> None:
+    call = CALL.replace("n_workers=2", "output='run'").replace("am.compare", "found = am.compare")
+    ended = run_program(f"{call}found.report('report.html', n_processes=2)\n", tmp_path, how=how)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == ["imported", "compared"]
+    assert "<svg" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.thorough
+def test_devices_of_a_program_that_they_would_begin_again_are_the_same_error(tmp_path: Path) -> None:
+    pytest.importorskip("lightning_fabric")
+    call = "am.FewShotRegressor('maml', max_steps=2, n_devices=2, device='cpu').meta_fit('sinusoid')"
+    ended = run_program(f"import autometa as am\n{call}\n", tmp_path)
+    assert ended.stderr.count("Traceback") == 1
+    assert "ProcessFailed: every process that is started imports 'program.py' first" in ended.stderr
+
+
+@pytest.mark.thorough
+def test_a_process_of_the_program_itself_is_told_what_to_write(tmp_path: Path) -> None:
+    own = "import multiprocessing\n" + CALL.replace("am.compare", f"{GUARD}\n    START\nam.compare")
+    start = "p = multiprocessing.get_context('spawn').Process(target=print); p.start(); p.join(); raise SystemExit"
+    ended = run_program(own.replace("START", start), tmp_path)
+    assert "autometa.errors.ProcessFailed: every process that is started imports" in ended.stderr
+    assert "bootstrapping phase" not in ended.stderr
 
 
 @on_linux

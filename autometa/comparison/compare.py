@@ -43,6 +43,7 @@ from autometa.comparison.report.mlflow_runs import check_log
 from autometa.comparison.result import Comparison
 from autometa.engine.device import pick_device
 from autometa.engine.process_start import prepare_processes
+from autometa.engine.program import refuse_to_begin_again
 from autometa.errors import InvalidParameter, warn_user
 from autometa.files.complete_run import is_complete
 
@@ -129,6 +130,8 @@ def compare(
     n_workers : int, default=1
         Processes. With one, and without ``budget``, equal calls have equal results; with several, what a study
         draws depends on which trials have ended.
+        Each imports the program that asks for it, so that the call must stand below ``if __name__ == "__main__":``
+        in a file of Python.
     engine : {"processes", "ray"}, default="processes"
         Where the workers run: on this machine, or on the nodes of a Ray cluster (extra ``ray``), which have the same
         autometa and plugins. There every worker starts where ``resources`` are free, or once they are, and what a lost
@@ -232,6 +235,7 @@ def compare(
     >>> sorted(set(zip(found.leaderboard["trained_on"], found.leaderboard["tasks"])))
     [('letters', 'digits'), ('letters', 'letters')]
     """
+    refuse_to_begin_again(starts_processes=n_workers != 1)
     began = time.time()
     seconds = seconds_of(time_budget)
     if seconds is not None and budget is not None:
@@ -348,6 +352,7 @@ def work(
     Incompatible
         The comparison uses objects that only the process that began it has.
     """
+    refuse_to_begin_again(starts_processes=False)
     if storage is None:
         raise InvalidParameter("storage=None: give the database URL or journal file that the comparison is in.")
     locate_storage(storage, None)

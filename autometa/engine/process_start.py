@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
+from autometa.engine.program import importable_program
+
 if TYPE_CHECKING:  # Windows has not all of these
     from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
     from multiprocessing.forkserver import ForkServer
@@ -44,7 +46,7 @@ def prepare_processes() -> None:
 
 def start_process(process: SpawnProcess | ForkServerProcess) -> None:
     """Start a process of :func:`process_context`, and the server that forks it where there is none."""
-    with _preloaded():
+    with _preloaded(), importable_program():
         process.start()
 
 

@@ -25,6 +25,7 @@ from torch.multiprocessing.spawn import ProcessException
 from autometa.contracts.learner import Learner
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskSampler
+from autometa.engine.program import BEGINS_AGAIN, OURS, importable_program, refuse_to_begin_again, unguarded
 from autometa.errors import InvalidParameter, MissingData, ProcessFailed
 from autometa.training.checkpoint import Checkpoint, pack, unpack
 from autometa.training.outer_loop import MetaTraining, check_shares
@@ -97,6 +98,7 @@ def run_on_devices(
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+    refuse_to_begin_again()
     check_shares(training.meta_optimizer, training.tasks_per_step, n_devices)
     job = Job(
         learner=training.learner,
@@ -112,7 +114,8 @@ def run_on_devices(
     )
     _check_travels(job, n_devices)
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
-    with _quiet(), _own_processes(), _environment_kept():
+    with _quiet(), _own_processes(), _environment_kept(), importable_program():
+        os.environ[OURS] = "1"
         fabric = Fabric(
             accelerator=device.type,
             devices=n_devices,
@@ -175,6 +178,8 @@ def _portable(error: Exception, rank: int) -> tuple[int, bytes | None, str]:
 
 def _told(errors: Any, failure: ProcessException, n_devices: int) -> Exception:
     """Choose the error to raise for processes that failed."""
+    if errors.empty() and getattr(failure, "exit_code", None) == BEGINS_AGAIN:
+        return unguarded()
     if errors.empty():
         return ProcessFailed(f"one of the {n_devices} processes of the meta-training ended without a result: {failure}")
     rank, packed, text = errors.get()

@@ -14,6 +14,7 @@ from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.slot_study import SlotStudy
 from autometa.comparison.execution.watch import Watch
 from autometa.engine.process_start import ctrl_c_later, start_process
+from autometa.engine.program import WORKER
 from autometa.errors import ProcessFailed
 
 if TYPE_CHECKING:  # Windows has not both
@@ -61,7 +62,7 @@ class Child:
         """Make a new process, which is not started yet."""
         self._memory = self._context.RawArray("d", 3)
         watch = Watch(limit=self._watch.limit, supervisor=self._watch.supervisor, memory=self._memory)
-        self.process = self._context.Process(target=self._target, args=(*self._arguments, watch), name="autometa")
+        self.process = self._context.Process(target=self._target, args=(*self._arguments, watch), name=WORKER)
         self._count, self._silence, self._looked = 0.0, 0.0, time.monotonic()
         self._identity: Owner | None = None
         self.is_orphan = False

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import os
 import pickletools
-import sys
+
+from autometa.engine.program import has_file
 
 
 def why_not_imported(pickled: bytes | memoryview) -> str | None:
@@ -13,9 +13,7 @@ def why_not_imported(pickled: bytes | memoryview) -> str | None:
 
     Other processes import the file of a program again, and such a program has none.
     """
-    program = sys.modules["__main__"]
-    file = getattr(program, "__file__", None)
-    if getattr(program, "__spec__", None) is not None or (file is not None and os.path.isfile(file)):
+    if has_file():
         return None
     texts = (given for _, given, _ in pickletools.genops(bytes(pickled)) if isinstance(given, str))
     named = next((name for module, name in itertools.pairwise(texts) if module == "__main__"), None)

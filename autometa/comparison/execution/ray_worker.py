@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pickle
 import platform
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +19,7 @@ from autometa.comparison.execution.thread_counts import ThreadCounts
 from autometa.comparison.execution.watch import Watch
 from autometa.comparison.execution.workers import run_processes
 from autometa.comparison.plan.plan import Plan
+from autometa.engine.program import program_left_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +66,6 @@ class PickledPlan:
         return pickle.loads, (self.data,)
 
 
-@contextmanager
-def _no_program() -> Iterator[None]:
-    """Keep processes that start in the block from importing the program that runs here, which is Ray's own."""
-    main = sys.modules["__main__"].__dict__
-    file = main.pop("__file__", None)
-    try:
-        yield
-    finally:
-        if file is not None:
-            main["__file__"] = file
-
-
 class RayWorker:
     """The class of the Ray actors."""
 
@@ -98,7 +84,7 @@ class RayWorker:
     def work(self, task: Task) -> None:
         """Work until nothing is left to do anywhere."""
         plan = PickledPlan(task.plan)
-        with quiet_optuna(), _no_program():
+        with quiet_optuna(), program_left_out():  # which is Ray's own
             opened = plan.open()
             storage = open_storage(task.storage, wait=True)
             arms = open_all_arms(opened, storage, Watch(limit=task.limit))

@@ -31,6 +31,7 @@ from autometa.comparison.execution.watch import Watch, silent_for
 from autometa.comparison.plan.plan import Plan
 from autometa.engine.device import pick_device
 from autometa.engine.process_start import process_context
+from autometa.engine.program import BEGINS_AGAIN, unguarded
 from autometa.errors import ProcessFailed, warn_user
 
 POLL = 0.5
@@ -179,6 +180,8 @@ def run_processes(
                             _tell(f"{arm.label}: the process at work on it died with {child.end}; another goes on.")
                 else:
                     working.remove(child)
+                    if child.process.exitcode == BEGINS_AGAIN:
+                        raise unguarded()
                     if child.process.exitcode:
                         failed.append(child.process.exitcode)
                     continue

@@ -13,6 +13,7 @@ from functools import partial, wraps
 from typing import ParamSpec
 
 from autometa.engine.process_start import ctrl_c_later, prepare_processes, process_context
+from autometa.engine.program import program_left_out
 
 P = ParamSpec("P")
 Call = Callable[[], str]
@@ -30,7 +31,7 @@ class _Sheet:
 
     def add(self, call: Call) -> str:
         try:
-            with ctrl_c_later():  # a process may be started
+            with ctrl_c_later(), program_left_out():  # a process may be started
                 drawing = self._pool.submit(call)
         except _ENDED:
             drawing = None

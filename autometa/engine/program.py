@@ -1,0 +1,76 @@
+"""The user's program: a process that is started imports its file again, before it does anything else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from autometa.errors import ProcessFailed
+
+WORKER = "autometa"
+"""The name of the processes that a comparison starts."""
+OURS = "AUTOMETA_STARTS"
+"""A variable of the environment of processes that others start for autometa, and that have no name of ours."""
+BEGINS_AGAIN = 78
+"""Exit code of a process that would begin the work again which it was started for."""
+
+
+def has_file() -> bool:
+    """Tell whether the program can be imported again: a session, or a script on standard input, cannot."""
+    program = sys.modules["__main__"]
+    if getattr(program, "__spec__", None) is not None:
+        return True
+    file = getattr(program, "__file__", None)
+    return file is not None and os.path.isfile(file)
+
+
+@contextmanager
+def program_left_out() -> Iterator[None]:
+    """Keep processes that are started in the block from importing the program."""
+    program = vars(sys.modules["__main__"])
+    before: dict[str, Any] = {name: program.pop(name) for name in ("__file__", "__spec__") if name in program}
+    program["__spec__"] = None
+    try:
+        yield
+    finally:
+        program.update(before)
+
+
+def importable_program() -> AbstractContextManager[None]:
+    """Keep processes that are started in the block from importing a program that has no file."""
+    return nullcontext() if has_file() else program_left_out()
+
+
+def refuse_to_begin_again(*, starts_processes: bool = True) -> None:
+    """Refuse work in a process that is still importing the program, which does that work where it is imported.
+
+    A process that autometa started ends at once: whoever asked for it raises :func:`unguarded` in its place.
+
+    Raises
+    ------
+    ProcessFailed
+        In a process that the program itself started, where the work starts processes, which cannot be done there.
+    """
+    process = multiprocessing.current_process()
+    if not getattr(process, "_inheriting", False):  # as multiprocessing itself looks for it
+        return
+    if process.name == WORKER or OURS in os.environ:
+        os._exit(BEGINS_AGAIN)
+    if starts_processes:
+        raise unguarded()
+
+
+def unguarded() -> ProcessFailed:
+    """Make the error for a program whose work would be begun again by every process that it starts."""
+    name = Path(getattr(sys.modules["__main__"], "__file__", None) or "the program").name
+    return ProcessFailed(
+        f"every process that is started imports {name!r} first, and would begin this work again: it stands outside of "
+        "'if __name__ == \"__main__\":'. Leave imports, classes and functions as they are, and write below them\n\n"
+        'if __name__ == "__main__":\n'
+        "    ...  # the work of the program, this call included\n"
+    )
