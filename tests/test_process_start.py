@@ -357,6 +357,42 @@ def test_a_process_of_the_program_itself_is_told_what_to_write(tmp_path: Path) -
 
 
 @on_linux
+def test_the_server_ends_before_the_process_that_began_it() -> None:
+    code = """
+import os
+from multiprocessing.forkserver import _forkserver
+from autometa.engine.process_start import prepare_processes
+if __name__ == "__main__":
+    prepare_processes()
+    print(_forkserver._forkserver_pid)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert Owner.of(int(ended.stdout)).started == ""
+
+
+@on_linux
+def test_processes_that_the_program_lets_the_server_fork_are_waited_for(tmp_path: Path) -> None:
+    program = """
+import atexit
+if __name__ == "__main__":
+    atexit.register(print, "ended", flush=True)
+import multiprocessing, time
+from multiprocessing.forkserver import _forkserver
+from autometa.engine.process_start import prepare_processes
+
+def write():
+    time.sleep(0.2)
+    print("written", flush=True)
+
+if __name__ == "__main__":
+    prepare_processes()
+    multiprocessing.get_context("forkserver").Process(target=write).start()
+"""
+    ended = run_program(program, tmp_path)
+    assert (ended.stdout.splitlines(), ended.stderr) == (["written", "ended"], "")
+
+
+@on_linux
 def test_a_fork_of_a_process_that_has_a_server_starts_one_of_its_own() -> None:
     code = """
 import multiprocessing, os, sys

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
 
 from autometa.engine.program import importable_program
@@ -22,13 +23,15 @@ NEEDED = ("autometa.comparison.execution.workers", "autometa.comparison.report.f
 """Modules that workers and processes that draw need, and with them torch, scikit-learn, Optuna and matplotlib. They
 start no thread and use no GPU when they are imported, so a process that has them can fork; what plugins import is not
 known, and each worker does it."""
+AFTER_CHILDREN = -1
+"""Priority of what multiprocessing does as this process ends, once the processes are joined that it started."""
 
 
 def process_context() -> SpawnContext | ForkServerContext:
     """Return how workers are started.
 
-    On Linux a server imports what they need once and forks each of them; it ends with this process. Libraries of other
-    systems do not survive a fork, so each worker imports everything there.
+    On Linux a server imports what they need once and forks each of them; this process ends it at its own end. Libraries
+    of other systems do not survive a fork, so each worker imports everything there.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -67,10 +70,23 @@ def _preloaded() -> Iterator[None]:
         _forkserver._forkserver_pid = _forkserver._forkserver_address = None  # type: ignore[attr-defined]
     wanted = _forkserver._preload_modules  # type: ignore[attr-defined]  # nothing public tells it
     set_forkserver_preload([*(name for name in wanted if name != "__main__"), *NEEDED])
+    before = _forkserver._forkserver_pid  # type: ignore[attr-defined]
     try:
         yield
     finally:
         set_forkserver_preload(wanted)
+        if (begun := _forkserver._forkserver_pid) not in (before, None):  # type: ignore[attr-defined]
+            Finalize(None, _end_server, (begun,), exitpriority=AFTER_CHILDREN)
+
+
+def _end_server(pid: int) -> None:
+    """End the server that this process began, which alone would take seconds for what it has imported."""
+    from multiprocessing.forkserver import _forkserver
+
+    if _forkserver._forkserver_pid == pid and _is_ours(_forkserver):  # type: ignore[attr-defined]
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        _forkserver._forkserver_pid = None  # type: ignore[attr-defined]
 
 
 def _is_ours(server: ForkServer) -> bool:
