@@ -392,6 +392,21 @@ if __name__ == "__main__":
     assert (ended.stdout.splitlines(), ended.stderr) == (["written", "ended"], "")
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_a_storage_without_a_folder_is_looked_into_before_a_server_begins(
+    is_begun: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"storage": f"sqlite:///{tmp_path / 'studies.db'}", "name": "run"}
+    if is_begun:
+        am.compare("sinusoid", [Mean()], **place, **FAST)
+        monkeypatch.setattr(workers, "Child", None)
+    started: list[None] = []
+    monkeypatch.setattr(comparing, "prepare_processes", lambda: started.append(None))
+    assert am.compare("sinusoid", [Mean()], n_workers=2, **place, **FAST).complete
+    assert len(started) == (not is_begun)
+
+
 @on_linux
 def test_a_fork_of_a_process_that_has_a_server_starts_one_of_its_own() -> None:
     code = """

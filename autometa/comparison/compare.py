@@ -270,7 +270,9 @@ def compare(
             "comparison is not taken for this one."
         )
     cluster = RayCluster.of(engine, address, resources, str(device))
-    if n_workers > 1 and cluster is None and not is_complete(output, asdict(settings)):
+    forks = n_workers > 1 and cluster is None
+    in_folder = storage is None or output is not None  # which says what is left to do; a storage, only once it is open
+    if forks and in_folder and not is_complete(output, asdict(settings)):
         prepare_processes()
     accelerator = pick_device(device).type != "cpu" if cluster is None else bool((resources or {}).get("gpu"))
     folder = prepare_output(output)
@@ -301,6 +303,8 @@ def compare(
 
     with quiet_optuna():
         begun = begun_plan(opened, name)
+        if forks and not in_folder and not begun:
+            prepare_processes()
         try:
             run = begin(begun)
         except InvalidParameter:
