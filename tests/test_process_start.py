@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import optuna
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 import autometa as am
 from autometa.cli import main as autometa
 from autometa.comparison.execution import workers
+from autometa.comparison.execution.child import Child
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.storage import open_storage
+from autometa.comparison.execution.watch import Watch
 from autometa.engine.process_start import NEEDED, prepare_processes, process_context
 from test_comparison import FAST, Mean
 from test_startup import packages_after
@@ -75,6 +78,11 @@ def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tells(text)
 
     monkeypatch.setattr(workers, "_tell", telling)
+
+
+def wait_for_ever(watch: Watch) -> None:
+    """Be a worker that does nothing."""
+    time.sleep(3600)
 
 
 class Stop(Exception):
@@ -207,6 +215,24 @@ def test_a_worker_that_dies_after_the_server_that_forked_it_is_replaced(tmp_path
     ]
     assert found.complete
     assert trials_that_died(tmp_path / "out") == ["an exit code that nobody saw"]
+
+
+@on_linux
+def test_the_end_of_a_worker_without_its_server_wakes_who_waits_for_it() -> None:
+    from multiprocessing.forkserver import _forkserver
+
+    child = Child(process_context(), wait_for_ever, (), Watch())
+    child.start()
+    assert child.process.pid is not None
+    assert not wait([child.sentinel], 0)
+    os.kill(_forkserver._forkserver_pid, signal.SIGKILL)
+    assert wait([child.sentinel], 60)
+    assert child.lives()
+    assert child.is_orphan
+    assert not wait([child.sentinel], 0)
+    os.kill(child.process.pid, signal.SIGKILL)
+    assert wait([child.sentinel], 60)
+    assert not child.lives()
 
 
 @on_linux

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from autometa.comparison.execution.arm import Arm
@@ -65,6 +67,7 @@ class Child:
         self.process = self._context.Process(target=self._target, args=(*self._arguments, watch), name=WORKER)
         self._count, self._silence, self._looked = 0.0, 0.0, time.monotonic()
         self._identity: Owner | None = None
+        self._pidfd: int | None = None
         self.is_orphan = False
 
     def start(self) -> None:
@@ -91,8 +94,25 @@ class Child:
         if self.process.is_alive():
             return True
         lives = self._identity is not None and not self._identity.is_dead(last_beat=0.0)
-        self.is_orphan |= lives
+        if lives and not self.is_orphan:
+            self.is_orphan = True
+            self._pidfd = self._open_pidfd()
         return lives
+
+    def _open_pidfd(self) -> int | None:
+        """Open what becomes ready once the process ends; None where the system has nothing like that."""
+        assert self.process.pid is not None
+        try:
+            pidfd: int = os.pidfd_open(self.process.pid)  # type: ignore[attr-defined,unused-ignore]  # Linux
+        except (AttributeError, OSError):
+            return None
+        weakref.finalize(self, os.close, pidfd)
+        return pidfd
+
+    @property
+    def sentinel(self) -> int | None:
+        """What :func:`multiprocessing.connection.wait` waits for until the process ends; None if there is nothing."""
+        return self._pidfd if self.is_orphan else self.process.sentinel
 
     def interrupt(self) -> None:
         """Ask the process to stop, as Ctrl-C does."""
@@ -121,9 +141,13 @@ class Child:
 
     def _ends_soon(self) -> bool:
         until = time.monotonic() + LAST_WORDS
-        self.process.join(LAST_WORDS)
-        while (lives := self.lives()) and time.monotonic() < until:
-            time.sleep(0.05)
+        while (lives := self.lives()) and (left := until - time.monotonic()) > 0:
+            if not self.is_orphan:
+                self.process.join(left)
+            elif self._pidfd is not None:
+                connection.wait([self._pidfd], left)
+            else:
+                time.sleep(0.05)
         return not lives
 
     def hangs(self) -> float:

@@ -70,7 +70,7 @@ def run_on_ray(
             while crew.is_at_work(races):
                 if display.is_due:
                     show(arms, display, at_work(arms), max(1, crew.n_placed))
-                time.sleep(POLL)
+                crew.wait(POLL)
                 crew.look()
             if display.is_due:
                 show(arms, display, at_work(arms), n_workers)
@@ -117,6 +117,15 @@ class _Crew:
         if self._began is None:
             return all(arm.n_done == arm.n_slots for arm in self._arms)
         return any(post.is_done for post in self._posts)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for what a worker has to say, so many seconds at most."""
+        import ray
+
+        if answers := [post.awaited for post in self._posts if post.awaited is not None]:
+            ray.wait(answers, timeout=seconds)
+        else:
+            time.sleep(seconds)
 
     def look(self) -> None:
         """See what became of each worker."""
@@ -192,6 +201,11 @@ class _Post:
         """True if there is a worker, at work or waiting for room."""
         return self._actor is not None
 
+    @property
+    def awaited(self) -> Any:
+        """What the worker will say next; None if nothing."""
+        return None if self.is_done else self._answer
+
     def begin(self) -> None:
         """Ask for a worker."""
         self._actor = self._remote.remote()
@@ -219,10 +233,10 @@ class _Post:
         import ray
         from ray.exceptions import ActorUnavailableError, RayActorError, RaySystemError, RayTaskError
 
-        if self._answer is None or self.is_done or not ray.wait([self._answer], timeout=0)[0]:
+        if self.awaited is None or not ray.wait([self.awaited], timeout=0)[0]:
             return None
         try:
-            answer = ray.get(self._answer)
+            answer = ray.get(self.awaited)
         except (RayActorError, RaySystemError) as error:
             self.is_out_of_reach = isinstance(error, ActorUnavailableError)
             return one_line(error)

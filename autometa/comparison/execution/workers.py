@@ -49,6 +49,7 @@ def work_through(
     display: ProgressDisplay | None = None,
     apart: Callable[[Sequence[Arm]], bool] | None = None,
     races: Sequence[Race] = (),
+    pause: Callable[[float], object] | None = None,
 ) -> None:
     """Fill slots until none is left anywhere, in a good order; wait for those that other processes fill.
 
@@ -61,7 +62,10 @@ def work_through(
         learners that have ended a process, or may have done so. None: this is such a process.
     races : sequence of Race, optional
         Those that open the slots of the arms.
+    pause : callable, optional
+        Waits for so many seconds, or until another look is worth while. None: :func:`time.sleep`.
     """
+    pause = pause or time.sleep
     dangerous = {arm.label for arm in arms if apart is not None and arm.needs_a_process}
     over: dict[str, object] = {}  # arms that had nothing left, and what a race may have opened since
     while True:
@@ -98,7 +102,7 @@ def work_through(
             dangerous |= {arm.label for arm in left if apart is not None and arm.needs_a_process}
         else:
             has_clock = any(race.clock is not None for race in races)  # and ends in time
-            time.sleep(POLL if has_clock else pause_after(time.monotonic() - began))
+            pause(POLL if has_clock else pause_after(time.monotonic() - began))
 
 
 def pause_after(seconds: float) -> float:
@@ -145,7 +149,8 @@ def run_processes(
     """
     context = process_context()
     theirs = frozenset(arm.label for arm in arms) if only is None else frozenset(only)
-    arguments = (plan, where, theirs, device, models, threads, dict(os.environ))
+    is_over, tell_over = context.Pipe(duplex=False)
+    arguments = (plan, where, theirs, device, models, threads, dict(os.environ), is_over)
     watch = Watch(limit=limit, supervisor=Owner.here())
     for race in races:
         race.update()
@@ -162,7 +167,7 @@ def run_processes(
                 race.update()
             if display.is_due:
                 show(arms, display, at_work(arms), n_workers)
-            connection.wait([child.process.sentinel for child in working if not child.is_orphan], POLL)
+            connection.wait([child.sentinel for child in working if child.sentinel is not None], POLL)
             for child in list(working):
                 lives = child.lives()
                 if child.is_orphan and not tells_of_orphans:
@@ -184,6 +189,8 @@ def run_processes(
                         raise unguarded()
                     if child.process.exitcode:
                         failed.append(child.process.exitcode)
+                    else:
+                        tell_over.close()
                     continue
                 child.begin()
                 child.start()
@@ -243,6 +250,23 @@ def _end_with_who_asked() -> None:
         os._exit(1)
 
 
+def _pause_until(is_over: connection.Connection) -> Callable[[float], None]:
+    """Return a pause that ends as soon as a connection is closed at its other end, which it is once."""
+    is_open = True
+
+    def pause(seconds: float) -> None:
+        nonlocal is_open
+        if not is_open:
+            time.sleep(seconds)
+            return
+        try:
+            is_open = not is_over.poll(seconds)
+        except BrokenPipeError:  # as Windows tells it
+            is_open = False
+
+    return pause
+
+
 def _worker(
     plan: Plan,
     where: str | BaseStorage,
@@ -251,9 +275,13 @@ def _worker(
     models: Path | None,
     threads: ThreadCounts,
     environment: Mapping[str, str],
+    is_over: connection.Connection,
     watch: Watch,
 ) -> None:
-    """Work until all is done or the process that asked for this one is gone."""
+    """Work until all is done or the process that asked for this one is gone.
+
+    ``is_over`` is closed at its other end once a worker has found that nothing is left.
+    """
     try:
         Thread(target=_end_with_who_asked, daemon=True).start()
         _hear_ctrl_c()
@@ -264,7 +292,7 @@ def _worker(
             arms = open_all_arms(plan, storage, watch)
             races = open_races(plan, arms, storage)
             own = [arm for arm in arms if arm.label in only]
-            work_through(own, pick_device(device), models, races=races)
+            work_through(own, pick_device(device), models, races=races, pause=_pause_until(is_over))
     except StorageLost as error:
         assert watch.memory is not None
         watch.memory[STORAGE_LOST] = 1.0
