@@ -383,17 +383,16 @@ def test_a_process_of_the_program_itself_is_told_what_to_write(tmp_path: Path) -
 
 
 @on_linux
-def test_the_server_ends_before_the_process_that_began_it() -> None:
+def test_the_server_ends_before_the_process_that_began_it(tmp_path: Path) -> None:
     code = """
-import os
+from pathlib import Path
 from multiprocessing.forkserver import _forkserver
 from autometa.engine.process_start import prepare_processes
-if __name__ == "__main__":
-    prepare_processes()
-    print(_forkserver._forkserver_pid)
+prepare_processes()
+Path("server").write_text(str(_forkserver._forkserver_pid))
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert Owner.of(int(ended.stdout)).started == ""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)  # a pipe would wait for the server
+    assert Owner.of(int((tmp_path / "server").read_text())).started == ""
 
 
 @on_linux
