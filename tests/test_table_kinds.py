@@ -64,6 +64,11 @@ def test_a_power_of_two_changes_nothing_but_the_scale() -> None:
     np.testing.assert_array_equal(encoded(column(x)), encoded(column(x * 2.0**-900)))
 
 
+@pytest.mark.parametrize("x", [[-1.7e308, -1.7e308, 1.7e308], [1.7e308, 1.7e308, -1.7e308], [1.7e308, -1e308, 0]])
+def test_the_distance_from_the_mean_may_be_beyond_all_floats(x: list[float]) -> None:
+    np.testing.assert_array_equal(encoded(column(x)), encoded(column(np.array(x) * 2.0**-900)))
+
+
 @pytest.mark.parametrize("missing", [[], [np.nan]])
 def test_two_numbers_in_the_middle_may_have_a_sum_that_no_float_holds(missing: list[float]) -> None:
     x = np.array([1.4e308, 1.5e308, 1.6e308, 1.7e308, *missing])
@@ -76,6 +81,26 @@ def test_plain_features_may_have_any_size(estimator: Any) -> None:
     X, y = rng.normal(size=(30, 2)), np.arange(30) % 2
     huge = estimator.fit(X * 1e160, y).predict(X * 1e160)
     np.testing.assert_allclose(huge, estimator.fit(X, y).predict(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [am.FewShotRegressor(), am.FewShotClassifier()])
+@pytest.mark.parametrize("sizes", [[-1e308, 1e308], [-1.7e308, -1.7e308, 1.7e308, 1.7e308, 1.7e308], [1e308]])
+def test_features_whose_sum_no_float_holds_are_used_without_a_warning(estimator: Any, sizes: list[float]) -> None:
+    X = np.stack([np.resize(sizes, 40), np.random.default_rng(0).normal(size=40)], axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = estimator.fit(X, np.arange(40) // 2 % 2)
+        assert np.isfinite(fitted.predict(X)).all()
+
+
+def test_targets_whose_sum_no_float_holds_are_refused_or_used_without_a_warning() -> None:
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), np.resize([-1.7e308, 1.7e308, 1.7e308], 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(am.InvalidData, match="y holds -1.7e\\+308 in row 0"):
+            am.FewShotClassifier().fit(X, y)
+        for targets in (y, np.stack([y, y], axis=1)):
+            assert np.isfinite(am.FewShotRegressor().fit(X, targets).predict(X)).all()
 
 
 # containers

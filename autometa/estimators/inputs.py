@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from autometa.tables.encoder import TableEncoder
 from autometa.tables.frames import as_column, as_frame
 from autometa.tables.targets import class_labels, real_targets
 
+T = TypeVar("T")
 MOST_LEVELS = 100
 """Levels of a category with a feature of their own in a table of many rows; in one of few, all have one."""
 
@@ -57,10 +58,18 @@ def plain_rows(
         table = validate_data(estimator, as_frame(X), reset=encoder is None, skip_check_array=True)
         _refuse_empty(table)
     else:
-        table = validate_data(estimator, X, reset=encoder is None, dtype=np.float64, ensure_all_finite="allow-nan")
+        table = _checked(
+            validate_data, estimator, X, reset=encoder is None, dtype=np.float64, ensure_all_finite="allow-nan"
+        )
     if encoder is None:
         encoder = TableEncoder(max_levels=min(max(TableEncoder().max_levels, len(table)), MOST_LEVELS)).fit(table)
     return encoder.transform(table, dtype=np.float64), encoder
+
+
+def _checked(check: Callable[..., T], *given: Any, **options: Any) -> T:
+    """Call a check of scikit-learn, which sums all numbers to see whether they are finite: huge ones may overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return check(*given, **options)
 
 
 def has_no_rows(X: Any) -> bool:
@@ -143,7 +152,7 @@ def rows_of(estimator: BaseEstimator, X: Any, meta: MetaTrained, *, reset: bool)
         raise InvalidData(
             f"X has {width[0]} features, but {type(estimator).__name__} was meta-trained on {meta.n_features} features."
         )
-    rows: NDArray[Any] = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
+    rows: NDArray[Any] = _checked(validate_data, estimator, X, reset=reset, dtype=[np.float64, np.float32])
     if are_images(meta.info):
         check_range(rows, is_bytes, meta.input_range, type(estimator).__name__, was_deep)
     return rows
@@ -206,7 +215,7 @@ def real_targets_of(estimator: BaseEstimator, X: Any, y: Any) -> NDArray[np.floa
     if isinstance(y, pd.Series):
         real = real_targets(y)[:, None]
     elif np.asarray(y).dtype.kind in "biuf":
-        y = check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
+        y = _checked(check_array, y, ensure_2d=False, dtype=None, input_name="y", estimator=estimator)
         real = np.asarray(column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y, dtype=np.float64)
         real = real.reshape(len(real), -1)
     else:
@@ -224,7 +233,7 @@ def _given(estimator: BaseEstimator, y: Any) -> Any:
         raise InvalidData(f"{name} requires y to be passed, but the target y is None.")
     if isinstance(y, np.ndarray):
         if y.dtype.kind == "f":
-            assert_all_finite(y, estimator_name=name, input_name="y")
+            _checked(assert_all_finite, y, estimator_name=name, input_name="y")
         return pd.Series(y) if y.ndim == 1 and y.dtype.kind not in "biufcU" else y
     if isinstance(y, pd.DataFrame) or hasattr(y, "columns") or hasattr(y, "column_names") or issparse(y):
         return y
@@ -232,7 +241,7 @@ def _given(estimator: BaseEstimator, y: Any) -> Any:
         return np.asarray(y)
     values = as_column(y, "y")
     if values.dtype.kind == "f":
-        assert_all_finite(values.to_numpy(), estimator_name=name, input_name="y")
+        _checked(assert_all_finite, values.to_numpy(), estimator_name=name, input_name="y")
     return values
 
 

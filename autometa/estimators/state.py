@@ -18,7 +18,7 @@ from autometa.contracts.row_encoder import RowEncoder
 from autometa.contracts.tasks import TaskInfo
 from autometa.estimators.images import InputRange
 from autometa.tables.encoder import TableEncoder
-from autometa.tables.scale import mean_and_scale
+from autometa.tables.scale import mean_and_scale, standardise
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Affine:
 
     def encode(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standardise."""
-        return (x - self.offset) / self.scale
+        return standardise(x, self.offset, self.scale)
 
     def decode(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Undo :meth:`encode`."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LARGEST = float(np.finfo(np.float32).max)
+_LEAST = float(np.finfo(np.float64).tiny)
 _LARGE = 1e12
 _SAFE = 400
 """Powers of two whose squares, and sums of many of them, a float64 holds."""
@@ -38,4 +39,7 @@ def mean_and_scale(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 def standardise(x: NDArray[np.float64], mean: Any, scale: Any) -> NDArray[np.float64]:
     """Return ``(x - mean) / scale``, cut to what float32 can hold."""
     with np.errstate(over="ignore"):
-        return np.asarray(np.clip((x - mean) / scale, -_LARGEST, _LARGEST), dtype=np.float64)
+        distance = x - mean
+        if not np.isfinite(distance).all():  # of halves it is
+            distance, scale = np.ldexp(x, -1) - np.ldexp(mean, -1), np.maximum(np.ldexp(scale, -1), _LEAST)
+        return np.asarray(np.clip(distance / scale, -_LARGEST, _LARGEST), dtype=np.float64)
