@@ -340,6 +340,7 @@ GOOD = long({"a": normal(4, 2), "b": normal(4, 2, seed=1)})
 NUMBERED = GOOD.assign(
     seed=GOOD["seed"].str.split().str[1].astype(int), task=GOOD["task"].str.split().str[1].astype(int)
 )
+SHARES = GOOD.assign(score=np.linspace(0.99, 0.5, len(GOOD)))
 GOOD_VALUES = {**GOOD.iloc[0].to_dict(), "trained_on": "glyphs", "metric": "accuracy"}
 
 
@@ -379,6 +380,27 @@ def test_one_task_says_nothing_about_others_however_many_runs_there_are() -> Non
         ),
         *(
             (
+                SHARES.assign(metric=metric).replace({"score": {SHARES["score"][5]: score}}),
+                {"higher_is_better": True},
+                am.InvalidData,
+                f"holds {score:g} for learner 'a' on 'digits', but '{metric}' is a number {wanted}; mend",
+            )
+            for metric, score, wanted in (
+                ("accuracy", 7.0, "from 0 to 1, or percentages throughout"),
+                ("accuracy", -1.0, "from 0 to 1, or percentages throughout"),
+                ("brier", 2.1, "from 0 to 2"),
+                ("r2", 1.1, "of at most 1"),
+                *((metric, -0.1, "of at least 0") for metric in ("mse", "mae", "log_loss")),
+            )
+        ),
+        (
+            SHARES.assign(metric="accuracy", score=100 * SHARES["score"] + 30),
+            {},
+            am.InvalidData,
+            "holds 1[0-9.]+ for learner 'a' on 'digits', but 'accuracy' is .* percentages throughout",
+        ),
+        *(
+            (
                 GOOD.assign(trained_on="glyphs", metric="accuracy").replace({name: {GOOD_VALUES[name]: None}}),
                 {},
                 am.InvalidData,
@@ -389,8 +411,14 @@ def test_one_task_says_nothing_about_others_however_many_runs_there_are() -> Non
     ],
 )
 def test_what_cannot_be_compared_is_named(table: Any, settings: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        am.significance(table, **settings)
+    for verdict in (am.significance, am.practical_equivalence, am.critical_difference):
+        with pytest.raises(error, match=message):
+            verdict(table, **settings)
+
+
+def test_rounding_takes_no_score_out_of_its_range() -> None:
+    beyond = SHARES.assign(metric="accuracy").replace({"score": {SHARES["score"][0]: 1 + 1e-7}})
+    assert len(am.significance(beyond)) == 1
 
 
 # ---------------------------------------------------------------- ranks

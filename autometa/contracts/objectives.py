@@ -42,6 +42,8 @@ class Objective:
         True if a score is told in percent.
     bounds : pair of float, default=(-inf, inf)
         The least and the largest mean score of many tasks.
+    score_range : pair of float, default=(-inf, inf)
+        The least and the largest score of one task, whoever computed it.
     unit_power : int, default=0
         Power of the targets' unit in which a score is told.
     is_log_density : bool, default=False
@@ -59,6 +61,7 @@ class Objective:
     higher_is_better: bool
     is_share: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    score_range: tuple[float, float] = (-math.inf, math.inf)
     unit_power: int = 0
     is_log_density: bool = False
     score_path: str
@@ -87,6 +90,7 @@ OBJECTIVES = {
             problem="classification",
             higher_is_better=False,
             bounds=(0.0, -math.log(LEAST_PROBABILITY)),
+            score_range=(0.0, math.inf),
             score_path="autometa.contracts.scores:log_loss",
         ),
         Objective(
@@ -95,6 +99,7 @@ OBJECTIVES = {
             problem="classification",
             higher_is_better=False,
             bounds=(0.0, 2.0),
+            score_range=(0.0, 2.0),
             score_path="autometa.contracts.scores:brier",
         ),
         Objective(
@@ -112,6 +117,7 @@ OBJECTIVES = {
             problem="regression",
             higher_is_better=True,
             bounds=(-math.inf, 1.0),
+            score_range=(-math.inf, 1.0),
             score_path="autometa.contracts.scores:r2",
         ),
         Objective(
@@ -120,6 +126,7 @@ OBJECTIVES = {
             problem="regression",
             higher_is_better=False,
             bounds=(0.0, math.inf),
+            score_range=(0.0, math.inf),
             unit_power=1,
             score_path="autometa.contracts.scores:mean_absolute_error",
         ),

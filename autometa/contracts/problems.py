@@ -63,6 +63,8 @@ class Problem:
         Tasks that are drawn and judged together; it decides which tasks a seed stands for.
     bounds : pair of float, default=(-inf, inf)
         The least and the largest mean score of many tasks.
+    score_range : pair of float, default=(-inf, inf)
+        The least and the largest score of one task, whoever computed it.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Problem:
     acts: bool = False
     tasks_at_once: int = TASKS_AT_ONCE
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    score_range: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -113,6 +116,7 @@ class Problem:
             higher_is_better=objective.higher_is_better,
             is_share=objective.is_share,
             bounds=objective.bounds,
+            score_range=objective.score_range,
             unit_power=objective.unit_power,
             score_path=None,
         )
@@ -144,6 +148,7 @@ PROBLEMS = {
             higher_is_better=True,
             is_share=True,
             bounds=(0.0, 1.0),
+            score_range=(0.0, 1.0),
             unit_power=0,
             has_classes=True,
             loss_path="autometa.contracts.losses:cross_entropy",
@@ -160,6 +165,7 @@ PROBLEMS = {
             higher_is_better=False,
             is_share=False,
             bounds=(0.0, math.inf),
+            score_range=(0.0, math.inf),
             unit_power=2,
             has_classes=False,
             loss_path="autometa.contracts.losses:squared_error",

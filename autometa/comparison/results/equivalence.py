@@ -96,8 +96,7 @@ def practical_equivalence(
     InvalidParameter
         An argument is none of those above, or the direction or a rope is not known.
     InvalidData
-        A column is missing, a score is missing, not finite or there twice, or learners were judged on different tasks;
-        or over distributions, fewer than two have learners in common.
+        As for :func:`autometa.significance`; or over distributions, fewer than two have learners in common.
 
     Examples
     --------

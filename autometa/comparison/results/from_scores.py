@@ -49,8 +49,9 @@ def significance(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, 
     InvalidParameter
         The direction is not known.
     InvalidData
-        A column is missing or has missing values, a score is missing, not finite or there twice, the scores of one
-        distribution are of several metrics, or learners were judged on different tasks.
+        A column is missing or has missing values, a score is missing, not finite, there twice or beyond the range of
+        its metric (shares may all be in percent), the scores of one distribution are of several metrics, or learners
+        were judged on different tasks.
 
     Examples
     --------

@@ -43,8 +43,8 @@ def read_scores(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, b
     InvalidParameter
         The direction is not known.
     InvalidData
-        A column is missing or has missing values, a score is missing, not finite or there twice, the scores of one
-        distribution are of several metrics, or learners were judged on different tasks.
+        A column is missing or has missing values, a score is missing, not finite, there twice or beyond the range of
+        its metric, the scores of one distribution are of several metrics, or learners were judged on different tasks.
     """
     lacking = [name for name in NEEDED if name not in getattr(scores, "columns", ())]
     if lacking:
@@ -65,6 +65,7 @@ def read_scores(scores: pd.DataFrame, *, higher_is_better: bool | Mapping[str, b
         problems[label] = _problem(metric)
         _check_same_tasks(label, matrices)
         found[label] = {key: matrix.to_numpy() for key, matrix in matrices.items()}
+        _check_range(label, problems[label], found[label])
         bounds[label] = _bounds(problems[label], found[label].values())
     return ReadScores(names=names, scores=found, higher_is_better=better, problems=problems, bounds=bounds)
 
@@ -124,6 +125,35 @@ def _problem(metric: str | None) -> Problem | None:
         return problem_of_metric(str(metric))
     except InvalidParameter:
         return None  # another library's
+
+
+def _check_range(tasks: str, problem: Problem | None, scores: Mapping[Key, Scores]) -> None:
+    """Refuse scores that the metric cannot have; shares may be in percent, all of them."""
+    if problem is None:
+        return
+    least, most = problem.score_range
+    of_all = np.concatenate([of.ravel() for of in scores.values()])
+    if problem.is_share and of_all.max() > most + _ROUNDING and not ((of_all > 0) & (of_all < most)).any():
+        least, most = 100 * least, 100 * most
+    for key, of in scores.items():
+        beyond = of[(of < least - _ROUNDING) | (of > most + _ROUNDING)]
+        if beyond.size:
+            shares = ", or percentages throughout" if problem.is_share else ""
+            raise InvalidData(
+                f"column 'score' holds {beyond[0]:g} for learner {key[0]!r} on {tasks!r}, but {problem.metric!r} is a "
+                f"number {_span(*problem.score_range)}{shares}; mend the score, or name another metric and give "
+                "higher_is_better."
+            )
+
+
+_ROUNDING = 1e-6
+"""How far single precision may take a score beyond its range."""
+
+
+def _span(least: float, most: float) -> str:
+    if np.isinf(most):
+        return f"of at least {least:g}"
+    return f"of at most {most:g}" if np.isinf(least) else f"from {least:g} to {most:g}"
 
 
 def _bounds(problem: Problem | None, scores: Iterable[Scores]) -> Bounds:
