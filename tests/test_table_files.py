@@ -118,9 +118,13 @@ def test_separators_at_the_end_of_all_rows_shift_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("sep", [",", ";"])
-def test_separators_at_the_end_of_the_header_too_make_no_column(tmp_path, sep):
-    text = "".join(f"{line}{sep}\n" for line in frame().to_csv(index=False, sep=sep).splitlines())
-    assert tasks_of(written(tmp_path, text)).encoder.to_json() == tasks_of(frame()).encoder.to_json()
+@pytest.mark.parametrize(("before", "after", "places"), [("", "_", "5"), ("", "___", "5, 6, 7"), ("_", "_", "1, 6")])
+def test_columns_without_a_name_and_a_value_are_told_and_left_out(tmp_path, sep, before, after, places):
+    lines = frame().to_csv(index=False, sep=sep).splitlines()
+    text = "".join(f"{before}{line}{after}\n" for line in lines).replace("_", sep)
+    with pytest.warns(UserWarning, match=rf"table\.csv': columns without a name .* number {places} of ") as told:
+        assert tasks_of(written(tmp_path, text)).encoder.to_json() == tasks_of(frame()).encoder.to_json()
+    assert len(told) == 1
 
 
 def test_a_home_folder_is_opened_as_it_is_digested(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
 
     The separator is the first one that gives the header a task and a target column. Values of the task column are
     text as it stands, and only empty cells are missing there. In a file without commas as separators, columns whose
-    numbers have decimal commas are numbers. A separator at the end of every row makes no column.
+    numbers have decimal commas are numbers. Columns without a name and a value are left out, with a warning.
 
     Parameters
     ----------
@@ -86,8 +86,7 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
         raise am.InvalidData(f"data={str(path)!r} cannot be read: {error}; repair it, or unpack it first.") from error
     if task in frame.columns:
         frame[task] = _unmarked(frame[task])
-    if UNNAMED.fullmatch(str(frame.columns[-1])) and frame.iloc[:, -1].isna().all():
-        frame = frame.iloc[:, :-1]
+    frame = _without_empty(path, frame)
     if separator != ",":
         frame = _with_decimal_commas(frame, task)
     if problem != "regression" and target != task and target in frame.columns and _may_be_text(frame[target]):
@@ -96,6 +95,25 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
         if not _is_numbers(frame[target]) or written.str.fullmatch(_ZERO_IN_FRONT).any():
             frame[target] = written
     return frame
+
+
+def _without_empty(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out columns without a name and a value, such as separators at the end of every row make."""
+    empty = [name for name in frame.columns if UNNAMED.fullmatch(str(name)) and frame[name].isna().all()]
+    if empty:
+        places = ", ".join(str(1 + frame.columns.get_loc(name)) for name in empty[:_MOST_NAMED])
+        more = f" and {len(empty) - _MOST_NAMED} more" if len(empty) > _MOST_NAMED else ""
+        warnings.warn(
+            f"data={str(path)!r}: columns without a name and a value are left out, number {places}{more} of "
+            f"{len(frame.columns)}; a separator at the end of every row makes one.",
+            UserWarning,
+            stacklevel=6,
+        )
+    return frame.drop(columns=empty)
+
+
+_MOST_NAMED = 10
+"""Columns that a warning names."""
 
 
 def _may_be_text(target: pd.Series) -> bool:
