@@ -249,6 +249,8 @@ def test_folders_without_a_readable_image_are_told_in_one_warning(tmp_path: Path
         ("bare", ""),
         ("a", "heic"),
         ("a", "txt"),
+        ("b", "json"),
+        ("", "csv"),
     ):
         path = tmp_path / name / (f"new.{suffix}" if suffix else "new")
         path.parent.mkdir(exist_ok=True)
@@ -257,9 +259,17 @@ def test_folders_without_a_readable_image_are_told_in_one_warning(tmp_path: Path
         assert len(Images(root=tmp_path, **FEW).load().names) == 6
     message = str(told[0].message)
     assert "folders without an image that can be read are left out (4): 'arrays', 'bare', 'empty', 'heic';" in message
-    assert "files that are not read: 3 .heic, 1 .npy, 1 without suffix; read are" in message
+    assert "files that are not read: 3 .heic, 1 .txt, 1 .npy, 1 .json, 1 without suffix, the first of" in message
+    assert "the first of them 'a/new.heic'; read are" in message
     assert ".bmp" in message
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", ".DS_Store", "../README.txt", "../labels.csv"])
+def test_what_systems_leave_and_what_lies_beside_class_folders_is_not_told(tmp_path: Path, name: str) -> None:
+    paint(tmp_path, "a", "b", "c", "d", "e", "f")
+    (tmp_path / "a" / name).write_text("no image")
+    assert len(Images(root=tmp_path, **FEW).load().names) == 6
 
 
 def test_only_unread_files_are_named_by_the_error(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_class_folders_become_tasks(tmp_path: Path, suffix: str, tolerance: int)
 def test_a_zip_of_class_folders_gives_the_same_tasks_as_the_folder(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "pets", TEN)
     (folder / "class_0" / ".hidden.png").write_text("no image")
-    (folder / "class_0" / "notes.txt").write_text("no image")
+    (folder / "notes.txt").write_text("no image")
     plain = Images(root=folder, **FEW).sample(4, seed=0)
     for name, inside in (("flat.zip", ""), ("pets.zip", "pets"), ("other.zip", "some/where")):
         packed = Images(root=archive(folder, tmp_path / name, inside), **FEW).sample(4, seed=0)

@@ -12,7 +12,7 @@ COMPANIONS = frozenset(
     {"", ".csv", ".db", ".htm", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".pdf", ".rst", ".toml", ".tsv"}
     | {".txt", ".xml", ".yaml", ".yml"}
 )
-"""Suffixes of files that lie beside images and are none; "" is a name without a suffix."""
+"""Suffixes of files that lie beside folders of images and are none; "" is a name without a suffix."""
 
 
 def walk(root: Path) -> Iterator[tuple[Path, bool]]:

@@ -79,7 +79,7 @@ def list_images(root: Path, keep: Callable[[str], bool] = lambda name: False) ->
     """All images below a folder or in a zip archive, and in the archives that lie directly in the folder, sorted.
 
     Symbolic links are followed. Hidden files and folders and those of ``__MACOSX`` are left out, and so is a folder
-    around all others. Folders without an image, and files of other suffixes, are told in one warning.
+    around all others. Folders without an image, and files of other suffixes in class folders, are told in one warning.
 
     Parameters
     ----------
@@ -128,24 +128,34 @@ def _is_around(files: Sequence[ImageFile]) -> bool:
 def _warn_of_unread(root: Path, found: _Found) -> None:
     """Tell in one warning which folders hold no image, and which files in class folders are not read."""
     used = {file.parts[:n] for file in found.images for n in range(len(file.parts))}
+    classes = {file.parts[:-1] for file in found.images}
     holding = {parts[:-1] for parts in found.unread}
     parents = {folder[:-1] for folder in found.folders}
     lost = sorted(folder for folder in found.folders - used if folder in holding or folder not in parents)
-    unread = [
+    unread = sorted(
         parts
         for parts in found.unread
-        if len(parts) > 1 and (parts[:-1] not in used or _suffix(parts) not in COMPANIONS)
-    ]
+        if len(parts) > 1
+        and parts[-1].lower() not in _OF_SYSTEMS
+        and (parts[:-1] in classes or parts[:-1] not in used or _suffix(parts) not in COMPANIONS)
+    )
     told = []
     if lost:
         names = ", ".join(repr("/".join(folder)) for folder in lost[:_MOST_NAMED])
         more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
         told.append(f"folders without an image that can be read are left out ({len(lost)}): {names}{more}")
     if unread:
-        told.append(f"files that are not read: {_counts(unread)}; read are {', '.join(sorted(SUFFIXES))}")
+        first = "/".join(unread[0])
+        told.append(
+            f"files that are not read: {_counts(unread)}, the first of them {first!r}; read are "
+            f"{', '.join(sorted(SUFFIXES))}"
+        )
     if told:
         warnings.warn(f"root={str(root)!r}: {'; '.join(told)}.", stacklevel=2)
 
+
+_OF_SYSTEMS = ("thumbs.db", "desktop.ini")
+"""Files that Windows leaves in folders of images."""
 
 _MOST_NAMED = 10
 """Folders that a warning names."""

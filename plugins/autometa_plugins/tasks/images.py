@@ -67,7 +67,7 @@ class Images(am.ClassEpisodes):
     a warning names the largest value found where no image exceeds a sixteenth of white. The same is told of images
     of 8 bits, such as masks of 0 and 1.
 
-    Folders without an image, and files of other suffixes, are told in a warning.
+    Folders without an image, and files of other suffixes in class folders, are told in a warning.
     """
 
     names_files: ClassVar[frozenset[str]] = frozenset({"root"})
