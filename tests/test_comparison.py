@@ -441,6 +441,9 @@ def test_an_unwritable_output_is_refused(no_work: None, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(am.StorageError, match=r"output='.*file.inside' cannot be written to"):
         am.compare("sinusoid", ["ridge"], output=tmp_path / "file" / "inside", **FAST)
+    for n_workers in (1, 2):
+        with pytest.raises(am.InvalidParameter, match="begins with the home folder of an unknown user"):
+            am.compare("sinusoid", ["ridge"], output="~nobody of that name/x", **{**FAST, "n_workers": n_workers})
 
 
 def test_an_open_storage_cannot_be_shared_by_processes(no_work: None) -> None:

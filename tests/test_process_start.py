@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,12 +20,12 @@ from torch import Tensor, nn
 
 import autometa as am
 from autometa.cli import main as autometa
-from autometa.comparison.execution import workers
+from autometa.comparison.execution import own_session, workers
 from autometa.comparison.execution.child import Child
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.watch import Watch
-from autometa.engine.process_start import NEEDED, prepare_processes, process_context
+from autometa.engine.process_start import NEEDED, ctrl_c_later, prepare_processes, process_context
 from test_comparison import FAST, Mean
 from test_startup import packages_after
 from tiers import first_by_default
@@ -289,10 +290,11 @@ def with_tests() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def test_what_a_session_defines_is_refused_by_name_before_any_worker_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("label", first_by_default(1, ["Mine", "mine", "__main__"]))
+def test_what_a_session_defines_is_refused_by_name_before_any_worker_starts(label: str, tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-"],
-        input=SESSION,
+        input=SESSION.replace('"mine"', repr(label)),
         env=with_tests(),
         text=True,
         capture_output=True,
@@ -302,6 +304,15 @@ def test_what_a_session_defines_is_refused_by_name_before_any_worker_starts(tmp_
     assert "n_workers=2: the work cannot be sent to other processes ('Mine' is defined in this session" in ended.stderr
     assert ended.stderr.count("Traceback") == 1
     assert am.compare("sinusoid", {"mine": Mean()}, output=tmp_path / "run", **FAST).complete, "nothing was begun there"
+
+
+def test_names_that_only_look_like_a_sessions_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_session, "has_file", lambda: False)
+    assert own_session.why_not_imported(pickle.dumps(["__main__", "scale", Path, "__main__", Mean()])) is None
+    monkeypatch.setattr(Mean, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Mean", Mean, raising=False)
+    sent = pickle.dumps({"Mean": Mean(), "__main__": 1})
+    assert own_session.why_not_imported(sent) == "'Mean' is defined in this session, which they cannot import"
 
 
 SPAWN = """
@@ -487,3 +498,62 @@ def test_a_worker_ends_with_the_process_that_asked_for_it_also_within_a_slot(tmp
     while not worker.is_dead(last_beat=0.0) and time.monotonic() < until:
         time.sleep(0.05)
     assert worker.is_dead(last_beat=0.0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Ctrl-C does not wait on this system.")
+def test_ctrl_c_in_a_block_that_fails_is_heard_all_the_same() -> None:
+    with pytest.raises(KeyboardInterrupt) as heard, ctrl_c_later():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ImportError("something")
+    assert isinstance(heard.value.__context__, ImportError)
+
+
+def test_the_server_imports_nothing_from_the_folder_where_the_program_was_started(tmp_path: Path) -> None:
+    (tmp_path / "optuna.py").write_text("open('imported', 'w').close()")
+    (tmp_path / "programs").mkdir()
+    program = tmp_path / "programs" / "program.py"
+    program.write_text(f"{GUARD}\n    {CALL.strip().replace(chr(10), chr(10) + '    ')}\n")
+    ended = subprocess.run(
+        [sys.executable, str(program)], env=with_tests(), cwd=tmp_path, text=True, capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert not (tmp_path / "imported").exists()
+
+
+DRAWING = """
+import os, signal, time
+from autometa.comparison.report import drawing
+
+def render():
+    sheet = drawing._sheet.get()
+    for _ in range(3):
+        sheet.add(os.getpid)
+    print(*sheet._pool._processes, flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    drawing.drawn_by(2, render)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux has a server that forks.")
+def test_processes_that_draw_end_with_who_asked(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(DRAWING)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "program.py")],
+        env=with_tests(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as caller:
+        assert caller.stdout is not None
+        drawing = [os.pidfd_open(int(pid)) for pid in caller.stdout.readline().split()]
+        assert len(drawing) == 2
+        caller.kill()
+    left = list(drawing)
+    while left:
+        ended = wait(left, 300)
+        assert ended, "a process draws on"
+        left = [one for one in left if one not in ended]
+    for one in drawing:
+        os.close(one)

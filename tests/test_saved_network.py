@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from autometa.engine.random_state import fresh_module
 from autometa.estimators import saved_network
 from autometa.estimators.saved_network import network_of
 from autometa.host.catalog import components
+from autometa.testing.toys import Lines
 from toy_tasks import BLOBS, SINES
 
 MANY = 10**11  # numbers, 400 GB
@@ -83,3 +85,11 @@ def test_networks_of_installed_learners_are_built_once(info: am.TaskInfo, monkey
         torch.testing.assert_close(dict(again), dict(state))
         built.append(component.name)
     assert len(built) > 15
+
+
+def test_a_weight_too_many_in_the_file_of_a_learner_without_any_is_refused(tmp_path: Path) -> None:
+    model = am.FewShotRegressor("sklearn", max_steps=1).meta_fit(Lines())
+    model._meta.module.register_buffer("extra", torch.zeros(3))
+    model.save(tmp_path / "it.autometa")
+    with pytest.raises(am.InvalidFile, match="does not fit the components installed here.*'extra'"):
+        am.load(tmp_path / "it.autometa")

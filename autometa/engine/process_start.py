@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing import resource_tracker
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ NEEDED = ("autometa.comparison.execution.workers", "autometa.comparison.report.f
 """Modules that workers and processes that draw need, and with them torch, scikit-learn, Optuna and matplotlib. They
 start no thread and use no GPU when they are imported, so a process that has them can fork; what plugins import is not
 known, and each worker does it."""
+_SAFE_PATH = "PYTHONSAFEPATH"
 AFTER_CHILDREN = -1
 """Priority of what multiprocessing does as this process ends, once the processes are joined that it started."""
 
@@ -65,18 +66,42 @@ def _preloaded() -> Iterator[None]:
         return
     from multiprocessing.forkserver import _forkserver, set_forkserver_preload
 
-    if not _is_ours(_forkserver):
-        os.close(_forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
-        _forkserver._forkserver_pid = _forkserver._forkserver_address = None  # type: ignore[attr-defined]
-    wanted = _forkserver._preload_modules  # type: ignore[attr-defined]  # nothing public tells it
-    set_forkserver_preload([*(name for name in wanted if name != "__main__"), *NEEDED])
-    before = _forkserver._forkserver_pid  # type: ignore[attr-defined]
+    with _one_at_a_time:
+        if not _is_ours(_forkserver):
+            os.close(_forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
+            _forkserver._forkserver_pid = _forkserver._forkserver_address = None  # type: ignore[attr-defined]
+        wanted = _forkserver._preload_modules  # type: ignore[attr-defined]  # nothing public tells it
+        own = [name for name in wanted if name != "__main__"]
+        set_forkserver_preload([*own, *NEEDED])
+        before = _forkserver._forkserver_pid  # type: ignore[attr-defined]
+        try:
+            with nullcontext() if own or before is not None else _safe_path():
+                yield
+        finally:
+            set_forkserver_preload(wanted)
+            if (begun := _forkserver._forkserver_pid) not in (before, None):  # type: ignore[attr-defined]
+                Finalize(None, _end_server, (begun,), exitpriority=AFTER_CHILDREN)
+
+
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Keep a server that begins in the block from importing what lies in the folder where the program was started.
+
+    Python takes that folder for the first to look in where it is started as the server is; programs do not. Modules of
+    the user's own list may lie there.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
     try:
         yield
     finally:
-        set_forkserver_preload(wanted)
-        if (begun := _forkserver._forkserver_pid) not in (before, None):  # type: ignore[attr-defined]
-            Finalize(None, _end_server, (begun,), exitpriority=AFTER_CHILDREN)
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def _end_server(pid: int) -> None:
@@ -119,5 +144,17 @@ def ctrl_c_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if is_heard:
             signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+        if pressed:
+            raise KeyboardInterrupt
+
+
+def end_with_who_asked() -> None:
+    """End this process as soon as the one that asked for it is gone: what it is at work on may never end."""
+    threading.Thread(target=_wait_for_who_asked, daemon=True).start()
+
+
+def _wait_for_who_asked() -> None:
+    asking = multiprocessing.parent_process()
+    if asking is not None:
+        asking.join()
+        os._exit(1)

@@ -109,7 +109,7 @@ def _check_sizes(module: nn.Module, state: dict[str, Any]) -> None:
 
 def _takes(module: nn.Module, state: dict[str, Any]) -> bool:
     """Tell whether a network takes values of other sizes, as one that remembers rows does."""
-    device = next(iter(module.state_dict().values())).device
+    device = next((value.device for value in module.state_dict().values()), torch.device("cpu"))
     try:
         module.load_state_dict({name: value.to(device) for name, value in state.items() if isinstance(value, Tensor)})
     except RuntimeError:

@@ -40,5 +40,5 @@ def is_complete(
             and all(settings[name] <= done[name] for name in GROWS if name in settings)
             and all(label in plan.get(kind, {}) for kind, asked in labels.items() for label in asked or ())
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):  # the last of a home folder too
         return False

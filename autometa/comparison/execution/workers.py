@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -11,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
-from threading import Thread
 
 import torch
 from optuna.storages import BaseStorage
@@ -30,7 +28,7 @@ from autometa.comparison.execution.thread_counts import ThreadCounts, with_threa
 from autometa.comparison.execution.watch import Watch, silent_for
 from autometa.comparison.plan.plan import Plan
 from autometa.engine.device import pick_device
-from autometa.engine.process_start import process_context
+from autometa.engine.process_start import end_with_who_asked, process_context
 from autometa.engine.program import BEGINS_AGAIN, unguarded
 from autometa.errors import ProcessFailed, warn_user
 
@@ -242,14 +240,6 @@ def _hear_ctrl_c() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _end_with_who_asked() -> None:
-    """End this process as soon as the one that asked for it is gone: what it is at work on may never end."""
-    asking = multiprocessing.parent_process()
-    if asking is not None:
-        asking.join()
-        os._exit(1)
-
-
 def _pause_until(is_over: connection.Connection) -> Callable[[float], None]:
     """Return a pause that ends as soon as a connection is closed at its other end, which it is once."""
     is_open = True
@@ -283,7 +273,7 @@ def _worker(
     ``is_over`` is closed at its other end once a worker has found that nothing is left.
     """
     try:
-        Thread(target=_end_with_who_asked, daemon=True).start()
+        end_with_who_asked()
         _hear_ctrl_c()
         os.environ.clear()  # a server that forks has that of its own beginning
         os.environ.update(environment)

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from functools import partial, wraps
 from typing import ParamSpec
 
-from autometa.engine.process_start import ctrl_c_later, prepare_processes, process_context
+from autometa.engine.process_start import ctrl_c_later, end_with_who_asked, prepare_processes, process_context
 from autometa.engine.program import program_left_out
 
 P = ParamSpec("P")
@@ -77,15 +77,20 @@ def drawn_by(n_processes: int, render: Callable[[], str]) -> str:
     if n_processes == 1 or context.get_start_method() != "forkserver":
         return render()
     prepare_processes()
-    with ProcessPoolExecutor(n_processes, context, initializer=_leave_ctrl_c_to_the_other) as pool:
+    with ProcessPoolExecutor(n_processes, context, initializer=_depend_on_the_other) as pool:
         sheet = _Sheet(pool)
-        before = _sheet.set(sheet)
         try:
-            text = render()
-        finally:
-            _sheet.reset(before)
-        return sheet.filled(text)
+            before = _sheet.set(sheet)
+            try:
+                text = render()
+            finally:
+                _sheet.reset(before)
+            return sheet.filled(text)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what is being drawn is waited for, and nothing else
+            raise
 
 
-def _leave_ctrl_c_to_the_other() -> None:
+def _depend_on_the_other() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_who_asked()
