@@ -21,7 +21,7 @@ from autometa.training.outer_loop import MetaTraining
 
 LOOKS = (40, 80, 160, 320, 640, 1280)
 """Steps of the one meta-training after which it is judged; it ends with the first clear success."""
-N_JUDGED = 128
+N_JUDGED = 256
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def check_permuted_labels_score_chance(case: LearnerCase) -> None:
     info = case.tasks.info
     if not info.problem_record.has_classes or info.shared_classes or case.learner.predicts_unseen_classes:
         raise SkipTest("labels mean something beyond the support set")
-    batch = case.tasks.sample(2 * N_JUDGED, split="test", seed=2)
+    batch = case.tasks.sample(N_JUDGED, split="test", seed=2)
     generator = torch.Generator().manual_seed(0)
     y, padded = batch.support.y, (~batch.support.mask).to(torch.float32)
     order = (torch.rand(y.shape, generator=generator) + padded).argsort(dim=1)
