@@ -342,7 +342,7 @@ def run_program(text: str, folder: Path, *, how: str = "file") -> subprocess.Com
 
 
 @pytest.mark.parametrize(
-    ("start", "how"), first_by_default(2, [("", "file"), (SPAWN, "file"), ("", "-m"), (SPAWN, "-m")])
+    ("start", "how"), first_by_default(1, [("", "file"), (SPAWN, "file"), ("", "-m"), (SPAWN, "-m")])
 )
 def test_a_program_that_workers_would_begin_again_is_one_error_that_says_what_to_write(
     start: str, how: str, tmp_path: Path
@@ -508,6 +508,7 @@ def test_ctrl_c_in_a_block_that_fails_is_heard_all_the_same() -> None:
     assert isinstance(heard.value.__context__, ImportError)
 
 
+@pytest.mark.thorough
 def test_the_server_imports_nothing_from_the_folder_where_the_program_was_started(tmp_path: Path) -> None:
     (tmp_path / "optuna.py").write_text("open('imported', 'w').close()")
     (tmp_path / "programs").mkdir()
