@@ -405,7 +405,7 @@ def test_other_processes_draw_the_same_figures_and_none_is_lost_where_they_end(
     assert together == alone
     assert '<svg class="plot"' in together
     monkeypatch.undo()
-    monkeypatch.setattr(drawing, "_leave_ctrl_c_to_the_other", end_at_once)
+    monkeypatch.setattr(drawing, "_depend_on_the_other", end_at_once)
     assert write_report(record, tmp_path / "ended.html", n_processes=2).read_text(encoding="utf-8") == alone
 
 
