@@ -78,6 +78,40 @@ def test_renamed_classes_are_predicted_by_their_new_names(name: str) -> None:
     torch.testing.assert_close(again.roll(-1, dims=-1), outputs)
 
 
+@pytest.mark.parametrize("name", ["maml", "maml_plus_plus", "anil", "meta_lstm"])
+def test_steps_of_the_head_alone_are_large_enough_to_tell_classes(name: str) -> None:
+    digits = am.make_tasks("digits", n_query=5)
+    by_default, by_small_steps = (
+        learner(name, backbone="identity", **parameters) for parameters in ({}, {"inner_lr": 0.03})
+    )
+    results = [judged(made, made.build(digits.info), digits, n_tasks=100) for made in (by_default, by_small_steps)]
+    assert_better(*results, digits.info)
+
+
+@pytest.mark.parametrize(
+    ("name", "usual", "parameters"),
+    [
+        ("maml", 0.03, {}),
+        ("maml", 0.03, {"learn_lr": False}),
+        ("maml_plus_plus", 0.03, {}),
+        ("anil", 0.1, {}),
+        ("anil", 0.1, {"learn_lr": False}),
+        ("meta_lstm", 0.05, {}),
+    ],
+)
+def test_steps_are_smaller_where_more_than_the_head_moves_and_for_real_targets(
+    name: str, usual: float, parameters: dict[str, object]
+) -> None:
+    for backbone, info, batch in (("identity", SINES, sines()), (TINY, BLOBS, blobs())):
+        adapted = []
+        for rate in ("auto", usual):
+            made = learner(name, backbone=backbone, inner_lr=rate, **parameters)
+            torch.manual_seed(0)
+            adapted.append(made.adapt(made.build(info), batch.support.to(dtype=torch.float32)))
+        for key, value in adapted[0].items():
+            torch.testing.assert_close(value, adapted[1][key], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("name", "steps", "share"),
     first_by_default(1, [("anil", 5, 0.75), ("meta_sgd", 1, 0.9), ("boil", 3, 0.75), ("cavia", 2, 0.9)]),

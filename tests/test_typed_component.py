@@ -40,7 +40,7 @@ def test_words_for_yes_and_no_switch_a_flag(text: str, wanted: bool) -> None:
         ("learner", "maml:first_order=none", "first_order=None of learner 'maml' must be yes or no."),
         ("learner", "maml:steps=x", "steps='x' of learner 'maml' must be an integer."),
         ("learner", "maml:inner_lr=0,1", "'1' in 'maml:inner_lr=0,1' must look like key=value"),
-        ("learner", "maml:inner_lr=small", "inner_lr='small' of learner 'maml' must be a number."),
+        ("learner", "maml:inner_lr=small", "inner_lr='small' of learner 'maml' must be a number or 'auto'."),
         ("learner", "lstm:chunk=x", "chunk='x' of learner 'lstm' must be an integer or none."),
         ("learner", "cavia:n_context=x", "n_context='x' of learner 'cavia' must be an integer or 'auto'."),
         ("learner", "maml_plus_plus:per_step_norm=x", "must be yes or no or 'auto'."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,9 @@ class MetaLSTM(am.Learner):
     ----------
     steps : int, default=5
         Updates on the support set. The paper takes 12 for one example of a class and 5 for five.
-    inner_lr : float, default=0.05
-        What the input gate starts from, between 0 and 1.
+    inner_lr : float or "auto", default="auto"
+        What the input gate starts from, between 0 and 1. "auto": 0.05, or 0.4 for classes if the backbone has no
+        weights (backbone "identity"), as the head alone moves outputs less.
     hidden : int, default=0
         Size of a first LSTM between the gradients and the gates; 0 for none. The paper has one of 20, which takes some
         ten times as long if a whole network is updated.
@@ -65,7 +66,7 @@ class MetaLSTM(am.Learner):
         self,
         *,
         steps: int = 5,
-        inner_lr: float = 0.05,
+        inner_lr: float | Literal["auto"] = "auto",
         hidden: int = 0,
         adapted: Literal["auto", "all", "head"] = "auto",
         strategy: Literal["auto", "bmm", "vmap", "loop"] = "auto",
@@ -91,13 +92,16 @@ class MetaLSTM(am.Learner):
         backbone = am.build_backbone(chosen, info.input_shape)
         n_features: int = backbone.n_features  # type: ignore[assignment]
         head = nn.Linear(n_features, 1 if info.problem_record.has_classes else info.n_outputs)
+        rate = self.inner_lr
+        if rate == "auto":
+            rate = 0.4 if info.problem_record.has_classes and not list(backbone.parameters()) else 0.05
         if info.problem_record.has_classes:
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         return _Network(
             shared=None if own else backbone,
             own=nn.Sequential(backbone if own else nn.Identity(), head),
-            cell=UpdateCell(self.hidden, self.inner_lr),
+            cell=UpdateCell(self.hidden, rate),
         )
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
@@ -134,15 +138,16 @@ class MetaLSTM(am.Learner):
         whose = "learner 'meta_lstm'"
         am.check_int("steps", self.steps, least=0, of=whose)
         am.check_int("hidden", self.hidden, least=0, of=whose)
-        am.check_real("inner_lr", self.inner_lr, above=0, below=1, of=whose, such_as=0.05)
+        am.check_real("inner_lr", self.inner_lr, above=0, below=1, also=("auto",), of=whose)
         am.check_choice("adapted", self.adapted, ("auto", "all", "head"), of=whose)
 
     @classmethod
     def suggest(cls, trial: Trial, info: am.TaskInfo) -> Self:
         """Search the number of updates and their first size."""
+        rates = (0.003, 0.01, 0.03, 0.1, 0.3)[: None if info.problem_record.has_classes else -1]
         return cls(
             steps=trial.suggest_int("steps", 1, 12),
-            inner_lr=trial.suggest_float("inner_lr", 3e-3, 0.5 if info.problem_record.has_classes else 0.1, log=True),
+            inner_lr=cast(float | Literal["auto"], trial.suggest_categorical("inner_lr", ["auto", *rates])),
         )
 
 

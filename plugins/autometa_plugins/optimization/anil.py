@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.optimization.task_network import linear_head, with_row_per_class
+from autometa_plugins.optimization.task_network import first_rate, linear_head, suggest_rate, with_row_per_class
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -26,8 +26,9 @@ class ANIL(am.Learner):
     ----------
     steps : int, default=5
         Gradient steps. Steps beyond those meta-trained reuse the last learned size.
-    inner_lr : float, default=0.1
-        Step size; learned sizes start from it.
+    inner_lr : float or "auto", default="auto"
+        Step size; learned sizes start from it. "auto": 0.1, or 0.4 for classes if the backbone has no weights
+        (backbone "identity").
     learn_lr : bool, default=True
         Learn one size for every step, of weight and bias apart (Antoniou et al. 2019, section 4). The paper's are
         fixed.
@@ -47,7 +48,7 @@ class ANIL(am.Learner):
         self,
         *,
         steps: int = 5,
-        inner_lr: float = 0.1,
+        inner_lr: float | Literal["auto"] = "auto",
         learn_lr: bool = True,
         backbone: am.BackboneLike = "auto",
     ) -> None:
@@ -64,11 +65,9 @@ class ANIL(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return backbone, head and step sizes."""
         self._check()
-        return _SharedBody(
-            am.build_backbone(self.backbone, info.input_shape),
-            info,
-            rates=torch.full((self.steps if self.learn_lr else 0, 2), float(self.inner_lr)),
-        )
+        backbone = am.build_backbone(self.backbone, info.input_shape)
+        rate = self._rate(backbone, info.problem_record.has_classes)
+        return _SharedBody(backbone, info, rates=torch.full((self.steps if self.learn_lr else 0, 2), float(rate)))
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return every task's head, ``head.0.weight`` [tasks, n_outputs, n_features] and ``head.0.bias``."""
@@ -77,7 +76,8 @@ class ANIL(am.Learner):
         features = am.apply_per_task(module.backbone, support.x)
         names = ("0.weight", "0.bias")
         start = with_row_per_class(am.per_task(module.head, len(support), names), names, support)
-        rates = module.rates.unbind(dim=1) if len(module.rates) else (self.inner_lr, self.inner_lr)
+        fixed = self._rate(module.backbone, support.is_classification)
+        rates = module.rates.unbind(dim=1) if len(module.rates) else (fixed, fixed)
         head = am.descend(
             module.head,
             start,
@@ -94,9 +94,12 @@ class ANIL(am.Learner):
         head = {name.removeprefix("head."): value for name, value in adapted.items()}
         return am.call_per_task(module.head, head, am.apply_per_task(module.backbone, x), strategy="bmm")
 
+    def _rate(self, backbone: nn.Module, is_classification: bool) -> float:
+        return first_rate(self.inner_lr, backbone, is_classification=is_classification, otherwise=0.1)
+
     def _check(self) -> None:
         am.check_int("steps", self.steps, least=0, of="learner 'anil'")
-        am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'anil'", such_as=0.1)
+        am.check_real("inner_lr", self.inner_lr, above=0, also=("auto",), of="learner 'anil'")
         am.check_bool("learn_lr", self.learn_lr, of="learner 'anil'")
 
     @classmethod
@@ -104,7 +107,7 @@ class ANIL(am.Learner):
         """Search the number of steps and their first size."""
         return cls(
             steps=trial.suggest_int("steps", 1, 10),
-            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem_record.has_classes else 0.1, log=True),
+            inner_lr=suggest_rate(trial, info),
         )
 
 

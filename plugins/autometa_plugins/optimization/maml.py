@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from torch import Tensor, nn
 
 import autometa as am
-from autometa_plugins.optimization.task_network import TaskNetwork, build_task_network
+from autometa_plugins.optimization.task_network import TaskNetwork, build_own_backbone, first_rate, suggest_rate
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -25,8 +25,9 @@ class MAML(am.Learner):
     ----------
     steps : int, default=5
         Gradient steps. Steps beyond those meta-trained reuse the last learned size.
-    inner_lr : float, default=0.03
-        Step size; learned sizes start from it.
+    inner_lr : float or "auto", default="auto"
+        Step size; learned sizes start from it. "auto": 0.03, or 0.4 for classes if the backbone has no weights
+        (backbone "identity").
     learn_lr : bool, default=True
         Learn one size for every step and parameter tensor (Antoniou et al. 2019, section 4). Learned sizes become as
         large as support sets like those of meta-training allow. On fewer examples, or after more steps, they can
@@ -57,7 +58,7 @@ class MAML(am.Learner):
         self,
         *,
         steps: int = 5,
-        inner_lr: float = 0.03,
+        inner_lr: float | Literal["auto"] = "auto",
         learn_lr: bool = True,
         first_order: bool = False,
         checkpoint: bool = False,
@@ -81,7 +82,9 @@ class MAML(am.Learner):
     def build(self, info: am.TaskInfo) -> nn.Module:
         """Return backbone, head and step sizes."""
         self._check()
-        return build_task_network(self.backbone, info, n_rates=self.steps if self.learn_lr else 0, rate=self.inner_lr)
+        backbone = build_own_backbone(self.backbone, info)
+        rate = self._rate(backbone, info.problem_record.has_classes)
+        return TaskNetwork(backbone, info, n_rates=self.steps if self.learn_lr else 0, rate=rate)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return every task's own parameters, by name in ``module``, each [tasks, *shape]."""
@@ -92,7 +95,7 @@ class MAML(am.Learner):
             module.start(support),
             support,
             steps=self.steps,
-            rates=module.rates_by_name(self.inner_lr),
+            rates=module.rates_by_name(self._rate(module.backbone, support.is_classification)),
             first_order=self.first_order,
             checkpoint=self.checkpoint,
             strategy=self.strategy,
@@ -102,9 +105,12 @@ class MAML(am.Learner):
         """Outputs of every task's own network."""
         return am.call_per_task(module, adapted, x, strategy=self.strategy)
 
+    def _rate(self, backbone: nn.Module, is_classification: bool) -> float:
+        return first_rate(self.inner_lr, backbone, is_classification=is_classification, otherwise=0.03)
+
     def _check(self) -> None:
         am.check_int("steps", self.steps, least=0, of="learner 'maml'")
-        am.check_real("inner_lr", self.inner_lr, above=0, of="learner 'maml'", such_as=0.03)
+        am.check_real("inner_lr", self.inner_lr, above=0, also=("auto",), of="learner 'maml'")
         for name in ("learn_lr", "first_order", "checkpoint"):
             am.check_bool(name, getattr(self, name), of="learner 'maml'")
 
@@ -113,7 +119,6 @@ class MAML(am.Learner):
         """Search the number of steps, their first size and the order of the derivative."""
         return cls(
             steps=trial.suggest_int("steps", 1, 8),
-            # Squared errors of raw targets are steep: from 0.1 on, a few steps diverge.
-            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem_record.has_classes else 0.1, log=True),
+            inner_lr=suggest_rate(trial, info),
             first_order=trial.suggest_categorical("first_order", [False, True]),
         )

@@ -15,7 +15,7 @@ from autometa_plugins.optimization.per_step_norm import (
     per_step_parameters,
     with_per_step_norm,
 )
-from autometa_plugins.optimization.task_network import TaskNetwork, build_own_backbone
+from autometa_plugins.optimization.task_network import TaskNetwork, build_own_backbone, first_rate, suggest_rate
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -31,8 +31,9 @@ class MAMLPlusPlus(am.Learner):
     ----------
     steps : int, default=5
         Gradient steps. Steps beyond those meta-trained reuse the last learned size.
-    inner_lr : float, default=0.03
-        What the step sizes start from.
+    inner_lr : float or "auto", default="auto"
+        What the step sizes start from. "auto": 0.03, or 0.4 for classes if the backbone has no weights (backbone
+        "identity").
     first_order_until : float, default=0.3
         Leave out second derivatives during this share of meta-training, which is faster and steadier at first.
     multi_step_loss : float, default=0.2
@@ -65,7 +66,7 @@ class MAMLPlusPlus(am.Learner):
         self,
         *,
         steps: int = 5,
-        inner_lr: float = 0.03,
+        inner_lr: float | Literal["auto"] = "auto",
         first_order_until: float = 0.3,
         multi_step_loss: float = 0.2,
         per_step_norm: bool | Literal["auto"] = "auto",
@@ -102,7 +103,8 @@ class MAMLPlusPlus(am.Learner):
                     f"as conv4 for images; backbone={self.backbone!r} has none for inputs of shape {info.input_shape}."
                 )
         shared = frozenset(f"backbone.{name}" for name in per_step_parameters(backbone))
-        return TaskNetwork(backbone, info, n_rates=self.steps, rate=self.inner_lr, shared=shared)
+        rate = self._rate(backbone, info.problem_record.has_classes)
+        return TaskNetwork(backbone, info, n_rates=self.steps, rate=rate, shared=shared)
 
     def adapt(self, module: nn.Module, support: am.Examples) -> dict[str, Tensor]:
         """Return every task's own parameters, by name in ``module``, each [tasks, *shape]."""
@@ -146,6 +148,7 @@ class MAMLPlusPlus(am.Learner):
                 for states in zip(*each, strict=True)
             ]
         at_once = 1 if one_by_one or per_step else self.steps
+        rate = self._rate(module.backbone, support.is_classification)
         states = [module.start(support)]
         for first in range(0, self.steps, max(at_once, 1)):
             after = am.descend(
@@ -153,7 +156,7 @@ class MAMLPlusPlus(am.Learner):
                 states[-1],
                 support,
                 steps=at_once,
-                rates=module.rates_by_name(self.inner_lr, first),
+                rates=module.rates_by_name(rate, first),
                 first_order=first_order,
                 checkpoint=self.checkpoint,
                 strategy=self.strategy,
@@ -161,10 +164,13 @@ class MAMLPlusPlus(am.Learner):
             states.append(after)
         return states
 
+    def _rate(self, backbone: nn.Module, is_classification: bool) -> float:
+        return first_rate(self.inner_lr, backbone, is_classification=is_classification, otherwise=0.03)
+
     def _check(self) -> None:
         whose = "learner 'maml_plus_plus'"
         am.check_int("steps", self.steps, least=0, of=whose)
-        am.check_real("inner_lr", self.inner_lr, above=0, of=whose, such_as=0.03)
+        am.check_real("inner_lr", self.inner_lr, above=0, also=("auto",), of=whose)
         for name in ("first_order_until", "multi_step_loss"):
             am.check_real(name, getattr(self, name), least=0, most=1, of=whose)
         am.check_bool("per_step_norm", self.per_step_norm, also=("auto",), of=whose)
@@ -175,8 +181,7 @@ class MAMLPlusPlus(am.Learner):
         """Search the number of steps and their first size."""
         return cls(
             steps=trial.suggest_int("steps", 1, 8),
-            # Squared errors of raw targets are steep: from 0.1 on, a few steps diverge.
-            inner_lr=trial.suggest_float("inner_lr", 1e-3, 1.0 if info.problem_record.has_classes else 0.1, log=True),
+            inner_lr=suggest_rate(trial, info),
         )
 
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal, cast
+
 import torch
 from torch import Tensor, nn
 
 import autometa as am
 
+if TYPE_CHECKING:
+    from optuna import Trial
+
 HEAD = ("head.weight", "head.bias")
+HEAD_ALONE = 0.4
+"""What step sizes start from where classes are told from the inputs as they are.
+
+A step of the head alone moves outputs less than one of all layers: 5 steps of 0.03 on ``digits`` are right in 67% of
+answers, 5 of 0.4 in 74%, logistic regression in 76%, and on conv4 it is 0.4 that learns nothing.
+"""
+INNER_LRS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Step sizes to search beside "auto"; the last two for classes, since squared errors of raw targets are steep."""
 
 
 class TaskNetwork(nn.Module):
@@ -83,6 +96,21 @@ def build_own_backbone(backbone: am.BackboneLike, info: am.TaskInfo) -> nn.Modul
 def trainable(network: nn.Module) -> list[str]:
     """Names of the parameters that are not frozen."""
     return [name for name, value in network.named_parameters() if value.requires_grad]
+
+
+def first_rate(
+    inner_lr: float | Literal["auto"], backbone: nn.Module, *, is_classification: bool, otherwise: float
+) -> float:
+    """Resolve "auto": :data:`HEAD_ALONE` for classes where the backbone has no weights, else ``otherwise``."""
+    if inner_lr != "auto":
+        return inner_lr
+    return HEAD_ALONE if is_classification and not list(backbone.parameters()) else otherwise
+
+
+def suggest_rate(trial: Trial, info: am.TaskInfo) -> float | Literal["auto"]:
+    """Search what step sizes start from."""
+    rates = INNER_LRS if info.problem_record.has_classes else INNER_LRS[:-2]
+    return cast(float | Literal["auto"], trial.suggest_categorical("inner_lr", ["auto", *rates]))
 
 
 def linear_head(backbone: nn.Module, info: am.TaskInfo) -> nn.Linear:
