@@ -123,8 +123,7 @@ def test_learners_of_other_problems_are_left_out_with_the_reason(tmp_path: Path)
     tasks = {"arms": am.make_tasks("bandit", arms=2, pulls=3), "waves": "sinusoid"}
     found = am.compare(tasks, ["ridge", "random"], baselines=False, output=tmp_path, **FAST)
     reasons = found.skipped.set_index("learner")["reason"]
-    assert "not for control; use one of ['" in reasons["ridge"]
-    assert "'rl2'" in reasons["ridge"]
+    assert "not for control; use another, such as 'rl2'" in reasons["ridge"]
     assert "learner 'random' is for control, not for regression" in reasons["random"]
     assert found.leaderboard.set_index("tasks")["metric"].to_dict() == {"arms": "return", "waves": "mse"}
 

@@ -528,7 +528,7 @@ def test_columns_named_like_target_and_task_are_features(schools):
         (am.FewShotClassifier("prototypicall"), "did you mean 'prototypical'"),
         (
             am.FewShotRegressor("prototypical"),
-            r"'prototypical' is for classification, not for regression; use one of \[",
+            r"'prototypical' is for classification, not for regression; use another, such as 'ridge'\.$",
         ),
         (am.FewShotRegressor(am.make_learner("prototypical")), "'prototypical' is for classification"),
         (am.FewShotClassifier(3), "3 is no learner"),

@@ -88,16 +88,19 @@ def check_problem(learner: str | BaseLearner, problem: str) -> None:
     Raises
     ------
     Incompatible
-        Names the learners that do claim it.
+        Names one that does claim it.
     """
     name = learner if isinstance(learner, str) else name_of(learner)
     if name is None:  # an object of a class that no plugin offers claims nothing and may try everything
         return
     spec = find("learner", name).spec
     if problem not in spec.problems:
-        others = sorted(c.name for c in components("learner") if problem in c.spec.problems)
+        usual = find_problem(problem).learner
+        others = [found for found in components("learner") if problem in found.spec.problems]
+        example = min(others, key=lambda found: (found.full_name != usual, found.name), default=None)
+        advice = f"use another, such as {example.name!r}" if example is not None else "no installed learner is"
         raise Incompatible(
-            f"learner {name!r} is for {' and '.join(sorted(spec.problems))}, not for {problem}; use one of {others}."
+            f"learner {name!r} is for {' and '.join(sorted(spec.problems))}, not for {problem}; {advice}."
         )
 
 
