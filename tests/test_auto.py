@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -103,6 +104,33 @@ def test_the_classifier_gives_probabilities_of_the_labels_it_was_fitted_to() -> 
     probabilities = classifier.predict_proba(x)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     np.testing.assert_array_equal(classifier.classes_[probabilities.argmax(axis=1)], classifier.predict(x))
+
+
+@pytest.mark.parametrize("kind", [am.AutoFewShotClassifier, am.AutoFewShotRegressor])
+def test_the_winner_answers_before_any_row_of_a_task_is_known_where_it_can(kind: Any) -> None:
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"school": np.repeat(np.arange(20).astype(str), 10), "hours": random.uniform(0, 9, 200)})
+    is_classifier = kind is am.AutoFewShotClassifier
+    table["passed"] = np.where(table["hours"] > 4, "yes", "no") if is_classifier else table["hours"] * 2
+    learner = am.make_learner("prototypical" if is_classifier else "ridge", backbone="identity")
+    auto = kind([learner], random_state=0, **FAST).meta_fit(
+        table[["hours"]], table["passed"], task=table["school"], n_shot=5
+    )
+    new = table[["hours"]][:5]
+    for fresh in (auto, clone(auto), pickle.loads(pickle.dumps(auto))):
+        np.testing.assert_array_equal(fresh.predict(new), auto.best_estimator_.predict(new))
+        assert list(fresh.feature_names_in_) == ["hours"]
+        if is_classifier:
+            assert list(fresh.classes_) == ["no", "yes"]
+            assert fresh.predict_proba(new).shape == (5, 2)
+    assert auto.score(new, table["passed"][:5]) == auto.best_estimator_.score(new, table["passed"][:5])
+
+
+def test_what_has_learned_nothing_says_so_under_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(NotFittedError, match="AutoFewShotClassifier"):
+        am.AutoFewShotClassifier().predict(np.zeros((2, 3)))
+    with pytest.raises(NotFittedError, match="This AutoFewShotRegressor has learned nothing to save yet"):
+        am.AutoFewShotRegressor().save(tmp_path / "nothing.autometa")
 
 
 def test_tasks_of_another_problem_are_refused() -> None:

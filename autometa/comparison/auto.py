@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,6 +23,8 @@ from autometa.contracts.tasks import TaskSampler
 from autometa.errors import Incompatible
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.host import make_tasks
+
+PlainT = TypeVar("PlainT", FewShotClassifier, FewShotRegressor)
 
 
 class _AutoFewShot(BaseEstimator):
@@ -150,6 +153,7 @@ class _AutoFewShot(BaseEstimator):
         self.best_estimator_ = comparison.best_estimator().set_params(device=self.device)
         if hasattr(self, "estimator_"):
             del self.estimator_
+        self._show_learned()
         return self
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -160,31 +164,51 @@ class _AutoFewShot(BaseEstimator):
         X : array-like of shape [n, n_features], or of a meta-trained input's shape
         y : array-like of shape [n]
         """
-        self.estimator_ = self._start().fit(X, y)
-        for name in ("classes_", "n_features_in_", "feature_names_in_"):
-            if hasattr(self.estimator_, name):
-                setattr(self, name, getattr(self.estimator_, name))
-            elif hasattr(self, name):
-                delattr(self, name)
+        self.estimator_ = clone(self._current()).fit(X, y)
+        self._show_learned()
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the winner (and the task it is fitted to, if it is) for :func:`autometa.load`."""
-        self._current().save(path)
+        """Save the winner and the task it is fitted to, if it is; :func:`autometa.load` returns it as what it is.
 
-    def _start(self) -> FewShotClassifier | FewShotRegressor:
-        if hasattr(self, "best_estimator_"):
-            return clone(self.best_estimator_)  # type: ignore[no-any-return]
-        return self.plain(device=self.device, random_state=self.random_state)
+        Raises
+        ------
+        NotFittedError
+            Nothing has been learned.
+        """
+        current = self._current()
+        if not (hasattr(self, "estimator_") or hasattr(self, "best_estimator_")):
+            raise NotFittedError(f"This {type(self).__name__} has learned nothing to save yet; call meta_fit or fit.")
+        current.save(path)
 
     def _current(self) -> FewShotClassifier | FewShotRegressor:
-        return self.estimator_ if hasattr(self, "estimator_") else self._start()
+        """The estimator that answers: fitted to a task, or the winner as it was meta-trained, or a plain one."""
+        for name in ("estimator_", "best_estimator_"):
+            if hasattr(self, name):
+                return getattr(self, name)  # type: ignore[no-any-return]
+        return self.plain(device=self.device, random_state=self.random_state)
+
+    def _answering(self, kind: type[PlainT]) -> PlainT:
+        check_is_fitted(self)
+        current = self._current()
+        assert isinstance(current, kind)
+        return current
+
+    def _show_learned(self) -> None:
+        """Have the attributes of the estimator that answers."""
+        current = self._current()
+        for name in ("classes_", "n_features_in_", "feature_names_in_"):
+            if hasattr(current, name):
+                setattr(self, name, getattr(current, name))
+            elif hasattr(self, name):
+                delattr(self, name)
 
     def __sklearn_clone__(self) -> Self:
         copied: Self = super().__sklearn_clone__()
         for name in ("comparison_", "leaderboard_", "best_estimator_"):
             if hasattr(self, name):
                 setattr(copied, name, getattr(self, name))
+        copied._show_learned()
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
@@ -192,7 +216,7 @@ class _AutoFewShot(BaseEstimator):
         return {name: value for name, value in super().__getstate__().items() if name != "comparison_"}
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "estimator_")
+        return self._current().__sklearn_is_fitted__()
 
     def __sklearn_tags__(self) -> Tags:
         return self._current().__sklearn_tags__()
@@ -226,20 +250,15 @@ time_budget, ensemble, warm_start, storage, name, output, device, n_workers, ver
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict classes, [n]."""
-        check_is_fitted(self, "estimator_")
-        assert isinstance(self.estimator_, FewShotClassifier)
-        return self.estimator_.predict(X)
+        return self._answering(FewShotClassifier).predict(X)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict class probabilities, [n, n_classes]."""
-        check_is_fitted(self, "estimator_")
-        assert isinstance(self.estimator_, FewShotClassifier)
-        return self.estimator_.predict_proba(X)
+        return self._answering(FewShotClassifier).predict_proba(X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean accuracy; see :meth:`FewShotClassifier.score`."""
-        check_is_fitted(self, "estimator_")
-        return float(self.estimator_.score(X, y, sample_weight))
+        return float(self._answering(FewShotClassifier).score(X, y, sample_weight))
 
 
 class AutoFewShotRegressor(RegressorMixin, _AutoFewShot):
@@ -252,12 +271,8 @@ class AutoFewShotRegressor(RegressorMixin, _AutoFewShot):
         self, X: Any, return_std: bool = False
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict values, [n], and with ``return_std`` their standard deviations; see :class:`FewShotRegressor`."""
-        check_is_fitted(self, "estimator_")
-        assert isinstance(self.estimator_, FewShotRegressor)
-        return self.estimator_.predict(X, return_std)
+        return self._answering(FewShotRegressor).predict(X, return_std)
 
     def predict_quantiles(self, X: Any, q: Any) -> NDArray[np.float64]:
         """Predict quantiles of new observations, [n, n_quantiles]; see :class:`FewShotRegressor`."""
-        check_is_fitted(self, "estimator_")
-        assert isinstance(self.estimator_, FewShotRegressor)
-        return self.estimator_.predict_quantiles(X, q)
+        return self._answering(FewShotRegressor).predict_quantiles(X, q)
