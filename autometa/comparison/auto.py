@@ -241,6 +241,7 @@ time_budget, ensemble, warm_start, storage, name, output, device, n_workers, ver
     comparison_ : Comparison
         Not kept by pickling.
     leaderboard_ : pandas.DataFrame
+        Of a race those that came to its end; ``comparison_.race`` tells when the others left it.
     best_estimator_ : FewShotClassifier
         The winner, meta-trained.
     """
