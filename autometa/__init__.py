@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from autometa.errors import StorageError as StorageError
     from autometa.errors import TrainingDiverged as TrainingDiverged
     from autometa.errors import UnknownName as UnknownName
+    from autometa.errors import warn_user as warn_user
     from autometa.estimators import FewShotClassifier as FewShotClassifier
     from autometa.estimators import FewShotRegressor as FewShotRegressor
     from autometa.estimators import MetaAgent as MetaAgent
@@ -116,7 +117,7 @@ if TYPE_CHECKING:
     from autometa.training.pretrain import pretrain as pretrain
 
 _EXPORTS = {
-    # errors
+    # errors and warnings
     "AutometaError": "autometa.errors",
     "Incompatible": "autometa.errors",
     "InvalidData": "autometa.errors",
@@ -129,6 +130,7 @@ _EXPORTS = {
     "StorageError": "autometa.errors",
     "TrainingDiverged": "autometa.errors",
     "UnknownName": "autometa.errors",
+    "warn_user": "autometa.errors",
     # checks of parameters
     "check_bool": "autometa.checks",
     "check_choice": "autometa.checks",

@@ -4,16 +4,47 @@ from __future__ import annotations
 
 import difflib
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable
+from types import FrameType
 
 
 def warn_user(text: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line that called autometa, from however deep within it and through whichever of its doors."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "autometa":
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, category, stacklevel=level)
+    """Warn at the line of the user's own code that called autometa, from however deep within it.
+
+    Plugins, callbacks and libraries may stand in between: what counts is who called the outermost code of autometa.
+
+    Parameters
+    ----------
+    text : str
+        What is wrong, and what to do about it.
+    category : type of Warning, optional
+    """
+    frame = _frame_of_user()
+    warnings.warn_explicit(
+        text,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=frame.f_globals.get("__name__"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+_OURS = frozenset({"autometa", "autometa_plugins"})
+_BETWEEN = sys.stdlib_module_names | {"joblib", "sklearn", "torch"}
+"""Packages through which users call autometa: decorators, context managers, ``cross_val_score``."""
+
+
+def _frame_of_user() -> FrameType:
+    """Return the frame that called the outermost one of autometa, beyond libraries if there is one."""
+    frames = [frame for frame, _ in traceback.walk_stack(sys._getframe(2))]
+    packages = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames]
+    outermost = max((place for place, package in enumerate(packages) if package in _OURS), default=-1)
+    beyond = range(outermost + 1, len(frames))
+    own = [place for place in beyond if packages[place] not in _BETWEEN]
+    return frames[next(iter([*own, *beyond, -1]))]
 
 
 class AutometaError(Exception):

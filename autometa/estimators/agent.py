@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo, TaskSampler
 from autometa.engine.collecting import collect
 from autometa.engine.device import pick_device, pick_dtype, place_of
-from autometa.errors import Incompatible, InvalidData, InvalidParameter
+from autometa.errors import Incompatible, InvalidData, InvalidParameter, warn_user
 from autometa.estimators.adaptation_curve import adaptation_curve
 from autometa.estimators.agent_steps import held_in, observations_in, restarted
 from autometa.estimators.given_environments import GivenEnvironments
@@ -417,10 +416,9 @@ class MetaAgent(MetaEstimator):
 
     def _begun(self, n_tasks: int, episode_start: Any) -> dict[str, Any]:
         if episode_start is None and getattr(self, "_without_state", False):
-            warnings.warn(
+            warn_user(
                 "predict() got state=None twice in a row: the agent forgets what it saw in between. Hand in the state "
-                "that the call before returned, or episode_start=True where an episode begins.",
-                stacklevel=3,
+                "that the call before returned, or episode_start=True where an episode begins."
             )
         self._without_state = True
         self._told_rewards = None

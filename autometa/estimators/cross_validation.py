@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -16,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from autometa.checks import LARGEST_SEED, check_int, check_ints
 from autometa.contracts.seeding import derive_seed
-from autometa.errors import InvalidData, InvalidParameter
+from autometa.errors import InvalidData, InvalidParameter, warn_user
 from autometa.estimators.entities import entity_names
 from autometa.estimators.table_sampler import take_columns
 from autometa.tables.frames import as_column, as_frame
@@ -137,11 +136,9 @@ def cross_validate_tasks(
     if not rows:
         raise InvalidData(f"n_shot={n_shot}: no entity has more rows than that, so that none is left to be judged on.")
     if left_out:
-        warnings.warn(
+        warn_user(
             f"{left_out} of {left_out + len(rows)} pairs of an entity and a number of n_shot={n_shot} are left out: "
-            "the entity has too few rows.",
-            UserWarning,
-            stacklevel=2,
+            "the entity has too few rows."
         )
     return pd.DataFrame(rows)
 
@@ -232,11 +229,9 @@ def _of_new_classes(start: Any, targets: NDArray[Any], train: Rows) -> NDArray[n
         return np.zeros(len(targets), dtype=bool)
     found = ~np.isin(targets, targets[train])
     if found.any():
-        warnings.warn(
+        warn_user(
             f"no entity to learn from has the class {targets[found][0]!r}: {found.sum()} rows of such classes are not "
-            "adapted to, but scored on.",
-            UserWarning,
-            stacklevel=3,
+            "adapted to, but scored on."
         )
     return np.asarray(found)
 

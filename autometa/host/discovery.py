@@ -7,7 +7,6 @@ import functools
 import os
 import re
 import traceback
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
@@ -24,7 +23,7 @@ from autometa._version import __version__
 from autometa.contracts import hookspecs
 from autometa.contracts.plugin_code import one_line, text_of, watch_ctrl_c
 from autometa.contracts.specs import Spec
-from autometa.errors import NameClash, PluginError
+from autometa.errors import NameClash, PluginError, warn_user
 from autometa.host.hooks import check_hook_names, check_specs, wanted
 from autometa.host.installed import Damaged, installed, origin_of
 from autometa.host.kinds import KINDS, Kind
@@ -171,7 +170,7 @@ class Host:
             if not any(_means(name, record) for record in self.records):
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else " 'autometa plugins' lists all."
-                warnings.warn(f"plugin {name!r} was to be disabled but is not installed.{hint}", stacklevel=3)
+                warn_user(f"plugin {name!r} was to be disabled but is not installed.{hint}")
 
 
 def _origin(point: EntryPoint) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from autometa.checks import check_choice, check_int
-from autometa.errors import InvalidData
+from autometa.errors import InvalidData, warn_user
 
 MAX_PIXELS = 50_000_000
 """Most pixels of an image unless another number is given."""
@@ -106,10 +105,9 @@ class PixelReader:
         """
         brightest, most = max(self.peaks, default=0), 2**self.bits - 1
         if 0 < brightest <= most >> 4:
-            warnings.warn(
+            warn_user(
                 f"the largest value in the 16-bit images of {whose} is {brightest}, and white is {most}: they are "
-                f"nearly black. If they use {max(8, brightest.bit_length())} of their bits, {advice}.",
-                stacklevel=3,
+                f"nearly black. If they use {max(8, brightest.bit_length())} of their bits, {advice}."
             )
 
 

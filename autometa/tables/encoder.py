@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Self
@@ -16,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from autometa.checks import check_int
 from autometa.contracts.problems import PROBLEMS, find_problem
-from autometa.errors import InvalidData, InvalidFile, InvalidParameter
+from autometa.errors import InvalidData, InvalidFile, InvalidParameter, warn_user
 from autometa.schema import Schema, finite, misfit, positive, read_json, share, text_like, whole
 from autometa.tables.columns import Column, read_column
 from autometa.tables.frames import as_frame, has_names
@@ -374,7 +373,7 @@ def _warn_of_text(X: Any, frame: pd.DataFrame, columns: tuple[Column, ...]) -> N
                     "(pd.to_numeric(column)), or make it a category (column.astype('category'))"
                 )
         if found is not None:
-            warnings.warn(f"column {column.name!r} is taken as categories: it {found}.", UserWarning, stacklevel=3)
+            warn_user(f"column {column.name!r} is taken as categories: it {found}.")
 
 
 def _misfit_of_classes(state: dict[str, Any]) -> str | None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import warnings
 import zlib
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+import autometa as am
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,12 +49,12 @@ def kept(stored: Path, decode: Callable[[], tuple[Tensor, Facts]]) -> tuple[Tens
         try:
             return read(stored)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
-            warnings.warn(f"the cached images {str(stored)!r} are corrupt ({error}) and built anew.", stacklevel=2)
+            am.warn_user(f"the cached images {str(stored)!r} are corrupt ({error}) and built anew.")
     images, facts = decode()
     try:
         write(stored, images, facts)
     except OSError as error:
-        warnings.warn(f"images cannot be cached in {str(stored.parent)!r}: {error}", stacklevel=2)
+        am.warn_user(f"images cannot be cached in {str(stored.parent)!r}: {error}")
     else:
         # No warning: nothing is wrong. But loggers that nobody has set up show no lower level than this.
         _LOG.warning(

@@ -6,7 +6,6 @@ import lzma
 import os
 import struct
 import threading
-import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -151,7 +150,7 @@ def _warn_of_unread(root: Path, found: _Found) -> None:
             f"{', '.join(sorted(SUFFIXES))}"
         )
     if told:
-        warnings.warn(f"root={str(root)!r}: {'; '.join(told)}.", stacklevel=2)
+        am.warn_user(f"root={str(root)!r}: {'; '.join(told)}.")
 
 
 _OF_SYSTEMS = ("thumbs.db", "desktop.ini")

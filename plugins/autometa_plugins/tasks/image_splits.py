@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -127,9 +126,7 @@ def _given_folders(files: Sequence[ImageFile], root: str) -> dict[str, str]:
         )
     if beside:
         splits = ", ".join(map(repr, given))
-        warnings.warn(
-            f"root={root!r} has the splits {splits}; left out are the images beside them: {beside}.", stacklevel=2
-        )
+        am.warn_user(f"root={root!r} has the splits {splits}; left out are the images beside them: {beside}.")
     return given
 
 
@@ -157,11 +154,10 @@ def _warn_of_unnamed_splits(files: Sequence[ImageFile], root: str) -> None:
     """Tell that a few folders of class folders are pooled: one of them may be held out for the judgement."""
     tops = sorted({file.parts[0] for file in files})
     if 2 <= len(tops) <= _MOST_UNNAMED and all(len(file.parts) > 2 for file in files):
-        warnings.warn(
+        am.warn_user(
             f"root={root!r} holds {len(tops)} folders of class folders, {', '.join(map(repr, tops))}, and none is "
             "named after a split: their classes are pooled and the held-out ones drawn from all of them. If some are "
-            "held out, name the folders 'train', 'valid' and 'test'.",
-            stacklevel=2,
+            "held out, name the folders 'train', 'valid' and 'test'."
         )
 
 

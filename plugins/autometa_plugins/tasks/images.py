@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable
 from functools import partial
 from pathlib import Path
@@ -188,11 +187,10 @@ class Images(am.ClassEpisodes):
     def _warn_if_dark(self, brightest: int) -> None:
         """Warn if no image of 8 bits exceeds a sixteenth of white: masks of 0 and 1, or grey in few steps."""
         if 0 < brightest <= _DARK:
-            warnings.warn(
+            am.warn_user(
                 f"the largest value in the images of root={str(self.root)!r} is {brightest}, and white is 255: they "
                 f"are nearly black. If {brightest} means white, write them again with their values times "
-                f"{255 // brightest}.",
-                stacklevel=3,
+                f"{255 // brightest}."
             )
 
     def _decode(self, reader: am.PixelReader, peaks: list[int], image: Image.Image) -> NDArray[np.uint8]:

@@ -103,11 +103,9 @@ def _without_empty(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     if empty:
         places = ", ".join(str(1 + frame.columns.get_loc(name)) for name in empty[:_MOST_NAMED])
         more = f" and {len(empty) - _MOST_NAMED} more" if len(empty) > _MOST_NAMED else ""
-        warnings.warn(
+        am.warn_user(
             f"data={str(path)!r}: columns without a name and a value are left out, number {places}{more} of "
-            f"{len(frame.columns)}; a separator at the end of every row makes one.",
-            UserWarning,
-            stacklevel=6,
+            f"{len(frame.columns)}; a separator at the end of every row makes one."
         )
     return frame.drop(columns=empty)
 

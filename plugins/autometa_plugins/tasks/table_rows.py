@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -143,11 +142,9 @@ def warn_of_row_names(features: pd.DataFrame) -> None:
         if not (isinstance(name, str) and UNNAMED.fullmatch(name) and pd.api.types.is_integer_dtype(values.dtype)):
             continue
         if values.is_unique:
-            warnings.warn(
+            am.warn_user(
                 f"column {name!r} is taken as a feature, but seems to be the row names of a DataFrame that was written "
-                "with its index; drop it, or write with index=False.",
-                UserWarning,
-                stacklevel=5,
+                "with its index; drop it, or write with index=False."
             )
 
 
@@ -265,11 +262,7 @@ def _at_most(n_shot: int, count: NDArray[np.int64]) -> int:
     most = int(support_sizes(count, n_shot).max(initial=0))
     if not count.size or most == n_shot:
         return n_shot
-    warnings.warn(
-        f"n_shot={n_shot} is more than any task can give: {most} is the most, which is taken.",
-        UserWarning,
-        stacklevel=5,
-    )
+    am.warn_user(f"n_shot={n_shot} is more than any task can give: {most} is the most, which is taken.")
     return most
 
 
