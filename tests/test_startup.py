@@ -48,6 +48,15 @@ def test_meta_training_does_not_import_the_compiler_of_torch() -> None:
     assert packages_after(trained, ["torch", "torch._dynamo"]) == ["torch"]
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("learner", ["maml", "in_context", "pfn"])
+def test_reading_an_estimator_does_not_import_the_compiler_of_torch(learner: str, tmp_path: Path) -> None:
+    """Nor what tells the sizes of tensors: initial weights may be orthogonal, or come from a file."""
+    place = tmp_path / "it.autometa"
+    autometa.FewShotRegressor(learner, device="cpu", random_state=0, max_steps=1).meta_fit("linear").save(place)
+    assert packages_after(f"import autometa as am; am.load({str(place)!r})", ["torch", "sympy"]) == ["torch"]
+
+
 def test_the_light_import_still_offers_every_public_name() -> None:
     import autometa as am
 
