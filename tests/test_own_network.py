@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import pickle
 import subprocess
 import sys
 import warnings
@@ -12,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -129,10 +132,55 @@ def normalised(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
         return nn.Sequential(nn.Flatten(), norm(nn.Linear(64, 3)))
 
 
+class BuildsNorm(am.Learner):
+    """Builds a network whose weights are computed as told."""
+
+    def __init__(self, norm: Callable[[nn.Module], nn.Module]) -> None:
+        self.norm = norm
+
+    def build(self, info: am.TaskInfo) -> nn.Module:
+        return normalised(self.norm)
+
+    def adapt(self, module: nn.Module, support: am.Examples, progress: float = 1.0) -> Tensor:
+        raise NotImplementedError
+
+    def predict(self, module: nn.Module, adapted: Tensor, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
 @pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
 def test_a_network_that_torch_cannot_copy_is_refused(norm: Callable[[nn.Module], nn.Module]) -> None:
-    with pytest.raises(am.InvalidParameter, match="Sequential cannot be copied: 'weight' of its layer '1'"):
+    copied = "Sequential cannot be copied: 'weight' of its layer '1' .* use those of torch.nn.utils.parametrizations"
+    with pytest.raises(am.InvalidParameter, match=f"backbone {copied}"):
         meta_trained("prototypical", backbone=normalised(norm))
+    X, y = support()
+    for estimator in (
+        am.FewShotClassifier("prototypical", backbone=normalised(norm)),
+        am.FewShotClassifier(am.make_learner("prototypical", backbone=normalised(norm))),
+    ):
+        with pytest.raises(am.InvalidParameter, match=f"backbone={copied}"):
+            clone(estimator)
+        rows = pd.DataFrame({"x": y, "entity": np.arange(len(X)) % 3})
+        with pytest.raises(am.InvalidParameter, match=f"backbone={copied}"):
+            am.cross_validate_tasks(estimator, rows, y, task="entity", n_shot=1, cv=2)
+    with pytest.raises(am.InvalidParameter, match=r"network that BuildsNorm.build returns cannot be copied: 'weight'"):
+        am.FewShotClassifier(BuildsNorm(norm), device="cpu").fit(X.reshape(len(X), -1), y)
+
+
+@pytest.mark.parametrize("backbone", [Parametrized, Parametrized()], ids=["class", "network"])
+@pytest.mark.parametrize("given_to", ["the learner", "the estimator"])
+def test_computed_weights_are_pickled(tmp_path: Path, backbone: am.BackboneLike, given_to: str) -> None:
+    """torch refuses to."""
+    X, y = support()
+    in_learner = given_to == "the learner"
+    learner = am.make_learner("prototypical", backbone=backbone) if in_learner else "prototypical"
+    model = meta_trained(learner, backbone="auto" if in_learner else backbone).fit(X, y)
+    joblib.dump(model, tmp_path / "it.joblib")
+    for other in (pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(model)))), joblib.load(tmp_path / "it.joblib")):
+        np.testing.assert_array_equal(other.predict_proba(X), model.predict_proba(X))
+        assert set(weights(other)) == set(weights(model))
+        again, same = weights(clone(other).meta_fit(tasks())), weights(clone(model).meta_fit(tasks()))
+        assert all(torch.equal(value, same[key]) for key, value in again.items())
 
 
 def test_a_compiled_network_is_refused() -> None:

@@ -6,14 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
-from sklearn.base import BaseEstimator
 from torch import nn
+
+from autometa.contracts.held_networks import HoldsNetworks
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 
-class Backbone(BaseEstimator, ABC):
+class Backbone(HoldsNetworks, ABC):
     """A network factory: hyperparameters in the constructor, the network from :meth:`build`.
 
     Parameters that take a backbone are of type ``autometa.BackboneLike``: the name of an installed one, a Backbone, an

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Set
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from sklearn.base import BaseEstimator
 from torch import nn
 
+from autometa.contracts.held_networks import HoldsNetworks
 from autometa.contracts.tasks import TaskInfo
 from autometa.errors import PluginError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 
-class BaseLearner(BaseEstimator, ABC):
+class BaseLearner(HoldsNetworks, ABC):
     """Hyperparameters in the constructor, θ in the module that :meth:`build` returns.
 
     Plugins derive from ``Learner``, which adapts to a support set and predicts, or from ``Actor``, which acts in

@@ -8,14 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from autometa.contracts.backbone import Backbone
 from autometa.contracts.fixed_forward import fixed_forward
+from autometa.contracts.held_networks import check_weights
 from autometa.errors import InvalidParameter
-
-_COMPUTES_WEIGHTS = (WeightNorm, SpectralNorm)
 
 
 class OwnNetwork(Backbone):
@@ -58,7 +55,7 @@ class OwnNetwork(Backbone):
                 f"backbone {name} made a {type(network).__name__}; a function that is a backbone returns a "
                 "torch.nn.Module."
             )
-        _check_weights(network)
+        check_weights(network, f"backbone {type(network).__name__}")
         return network
 
 
@@ -79,21 +76,7 @@ def check_network(network: Any) -> None:
             f"backbone {name} has layers without weights yet (lazy ones); run it once on an example, or give the class "
             "or a function that builds it."
         )
-    _check_weights(network)
-
-
-def _check_weights(network: nn.Module) -> None:
-    """Refuse weights that are computed but kept as attributes, which torch cannot copy."""
-    for place, layer in network.named_modules():
-        kept = {name: value for name, value in vars(layer).items() if isinstance(value, Tensor)}
-        computed = [name for name, value in kept.items() if value.grad_fn is not None]
-        computed += [hook.name for hook in layer._forward_pre_hooks.values() if isinstance(hook, _COMPUTES_WEIGHTS)]
-        if computed:
-            raise InvalidParameter(
-                f"backbone {type(network).__name__} cannot be copied: {computed[0]!r} of its layer {place!r} is "
-                "computed from other weights and kept as an attribute. Where torch.nn.utils.weight_norm or "
-                "spectral_norm does so, use those of torch.nn.utils.parametrizations."
-            )
+    check_weights(network, f"backbone {name}")
 
 
 class _Features(nn.Module):

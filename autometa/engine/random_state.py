@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from autometa.contracts.base_learner import BaseLearner
+from autometa.contracts.held_networks import check_weights
 from autometa.contracts.seeding import derive_seed
 from autometa.contracts.tasks import TaskInfo
 
@@ -48,6 +49,14 @@ def _forked(device: torch.device) -> Iterator[None]:
 
 
 def fresh_module(learner: BaseLearner, info: TaskInfo, seed: int) -> nn.Module:
-    """Build a learner's θ from a seed."""
+    """Build a learner's θ from a seed.
+
+    Raises
+    ------
+    InvalidParameter
+        It cannot be copied.
+    """
     with seeded(derive_seed(seed, "init")):
-        return learner.build(info)
+        module = learner.build(info)
+    check_weights(module, f"the network that {type(learner).__name__}.build returns")
+    return module

@@ -16,7 +16,7 @@ class TooMuchMemory(Exception):
     """An operation needs more memory than is allowed, or does not tell from shapes alone how much it needs."""
 
 
-class WithoutMemory(TorchDispatchMode):
+class WithoutMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While this lasts, torch's operations take no memory for tensors: they have shapes and no values."""
 
     def __torch_dispatch__(
@@ -35,7 +35,7 @@ class BoundedMemory(TorchDispatchMode):
     """
 
     def __init__(self, n_bytes: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._left = n_bytes
 
     def __torch_dispatch__(
@@ -72,7 +72,7 @@ def _growth(function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) 
     if torch.Tag.reduction in function.tags:
         return _LARGEST * sum(map(math.prod, shapes))
     if function in _OF_SIZE:
-        return _LARGEST * math.prod(arguments[0])
+        return _LARGEST * int(math.prod(arguments[0]))
     if function is torch.ops.aten.linalg_qr.default:
         return _LARGEST * math.prod(shapes[0][:-2]) * sum(shapes[0][-2:]) ** 2
     return _exact_growth(function, arguments, options)

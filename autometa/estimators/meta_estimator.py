@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils import Tags, check_random_state
 
 from autometa.checks import check_int, check_path
 from autometa.contracts.backbone import BackboneLike
 from autometa.contracts.base_learner import BaseLearner
+from autometa.contracts.held_networks import HoldsNetworks, let_pickle
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.tasks import TaskSampler
 from autometa.engine.device import pick_device, pick_dtype
@@ -30,7 +31,7 @@ from autometa.training import MetaTraining
 from autometa.training.run import run, seed_of
 
 
-class MetaEstimator(BaseEstimator):
+class MetaEstimator(HoldsNetworks):
     """Parameters, meta-training and files of few-shot estimators; what answers for one task is in a subclass."""
 
     problem: ClassVar[str]
@@ -326,6 +327,7 @@ class MetaEstimator(BaseEstimator):
             if name in state:
                 state[name] = state[name].moved("cpu")
                 state["module_"] = state[name].module
+                let_pickle(state["module_"])
         return state
 
     def _means_nothing_yet(self) -> bool:

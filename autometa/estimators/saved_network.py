@@ -46,7 +46,7 @@ def network_of(learner: BaseLearner, info: TaskInfo, state: dict[str, Any]) -> n
 
 def _check_without_memory(learner: BaseLearner, info: TaskInfo, state: dict[str, Any]) -> None:
     try:
-        with WithoutMemory():
+        with WithoutMemory():  # type: ignore[no-untyped-call]
             module = fresh_module(learner, info, seed=0)
     except (NotImplementedError, RuntimeError):  # a network that needs its numbers to be built
         return
