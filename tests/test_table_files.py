@@ -42,6 +42,24 @@ def test_separators_and_encodings_are_told_apart(tmp_path, sep, encoding, quotin
     assert tasks_of(tmp_path / "table.csv").encoder.to_json() == tasks_of(frame()).encoder.to_json()
 
 
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|", ":", "~"])
+@pytest.mark.parametrize("line", ["sep={}\r\n", '"SEP={}"\n'])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_line_that_tells_excel_the_separator_is_no_header(tmp_path, sep, line, encoding):
+    text = line.format(sep) + frame().to_csv(index=False, sep=sep)
+    read = tasks_of(written(tmp_path, text.encode(encoding)))
+    assert read.encoder.to_json() == tasks_of(frame()).encoder.to_json()
+
+
+def test_what_excel_is_told_counts_for_what_else_is_read(tmp_path):
+    """Another separator is not tried, and lines are counted from the first of the file."""
+    text = frame().to_csv(index=False, sep=";")
+    with pytest.raises(am.InvalidData, match="has one column only, .*, divided by ',', as its first line tells"):
+        tasks_of(written(tmp_path, f"sep=,\n{text}")).info  # noqa: B018
+    with pytest.raises(am.InvalidData, match="in line 10"):
+        tasks_of(written(tmp_path, "sep=;\n" + wide(";", first=7))).info  # noqa: B018
+
+
 def test_a_compressed_file_is_read(tmp_path):
     path = tmp_path / "table.csv.gz"
     path.write_bytes(gzip.compress(frame().to_csv(index=False, sep=";").encode()))

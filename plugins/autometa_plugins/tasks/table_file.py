@@ -26,6 +26,9 @@ _BROKEN = (
     *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
 )
 """What archives raise that are damaged, encrypted, empty or hold several files."""
+_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
+_NO_SEPARATOR = "\x1f"
+"""Divides no file: the header is one cell."""
 _MARK = "="
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 _ZERO_IN_FRONT = re.compile(r"\s*0\d+\s*")
@@ -37,7 +40,8 @@ _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?\s*")
 def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str) -> pd.DataFrame:
     """Read a CSV file, divided by commas, semicolons, tabs or bars.
 
-    The separator is the first one that gives the header a task and a target column. Values of the task column are
+    The separator is the one that a first line ``sep=;`` tells, as Excel writes it, else the first one that gives the
+    header a task and a target column. Values of the task column are
     text as it stands, and only empty cells are missing there. In a file without commas as separators, columns whose
     numbers have decimal commas are numbers. Columns without a name and a value are left out, with a warning.
 
@@ -64,7 +68,10 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
         raise am.MissingData(f"data={str(path)!r} is no file; give the path of a CSV file or a DataFrame.")
     options: dict[str, Any] = {"encoding": _encoding(path), "low_memory": False}
     try:
-        headers = {separator: _header(path, separator, options) for separator in SEPARATORS}
+        told = _told_separator(path, options)
+        if told:
+            options["skiprows"] = 1
+        headers = {separator: _header(path, separator, options) for separator in told or SEPARATORS}
         separator = _separator(path, headers, task, target)
         _check_names(path, separator, options)
         with warnings.catch_warnings():
@@ -138,6 +145,12 @@ def _encoding(path: Path) -> str:
     return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
+def _told_separator(path: Path, options: dict[str, Any]) -> str:
+    """Return the separator that a line before the header tells Excel, ``sep=;``; empty where there is none."""
+    told = _SEPARATOR_LINE.fullmatch(_header(path, _NO_SEPARATOR, options)[0])
+    return told[1] if told else ""
+
+
 def _header(path: Path, separator: str, options: dict[str, Any]) -> list[str]:
     return [str(name) for name in pd.read_csv(path, sep=separator, nrows=0, **options).columns]
 
@@ -156,9 +169,10 @@ def _separator(path: Path, headers: dict[str, list[str]], task: Any, target: Any
             return separator
     separator = max(headers, key=lambda separator: len(headers[separator]))
     if len(headers[separator]) == 1:
+        by = "commas, semicolons, tabs or bars" if len(headers) > 1 else f"{separator!r}, as its first line tells"
         raise am.InvalidData(
-            f"data={str(path)!r} has one column only, {headers[separator][0]!r}, divided by commas, semicolons, tabs "
-            "or bars; for another separator give the DataFrame that pd.read_csv(path, sep=...) returns."
+            f"data={str(path)!r} has one column only, {headers[separator][0]!r}, divided by {by}; for another "
+            "separator give the DataFrame that pd.read_csv(path, sep=...) returns."
         )
     return separator
 
