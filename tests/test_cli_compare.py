@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -100,6 +101,53 @@ def test_a_page_that_cannot_be_written_is_told_beneath_the_leaderboard(
     assert "ridge" in said.out
     assert "report.html' cannot be written" in said.err
     assert "--format md, csv or json prints tables and writes nothing" in " ".join(said.err.split())
+
+
+@pytest.mark.parametrize("where", ["leaderboard.csv", "best.autometa", "report.html", "figures"])
+def test_a_full_disc_is_told_in_a_line_and_the_report_is_written_later(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "some runs"
+    command = ["compare", "--tasks", "sinusoid:n_shot=5", "--learners", "ridge,sklearn", *SMALL, "--quiet"]
+    replace = Path.replace
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full_there(part: Path, place: Path) -> Path:
+        return full() if place.name == where else replace(part, place)
+
+    with monkeypatch.context() as disc:
+        if where == "figures":
+            disc.setattr("autometa.comparison.report.page.render", full)
+        else:
+            disc.setattr(Path, "replace", full_there)
+        assert main([*command, "--output", str(folder)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"error: .* No space left on device\. .*\n", told.err)
+    assert f"kept in '{folder}'" in told.err
+    assert f"autometa report '{folder}'" in told.err
+    assert not (folder / "report.html").exists()
+    assert not list(folder.glob(".*.part"))
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report.html").exists()
+    assert main([*command, "--output", str(folder)]) == 0
+    assert (folder / "best.autometa").exists()
+
+
+@pytest.mark.filterwarnings("default:the report is not written")
+def test_a_report_that_cannot_be_drawn_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of an earlier call, with fewer trials, does not stand beside the new tables."""
+    command = ["compare", "--tasks", "sinusoid", "--learners", "ridge", *SMALL, "--output", str(tmp_path / "run")]
+    assert main(command) == 0
+    monkeypatch.setattr("autometa.comparison.report.page.render", lambda record: 1 / 0)
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert "the report is not written: the report cannot be drawn: ZeroDivisionError" in said.err
+    assert not (tmp_path / "run" / "report.html").exists()
 
 
 def test_json_has_the_rows_of_the_leaderboard_and_nothing_else(first: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ from autometa.cli.typed_component import make_typed
 from autometa.contracts.printable import printable
 from autometa.engine.process_start import ctrl_c_later, prepare_processes
 from autometa.errors import StorageError
+from autometa.files.atomic import reason_of
 from autometa.files.complete_run import RUN_FILE, is_complete
 
 if TYPE_CHECKING:
@@ -323,11 +324,12 @@ def compare(
     termination.kept = _kept(options["output"])
     if termination.asked:
         raise typer.Exit(INTERRUPTED)
-    _show(comparison, Path(options["output"]).expanduser() / "report.html", as_json=as_json)
+    report = Path(options["output"]).expanduser() / "report.html"
+    _show(comparison, report, as_json=as_json)
     if not comparison.complete:
         typer.echo(printable(f"Interrupted before all was done. {termination.kept}"), err=True)
         raise typer.Exit(INTERRUPTED)
-    if _has_gaps(comparison):
+    if _has_gaps(comparison) or not report.exists():
         raise typer.Exit(1)
 
 
@@ -432,8 +434,8 @@ def report(
 
         typer.echo(FORMATS[form](comparison))
     if unwritten is not None:
-        reason, *_ = str(unwritten).rpartition(";")
-        raise StorageError(f"{reason}; --format md, csv or json prints tables and writes nothing.") from unwritten
+        on = "--format md, csv or json prints tables and writes nothing."
+        raise StorageError(f"{reason_of(unwritten)}; {on}") from unwritten
     if not comparison.complete:
         told = f"{INCOMPLETE} {comparison.left} The command that began it goes on."
         typer.echo(printable(told), err=True)

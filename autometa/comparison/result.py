@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +30,9 @@ from autometa.comparison.results.references import references_in
 from autometa.comparison.results.tables import collect_record
 from autometa.comparison.winner import Winners
 from autometa.contracts.plugin_code import one_line
-from autometa.errors import AutometaError, InvalidParameter, warn_user
+from autometa.errors import AutometaError, InvalidParameter, StorageError, warn_user
 from autometa.estimators import FewShotClassifier, FewShotRegressor
-from autometa.files.atomic import write_whole
+from autometa.files.atomic import reason_of, write_whole
 
 if TYPE_CHECKING:
     from autometa.comparison.report.advice import Advice
@@ -413,7 +414,7 @@ class Comparison:
         InvalidParameter
             It ends in anything else, or ``n_processes`` is no number of processes.
         StorageError
-            The file cannot be written.
+            The file cannot be written, or the system has no room.
         AutometaError
             Something in the comparison cannot be drawn.
         """
@@ -434,7 +435,9 @@ class Comparison:
                 write_whole(file, FORMATS[kind](self) + "\n", make_folders=True)
         except AutometaError:
             raise
-        except Exception as error:  # of whatever draws, and of the system
+        except OSError as error:
+            raise StorageError(f"the report cannot be drawn: {one_line(error)}; the system refused it.") from error
+        except Exception as error:  # of whatever draws
             raise AutometaError(f"the report cannot be drawn: {one_line(error)}") from error
         return file
 
@@ -460,12 +463,24 @@ class Comparison:
 
         ``best.autometa`` is the winner where there is one task distribution; each of several, test tasks among
         them, has its own ``best-TASKS.autometa``. ``n_processes`` draw the report.
+
+        Raises
+        ------
+        StorageError
+            The folder cannot be written to, or the system has no room.
         """
-        write_tables(self._record.frames, self._plan, output)
-        write_portfolio(self._arms, output)
-        save_winners(self._winners, output)
-        # Last of all: what cannot be drawn costs no more than the drawing.
+        page = output / "report.html"
         try:
-            self.report(output / "report.html", n_processes=n_processes)
+            write_tables(self._record.frames, self._plan, output)
+            write_portfolio(self._arms, output)
+            save_winners(self._winners, output)
+            # Last of all: what cannot be drawn costs no more than the drawing.
+            self.report(page, n_processes=n_processes)
+        except StorageError as error:
+            raise StorageError(
+                f"{reason_of(error)}. What was found is kept in {str(output)!r}: the same call writes what is missing, "
+                f"and the report alone is written by: autometa report {shlex.quote(str(output))}"
+            ) from error
         except AutometaError as error:
+            page.unlink(missing_ok=True)  # an earlier one tells of less than the tables
             warn_user(f"the report is not written: {error}")

@@ -76,3 +76,9 @@ def _named(path: Path, name: str) -> Iterator[None]:
         raise StorageError(
             f"{name}={str(path)!r} cannot be written: {reason}; name a file in a folder you may change."
         ) from error
+
+
+def reason_of(error: StorageError) -> str:
+    """Return why something cannot be written, without what to do about it."""
+    reason, _, advice = str(error).rpartition(";")
+    return reason or advice
