@@ -16,6 +16,7 @@ from autometa.comparison.execution.adaptation_curve import adaptation_curve
 from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.settings import Settings
 from autometa.contracts.forward import task_scores
+from autometa.contracts.step_sizes import advice_on_steps
 from autometa.testing.toys import Blobs, Lines
 from autometa.training import MetaTraining, evaluate
 from tiers import first_by_default
@@ -105,10 +106,24 @@ def test_training_fails_at_the_step_where_an_answer_is_not_finite(tasks: am.Task
 def test_a_bundled_learner_that_diverges_is_no_chance_score(learner: str) -> None:
     wild = am.make_learner(learner, inner_lr=1e30, steps=5)
     run = trained(wild, am.make_tasks("digits", n_way=3))
-    with pytest.raises(am.TrainingDiverged, match=r"at outer step \d;"):
+    with pytest.raises(am.TrainingDiverged, match=r"at outer step \d; lower inner_lr of \w+, or clip or lr of"):
         run.run_to()
     judged = evaluate(wild, run.module, run.sampler, split="valid", n_tasks=5, seed=0)
     assert not np.isfinite(judged.scores).any()
+
+
+@pytest.mark.parametrize(
+    ("learner", "meta_optimizer", "advice"),
+    [
+        ("mixed_effects", "collect", "scale X"),
+        ("prototypical", "gradient", "lower clip or lr of Gradient"),
+        ("maml", "reptile", "lower inner_lr of MAML, or step_size of Reptile"),
+        ("fine_tune", "pooled", "lower lr or network_lr of FineTune, or clip or lr of Pooled"),
+    ],
+)
+def test_advice_names_what_there_is_to_lower(learner: str, meta_optimizer: str, advice: str) -> None:
+    components = am.make_learner(learner), am.make_meta_optimizer(meta_optimizer)
+    assert advice_on_steps(*components, otherwise="scale X") == advice
 
 
 def test_weights_that_the_last_step_broke_are_found_without_another_loss() -> None:

@@ -17,6 +17,7 @@ from autometa.contracts.forward import present_classes
 from autometa.contracts.learner import Learner
 from autometa.contracts.problems import find_problem
 from autometa.contracts.seeding import derive_seed
+from autometa.contracts.step_sizes import advice_on_steps
 from autometa.contracts.tasks import TaskInfo
 from autometa.engine.device import pick_device, pick_dtype
 from autometa.engine.few_threads import enough_threads
@@ -113,7 +114,7 @@ class FewShotEstimator(MetaEstimator):
             return
         meta: MetaTrained | None = getattr(self, "_meta", None)
         changed = "" if meta is None else changed_for_adaptation(meta, learner)
-        advice = f"it was meta-trained with {changed}" if changed else "lower its rates, or scale X"
+        advice = f"it was meta-trained with {changed}" if changed else _advice_on(learner)
         raise TrainingDiverged(f"{learner!r} adapted to values that are not finite; {advice}.")
 
     def _hold(self, fitted: Fitted) -> None:
@@ -147,7 +148,7 @@ class FewShotEstimator(MetaEstimator):
         ends = [array.max(axis=1) for array in arrays] if find_problem(self.problem).has_classes else arrays
         if not all(np.isfinite(end).all() for end in ends):
             raise TrainingDiverged(
-                f"{type(fitted.learner).__name__} adapted to values that are not finite; lower its rates, or scale X."
+                f"{type(fitted.learner).__name__} adapted to values that are not finite; {_advice_on(fitted.learner)}."
             )
         return arrays
 
@@ -256,3 +257,8 @@ class FewShotEstimator(MetaEstimator):
             feature_kinds=encoder.kinds_,
             feature_columns=encoder.sources_,
         )
+
+
+def _advice_on(learner: Learner) -> str:
+    steps = advice_on_steps(learner, otherwise="")
+    return f"{steps}, or scale X" if steps else "scale X"

@@ -17,6 +17,7 @@ from autometa.contracts.environments import Environments
 from autometa.contracts.examples import TaskBatch
 from autometa.contracts.meta_optimizer import MetaOptimizer
 from autometa.contracts.seeding import derive_seed
+from autometa.contracts.step_sizes import advice_on_steps
 from autometa.contracts.tasks import TaskSampler
 from autometa.engine.few_threads import enough_threads
 from autometa.engine.processes import Processes
@@ -244,12 +245,12 @@ class MetaTraining:
                 self._check_drawn(int(row["step"]))
                 raise TrainingDiverged(
                     f"the loss of {type(self.learner).__name__} is {row['loss']} at outer step {int(row['step'])}; "
-                    "lower the learning rates or clip the gradient."
+                    f"{advice_on_steps(self.learner, self.meta_optimizer)}."
                 )
         if not all_finite(self.module.parameters()):
             raise TrainingDiverged(
                 f"{type(self.learner).__name__} has weights that are not finite after outer step {self.step_count}; "
-                "lower the learning rates or clip the gradient."
+                f"{advice_on_steps(self.learner, self.meta_optimizer)}."
             )
 
     def _check_drawn(self, step: int) -> None:

@@ -24,6 +24,7 @@ from autometa.comparison.plan.domains import Domain
 from autometa.comparison.plan.pair import Pair
 from autometa.contracts.learner import Learner
 from autometa.contracts.plugin_code import one_line, plugin_code
+from autometa.contracts.step_sizes import advice_on_steps
 from autometa.errors import InvalidParameter, TrainingDiverged
 from autometa.estimators.meta_estimator import MetaEstimator
 from autometa.training import MetaTraining, evaluate
@@ -116,9 +117,10 @@ def meta_test(pair: Pair, training: MetaTraining, domain: Domain, *, look: Look 
     _, metric_scores = judged.per_task(metric=True)
     wrong = ~np.isfinite(scores + metric_scores)
     if wrong.any():
+        advice = advice_on_steps(training.learner, training.meta_optimizer)
         raise TrainingDiverged(
             f"learner {pair.learner!r} gives answers that are not finite to {wrong.sum()} of {len(scores)} meta-test "
-            f"tasks of {domain.label!r} after {training.step_count} outer steps; lower the learning rates."
+            f"tasks of {domain.label!r} after {training.step_count} outer steps; {advice}."
         )
     return {
         "tasks": numbers.tolist(),

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.comparison.plan.pair import Pair
+from autometa.contracts.step_sizes import advice_on_steps
 from autometa.errors import TrainingDiverged
 from autometa.training import MetaTraining, evaluate
 
@@ -109,8 +110,9 @@ class KeptBest:
         )
         scores: NDArray[np.float64] = judged.per_task()[1]
         if not math.isfinite(mean := float(scores.mean())):
+            advice = advice_on_steps(training.learner, training.meta_optimizer)
             raise TrainingDiverged(
                 f"learner {pair.learner!r} has a meta-valid score of {mean} on {pair.tasks!r} after "
-                f"{training.step_count} outer steps: it gives answers that are not finite; lower the learning rates."
+                f"{training.step_count} outer steps: it gives answers that are not finite; {advice}."
             )
         return scores
