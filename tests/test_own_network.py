@@ -106,6 +106,19 @@ def test_features_are_counted_without_a_change_to_the_network() -> None:
     assert lazy.n_features == 9
 
 
+def comparing_rows() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6, track_running_stats=False))
+
+
+@pytest.mark.parametrize("learner", first_by_default(2, ["maml", "prototypical", "fine_tune", "matching", "lstm"]))
+def test_a_batch_norm_of_rows_without_averages_takes_any_rows_but_one_alone(learner: str) -> None:
+    X, y = support()
+    model = meta_trained(learner, backbone=comparing_rows).fit(X, y)
+    assert set(model.predict(X)) <= {0, 1}
+    with pytest.raises(am.InvalidData, match="backbone Sequential cannot take one row alone: a batch norm of it"):
+        model.predict(X[:1])
+
+
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [

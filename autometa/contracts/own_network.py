@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from autometa.contracts.backbone import Backbone
 from autometa.contracts.fixed_forward import fixed_forward
 from autometa.contracts.held_networks import check_weights
-from autometa.errors import InvalidParameter
+from autometa.errors import InvalidData, InvalidParameter
 
 
 class OwnNetwork(Backbone):
     """A network of one's own: what ``make_backbone`` makes of a network, or of something that builds one.
 
     The features of a network with timm's ``forward_features`` and ``forward_head`` are those before the classifier,
-    of any other its output, flattened. Their number is found by running it on one example.
+    of any other its output, flattened. Their number is found by running it on two examples.
 
     Parameters
     ----------
@@ -79,6 +79,10 @@ def check_network(network: Any) -> None:
     check_weights(network, f"backbone {name}")
 
 
+_COMPARES_ROWS = "Expected more than 1 value per channel"
+"""What torch says of one row alone."""
+
+
 class _Features(nn.Module):
     """A network whose output is flattened to [batch, n_features]."""
 
@@ -92,22 +96,34 @@ class _Features(nn.Module):
 
     @fixed_forward
     def forward(self, x: Tensor) -> Tensor:
-        return self._features(x).flatten(1)
+        return self._of_rows(x)
+
+    def _of_rows(self, x: Tensor) -> Tensor:
+        try:
+            return self._features(x).flatten(1)
+        except ValueError as error:
+            if len(x) > 1 or _COMPARES_ROWS not in str(error):
+                raise
+            raise InvalidData(
+                f"backbone {type(self.network).__name__} cannot take one row alone: a batch norm of it without running "
+                "averages (track_running_stats=False) compares the rows of a call with each other. Give several rows, "
+                "or let it keep averages."
+            ) from error
 
     def _features(self, x: Tensor) -> Tensor:
         return self.network(x)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _tried(self, input_shape: tuple[int, ...]) -> Tensor:
-        """Return the features of one example; nothing of the network changes, its running averages neither."""
+        """Return the features of two examples; nothing of the network changes, its running averages neither."""
         modes = {module: module.training for module in self.modules()}
         first = next((p for p in self.parameters() if _has_values(p) and p.is_floating_point()), torch.empty(0))
         try:
-            features = self.eval()._features(torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device))
+            features = self.eval()._features(torch.zeros(2, *input_shape, dtype=first.dtype, device=first.device))
             if not isinstance(features, Tensor):
                 raise TypeError(f"its output is a {type(features).__name__}, not a tensor")
-            if features.dim() < 2 or len(features) != 1:
-                raise ValueError(f"its output for one example has shape {tuple(features.shape)}, not [1, n_features]")
+            if features.dim() < 2 or len(features) != 2:
+                raise ValueError(f"its output for two examples has shape {tuple(features.shape)}, not [2, n_features]")
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
             raise InvalidParameter(
                 f"backbone {type(self.network).__name__} cannot turn inputs of shape {input_shape} into features: "
@@ -122,7 +138,7 @@ class _BeforeHead(_Features):
     """A network with a classifier, without it; how it is called is the network's own, of which nothing is promised."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._features(x).flatten(1)
+        return self._of_rows(x)
 
     def _features(self, x: Tensor) -> Tensor:
         network: Any = self.network
