@@ -55,6 +55,13 @@ SMALL = [
 ]
 
 
+def test_a_command_ends_without_a_walk_through_what_it_imported() -> None:
+    count = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count()))"
+    code = f"{count}; from autometa.cli import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code, "--version"], text=True, capture_output=True, check=True)
+    assert int(ended.stdout.splitlines()[-1]) > 1000
+
+
 @pytest.fixture
 def noisy(tmp_path: Path) -> dict[str, str]:
     """The environment of a process in which a plugin is installed that prints wherever it can."""

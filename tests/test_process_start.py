@@ -25,6 +25,7 @@ from autometa.comparison.execution.child import Child
 from autometa.comparison.execution.owner import Owner
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.watch import Watch
+from autometa.comparison.report import figures
 from autometa.engine.process_start import NEEDED, ctrl_c_later, prepare_processes, process_context
 from test_comparison import FAST, Mean
 from test_startup import packages_after
@@ -123,12 +124,6 @@ sys.exit(torch.cuda.is_initialized() or "grpc" in sys.modules or len(os.listdir(
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
-@on_linux
-def test_the_server_imports_what_workers_are() -> None:
-    assert process_context().get_start_method() == "forkserver"
-    assert workers.__name__ in NEEDED
-
-
 @pytest.mark.thorough
 def test_workers_have_the_environment_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_processes()
@@ -193,6 +188,30 @@ def test_a_server_that_dies_while_it_starts_workers_is_one_clear_error(
     assert am.compare("sinusoid", [Mean()], n_workers=2, output=tmp_path, **FAST).complete
 
 
+@pytest.fixture
+def n_that_drew(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of processes that were to draw reports, on a machine with three cores."""
+    found: list[int] = []
+    write = am.Comparison.write
+
+    def told(self: am.Comparison, output: Path, *, n_processes: int = 1) -> None:
+        found.append(n_processes)
+        write(self, output)
+
+    monkeypatch.setattr(am.Comparison, "write", told)
+    monkeypatch.setattr("autometa.comparison.call.usable_cores", lambda: 3)
+    return found
+
+
+@pytest.mark.parametrize("n_workers", [2, 4])
+def test_as_many_processes_draw_as_worked_at_most_one_for_each_core(
+    n_workers: int, n_that_drew: list[int], tmp_path: Path
+) -> None:
+    for _ in range(2):  # the second time nothing is left, and no server begins
+        am.compare("sinusoid", [Mean()], n_workers=n_workers, output=tmp_path, **FAST)
+    assert n_that_drew == [min(n_workers, 3), 1]
+
+
 @on_linux
 @pytest.mark.usefixtures("tell")
 def test_a_worker_lives_on_without_the_server_that_forked_it(tmp_path: Path) -> None:
@@ -250,15 +269,18 @@ def test_ctrl_c_stops_a_worker_without_the_server_that_forked_it(
 
 
 @on_linux
-def test_the_modules_that_a_program_lets_the_server_import_stay(tmp_path: Path) -> None:
-    code = """
+def test_the_server_imports_what_workers_and_figures_are_and_what_the_program_lets_it(tmp_path: Path) -> None:
+    needed = {"this_one", workers._worker.__module__, figures.interval_figure.__module__}
+    code = (
+        f"MODULES = {needed!r}"
+        + """
 import multiprocessing, sys
 from multiprocessing.forkserver import _forkserver
 import autometa as am
 from autometa.engine.process_start import prepare_processes
 
 def modules():
-    sys.exit(not {"this_one", "autometa.comparison.execution.workers"} <= sys.modules.keys())
+    sys.exit(str(MODULES - sys.modules.keys()) if MODULES - sys.modules.keys() else 0)
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("forkserver")
@@ -270,9 +292,10 @@ if __name__ == "__main__":
     process.join()
     sys.exit(process.exitcode)
 """
+    )
     (tmp_path / "this_one.py").touch()
-    (tmp_path / "program.py").write_text(code)
-    assert subprocess.run([sys.executable, "program.py"], cwd=tmp_path, check=False).returncode == 0
+    ended = run_program(code, tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 SESSION = """
@@ -519,6 +542,31 @@ def test_the_server_imports_nothing_from_the_folder_where_the_program_was_starte
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert not (tmp_path / "imported").exists()
+
+
+PRESSED = """
+import multiprocessing, signal
+from functools import partial
+from autometa.comparison.report import drawing
+
+def render():
+    return drawing._sheet.get().add(partial(signal.raise_signal, signal.SIGINT))
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("forkserver").Process(target=print, args=("of the program",))
+    process.start()
+    process.join()
+    print(repr(drawing.drawn_by(2, render)))
+"""
+
+
+@pytest.mark.thorough
+@on_linux
+def test_processes_that_draw_leave_ctrl_c_to_who_asked(tmp_path: Path) -> None:
+    """Those too that a server of the program itself forks, where it does not wait."""
+    ended = run_program(PRESSED, tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == ["of the program", "''"]
 
 
 DRAWING = """
