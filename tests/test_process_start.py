@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
@@ -27,6 +27,7 @@ from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.watch import Watch
 from autometa.comparison.report import figures
 from autometa.engine.process_start import NEEDED, ctrl_c_later, prepare_processes, process_context
+from autometa.engine.program import program_left_out
 from test_comparison import FAST, Mean
 from test_startup import packages_after
 from tiers import first_by_default
@@ -567,6 +568,55 @@ def test_processes_that_draw_leave_ctrl_c_to_who_asked(tmp_path: Path) -> None:
     ended = run_program(PRESSED, tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines() == ["of the program", "''"]
+
+
+FIGURE = """
+import time
+from pathlib import Path
+
+def figure(number):
+    time.sleep(0.05)
+    (Path(__file__).parent / f"figure {number}").touch()
+    return ""
+"""
+FAILING = """
+from functools import partial
+from pathlib import Path
+from autometa.comparison.report import drawing
+from slow_figure import figure
+
+def render():
+    for number in range(300):
+        drawing._sheet.get().add(partial(figure, number))
+    while not list(Path(__file__).parent.glob("figure *")):
+        pass
+    raise RuntimeError("no more figures")
+
+if __name__ == "__main__":
+    drawing.drawn_by(2, render)
+"""
+
+
+@pytest.mark.thorough
+@on_linux
+def test_figures_that_nobody_waits_for_any_more_are_not_drawn(tmp_path: Path) -> None:
+    (tmp_path / "slow_figure.py").write_text(FIGURE)
+    ended = run_program(FAILING, tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("RuntimeError: no more figures\n")
+    assert len(list(tmp_path.glob("figure *"))) < 300
+
+
+def test_the_last_thread_that_leaves_the_program_out_puts_it_back() -> None:
+    program = vars(sys.modules["__main__"])
+    before = {name: program.get(name) for name in ("__file__", "__spec__")}
+    first, second = program_left_out(), program_left_out()
+    with ExitStack() as later:
+        with first:
+            later.enter_context(second)
+        assert program["__spec__"] is None
+        assert "__file__" not in program
+    assert {name: program.get(name) for name in before} == before
 
 
 DRAWING = """

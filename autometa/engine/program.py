@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -31,14 +32,28 @@ def has_file() -> bool:
 
 @contextmanager
 def program_left_out() -> Iterator[None]:
-    """Keep processes that are started in the block from importing the program."""
+    """Keep processes that are started in the block, by whichever thread, from importing the program.
+
+    Several threads may be in such a block at once: the last of them puts back what the first one found.
+    """
     program = vars(sys.modules["__main__"])
-    before: dict[str, Any] = {name: program.pop(name) for name in ("__file__", "__spec__") if name in program}
-    program["__spec__"] = None
+    with _changing:
+        names = () if _taken_out else ("__file__", "__spec__")
+        _taken_out.append({name: program.pop(name) for name in names if name in program})
+        program["__spec__"] = None
     try:
         yield
     finally:
-        program.update(before)
+        with _changing:
+            found = _taken_out[0]
+            _taken_out.pop()
+            if not _taken_out:
+                program.update(found)
+
+
+_changing = threading.Lock()
+_taken_out: list[dict[str, Any]] = []
+"""For each block of :func:`program_left_out` that goes on, the first one's first, what it took from the program."""
 
 
 def importable_program() -> AbstractContextManager[None]:

@@ -77,18 +77,17 @@ def drawn_by(n_processes: int, render: Callable[[], str]) -> str:
     if n_processes == 1 or context.get_start_method() != "forkserver":
         return render()
     prepare_processes()
-    with ProcessPoolExecutor(n_processes, context, initializer=_depend_on_the_other) as pool:
+    pool = ProcessPoolExecutor(n_processes, context, initializer=_depend_on_the_other)
+    try:
         sheet = _Sheet(pool)
+        before = _sheet.set(sheet)
         try:
-            before = _sheet.set(sheet)
-            try:
-                text = render()
-            finally:
-                _sheet.reset(before)
-            return sheet.filled(text)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what is being drawn is waited for, and nothing else
-            raise
+            text = render()
+        finally:
+            _sheet.reset(before)
+        return sheet.filled(text)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error what is being drawn is waited for, and nothing else
 
 
 def _depend_on_the_other() -> None:
