@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+FROZEN = "frozen parameters"
+"""What :func:`settings_of` calls those of a layer that are not trained."""
+
 
 def same_value(a: Any, b: Any) -> bool:
     """Tell whether two parameter values are equal.
@@ -55,6 +58,9 @@ def _attributes(layer: nn.Module) -> dict[str, Any]:
     if "_orig_mod" in layer._modules:  # what torch.compile wraps around a network; it makes its own anew in every copy
         return {}
     found = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name != "training"}
+    frozen = [name for name, value in layer._parameters.items() if value is not None and not value.requires_grad]
+    if frozen:
+        found[FROZEN] = frozen
     # A network kept in a list, out of torch's sight, may be the one that holds this layer.
     return {name: type(value) if _holds_network(value) else value for name, value in found.items()}
 

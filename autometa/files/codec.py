@@ -47,7 +47,7 @@ ARRAY: Schema = (None, {"dtype": _dtype, "shape": [whole()], "values": [VALUE]})
 TREE = OneOf({"tensor": str, "value": VALUE})
 """What :meth:`Tensors.encode` returns."""
 TREE |= {"dict": [Row([TREE, TREE])], "list": [TREE], "tuple": [TREE]}
-PARAMETER = OneOf({"value": VALUE, "code": str, "network": {"path": str, "state": TREE}})
+PARAMETER = OneOf({"value": VALUE, "code": str, "network": {"path": str, "state": TREE, "frozen?": [str]}})
 """What :func:`encode_parameter` returns."""
 PARAMETER |= {
     "list": [PARAMETER],
@@ -169,7 +169,8 @@ def encode_parameter(value: Any, where: str, tensors: Tensors) -> Any:
         return _encode_component(value, where, tensors)
     if isinstance(value, nn.Module):
         path = _named(buildable_path(value, where), tensors)
-        return {"network": {"path": path, "state": tensors.encode(value.state_dict(), where)}}
+        frozen = [name for name, part in value.named_parameters() if not part.requires_grad]
+        return {"network": {"path": path, "state": tensors.encode(value.state_dict(), where), "frozen": frozen}}
     if isinstance(value, type) or inspect.isroutine(value):
         return {"code": _named(import_path(value, where), tensors)}
     raise InvalidParameter(f"{where}={value!r} cannot be saved: it is a {type(value).__name__}, not a plain value.")
@@ -203,6 +204,9 @@ def decode_parameter(code: Any, tensors: Tensors, trusted: Collection[str]) -> A
     if kind == "network":
         network = built(import_trusted(value["path"], trusted))
         network.load_state_dict(tensors.decode(value["state"]))
+        if "frozen" in value:  # which files of earlier versions do not tell
+            for name, part in network.named_parameters():
+                part.requires_grad_(name not in value["frozen"])
         return network
     params = {name: decode(part) for name, part in value["params"].items()}
     if kind == "component":

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from autometa.contracts.same_value import same_value, settings_of
+from autometa.contracts.same_value import FROZEN, same_value, settings_of
 from autometa.errors import InvalidFile, InvalidParameter
 
 
@@ -113,7 +113,7 @@ def _found(path: str) -> Any:
 
 
 def _difference(a: nn.Module, b: nn.Module) -> str | None:
-    """Tell what sets two networks apart beside the values of their weights; None if nothing does."""
+    """Tell what sets two networks apart beside their weights' values and which are trained; None if nothing does."""
     if _shapes(a) != _shapes(b):
         return "other weights"
     ours, theirs = settings_of(a), settings_of(b)
@@ -122,7 +122,7 @@ def _difference(a: nn.Module, b: nn.Module) -> str | None:
     for name in ours:
         mine, other = ours[name][1], theirs[name][1]
         for key in {**mine, **other}:
-            if key not in mine or key not in other or not same_value(mine[key], other[key]):
+            if key != FROZEN and not (key in mine and key in other and same_value(mine[key], other[key])):
                 return f"another {'.'.join(filter(None, (name, key)))}"
     return None
 
