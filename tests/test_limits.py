@@ -309,7 +309,7 @@ def test_the_command_line_takes_an_objective_and_limits(tmp_path: Path, capsys: 
     assert "the winner on 'digits' is not saved: no learner on 'digits' keeps to the limits" in warned
     assert "digits   log loss on 12 held-out tasks" in said
     assert re.search(r"learner +score +95% interval +accuracy", said)
-    assert re.search(r"^! (prototypical|sklearn) ", said, re.MULTILINE)
+    assert re.search(r"^! +(prototypical|sklearn) ", said, re.MULTILINE)
     assert "cannot win: sklearn on digits (" in said
     assert "No learner keeps to the limits; these are over them." in said
 

@@ -36,8 +36,10 @@ def _dtype(value: Any) -> str | None:
     wrong = _WRITTEN_TYPE(value)  # first: not all that numpy takes for a type is one, nor all its errors of one kind
     if wrong is None:
         try:
-            np.dtype(value)
+            too_long = np.dtype(value).itemsize < 0  # NumPy before 2.2 takes texts of more bytes than it can count
         except (TypeError, ValueError):
+            too_long = True
+        if too_long:
             return "the type of an array that numpy knows"
     return wrong
 
