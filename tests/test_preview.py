@@ -119,3 +119,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert told["n_slots"] == 30
     assert {row["learner"] for row in told["pairs"]} == {"ridge", "prototypical", "sklearn"}
     assert told["skipped"][0]["learner"] == "prototypical"
+    limited = ["compare", "--tasks", "sinusoid", "--learners", "ridge", "--search", "race", "--time-budget", "40s"]
+    assert main([*limited, "--trials", "2", "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of these as many as 40.0 s on 1 process leave time for" in said
+    assert "about 40.0 s" not in said

@@ -131,7 +131,9 @@ def compare(
     ] = None,
     steps: Annotated[int | None, _option("N", "Outer steps of one meta-training, at most (500).")] = None,
     tasks_per_step: Annotated[int | None, _option("N", "Tasks of one outer step (16).")] = None,
-    seeds: Annotated[int | None, _option("N", "Meta-trainings of the best trial (5).")] = None,
+    seeds: Annotated[
+        int | None, _option("N", "Meta-trainings of the best trial (5); with --time-budget up to three times as many.")
+    ] = None,
     test_tasks: Annotated[
         list[str] | None,
         _option(

@@ -40,12 +40,16 @@ def total_text(seen: Preview) -> str:
     trials, finals = int(seen.pairs["trials"].sum()), int(seen.pairs["finals"].sum())
     workers = f"{seen.n_workers} process{'es' * (seen.n_workers != 1)}"
     train, judge = seen.pairs["train_seconds"].sum(), seen.pairs["judge_seconds"].sum()
-    known = "by the budget" if seen.budget is not None else "by one timed step of each"
-    return (
-        f"{trials} trials and {finals} final runs, about {seconds_text(seen.seconds)} on {workers}: "
-        f"{seconds_text(train)} of meta-training ({known}), {seconds_text(judge)} of judging. Runs that are stopped "
-        "early take less. Nothing was done yet."
-    )
+    known = "by one timed step of each" if seen.budget is None and seen.time_budget is None else "by the budget"
+    work = f"{seconds_text(train)} of meta-training ({known}), {seconds_text(judge)} of judging"
+    if seen.time_budget is None:
+        rest = f"about {seconds_text(seen.seconds)} on {workers}: {work}. Runs that are stopped early take less."
+    else:
+        rest = (
+            f"{work}; of these as many as {seconds_text(seen.time_budget)} on {workers} leave time for, the best "
+            "learners' first."
+        )
+    return f"{trials} trials and {finals} final runs, {rest} Nothing was done yet."
 
 
 def _slots(tasks: str, rows: pd.DataFrame) -> Table:
