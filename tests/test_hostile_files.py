@@ -169,6 +169,20 @@ def test_a_description_made_to_do_harm_is_one_error(
         am.load(tmp_path / "model").predict(np.zeros((2, 6)))
 
 
+def test_want_of_memory_is_no_fault_of_the_file(
+    classifier: tuple[Document, dict[str, torch.Tensor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "model", *classifier)
+    loaded = am.load(tmp_path / "model")
+
+    def predict(*of: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(type(loaded._fitted.learner), "predict", predict)
+    with pytest.raises(torch.OutOfMemoryError):
+        loaded.predict(np.zeros((2, 6)))
+
+
 @pytest.mark.parametrize(
     "array",
     [

@@ -471,6 +471,12 @@ def test_classes_are_counted_from_zero() -> None:
             am.Examples(x, classes, n_classes=2).one_hot()
 
 
+def test_labels_are_not_blamed_for_want_of_memory() -> None:
+    examples = am.Examples(torch.zeros(1, 2, 3), torch.tensor([[0, 1]]), n_classes=10**14)
+    with pytest.raises(RuntimeError, match=r"memory|large"):
+        examples.one_hot()
+
+
 def test_a_fitted_head_reaches_the_optimum_whatever_the_scale_of_the_features() -> None:
     torch.manual_seed(0)
     features = torch.randn(3, 20, 4, dtype=DOUBLE) * 1e3 + 5e3

@@ -139,6 +139,16 @@ def test_what_is_no_network_for_these_inputs_is_refused(backbone: Any, message: 
             meta_trained(am.make_learner("prototypical", backbone=backbone))
 
 
+class TooLarge(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+
+def test_want_of_memory_is_no_fault_of_the_network() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        am.make_backbone(TooLarge).build((1, 8, 8))
+
+
 def normalised(norm: Callable[[nn.Module], nn.Module]) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

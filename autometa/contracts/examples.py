@@ -126,10 +126,16 @@ class Examples:
         try:
             classes = torch.nn.functional.one_hot(self.y, self.n_classes).to(dtype)
         except RuntimeError as error:
-            raise InvalidData(
-                f"y of Examples holds no class indices below n_classes={self.n_classes}: {error}"
-            ) from error
+            if not self._holds_classes():
+                raise InvalidData(
+                    f"y of Examples holds no class indices below n_classes={self.n_classes}: {error}"
+                ) from error
+            raise  # such as for want of memory
         return classes if self._full else classes * self.mask.unsqueeze(-1)
+
+    def _holds_classes(self) -> bool:
+        """Tell whether the targets are indices of classes that there are."""
+        return self.n_classes > 0 and bool(((0 <= self.y) & (self.y < self.n_classes)).all())
 
     def targets(self) -> Tensor:
         """Real targets [tasks, n, n_outputs]; zero where padded. One-hot classes for classification."""

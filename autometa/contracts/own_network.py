@@ -124,6 +124,8 @@ class _Features(nn.Module):
                 raise TypeError(f"its output is a {type(features).__name__}, not a tensor")
             if features.dim() < 2 or len(features) != 2:
                 raise ValueError(f"its output for two examples has shape {tuple(features.shape)}, not [2, n_features]")
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
             raise InvalidParameter(
                 f"backbone {type(self.network).__name__} cannot turn inputs of shape {input_shape} into features: "

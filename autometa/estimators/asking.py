@@ -89,6 +89,8 @@ def _told_of_its_file(fitted: Fitted) -> Iterator[None]:
     """Turn an error of a learner that works with what a file held into one that names the file."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if fitted.source is None or isinstance(error, AutometaError):
             raise
