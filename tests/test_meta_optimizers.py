@@ -174,8 +174,18 @@ class KeepsItsResult(nn.Identity):
         return self.last
 
 
+class CountsCalls(nn.Identity):
+    n_calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.n_calls += 1
+        return super().forward(x) / self.n_calls
+
+
 @pytest.mark.parametrize(
-    "layer", [nn.Dropout(0.5), nn.BatchNorm1d(4), KeepsItsResult()], ids=lambda layer: type(layer).__name__
+    "layer",
+    [nn.Dropout(0.5), nn.BatchNorm1d(4), KeepsItsResult(), CountsCalls()],
+    ids=lambda layer: type(layer).__name__,
 )
 def test_losses_that_cannot_be_taken_side_by_side_are_taken_in_turn(layer: nn.Module) -> None:
     learner = maml(backbone=Fixed(nn.Sequential(nn.Linear(2, 4), layer, nn.Tanh())), strategy="loop")

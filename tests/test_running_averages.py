@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import autometa as am
+from autometa.engine.inner_loop import strategies
 from autometa.engine.inner_loop.strategies import Order, choose, loop, vmap
 from tiers import first_by_default
 
@@ -168,7 +170,7 @@ class WithFeatures(nn.Module):
 
 
 class Remembering(nn.Module):
-    """Two linear layers with a layer norm between them, which keeps something of every call in one of three ways."""
+    """Two linear layers with a layer norm between them, which keeps something of every call in one of several ways."""
 
     def __init__(self, way: str) -> None:
         super().__init__()
@@ -176,6 +178,9 @@ class Remembering(nn.Module):
         self.first, self.norm, self.last = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)
         self.register_buffer("mean", torch.zeros(4))
         self.seen: Tensor | None = None
+        self.by_name: dict[str, Tensor] = {"mean": torch.zeros(4)}
+        self.all: list[Tensor] = []
+        self.n_calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(self.first(x))
@@ -184,13 +189,27 @@ class Remembering(nn.Module):
             self.mean = 0.9 * self.mean + 0.1 * mean
         elif self.way == "in place":
             self.mean.mul_(0.9).add_(mean, alpha=0.1)
-        else:
+        elif self.way == "attribute":
             self.seen = mean
+        elif self.way == "dict":
+            self.by_name["mean"] = 0.9 * self.by_name["mean"] + 0.1 * mean
+            return self.last(h - self.by_name["mean"])
+        elif self.way == "list":
+            self.all.append(mean)
+        elif self.way == "number":
+            self.n_calls += 1
+            return self.last(h / self.n_calls)
         return self.last(h - self.mean)
 
+    @property
+    def kept(self) -> list[Tensor]:
+        numbers = [torch.tensor(float(self.n_calls))]
+        return [self.mean, *([] if self.seen is None else [self.seen]), *self.by_name.values(), *self.all, *numbers]
 
-@pytest.mark.parametrize("way", ["assigned", "in place", "attribute"])
-def test_what_a_network_keeps_of_every_call_is_that_of_tasks_in_turn(way: str) -> None:
+
+@pytest.mark.parametrize("way", ["assigned", "in place", "attribute", "dict", "list", "number"])
+def test_what_a_network_keeps_of_every_call_is_that_of_tasks_in_turn(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies, "_runs", {})
     torch.manual_seed(0)
     network, x, y = Remembering(way).to(DOUBLE), torch.randn(4, 6, 3, dtype=DOUBLE), torch.randint(2, (4, 6))
     kept, outputs = [], []
@@ -200,7 +219,57 @@ def test_what_a_network_keeps_of_every_call_is_that_of_tasks_in_turn(way: str) -
         assert choose(strategy, module, starts, x, Order.SECOND) is loop
         ends = am.descend(module, starts, am.Examples(x, y), steps=2, rates=0.1, strategy=strategy)
         outputs.append(am.call_per_task(module, ends, x, strategy=strategy))
-        kept.append(module.mean if module.seen is None else module.seen)
-    assert torch.equal(kept[0], kept[1])
-    assert kept[0].abs().sum() > 0
+        kept.append(module.kept)
+    assert all(map(torch.equal, *kept))
+    assert sum(part.abs().sum() for part in kept[0]) > 0
     assert torch.equal(outputs[0], outputs[1])
+
+
+class Switched(nn.Module):
+    """Keeps a moving mean of every call where it is told to."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.first, self.norm, self.last, self.weight = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2), weight
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.first(x))
+        if self.weight:
+            self.mean = (1 - self.weight) * self.mean + self.weight * h.detach().mean(dim=0)
+        return self.last(h - self.mean)
+
+
+def test_networks_of_one_class_with_other_settings_are_told_apart() -> None:
+    x = torch.randn(4, 6, 3)
+    for weight, strategy in ((0.0, vmap), (0.1, loop), (0.0, vmap)):
+        module = Switched(weight)
+        assert choose("auto", module, am.per_task(module, 4), x, Order.SECOND) is strategy
+
+
+def test_a_hook_is_given_one_task_after_the_other() -> None:
+    seen: list[Tensor] = []
+    module, x = Switched(0.0), torch.randn(4, 6, 3)
+    starts = am.per_task(module, 4)
+    am.call_per_task(module, starts, x)
+    module.norm.register_forward_hook(lambda layer, inputs, output: seen.append(output.detach()))
+    am.call_per_task(module, starts, x)
+    assert [tuple(output.shape) for output in seen] == [(6, 4)] * 4
+
+
+class OneOfAKind:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __deepcopy__(self, memo: object) -> OneOfAKind:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError(), TypeError(), AttributeError(), pickle.PicklingError()], ids=repr)
+def test_a_network_that_cannot_be_copied_runs_one_task_after_the_other(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategies, "_runs", {})
+    module, x = Switched(0.0), torch.randn(4, 6, 3)
+    module.handle = OneOfAKind(error)
+    assert choose("auto", module, am.per_task(module, 4), x, Order.SECOND) is loop

@@ -135,7 +135,7 @@ class Examples:
 
     def _holds_classes(self) -> bool:
         """Tell whether the targets are indices of classes that there are."""
-        return self.n_classes > 0 and bool(((0 <= self.y) & (self.y < self.n_classes)).all())
+        return self.n_classes > 0 and bool(((self.y >= 0) & (self.y < self.n_classes)).all())
 
     def targets(self) -> Tensor:
         """Real targets [tasks, n, n_outputs]; zero where padded. One-hot classes for classification."""

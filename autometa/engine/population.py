@@ -97,7 +97,7 @@ class PopulationLosses:
                     # Operations without a rule of their own run one after the other, slowly.
                     warnings.filterwarnings("error", message="There is a performance drop")
                     losses = self._together(population, batch, seed)
-            except (RuntimeError, ValueError, UserWarning):
+            except Exception:
                 pass  # something in it cannot be mapped; were it wrong in itself, it had failed in turn
             else:
                 tolerance = torch.finfo(losses.dtype).eps ** 0.5

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor, nn
 
+from autometa.engine.kept_values import Kept
 from autometa.engine.running_averages import averages_of, can_fold, fold, start_at_zero
 
 ModuleLoss = Callable[[nn.Module], Tensor]
@@ -25,10 +26,10 @@ Differentiated = tuple[Tensor, tuple[Tensor | None, ...]]
 class SideBySide:
     """Differentiates losses of a module on several threads.
 
-    Losses that draw random numbers or change buffers would depend on which thread comes first. So the first losses run
-    one after the other and are watched; if they do either, or if the module cannot be copied, all later ones run one
-    after the other too. Running averages of batch norm are no obstacle: what every loss adds to them is folded in in
-    the order of the losses.
+    Losses that draw random numbers or change what the module keeps would depend on which thread comes first. So the
+    first losses run one after the other and are watched; if they do either, or if the module cannot be copied, all
+    later ones run one after the other too. Running averages of batch norm are no obstacle: what every loss adds to them
+    is folded in in the order of the losses.
 
     Parameters
     ----------
@@ -142,13 +143,14 @@ def _copy(module: nn.Module) -> nn.Module:
 def _can_be_copied(module: nn.Module) -> bool:
     try:
         _copy(module)
-    except (RuntimeError, TypeError):  # a layer that keeps its last result, such as old weight norm, or a lock
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception:  # whatever a layer raises that cannot be copied: one that keeps its last result, a lock
         return False
     return True
 
 
-def _traces(module: nn.Module) -> tuple[bytes, list[tuple[int, int]]]:
-    """Return what a loss may change: torch's random state and the buffers, but for averages that can be folded."""
+def _traces(module: nn.Module) -> tuple[bytes, Kept]:
+    """Return what a loss may change: torch's random state and what is kept, but for averages that can be folded."""
     folded = {id(average) for average in averages_of(module).values()} if can_fold(module) else set()
-    buffers = [(id(buffer), buffer._version) for buffer in module.buffers() if id(buffer) not in folded]
-    return torch.get_rng_state().numpy().tobytes(), buffers
+    return torch.get_rng_state().numpy().tobytes(), Kept(module, but=folded)

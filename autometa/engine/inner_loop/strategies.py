@@ -22,6 +22,7 @@ from autometa.checks import check_choice
 from autometa.contracts.examples import Inputs, map_inputs
 from autometa.engine.inner_loop import conv_features
 from autometa.engine.inner_loop.mlp_program import read
+from autometa.engine.kept_values import Kept
 from autometa.engine.other_values import call_with, places_of
 from autometa.engine.running_averages import can_fold, fold, start_at_zero
 from autometa.errors import Incompatible, InvalidParameter
@@ -226,11 +227,17 @@ def _widest(module: nn.Module, x: Inputs) -> int:
 _runs: dict[Hashable, bool] = {}
 _TRYING = threading.RLock()
 """Threads that need the same answer find it out once."""
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def _vmap_runs(module: nn.Module, parameters: Parameters, x: Inputs, order: Order) -> bool:
-    """Return whether ``vmap`` can do all that the network does; tried once on two tasks for each shape."""
-    key = (*_shapes(module, parameters, x), order)
+    """Return whether ``vmap`` can do all that the network does; tried once on two tasks for alike calls.
+
+    What a hook does with what it is given cannot be known, so networks with hooks are not run by it.
+    """
+    if any(vars(part).get(hooks) for part in module.modules() for hooks in _HOOKS):
+        return False
+    key = (*_alike(module, parameters, x), order)
     if key not in _runs:
         with _TRYING:
             if key not in _runs:
@@ -240,11 +247,6 @@ def _vmap_runs(module: nn.Module, parameters: Parameters, x: Inputs, order: Orde
 
 
 def _try_vmap(module: nn.Module, parameters: dict[str, Tensor], x: Inputs, order: Order) -> bool:
-    try:
-        module = copy.deepcopy(module, {id(own): own for own in module.parameters()})  # an attempt leaves no traces
-    except (RuntimeError, TypeError):  # a layer that keeps its last result, or a lock
-        return False
-    before = _kept(module)
     device = next(iter(parameters.values())).device
     accelerator = {} if device.type == "cpu" else {"device_type": device.type}
     with (
@@ -255,37 +257,38 @@ def _try_vmap(module: nn.Module, parameters: dict[str, Tensor], x: Inputs, order
         # Operations without a rule of their own run one task after the other, slowly.
         warnings.filterwarnings("error", message="There is a performance drop")
         try:
+            module = copy.deepcopy(module, {id(own): own for own in module.parameters()})  # which is left as it is
+            before = Kept(module)
             total = _vmapped(module, parameters, x)[0].square().sum()
             for step in range(order):
                 values = list(parameters.values())
                 create_graph = step + 1 < order
                 slopes = torch.autograd.grad(total, values, create_graph=create_graph, materialize_grads=True)
                 total = torch.stack([slope.square().sum() for slope in slopes]).sum()
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, MemoryError):
             raise
-        except (RuntimeError, UserWarning):
+        except Exception:  # whatever a layer raises that cannot be copied or mapped; what is wrong in itself is in turn
             return False
     # What a network keeps of a call is of one task, then of the next.
-    after = _kept(module)
-    return before.keys() == after.keys() and all(
-        before[place][0] is tensor and before[place][1] == version for place, (tensor, version) in after.items()
-    )
+    return Kept(module) == before
 
 
-def _kept(module: nn.Module) -> dict[tuple[str, str], tuple[Tensor, int]]:
-    """Return the tensors that a network keeps beside its parameters, by layer and name, and how often each changed."""
-    return {
-        (place, name): (value, 0 if value.is_inference() else value._version)
-        for place, layer in module.named_modules()
-        for name, value in (*layer._buffers.items(), *vars(layer).items())
-        if isinstance(value, Tensor)
-    }
-
-
-def _shapes(module: nn.Module, parameters: Parameters, x: Inputs) -> tuple[object, ...]:
+def _alike(module: nn.Module, parameters: Parameters, x: Inputs) -> tuple[object, ...]:
     """What calls must agree in for ``vmap`` to run all of them or none."""
     first = next(iter(parameters.values()))
     inputs = tuple(tuple(part.shape[1:]) for part in (x if isinstance(x, tuple) else (x,)))
-    layers = tuple(type_before_parametrizations(part) for part in module.modules())
+    layers = tuple((type_before_parametrizations(part), _settings(part)) for part in module.modules())
     shapes = tuple((name, tuple(value.shape[1:])) for name, value in parameters.items())
-    return layers, module.training, shapes, inputs, first.dtype, first.device
+    return layers, shapes, inputs, first.dtype, first.device
+
+
+def _settings(layer: nn.Module) -> tuple[object, ...]:
+    """Return the texts of a layer, and which of its numbers are zero: a number that grows has few answers."""
+    return tuple(
+        (name, value if isinstance(value, str) else bool(value) if isinstance(value, (int, float)) else type(value))
+        for name, value in vars(layer).items()
+        if name not in _OF_EVERY_LAYER
+    )
+
+
+_OF_EVERY_LAYER = vars(nn.Module()).keys() - {"training"}
