@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_differences_of_shares_end_at_all_of_them(unit: float, most: float) -> N
 def test_differences_end_where_means_do_also_where_single_tasks_are_beyond() -> None:
     """The share of one task in a calibration error may be below 0."""
     rows = [
-        ("t", learner, seed, task, "calibration_error", level + spread * seed + 0.2 * (-1) ** task)
+        ("t", learner, seed, task, "calibration_error", level + spread * seed + 0.1 * (-1) ** task)
         for learner, level, spread in (("a", 0.1, 0.8), ("b", 0.0, 0.1))
         for seed in range(2)
         for task in range(8)
@@ -388,6 +389,7 @@ def test_one_task_says_nothing_about_others_however_many_runs_there_are() -> Non
             for metric, score, wanted in (
                 ("accuracy", 7.0, "from 0 to 1, or percentages throughout"),
                 ("accuracy", -1.0, "from 0 to 1, or percentages throughout"),
+                *(("calibration_error", score, "from -1 to 1, or percentages throughout") for score in (1.1, -1.1)),
                 ("brier", 2.1, "from 0 to 2"),
                 ("r2", 1.1, "of at most 1"),
                 *((metric, -0.1, "of at least 0") for metric in ("mse", "mae", "log_loss")),
@@ -414,6 +416,27 @@ def test_what_cannot_be_compared_is_named(table: Any, settings: Any, error: type
     for verdict in (am.significance, am.practical_equivalence, am.critical_difference):
         with pytest.raises(error, match=message):
             verdict(table, **settings)
+
+
+@pytest.mark.parametrize("sizes", [(0.5, 3, 2, 7), (0, 0, 0.2, 100, 99.9)])
+def test_small_percentages_are_percentages(sizes: Sequence[float]) -> None:
+    assert len(am.significance(_accuracies(sizes))) == 1
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1, 7), (0.4, 7, 0, 0), (0, 0, 1, 1, 100), (30, 40, 101)])
+def test_shares_with_a_mistake_are_no_percentages(sizes: Sequence[float]) -> None:
+    with pytest.raises(am.InvalidData, match="or percentages throughout"):
+        am.significance(_accuracies(sizes))
+
+
+def _accuracies(sizes: Sequence[float]) -> pd.DataFrame:
+    rows = [
+        ("digits", learner, seed, task, "accuracy", size)
+        for learner, of in (("a", sizes), ("b", sizes[::-1]))
+        for seed in range(2)
+        for task, size in enumerate(of)
+    ]
+    return pd.DataFrame(rows, columns=["tasks", "learner", "seed", "task", "metric", "score"])
 
 
 def test_rounding_takes_no_score_out_of_its_range() -> None:

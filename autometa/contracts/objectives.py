@@ -109,6 +109,7 @@ OBJECTIVES = {
             higher_is_better=False,
             is_share=True,
             bounds=(0.0, 1.0),
+            score_range=(-1.0, 1.0),
             score_path="autometa.contracts.scores:calibration_gaps",
         ),
         Objective(

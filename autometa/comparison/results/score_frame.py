@@ -128,12 +128,17 @@ def _problem(metric: str | None) -> Problem | None:
 
 
 def _check_range(tasks: str, problem: Problem | None, scores: Mapping[Key, Scores]) -> None:
-    """Refuse scores that the metric cannot have; shares may be in percent, all of them."""
+    """Refuse scores that the metric cannot have; shares may be in percent, all of them.
+
+    They are read as percentages where more of them are above 1 than between 0 and 1: one that is 7 among shares is a
+    mistake, one that is 0.5 among percentages is none.
+    """
     if problem is None:
         return
     least, most = problem.score_range
     of_all = np.concatenate([of.ravel() for of in scores.values()])
-    if problem.is_share and of_all.max() > most + _ROUNDING and not ((of_all > 0) & (of_all < most)).any():
+    sizes = np.abs(of_all[of_all != 0])
+    if problem.is_share and np.count_nonzero(sizes > 1 + _ROUNDING) > sizes.size / 2:
         least, most = 100 * least, 100 * most
     for key, of in scores.items():
         beyond = of[(of < least - _ROUNDING) | (of > most + _ROUNDING)]
