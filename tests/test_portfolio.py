@@ -261,7 +261,7 @@ def test_what_a_comparison_cannot_try_is_told_once(
 ) -> None:
     path = written(tmp_path, *(ridge | entry for entry in entries))
     seen = am.preview("sinusoid", "ridge", budget=1, baselines=False).searched.set_index("parameter")
-    numbers = {**FAST, "n_trials": 2, "n_seeds": 1, "max_steps": 1, "warm_start": path}
+    numbers = {**FAST, "n_trials": 3, "n_seeds": 1, "max_steps": 1, "warm_start": path}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         am.compare("sinusoid", "ridge", **numbers)
@@ -271,6 +271,41 @@ def test_what_a_comparison_cannot_try_is_told_once(
         where = seen.loc["learner__regularization", "range"]
         told = f"warm_start={str(path)!r}" + told.replace("{ridge}", ridge["learner"]).replace("{range}", where)
     assert texts == ([] if told is None else [told, told])
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "search", "values", "further", "told"),
+    [
+        (2, "separate", 4, 1, ": 1 of 5 entries is tried. 3 have no trial: of n_trials=2 the defaults are first, then"),
+        (9, "separate", 5, 1, f": {MOST} of 6 entries are tried. 2 have no trial: of n_trials=9 the defaults are"),
+        (1, "separate", 4, 0, " has no effect: none of its 4 entries is tried. 4 have no trial: of n_trials=1 the"),
+        (2, "joint", 1, 0, " has no effect: its only entry is not tried. 1 has no trial: of n_trials=2 the defaults"),
+        (3, "joint", 1, 0, None),
+        (9, "separate", 5, 0, None),
+    ],
+)
+def test_entries_without_a_trial_are_told(
+    tmp_path: Path, ridge: dict[str, Any], n_trials: int, search: str, values: int, further: int, told: str | None
+) -> None:
+    entries = [ridge | {"params": {"learner__regularization": 0.2 + i}} for i in range(values)]
+    path = written(tmp_path, *entries, *[ridge | OTHER_PROBLEM] * further)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        am.preview(
+            "sinusoid", ["ridge", "maml"], baselines=False, warm_start=path, n_trials=n_trials, search=search,
+            n_seeds=1, max_steps=1,
+        )  # fmt: skip
+    texts = [str(warning.message) for warning in caught if "warm_start" in str(warning.message)]
+    assert [text.startswith(f"warm_start={str(path)!r}{told}") for text in texts] == ([] if told is None else [True])
+
+
+def test_entries_that_are_the_defaults_or_there_twice_are_tried(tmp_path: Path, ridge: dict[str, Any]) -> None:
+    searched = am.preview("sinusoid", "ridge", n_trials=1, n_seeds=1, max_steps=1, baselines=False).searched
+    default = searched.set_index("parameter").loc["learner__regularization", "default"]
+    entries = [ridge | {"params": {"learner__regularization": float(value)}} for value in (default, 0.37, 0.37)]
+    path = written(tmp_path, *entries, ridge | OTHER_PROBLEM)
+    with pytest.warns(UserWarning, match="3 of 4 entries are tried. 1 is for"):
+        am.preview("sinusoid", "ridge", n_trials=2, n_seeds=1, max_steps=1, baselines=False, warm_start=path)
 
 
 def test_portfolios_of_plugins_are_told_of_only_where_nothing_fits() -> None:

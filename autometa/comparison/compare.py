@@ -297,7 +297,7 @@ def compare(
         run.register()
         if is_lost or first != portfolio:
             warn_user(other_start(name, warm_start, first, is_lost=is_lost))
-        elif misfits := misfit_text(warm_start, portfolio, plan.pairs):
+        elif misfits := misfit_text(warm_start, portfolio, plan):
             warn_user(misfits)
         return run
 

@@ -161,7 +161,7 @@ max_memory, baselines
         accelerator=where.type != "cpu",
         portfolio=portfolio,
     )
-    if misfits := misfit_text(warm_start, portfolio, plan.pairs):
+    if misfits := misfit_text(warm_start, portfolio, plan):
         warn_user(misfits)
     threads = ThreadCounts.here() if n_workers == 1 else ThreadCounts.shared(n_workers)
     with with_threads(threads):

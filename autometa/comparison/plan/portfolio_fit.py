@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from autometa.comparison.plan.pair import Pair
-from autometa.comparison.plan.portfolio import INSTALLED, Portfolio, WarmStart, fitting_params, is_for, items_of, key_of
+from autometa.comparison.plan.plan import Plan
+from autometa.comparison.plan.portfolio import (
+    INSTALLED,
+    MOST,
+    Portfolio,
+    WarmStart,
+    fitting_params,
+    is_for,
+    items_of,
+    key_of,
+)
 from autometa.comparison.plan.search_space import range_text
 
 SHOWN = 3
 """How many learners, and how many parameters, a text names."""
 
 
-def misfit_text(warm_start: WarmStart | None, portfolio: Portfolio, pairs: Sequence[Pair]) -> str | None:
+def misfit_text(warm_start: WarmStart | None, portfolio: Portfolio, plan: Plan) -> str | None:
     """Say what of a portfolio a comparison cannot try: what was found, and what was looked for.
 
-    Portfolios of plugins are for many learners and problems, so of these it counts only if nothing fits.
+    Portfolios of plugins are for many learners and problems, so of these it counts only if nothing is tried. Entries
+    that fit but have no trial, for others of the learner are before them, count only beside something else, or if
+    nothing is tried.
 
     Parameters
     ----------
     warm_start : path, list of paths or None
         Where the portfolio was read.
     portfolio : sequence of entries
-    pairs : sequence of Pair
+    plan : Plan
         What is compared.
 
     Returns
@@ -37,27 +49,38 @@ def misfit_text(warm_start: WarmStart | None, portfolio: Portfolio, pairs: Seque
     shown = f"warm_start={items[0] if len(items) == 1 else items!r}"
     if not portfolio:
         return f"{shown} holds no hyperparameters, so it has no effect."
-    keys = [(pair, key_of(pair.candidate)) for pair in pairs if not pair.space.is_empty]
+    keys = [(pair, key_of(pair.candidate)) for pair in plan.pairs if not pair.space.is_empty]
+    tried = list(_tried(plan))
     without: list[Mapping[str, Any]] = []
     left_out: list[str] = []
-    n_tried = n_whole = 0
+    n_tried = n_in_part = n_waiting = 0
     for entry in portfolio:
         of = [pair for pair, key in keys if is_for(entry, key)]
         if not of:
             without.append(entry)
             continue
         misfits = min((_misfits(entry, pair) for pair in of), key=len)
-        n_tried += len(misfits) < len(entry["params"])
-        n_whole += not misfits
         left_out += misfits
+        if any(_is_tried(entry, pair, tried) for pair in of):
+            n_tried += 1
+            n_in_part += bool(misfits)
+        else:
+            n_waiting += len(misfits) < len(entry["params"])
     n = len(portfolio)
-    if n_whole == n or (n_tried and INSTALLED in items):
+    if n_tried and (INSTALLED in items or not (without or left_out)):
         return None
     if n_tried:
         told = f"{shown}: {n_tried} of {n} entries {'is' if n_tried == 1 else 'are'} tried"
-        told += f", {n_tried - n_whole} of them in part." if n_tried > n_whole else "."
+        told += f", {n_in_part} of them in part." if n_in_part else "."
     else:
-        told = f"{shown} has no effect: {'its only entry does not fit' if n == 1 else f'none of its {n} entries fits'}."
+        none = "is tried" if n_waiting else "fits"
+        only = "is not tried" if n_waiting else "does not fit"
+        told = f"{shown} has no effect: {f'its only entry {only}' if n == 1 else f'none of its {n} entries {none}'}."
+    if n_waiting:
+        told += (
+            f" {n_waiting} {'has' if n_waiting == 1 else 'have'} no trial: of n_trials={plan.settings.n_trials} the "
+            f"defaults are first, then at most {MOST} entries for each learner."
+        )
     if without:
         has = _some([_learner(key) for _, key in keys]) or "nothing to tune"
         told += f" {len(without)} {'is' if len(without) == 1 else 'are'} for {_some(map(_learner, without))}; "
@@ -65,6 +88,21 @@ def misfit_text(warm_start: WarmStart | None, portfolio: Portfolio, pairs: Seque
     if left_out:
         told += f" Left out: {_some(left_out)}."
     return told
+
+
+def _tried(plan: Plan) -> Iterator[tuple[Pair, Mapping[str, Any]]]:
+    """Yield the hyperparameters of the trials that a comparison begins with."""
+    for space in plan.spaces:
+        for slot, params in space.fixed.items():
+            if slot < space.n_slots:
+                learner, own = space.split(params)
+                yield space.pair(learner), own
+
+
+def _is_tried(entry: Mapping[str, Any], pair: Pair, tried: Iterable[tuple[Pair, Mapping[str, Any]]]) -> bool:
+    """Tell whether some trial has all that fits of an entry."""
+    fitting = fitting_params(entry, pair.space).items()
+    return bool(fitting) and any(of is pair and fitting <= params.items() for of, params in tried)
 
 
 def _misfits(entry: Mapping[str, Any], pair: Pair) -> list[str]:
