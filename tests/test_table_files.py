@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pandas.io.common import get_handle
 
 import autometa as am
 
@@ -60,9 +60,12 @@ def test_what_excel_is_told_counts_for_what_else_is_read(tmp_path):
         tasks_of(written(tmp_path, "sep=;\n" + wide(";", first=7))).info  # noqa: B018
 
 
-def test_a_compressed_file_is_read(tmp_path):
-    path = tmp_path / "table.csv.gz"
-    path.write_bytes(gzip.compress(frame().to_csv(index=False, sep=";").encode()))
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zip", "tar", "tar.gz"])
+def test_a_compressed_file_is_read(tmp_path, suffix, encoding):
+    path = tmp_path / f"table.csv.{suffix}"
+    with get_handle(path, "wb", compression="infer", is_text=False) as file:
+        file.handle.write(frame().to_csv(index=False, sep=";").encode(encoding))
     assert tasks_of(path).encoder.to_json() == tasks_of(frame()).encoder.to_json()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.io.common import get_handle
 
 import autometa as am
 
@@ -66,8 +67,8 @@ def read_csv(path: str | os.PathLike[str], task: Any, target: Any, problem: str)
     path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise am.MissingData(f"data={str(path)!r} is no file; give the path of a CSV file or a DataFrame.")
-    options: dict[str, Any] = {"encoding": _encoding(path), "low_memory": False}
     try:
+        options: dict[str, Any] = {"encoding": _encoding(path), "low_memory": False}
         told = _told_separator(path, options)
         if told:
             options["skiprows"] = 1
@@ -138,8 +139,8 @@ def _unmarked(cells: pd.Series) -> pd.Series:
 
 
 def _encoding(path: Path) -> str:
-    with open(path, "rb") as file:
-        start = file.read(4)
+    with get_handle(path, "rb", compression="infer", is_text=False) as file:  # unpacked, as pandas will read it
+        start = file.handle.read(4)
     if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):  # the former begins as UTF-16 does
         return "utf-32"
     return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
