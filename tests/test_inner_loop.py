@@ -24,6 +24,7 @@ from autometa.engine.inner_loop.mlp_program import read
 from autometa.engine.inner_loop.strategies import Order, choose, vmap_pays
 from tiers import first_by_default
 
+RATES = dict.fromkeys(("0.weight", "0.bias", "2.weight", "2.bias"), 0.1)
 STRATEGIES = ["bmm", "vmap", "loop"]
 DOUBLE = torch.float64
 
@@ -198,8 +199,11 @@ def test_numbers_of_any_kind_are_rates(network: nn.Module, ragged: am.Examples, 
 
 @pytest.mark.parametrize(
     "rates",
-    ["0.1", True, np.bool_(True), None, [], [True], ["0.1"], [[0.1]], 1j, torch.tensor(True), torch.ones(0), np.eye(2)],
-)
+    [
+        "0.1", True, np.bool_(True), None, [], [True], ["0.1"], [[0.1]], 1j, torch.tensor(True), torch.ones(0),
+        np.eye(2), -0.1, [0.1, -0.1], float("nan"), np.array([np.inf]), 10**400,
+    ],
+)  # fmt: skip
 def test_what_is_no_rate_is_one_clear_error(
     network: nn.Module, ragged: am.Examples, rates: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -441,25 +445,80 @@ def test_batch_norm_of_an_unknown_kind_runs_one_task_after_the_other_while_train
             {"rates": {"0.weight": torch.ones(1, 9, 9), "0.bias": 0.1, "2.weight": 0.1, "2.bias": 0.1}},
             r"rates\['0.weight'\] has the shape \(1, 9, 9\); step sizes of n steps have \[n\] or \[n, ",
         ),
+        (
+            {"rates": {**RATES, "0.wieght": 0.1}},
+            r"rates\['0.wieght'\] is of no parameter of Sequential, whose are: 0.w",
+        ),
+        ({"rates": {**RATES, 3: 0.1}}, r"rates\[3\] is of no parameter of Sequential"),
+        ({"weight_decay": {"0.wieght": 0.1}}, r"weight_decay\['0.wieght'\] is of no parameter of Sequential"),
+        ({"weight_decay": torch.ones(2)}, r"weight_decay=tensor\(\[1., 1.\]\) must be a number of at least 0"),
+        ({"weight_decay": None}, "weight_decay=None must be a number of at least 0"),
         ({"weight_decay": float("nan")}, "weight_decay=nan must be a number of at least 0"),
         ({"weight_decay": {"0.bias": -1.0}}, r"weight_decay\['0.bias'\]=-1.0 must be a number of at least 0"),
         ({"proximal": -1}, "proximal=-1 must be a number of at least 0"),
     ],
 )
 def test_impossible_arguments_are_named(
-    network: nn.Module, ragged: am.Examples, wrong: dict[str, object], message: str
+    network: nn.Module, ragged: am.Examples, wrong: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(shape_checks, "CALLS", 0)  # which users do not have
     with pytest.raises(am.InvalidParameter, match=message):
         am.descend(network, am.per_task(network, 4), ragged, **{"steps": 1, "rates": 0.1, **wrong})  # type: ignore[arg-type]
 
 
-def test_parameters_of_other_tasks_or_none_are_named(network: nn.Module, ragged: am.Examples) -> None:
+def test_parameters_of_other_tasks_or_none_are_named(
+    network: nn.Module, ragged: am.Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shape_checks, "CALLS", 0)  # which users do not have
     with pytest.raises(am.InvalidParameter, match=r"parameters\['0.weight'\] is of 3 tasks and support of 4"):
         am.descend(network, am.per_task(network, 3), ragged, steps=1, rates=0.1)
     with pytest.raises(am.InvalidParameter, match="parameters is empty"):
         am.descend(network, {}, ragged, steps=1, rates=0.1)
     with pytest.raises(am.InvalidParameter, match="n_tasks=-1 must be an integer of at least 0"):
         am.per_task(network, -1)
+    start = am.per_task(network, 4)
+    for further, message in (
+        ({"2.bias": start["2.bias"][:3]}, r"parameters\['2.bias'\] is of 3 tasks and support of 4"),
+        ({"2.bias": torch.tensor(1.0)}, r"parameters\['2.bias'\]=tensor\(1.\) must be a Tensor of shape \[tasks"),
+        ({"2.bias": [1.0] * 4}, r"parameters\['2.bias'\]=\[1.0, 1.0, 1.0, 1.0\] must be a Tensor"),
+        ({"2.bais": start["2.bias"]}, r"parameters\['2.bais'\] is of no parameter of Sequential, whose are: 0.weight"),
+    ):
+        with pytest.raises(am.InvalidParameter, match=message):
+            am.descend(network, start | further, ragged, steps=1, rates=0.1)  # type: ignore[operator]
+
+
+def test_sizes_and_decays_of_parameters_that_stay_as_they_are_may_be_given(
+    network: nn.Module, ragged: am.Examples
+) -> None:
+    head = am.per_task(network, 4, ["2.weight", "2.bias"])
+    found = am.descend(network, head, ragged, steps=1, rates=RATES, weight_decay=dict.fromkeys(RATES, 0.1))
+    torch.testing.assert_close(found, am.descend(network, head, ragged, steps=1, rates=0.1, weight_decay=0.1))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([1], r"names=\[1\] must be a list of texts, such as \['0.weight'\]"),
+        ("0.weight", "names='0.weight' must be a list of texts"),
+        (["0.wieght"], "names='0.wieght' is no parameter of Sequential, whose are: 0.weight, "),
+    ],
+)
+def test_names_of_no_parameters_are_named(
+    network: nn.Module, names: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shape_checks, "CALLS", 0)  # which users do not have
+    with pytest.raises(am.InvalidParameter, match=message):
+        am.per_task(network, 4, names)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_network_compiled_by_torchscript_is_refused(network: nn.Module, ragged: am.Examples) -> None:
+    scripted = torch.jit.script(network)
+    for names in (None, ["0.weight"]):
+        with pytest.raises(am.InvalidParameter, match="is compiled by TorchScript.* give the network it was compiled"):
+            am.per_task(scripted, 4, names)
+    with pytest.raises(am.InvalidParameter, match="is compiled by TorchScript"):
+        am.descend(scripted, am.per_task(network, 4), ragged, steps=1, rates=0.1)
 
 
 def test_classes_are_counted_from_zero() -> None:

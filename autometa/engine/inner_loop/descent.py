@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autometa.checks import check_int, check_real
+from autometa.checks import check_int, check_real, check_texts
 from autometa.contracts.examples import Examples, Inputs
 from autometa.engine.inner_loop import mlp_descent
 from autometa.engine.inner_loop.mlp_program import read
@@ -52,9 +52,11 @@ def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None
     Raises
     ------
     InvalidParameter
-        ``n_tasks`` is no number, or the module has no parameter of that name or none that requires a gradient.
+        ``n_tasks`` is no number, ``names`` are no texts, or the module has no parameter of that name or none that
+        requires a gradient, or is compiled by TorchScript.
     """
     check_int("n_tasks", n_tasks, least=0)
+    _check_not_scripted(module)
     if names is None:
         named = dict(module.named_parameters())
         parameters: dict[str, Tensor] = {name: value for name, value in named.items() if value.requires_grad}
@@ -64,21 +66,46 @@ def per_task(module: nn.Module, n_tasks: int, names: Sequence[str] | None = None
                 "every task has its own of."
             )
     else:
+        check_texts("names", names, such_as="0.weight")
         parameters = {name: _parameter(module, name) for name in names}
     return {name: value.expand(n_tasks, *value.shape) for name, value in parameters.items()}
 
 
 def _parameter(module: nn.Module, name: str) -> Tensor:
     """Return a parameter by its name, in a fifth of the time of the module's own attributes."""
+    part, last = _layer_of(module, name)
+    value = None if part is None else part._parameters.get(last)
+    if value is None:
+        raise InvalidParameter(f"names={name!r} is no parameter of {_told(module)}.")
+    return value
+
+
+def _layer_of(module: nn.Module, name: str) -> tuple[nn.Module | None, str]:
+    """Return the layer of a parameter or buffer, None where there is none; and what it is called there."""
     *path, last = name.split(".")
     part: nn.Module | None = module
     for step in path:
         part = None if part is None else part._modules.get(step)
-    value = None if part is None else part._parameters.get(last)
-    if value is None:
-        known = ", ".join(known for known, _ in module.named_parameters()) or "none"
-        raise InvalidParameter(f"names={name!r} is no parameter of {type(module).__name__}, whose are: {known}.")
-    return value
+    return part, last
+
+
+def _has(module: nn.Module, name: object) -> bool:
+    """Tell whether there is a parameter or buffer of this name."""
+    part, last = _layer_of(module, name) if isinstance(name, str) else (None, "")
+    return part is not None and (last in part._parameters or last in part._buffers)
+
+
+def _told(module: nn.Module) -> str:
+    """Name a network and its parameters."""
+    return f"{type(module).__name__}, whose are: {', '.join(name for name, _ in module.named_parameters()) or 'none'}"
+
+
+def _check_not_scripted(module: nn.Module) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InvalidParameter(
+            f"module={type(module).__name__} is compiled by TorchScript, which runs with no other parameters than its "
+            "own; give the network it was compiled from."
+        )
 
 
 def call_per_task(module: nn.Module, parameters: Mapping[str, Tensor], x: Inputs, *, strategy: str = "auto") -> Tensor:
@@ -131,7 +158,8 @@ def descend(
         At least 0.
     rates : float, sequence, array or Tensor of shape [n], or dict of those by parameter name
         Step size, or one for each step; steps beyond the last reuse it. In a dict also a Tensor of shape [n, *shape],
-        a size for every number of the parameter, or with ones in it.
+        a size for every number of the parameter, or with ones in it. Numbers are at least 0; what a Tensor holds may
+        have been learned, is taken as it is and not looked at.
     loss : callable from outputs [tasks, n, n_outputs] to [tasks], optional
         :func:`loss_on` the support set when left out.
     weight_decay : float or dict of those by parameter name, default=0.0
@@ -167,16 +195,15 @@ def descend(
     """
     check_int("steps", steps, least=0)
     _check_parameters(parameters, support)
-    if weight_decay:
-        for name, decay in weight_decay.items() if isinstance(weight_decay, Mapping) else [("", weight_decay)]:
-            check_real(f"weight_decay[{name!r}]" if name else "weight_decay", decay, least=0)
-    if proximal:
-        check_real("proximal", proximal, least=0)
+    if isinstance(rates, Mapping):
+        _check_known("rates", rates, parameters, module)
     sizes = _step_sizes(rates, parameters) if steps else {}
-    plain = steps > 0 and loss is None and not (weight_decay or proximal or checkpoint)
+    plain = steps > 0 and loss is None and _is_zero(weight_decay) and _is_zero(proximal) and not checkpoint
     program = read(module) if plain and strategy in ("auto", "bmm") else None
     if program is not None and program.chain and mlp_descent.suits(program.chain, parameters, support, sizes):
         return _descend_mlp(program.chain, module, parameters, support, steps, sizes, first_order)
+    _check_decays(weight_decay, proximal, parameters, module)
+    _check_known("parameters", parameters, {}, module)  # a chain, above, has none but its own
     differentiable = torch.is_grad_enabled()
     names = tuple(parameters)
     loss = loss or loss_on(support)
@@ -287,11 +314,40 @@ def _check_parameters(parameters: Mapping[str, Tensor], support: Examples) -> No
         raise InvalidParameter(
             "parameters is empty; give those that every task has its own of, as per_task returns them."
         )
-    name, first = next(iter(parameters.items()))
-    if len(first) != len(support):
-        raise InvalidParameter(
-            f"parameters[{name!r}] is of {len(first)} tasks and support of {len(support)}; give as many of both."
-        )
+    n_tasks = len(support)
+    for name, value in parameters.items():
+        if not isinstance(value, Tensor) or not value.dim():
+            raise InvalidParameter(f"parameters[{name!r}]={value!r} must be a Tensor of shape [tasks, *shape].")
+        if value.shape[0] != n_tasks:
+            raise InvalidParameter(
+                f"parameters[{name!r}] is of {value.shape[0]} tasks and support of {n_tasks}; give as many of both."
+            )
+
+
+def _check_decays(
+    weight_decay: float | Mapping[str, float], proximal: float, parameters: Mapping[str, Tensor], module: nn.Module
+) -> None:
+    if isinstance(weight_decay, Mapping):
+        _check_known("weight_decay", weight_decay, parameters, module)
+        for name, decay in weight_decay.items():
+            check_real(f"weight_decay[{name!r}]", decay, least=0)
+    else:
+        check_real("weight_decay", weight_decay, least=0)
+    check_real("proximal", proximal, least=0)
+
+
+def _is_zero(number: object) -> bool:
+    return isinstance(number, (int, float)) and number == 0
+
+
+def _check_known(shown: str, given: Mapping[str, object], known: Mapping[str, object], module: nn.Module) -> None:
+    """Refuse names of neither these parameters nor others of the network."""
+    if given.keys() <= known.keys():
+        return
+    _check_not_scripted(module)
+    for name in given:
+        if name not in known and not _has(module, name):
+            raise InvalidParameter(f"{shown}[{name!r}] is of no parameter of {_told(module)}.")
 
 
 def _step_sizes(rates: Rates, parameters: Mapping[str, Tensor]) -> Sizes | Mapping[str, Sizes]:
@@ -323,7 +379,12 @@ def _fits(shape: torch.Size, whole: torch.Size) -> bool:
 def _is_size(value: object) -> bool:
     if isinstance(value, Tensor):
         return value.numel() > 0 and value.dtype != torch.bool and not value.is_complex()
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return 0 <= float(value) < math.inf
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _start(value: Tensor, differentiable: bool) -> Tensor:
