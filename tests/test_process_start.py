@@ -417,6 +417,19 @@ def test_a_process_of_the_program_itself_is_told_what_to_write(tmp_path: Path) -
     assert "bootstrapping phase" not in ended.stderr
 
 
+def test_a_process_of_the_program_itself_may_have_any_name(tmp_path: Path) -> None:
+    own = f"""
+import multiprocessing
+from autometa.engine.program import refuse_to_begin_again
+refuse_to_begin_again(starts_processes=False)
+{GUARD}
+    process = multiprocessing.get_context("spawn").Process(target=print, args=("done",), name="autometa")
+    process.start()
+    process.join()
+"""
+    assert run_program(own, tmp_path).stdout.splitlines() == ["done"]
+
+
 @on_linux
 def test_the_server_ends_before_the_process_that_began_it(tmp_path: Path) -> None:
     code = """

@@ -13,8 +13,8 @@ from typing import Any
 
 from autometa.errors import ProcessFailed
 
-WORKER = "autometa"
-"""The name of the processes that a comparison starts."""
+WORKER = "a worker of autometa's"
+"""The name of the processes that a comparison starts, which no program gives one of its own."""
 OURS = "AUTOMETA_STARTS"
 """A variable of the environment of processes that others start for autometa, and that have no name of ours."""
 BEGINS_AGAIN = 78
