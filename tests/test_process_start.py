@@ -256,6 +256,29 @@ def test_the_end_of_a_worker_without_its_server_wakes_who_waits_for_it() -> None
     assert not child.lives()
 
 
+def count_pidfds() -> int:
+    files = Path("/proc/self/fd")
+    return sum(os.path.islink(file) and "pidfd" in os.readlink(file) for file in files.iterdir())
+
+
+@on_linux
+def test_a_worker_that_is_begun_again_leaves_no_open_file() -> None:
+    from multiprocessing.forkserver import _forkserver
+
+    before = count_pidfds()
+    child = Child(process_context(), wait_for_ever, (), Watch())
+    child.start()
+    assert child.process.pid is not None
+    os.kill(_forkserver._forkserver_pid, signal.SIGKILL)
+    assert wait([child.sentinel], 60)
+    assert child.lives()
+    assert count_pidfds() == before + 1
+    os.kill(child.process.pid, signal.SIGKILL)
+    assert wait([child.sentinel], 60)
+    child.begin()
+    assert count_pidfds() == before
+
+
 @on_linux
 def test_ctrl_c_stops_a_worker_without_the_server_that_forked_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -58,6 +58,8 @@ class Child:
         watch: Watch,
     ) -> None:
         self._context, self._target, self._arguments, self._watch = context, target, arguments, watch
+        self._pidfd: int | None = None
+        self._close_pidfd: Callable[[], object] | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -67,7 +69,9 @@ class Child:
         self.process = self._context.Process(target=self._target, args=(*self._arguments, watch), name=WORKER)
         self._count, self._silence, self._looked = 0.0, 0.0, time.monotonic()
         self._identity: Owner | None = None
-        self._pidfd: int | None = None
+        if self._close_pidfd is not None:
+            self._close_pidfd()
+        self._pidfd, self._close_pidfd = None, None
         self.is_orphan = False
 
     def start(self) -> None:
@@ -106,7 +110,7 @@ class Child:
             pidfd: int = os.pidfd_open(self.process.pid)  # type: ignore[attr-defined,unused-ignore]  # Linux
         except (AttributeError, OSError):
             return None
-        weakref.finalize(self, os.close, pidfd)
+        self._close_pidfd = weakref.finalize(self, os.close, pidfd)
         return pidfd
 
     @property
