@@ -309,7 +309,10 @@ def check_path(name: str, value: Any, *, also: Iterable[Any] = (), of: str = "")
     if not isinstance(path, str) or not path.strip():
         raise InvalidParameter(_text(name, value, of, "a path, as text or a pathlib.Path", also))
     if path.startswith("~") and os.path.expanduser(path).startswith("~"):
-        raise InvalidParameter(f"{_named(name, value, of)} begins with the home folder of an unknown user.")
+        raise InvalidParameter(
+            f"{_named(name, value, of)} begins with the home folder of an unknown user; if this is its name, put './' "
+            "before it."
+        )
     try:
         written = os.fsencode(path)
     except UnicodeEncodeError:

@@ -139,7 +139,12 @@ def test_a_comparison_goes_on_with_its_start_where_that_is_gone(
             on = am.compare("sinusoid", "ridge", warm_start=path, **place, **{**numbers, "n_trials": more})
         assert on.complete
         assert first_values(on)[1] == 0.37
+    elsewhere = "~nobody of that name/run"
+    with pytest.warns(UserWarning, match=f"^{re.escape(GONE.format(elsewhere))}$"):
+        am.compare("sinusoid", "ridge", warm_start=elsewhere, output=tmp_path / "run", **{**numbers, "n_trials": 3})
     for place in ({"output": tmp_path / "new"}, {"storage": f"sqlite:///{tmp_path / 'new.db'}"}, {}):
+        with pytest.raises(am.InvalidParameter, match="unknown user; if this is its name, put './' before it"):
+            am.compare("sinusoid", "ridge", warm_start=elsewhere, **place, **numbers)
         with pytest.raises(am.MissingData if left is None else am.InvalidFile, match="warm_start="):
             am.compare("sinusoid", "ridge", warm_start=path, **place, **numbers)
     assert not (tmp_path / "new" / "journal.log").exists()

@@ -12,7 +12,7 @@ from autometa.comparison.execution.slot_records import quiet_optuna
 from autometa.comparison.execution.storage import open_storage
 from autometa.comparison.execution.stored_plan import begun_plan
 from autometa.comparison.plan.portfolio import Portfolio, WarmStart, read_portfolio
-from autometa.errors import InvalidFile, MissingData, StorageError
+from autometa.errors import InvalidFile, InvalidParameter, MissingData, StorageError
 from autometa.files.description import as_stored
 
 
@@ -40,7 +40,7 @@ def read_start(warm_start: WarmStart | None, where: str | BaseStorage | None, na
     """
     try:
         return as_stored(read_portfolio(warm_start)), False
-    except (MissingData, InvalidFile):
+    except (InvalidParameter, MissingData, InvalidFile):
         begun: Mapping[str, Any] = {}
         with suppress(StorageError), quiet_optuna():
             begun = begun_plan(open_storage(where, make=False), name)
