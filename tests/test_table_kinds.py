@@ -14,6 +14,7 @@ import pytest
 from scipy.sparse import csr_matrix, eye_array
 
 import autometa as am
+from autometa.tables.scale import standardise
 from table_frames import StandInFrame
 
 UTC = dt.UTC
@@ -44,6 +45,12 @@ def test_numbers_of_any_size_are_standardised(scale: float, offset: int) -> None
     target = am.TableEncoder().fit(column(x), x * scale, problem="regression")
     np.testing.assert_allclose(target.encode_target(x * scale), expected, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(target.decode_target(expected), x * scale, rtol=1e-6, atol=5e-324)
+
+
+def test_what_is_no_number_is_standardised_without_a_warning() -> None:
+    largest = np.finfo(np.float32).max
+    for mean, expected in ((0.0, [largest, 1.0, np.nan]), (np.inf, [np.nan, -largest, np.nan])):
+        np.testing.assert_array_equal(standardise(np.array([np.inf, 1.0, np.nan]), mean, 1.0), expected)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e-200, 1e16 / 3, 1e300])

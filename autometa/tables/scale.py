@@ -37,8 +37,8 @@ def mean_and_scale(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 
 
 def standardise(x: NDArray[np.float64], mean: Any, scale: Any) -> NDArray[np.float64]:
-    """Return ``(x - mean) / scale``, cut to what float32 can hold."""
-    with np.errstate(over="ignore"):
+    """Return ``(x - mean) / scale``, cut to what float32 can hold; NaN where it is no number, as ``inf - inf``."""
+    with np.errstate(over="ignore", invalid="ignore"):
         distance = x - mean
         if not np.isfinite(distance).all():  # of halves it is
             distance, scale = np.ldexp(x, -1) - np.ldexp(mean, -1), np.maximum(np.ldexp(scale, -1), _LEAST)
