@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,8 +23,6 @@ from autometa.contracts.tasks import TaskSampler
 from autometa.errors import Incompatible
 from autometa.estimators import FewShotClassifier, FewShotRegressor
 from autometa.host import make_tasks
-
-PlainT = TypeVar("PlainT", FewShotClassifier, FewShotRegressor)
 
 
 class _AutoFewShot(BaseEstimator):
@@ -188,11 +186,9 @@ class _AutoFewShot(BaseEstimator):
                 return getattr(self, name)  # type: ignore[no-any-return]
         return self.plain(device=self.device, random_state=self.random_state)
 
-    def _answering(self, kind: type[PlainT]) -> PlainT:
+    def _answering(self) -> Any:
         check_is_fitted(self)
-        current = self._current()
-        assert isinstance(current, kind)
-        return current
+        return self._current()
 
     def _show_learned(self) -> None:
         """Have the attributes of the estimator that answers."""
@@ -251,15 +247,15 @@ time_budget, ensemble, warm_start, storage, name, output, device, n_workers, ver
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict classes, [n]."""
-        return self._answering(FewShotClassifier).predict(X)
+        return np.asarray(self._answering().predict(X))
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict class probabilities, [n, n_classes]."""
-        return self._answering(FewShotClassifier).predict_proba(X)
+        return np.asarray(self._answering().predict_proba(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean accuracy; see :meth:`FewShotClassifier.score`."""
-        return float(self._answering(FewShotClassifier).score(X, y, sample_weight))
+        return float(self._answering().score(X, y, sample_weight))
 
 
 class AutoFewShotRegressor(RegressorMixin, _AutoFewShot):
@@ -272,8 +268,8 @@ class AutoFewShotRegressor(RegressorMixin, _AutoFewShot):
         self, X: Any, return_std: bool = False
     ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict values, [n], and with ``return_std`` their standard deviations; see :class:`FewShotRegressor`."""
-        return self._answering(FewShotRegressor).predict(X, return_std)
+        return self._answering().predict(X, return_std)  # type: ignore[no-any-return]
 
     def predict_quantiles(self, X: Any, q: Any) -> NDArray[np.float64]:
         """Predict quantiles of new observations, [n, n_quantiles]; see :class:`FewShotRegressor`."""
-        return self._answering(FewShotRegressor).predict_quantiles(X, q)
+        return np.asarray(self._answering().predict_quantiles(X, q))
