@@ -256,7 +256,8 @@ OTHER_PROBLEM = RIDGE | {"problem": "classification"}
         ),
         (
             [{}, {}, {"params": {"learner__regularization": -5.0, "meta_optimizer__lr": 0.002}}],
-            ": 3 of 3 entries are tried, 1 of them in part. Left out: learner__regularization=-5.0 (of {range}).",
+            ": 2 of 3 entries are tried, 1 of them in part. 1 is as the defaults or another entry. "
+            "Left out: learner__regularization=-5.0 (of {range}).",
         ),
         ([{}], None),
     ],
@@ -281,10 +282,22 @@ def test_what_a_comparison_cannot_try_is_told_once(
 @pytest.mark.parametrize(
     ("n_trials", "search", "values", "further", "told"),
     [
-        (2, "separate", 4, 1, ": 1 of 5 entries is tried. 3 have no trial: of n_trials=2 the defaults are first, then"),
-        (9, "separate", 5, 1, f": {MOST} of 6 entries are tried. 2 have no trial: of n_trials=9 the defaults are"),
-        (1, "separate", 4, 0, " has no effect: none of its 4 entries is tried. 4 have no trial: of n_trials=1 the"),
-        (2, "joint", 1, 0, " has no effect: its only entry is not tried. 1 has no trial: of n_trials=2 the defaults"),
+        (2, "separate", 4, 1, ": 1 of 5 entries is tried. 3 find no place: of n_trials=2 the defaults are first, then"),
+        (9, "separate", 5, 1, f": {MOST} of 6 entries are tried. 2 find no place: of n_trials=9 the defaults are"),
+        (
+            1,
+            "separate",
+            4,
+            0,
+            " has no effect: none of its 4 entries has a trial of its own. 4 find no place: of n_tr",
+        ),
+        (
+            2,
+            "joint",
+            1,
+            0,
+            " has no effect: its only entry has no trial of its own. 1 finds no place: of n_trials=2",
+        ),
         (3, "joint", 1, 0, None),
         (9, "separate", 5, 0, None),
     ],
@@ -304,13 +317,22 @@ def test_entries_without_a_trial_are_told(
     assert [text.startswith(f"warm_start={str(path)!r}{told}") for text in texts] == ([] if told is None else [True])
 
 
-def test_entries_that_are_the_defaults_or_there_twice_are_tried(tmp_path: Path, ridge: dict[str, Any]) -> None:
-    searched = am.preview("sinusoid", "ridge", n_trials=1, n_seeds=1, max_steps=1, baselines=False).searched
+def test_entries_that_are_the_defaults_or_there_twice_have_no_trial_of_their_own(
+    tmp_path: Path, ridge: dict[str, Any]
+) -> None:
+    numbers = {"n_trials": 9, "n_seeds": 1, "max_steps": 1, "baselines": False}
+    searched = am.preview("sinusoid", "ridge", **numbers).searched
     default = searched.set_index("parameter").loc["learner__regularization", "default"]
     entries = [ridge | {"params": {"learner__regularization": float(value)}} for value in (default, 0.37, 0.37)]
-    path = written(tmp_path, *entries, ridge | OTHER_PROBLEM)
-    with pytest.warns(UserWarning, match="3 of 4 entries are tried. 1 is for"):
-        am.preview("sinusoid", "ridge", n_trials=2, n_seeds=1, max_steps=1, baselines=False, warm_start=path)
+    for given, told in (
+        (
+            [*entries, ridge | OTHER_PROBLEM],
+            "1 of 4 entries is tried. 2 are as the defaults or another entry. 1 is for",
+        ),
+        (entries[:1], "its only entry has no trial of its own. 1 is as the defaults or another entry.$"),
+    ):
+        with pytest.warns(UserWarning, match=told):
+            am.preview("sinusoid", "ridge", warm_start=written(tmp_path, *given), **numbers)
 
 
 def test_portfolios_of_plugins_are_told_of_only_where_nothing_fits() -> None:

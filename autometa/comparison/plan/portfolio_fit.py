@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from autometa.comparison.plan.pair import Pair
@@ -27,8 +28,8 @@ def misfit_text(warm_start: WarmStart | None, portfolio: Portfolio, plan: Plan) 
     """Say what of a portfolio a comparison cannot try: what was found, and what was looked for.
 
     Portfolios of plugins are for many learners and problems, so of these it counts only if nothing is tried. Entries
-    that fit but have no trial, for others of the learner are before them, count only beside something else, or if
-    nothing is tried.
+    that fit but have no trial of their own count only beside something else, or if nothing is tried: they are as the
+    defaults or another entry, or others of the learner are before them.
 
     Parameters
     ----------
@@ -49,60 +50,105 @@ def misfit_text(warm_start: WarmStart | None, portfolio: Portfolio, plan: Plan) 
     shown = f"warm_start={items[0] if len(items) == 1 else items!r}"
     if not portfolio:
         return f"{shown} holds no hyperparameters, so it has no effect."
-    keys = [(pair, key_of(pair.candidate)) for pair in plan.pairs if not pair.space.is_empty]
-    tried = list(_tried(plan))
-    without: list[Mapping[str, Any]] = []
-    left_out: list[str] = []
-    n_tried = n_in_part = n_waiting = 0
-    for entry in portfolio:
-        of = [pair for pair, key in keys if is_for(entry, key)]
-        if not of:
-            without.append(entry)
-            continue
-        misfits = min((_misfits(entry, pair) for pair in of), key=len)
-        left_out += misfits
-        if any(_is_tried(entry, pair, tried) for pair in of):
-            n_tried += 1
-            n_in_part += bool(misfits)
-        else:
-            n_waiting += len(misfits) < len(entry["params"])
-    n = len(portfolio)
-    if n_tried and (INSTALLED in items or not (without or left_out)):
+    fit = _fit_of(portfolio, plan)
+    if fit.n_tried and (INSTALLED in items or not (fit.without or fit.left_out)):
         return None
-    if n_tried:
-        told = f"{shown}: {n_tried} of {n} entries {'is' if n_tried == 1 else 'are'} tried"
-        told += f", {n_in_part} of them in part." if n_in_part else "."
+    n = len(portfolio)
+    if fit.n_tried:
+        told = f"{shown}: {fit.n_tried} of {n} entries {'is' if fit.n_tried == 1 else 'are'} tried"
+        told += f", {fit.n_in_part} of them in part." if fit.n_in_part else "."
+    elif fit.n_again + fit.n_waiting:
+        only, each = "its only entry has no trial of its own", f"none of its {n} entries has a trial of its own"
+        told = f"{shown} has no effect: {only if n == 1 else each}."
     else:
-        none = "is tried" if n_waiting else "fits"
-        only = "is not tried" if n_waiting else "does not fit"
-        told = f"{shown} has no effect: {f'its only entry {only}' if n == 1 else f'none of its {n} entries {none}'}."
-    if n_waiting:
+        told = f"{shown} has no effect: {'its only entry does not fit' if n == 1 else f'none of its {n} entries fits'}."
+    if fit.n_again:
+        told += f" {fit.n_again} {'is' if fit.n_again == 1 else 'are'} as the defaults or another entry."
+    if fit.n_waiting:
         told += (
-            f" {n_waiting} {'has' if n_waiting == 1 else 'have'} no trial: of n_trials={plan.settings.n_trials} the "
-            f"defaults are first, then at most {MOST} entries for each learner."
+            f" {fit.n_waiting} {'finds' if fit.n_waiting == 1 else 'find'} no place: of "
+            f"n_trials={plan.settings.n_trials} the defaults are first, then at most {MOST} entries for each learner."
         )
-    if without:
-        has = _some([_learner(key) for _, key in keys]) or "nothing to tune"
-        told += f" {len(without)} {'is' if len(without) == 1 else 'are'} for {_some(map(_learner, without))}; "
-        told += f"this comparison has {has}."
-    if left_out:
-        told += f" Left out: {_some(left_out)}."
+    if fit.without:
+        has = _some(_learner(key_of(pair.candidate)) for pair in _searched(plan)) or "nothing to tune"
+        told += f" {len(fit.without)} {'is' if len(fit.without) == 1 else 'are'} for "
+        told += f"{_some(map(_learner, fit.without))}; this comparison has {has}."
+    if fit.left_out:
+        told += f" Left out: {_some(fit.left_out)}."
     return told
 
 
-def _tried(plan: Plan) -> Iterator[tuple[Pair, Mapping[str, Any]]]:
-    """Yield the hyperparameters of the trials that a comparison begins with."""
+@dataclass(slots=True)
+class _Fit:
+    """What becomes of the entries of a portfolio."""
+
+    n_tried: int = 0
+    """Those with a trial of their own."""
+    n_in_part: int = 0
+    """Those of them of which something is left out."""
+    n_again: int = 0
+    """Those that fit, but are as the defaults or another entry."""
+    n_waiting: int = 0
+    """Those that fit, but find no place among the trials."""
+    without: list[Mapping[str, Any]] = field(default_factory=list)
+    """Those for other learners."""
+    left_out: list[str] = field(default_factory=list)
+    """What does not fit, and why."""
+
+
+def _fit_of(portfolio: Portfolio, plan: Plan) -> _Fit:
+    keys = [(pair, key_of(pair.candidate)) for pair in _searched(plan)]
+    first = list(_first_trials(plan))
+    free = [trial for trial in first if not trial.is_default]
+    fit = _Fit()
+    for entry in portfolio:
+        of = [pair for pair, key in keys if is_for(entry, key)]
+        if not of:
+            fit.without.append(entry)
+            continue
+        misfits = min((_misfits(entry, pair) for pair in of), key=len)
+        fit.left_out += misfits
+        if len(misfits) == len(entry["params"]):
+            continue
+        if own := next((trial for trial in free if trial.is_of(entry, of)), None):
+            free.remove(own)
+            fit.n_tried += 1
+            fit.n_in_part += bool(misfits)
+        elif any(trial.is_of(entry, of) for trial in first):
+            fit.n_again += 1
+        else:
+            fit.n_waiting += 1
+    return fit
+
+
+def _searched(plan: Plan) -> list[Pair]:
+    return [pair for pair in plan.pairs if not pair.space.is_empty]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trial:
+    """One of those that a comparison begins with."""
+
+    pair: Pair
+    params: Mapping[str, Any]
+
+    @property
+    def is_default(self) -> bool:
+        return self.params == self.pair.space.defaults
+
+    def is_of(self, entry: Mapping[str, Any], pairs: Iterable[Pair]) -> bool:
+        """Tell whether it is of one of these pairs, and what fits of an entry with defaults for the rest."""
+        space = self.pair.space
+        is_theirs = any(pair is self.pair for pair in pairs)
+        return is_theirs and self.params == {**space.defaults, **fitting_params(entry, space)}
+
+
+def _first_trials(plan: Plan) -> Iterator[_Trial]:
     for space in plan.spaces:
         for slot, params in space.fixed.items():
             if slot < space.n_slots:
                 learner, own = space.split(params)
-                yield space.pair(learner), own
-
-
-def _is_tried(entry: Mapping[str, Any], pair: Pair, tried: Iterable[tuple[Pair, Mapping[str, Any]]]) -> bool:
-    """Tell whether some trial has all that fits of an entry."""
-    fitting = fitting_params(entry, pair.space).items()
-    return bool(fitting) and any(of is pair and fitting <= params.items() for of, params in tried)
+                yield _Trial(space.pair(learner), own)
 
 
 def _misfits(entry: Mapping[str, Any], pair: Pair) -> list[str]:
