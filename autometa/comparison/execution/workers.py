@@ -166,8 +166,8 @@ def run_processes(
             if display.is_due:
                 show(arms, display, at_work(arms), n_workers)
             connection.wait([child.sentinel for child in working if child.sentinel is not None], POLL)
-            for child in list(working):
-                lives = child.lives()
+            # All are looked at before anything is done: that a worker is an orphan shows only while it lives.
+            for child, lives in [(child, child.lives()) for child in working]:
                 if child.is_orphan and not tells_of_orphans:
                     tells_of_orphans = True
                     _tell("the process that starts the workers ended, and memory may be short; the workers go on.")
