@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import autometa as am
 import shape_checks
 from test_comparison import Fragile
+from tiers import first_by_default
 
 FAST: dict[str, Any] = {
     "n_trials": 2,
@@ -106,7 +107,7 @@ def test_the_classifier_gives_probabilities_of_the_labels_it_was_fitted_to() -> 
     np.testing.assert_array_equal(classifier.classes_[probabilities.argmax(axis=1)], classifier.predict(x))
 
 
-@pytest.mark.parametrize("kind", [am.AutoFewShotClassifier, am.AutoFewShotRegressor])
+@pytest.mark.parametrize("kind", first_by_default(1, [am.AutoFewShotRegressor, am.AutoFewShotClassifier]))
 def test_the_winner_answers_before_any_row_of_a_task_is_known_where_it_can(kind: Any) -> None:
     random = np.random.default_rng(0)
     table = pd.DataFrame({"school": np.repeat(np.arange(20).astype(str), 10), "hours": random.uniform(0, 9, 200)})

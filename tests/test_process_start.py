@@ -204,6 +204,7 @@ def n_that_drew(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n_workers", [2, 4])
 def test_as_many_processes_draw_as_worked_at_most_one_for_each_core(
     n_workers: int, n_that_drew: list[int], tmp_path: Path
@@ -261,6 +262,7 @@ def count_pidfds() -> int:
     return sum(os.path.islink(file) and "pidfd" in os.readlink(file) for file in files.iterdir())
 
 
+@pytest.mark.thorough
 @on_linux
 def test_a_worker_that_is_begun_again_leaves_no_open_file() -> None:
     from multiprocessing.forkserver import _forkserver
@@ -292,6 +294,7 @@ def test_ctrl_c_stops_a_worker_without_the_server_that_forked_it(
     assert Owner.of(int((tmp_path / "killed").read_text())).started == ""
 
 
+@pytest.mark.thorough
 @on_linux
 def test_the_server_imports_what_workers_and_figures_are_and_what_the_program_lets_it(tmp_path: Path) -> None:
     needed = {"this_one", workers._worker.__module__, figures.interval_figure.__module__}
