@@ -94,7 +94,8 @@ class MetaLSTM(am.Learner):
         head = nn.Linear(n_features, 1 if info.problem_record.has_classes else info.n_outputs)
         rate = self.inner_lr
         if rate == "auto":
-            rate = 0.4 if info.problem_record.has_classes and not list(backbone.parameters()) else 0.05
+            has_weights = next(backbone.parameters(), None) is not None
+            rate = 0.4 if info.problem_record.has_classes and not has_weights else 0.05
         if info.problem_record.has_classes:
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)

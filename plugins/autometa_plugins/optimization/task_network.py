@@ -16,8 +16,9 @@ HEAD = ("head.weight", "head.bias")
 HEAD_ALONE = 0.4
 """What step sizes start from where classes are told from the inputs as they are.
 
-A step of the head alone moves outputs less than one of all layers: 5 steps of 0.03 on ``digits`` are right in 67% of
-answers, 5 of 0.4 in 74%, logistic regression in 76%, and on conv4 it is 0.4 that learns nothing.
+A step of the head alone moves outputs less than one of all layers. Without meta-training, 5 steps of 0.03 are right in
+67% of the answers on ``digits`` (300 tasks), 5 of 0.4 in 74%, logistic regression in 75%. On conv4 steps as large learn
+nothing: after 60 outer steps on ``glyphs`` 23% were right with 0.3, and 48% with 0.03.
 """
 INNER_LRS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Step sizes to search beside "auto"; the last two for classes, since squared errors of raw targets are steep."""
@@ -104,7 +105,7 @@ def first_rate(
     """Resolve "auto": :data:`HEAD_ALONE` for classes where the backbone has no weights, else ``otherwise``."""
     if inner_lr != "auto":
         return inner_lr
-    return HEAD_ALONE if is_classification and not list(backbone.parameters()) else otherwise
+    return HEAD_ALONE if is_classification and next(backbone.parameters(), None) is None else otherwise
 
 
 def suggest_rate(trial: Trial, info: am.TaskInfo) -> float | Literal["auto"]:
