@@ -189,31 +189,6 @@ def test_a_server_that_dies_while_it_starts_workers_is_one_clear_error(
     assert am.compare("sinusoid", [Mean()], n_workers=2, output=tmp_path, **FAST).complete
 
 
-@pytest.fixture
-def n_that_drew(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of processes that were to draw reports, on a machine with three cores."""
-    found: list[int] = []
-    write = am.Comparison.write
-
-    def told(self: am.Comparison, output: Path, *, n_processes: int = 1) -> None:
-        found.append(n_processes)
-        write(self, output)
-
-    monkeypatch.setattr(am.Comparison, "write", told)
-    monkeypatch.setattr("autometa.comparison.call.usable_cores", lambda: 3)
-    return found
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("n_workers", [2, 4])
-def test_as_many_processes_draw_as_worked_at_most_one_for_each_core(
-    n_workers: int, n_that_drew: list[int], tmp_path: Path
-) -> None:
-    for _ in range(2):  # the second time nothing is left, and no server begins
-        am.compare("sinusoid", [Mean()], n_workers=n_workers, output=tmp_path, **FAST)
-    assert n_that_drew == [min(n_workers, 3), 1]
-
-
 @on_linux
 @pytest.mark.usefixtures("tell")
 def test_a_worker_lives_on_without_the_server_that_forked_it(tmp_path: Path) -> None:
@@ -416,16 +391,6 @@ def test_workers_do_not_import_a_program_that_has_no_file(start: str, how: str, 
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("how", ["file", "stdin"])
-def test_processes_that_draw_do_not_import_the_program(how: str, tmp_path: Path) -> None:
-    call = CALL.replace("n_workers=2", "output='run'").replace("am.compare", "found = am.compare")
-    ended = run_program(f"{call}found.report('report.html', n_processes=2)\n", tmp_path, how=how)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines() == ["imported", "compared"]
-    assert "<svg" in (tmp_path / "report.html").read_text()
-
-
-@pytest.mark.thorough
 def test_devices_of_a_program_that_they_would_begin_again_are_the_same_error(tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
     call = "am.FewShotRegressor('maml', max_steps=2, n_devices=2, device='cpu').meta_fit('sinusoid')"
@@ -584,68 +549,6 @@ def test_the_server_imports_nothing_from_the_folder_where_the_program_was_starte
     assert not (tmp_path / "imported").exists()
 
 
-PRESSED = """
-import multiprocessing, signal
-from functools import partial
-from autometa.comparison.report import drawing
-
-def render():
-    return drawing._sheet.get().add(partial(signal.raise_signal, signal.SIGINT))
-
-if __name__ == "__main__":
-    process = multiprocessing.get_context("forkserver").Process(target=print, args=("of the program",))
-    process.start()
-    process.join()
-    print(repr(drawing.drawn_by(2, render)))
-"""
-
-
-@pytest.mark.thorough
-@on_linux
-def test_processes_that_draw_leave_ctrl_c_to_who_asked(tmp_path: Path) -> None:
-    """Those too that a server of the program itself forks, where it does not wait."""
-    ended = run_program(PRESSED, tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines() == ["of the program", "''"]
-
-
-FIGURE = """
-import time
-from pathlib import Path
-
-def figure(number):
-    time.sleep(0.05)
-    (Path(__file__).parent / f"figure {number}").touch()
-    return ""
-"""
-FAILING = """
-from functools import partial
-from pathlib import Path
-from autometa.comparison.report import drawing
-from slow_figure import figure
-
-def render():
-    for number in range(300):
-        drawing._sheet.get().add(partial(figure, number))
-    while not list(Path(__file__).parent.glob("figure *")):
-        pass
-    raise RuntimeError("no more figures")
-
-if __name__ == "__main__":
-    drawing.drawn_by(2, render)
-"""
-
-
-@pytest.mark.thorough
-@on_linux
-def test_figures_that_nobody_waits_for_any_more_are_not_drawn(tmp_path: Path) -> None:
-    (tmp_path / "slow_figure.py").write_text(FIGURE)
-    ended = run_program(FAILING, tmp_path)
-    assert ended.returncode == 1
-    assert ended.stderr.endswith("RuntimeError: no more figures\n")
-    assert len(list(tmp_path.glob("figure *"))) < 300
-
-
 def test_the_last_thread_that_leaves_the_program_out_puts_it_back() -> None:
     program = vars(sys.modules["__main__"])
     before = {name: program.get(name) for name in ("__file__", "__spec__")}
@@ -656,42 +559,3 @@ def test_the_last_thread_that_leaves_the_program_out_puts_it_back() -> None:
         assert program["__spec__"] is None
         assert "__file__" not in program
     assert {name: program.get(name) for name in before} == before
-
-
-DRAWING = """
-import os, signal, time
-from autometa.comparison.report import drawing
-
-def render():
-    sheet = drawing._sheet.get()
-    for _ in range(3):
-        sheet.add(os.getpid)
-    print(*sheet._pool._processes, flush=True)
-    time.sleep(600)
-
-if __name__ == "__main__":
-    drawing.drawn_by(2, render)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux has a server that forks.")
-def test_processes_that_draw_end_with_who_asked(tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(DRAWING)
-    with subprocess.Popen(
-        [sys.executable, str(tmp_path / "program.py")],
-        env=with_tests(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as caller:
-        assert caller.stdout is not None
-        drawing = [os.pidfd_open(int(pid)) for pid in caller.stdout.readline().split()]
-        assert len(drawing) == 2
-        caller.kill()
-    left = list(drawing)
-    while left:
-        ended = wait(left, 300)
-        assert ended, "a process draws on"
-        left = [one for one in left if one not in ended]
-    for one in drawing:
-        os.close(one)
